@@ -1,0 +1,22 @@
+# The library's sources, layer by layer, for this build and for kernels that build otherwise.
+# Paths are relative to the repository; NEOMM_ARCH is x86_64 or i386.
+
+set(NEOMM_BASE_SOURCES
+  src/base/epoch.c
+  src/base/format.c
+  src/base/frame.c
+  src/base/lock.c
+  src/base/root.c)
+
+set(NEOMM_ARCH_SOURCES)
+set(NEOMM_ARCH_CPU_SOURCES)
+
+set(NEOMM_PMM_SOURCES)
+
+set(NEOMM_PAGING_SOURCES)
+
+set(NEOMM_HEAP_SOURCES)
+
+set(NEOMM_SWAP_SOURCES)
+
+set(NEOMM_VMM_SOURCES)

@@ -1,0 +1,78 @@
+/* memory_manager.conf: the values, the table of keys, the parser.
+ * SPDX-License-Identifier: MIT
+ *
+ * INI sections, `key = value`, whole-line # and ; comments and ` #` behind a value. The parser
+ * takes a buffer, allocates nothing, reports every error as file:line:col, and never stops a
+ * boot: a bad value keeps the default.
+ */
+#ifndef NEOMM_CONFIG_H
+#define NEOMM_CONFIG_H
+
+#include <neomm/types.h>
+
+#define NEOMM_CONFIG_NAME_MAX 32
+#define NEOMM_CONFIG_PROCESSES 16
+
+/* A size as configured: bytes, or a share of RAM in percent. */
+struct neomm_config_size {
+    uint64_t bytes;            /* UINT64_MAX: unlimited */
+    uint32_t percent;          /* 0: bytes counts */
+};
+
+struct neomm_config_process {
+    char name[NEOMM_CONFIG_NAME_MAX]; /* empty in the default's */
+    struct neomm_config_size virtual_limit, resident_limit, swap_limit;
+};
+
+struct neomm_config {
+    struct neomm_config_size reserve;          /* [memory] reserve */
+    bool zero_page;                            /* [memory] zero_page */
+    char policy[NEOMM_CONFIG_NAME_MAX];        /* [swap] policy */
+    struct neomm_config_process process_default;
+    uint32_t processes;
+    struct neomm_config_process process[NEOMM_CONFIG_PROCESSES];
+};
+
+/* One row of the key table. */
+struct neomm_config_key {
+    const char *section;       /* "memory", "swap", "process" */
+    const char *key;
+    const char *type;          /* "size", "bool", "name" */
+    const char *default_text;
+    const char *help;
+};
+
+enum neomm_config_level { NEOMM_CONFIG_WARNING, NEOMM_CONFIG_ERROR };
+
+/* One message, "name:line:col: error: ..." without a newline. */
+typedef void neomm_config_message_fn(void *context, enum neomm_config_level level,
+                                     const char *text);
+
+NEOMM_EXTERN_C_BEGIN
+
+void neomm_config_default(struct neomm_config *config);
+
+/* Reads `length` bytes at `text` (no NUL needed) over what *config holds. `name` stands in the
+ * messages. Returns the number of messages; *errors (may be NULL) of them are errors. Strict: an
+ * unknown key or section is an error instead of a warning. */
+uint32_t neomm_config_parse(struct neomm_config *config, const char *name, const char *text,
+                            size_t length, bool strict, neomm_config_message_fn *message,
+                            void *context, uint32_t *errors);
+
+/* The limits for a process of this name: its section, else the default's. */
+const struct neomm_config_process *neomm_config_process(const struct neomm_config *config,
+                                                        const char *name);
+
+/* The bytes of a configured size on a machine with `ram` bytes. */
+uint64_t neomm_config_bytes(struct neomm_config_size size, uint64_t ram);
+
+/* The n-th row of the key table, NULL behind the last. */
+const struct neomm_config_key *neomm_config_key_at(uint32_t index);
+
+/* Calls line for each key with its value now, as the file would say it, section lines first. */
+void neomm_config_dump(const struct neomm_config *config,
+                       void (*line)(void *context, const char *text), void *context);
+
+NEOMM_EXTERN_C_END
+
+#endif

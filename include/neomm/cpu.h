@@ -1,0 +1,68 @@
+/* CPU primitives: the privileged instructions, one function each. src/arch/ARCH/cpu.c implements
+ * them for a kernel; the simulated machine replaces that file with its own CPUs.
+ * SPDX-License-Identifier: MIT
+ *
+ * Source: Intel SDM volume 3A, chapter 2 (control registers), 4.10 (TLBs), volume 2.
+ */
+#ifndef NEOMM_CPU_H
+#define NEOMM_CPU_H
+
+#include <neomm/types.h>
+
+#define NEOMM_CR0_WP ((uintptr_t)1 << 16)
+#define NEOMM_CR0_PG ((uintptr_t)1 << 31)
+#define NEOMM_CR4_PSE ((uintptr_t)1 << 4)
+#define NEOMM_CR4_PAE ((uintptr_t)1 << 5)
+#define NEOMM_CR4_PGE ((uintptr_t)1 << 7)
+#define NEOMM_CR4_UMIP ((uintptr_t)1 << 11)
+#define NEOMM_CR4_LA57 ((uintptr_t)1 << 12)
+#define NEOMM_CR4_PCIDE ((uintptr_t)1 << 17)
+#define NEOMM_CR4_SMEP ((uintptr_t)1 << 20)
+#define NEOMM_CR4_SMAP ((uintptr_t)1 << 21)
+#define NEOMM_MSR_EFER 0xc0000080u
+#define NEOMM_MSR_PAT 0x277u
+#define NEOMM_EFER_NXE ((uint64_t)1 << 11)
+
+/* Error code bits of a page fault (SDM 3A 4.7). */
+#define NEOMM_PF_PRESENT 0x01u  /* the translation was there but forbade the access */
+#define NEOMM_PF_WRITE 0x02u
+#define NEOMM_PF_USER 0x04u
+#define NEOMM_PF_RESERVED 0x08u /* a reserved bit was set in an entry */
+#define NEOMM_PF_FETCH 0x10u
+
+NEOMM_EXTERN_C_BEGIN
+
+/* Forgets this CPU's translations of the page at `vaddr` (global ones too) and all its
+ * paging-structure cache entries of the current PCID. */
+void neomm_cpu_invlpg(neomm_vaddr_t vaddr);
+
+uintptr_t neomm_cpu_read_cr0(void);
+void neomm_cpu_write_cr0(uintptr_t value);
+uintptr_t neomm_cpu_read_cr3(void);
+/* Loads CR3: forgets this CPU's non-global translations (of the PCID, where CR4.PCIDE). */
+void neomm_cpu_write_cr3(uintptr_t value);
+uintptr_t neomm_cpu_read_cr4(void);
+/* A change of PGE, PAE, PSE, PCIDE (to 0) or LA57 forgets every translation of this CPU. */
+void neomm_cpu_write_cr4(uintptr_t value);
+uint64_t neomm_cpu_read_msr(uint32_t msr);
+void neomm_cpu_write_msr(uint32_t msr, uint64_t value);
+/* CPUID: out[0..3] = eax, ebx, ecx, edx. */
+void neomm_cpu_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
+
+/* Copies between a C pointer and user addresses through the loaded tables, with the rights of
+ * the user (SMAP opened for the copy). Returns the bytes NOT done: 0 is success; on a fault that
+ * the fault handler could not resolve, what remains. The caller has checked the range against
+ * the user limit. */
+size_t neomm_cpu_user_copy(neomm_vaddr_t user, void *kernel, size_t bytes, bool to_user);
+
+/* Atomic compare-exchange of a 4-byte aligned user word: on success *expected is unchanged and
+ * NEOMM_OK; NEOMM_E_AGAIN with the value seen in *expected; NEOMM_E_FAULT. */
+neomm_status neomm_cpu_user_cas(neomm_vaddr_t user, uint32_t *expected, uint32_t desired);
+
+/* Length of the string at `user`, looking at no more than `limit` bytes: *length <= limit, equal
+ * where no NUL was seen. NEOMM_OK or NEOMM_E_FAULT. */
+neomm_status neomm_cpu_user_strlen(neomm_vaddr_t user, size_t limit, size_t *length);
+
+NEOMM_EXTERN_C_END
+
+#endif

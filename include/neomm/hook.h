@@ -1,0 +1,111 @@
+/* Hooks of the instrumented flavour: what the library tells, and asks, the program that checks
+ * it. The production flavour refers to none of these.
+ * SPDX-License-Identifier: MIT
+ *
+ * Hooks may be called with locks held and interrupts masked; they must not call the library.
+ */
+#ifndef NEOMM_HOOK_H
+#define NEOMM_HOOK_H
+
+#include <neomm/types.h>
+
+/* Every place that can run out of something or wait for a device. The sweep of the tests makes
+ * each fail, and fails itself when one was never reached. */
+#define NEOMM_FAULT_SITE_LIST(X)                                                                   \
+    X(PMM_ALLOC)        /* a block of frames */                                                    \
+    X(PMM_BULK)         /* one frame of a bulk request */                                          \
+    X(PMM_RANGE)        /* a contiguous range */                                                   \
+    X(PMM_METADATA)     /* room for bitmap and descriptors at initialisation */                    \
+    X(PAGING_TABLE)     /* a page table */                                                         \
+    X(PAGING_WINDOW)    /* addresses of the kernel window */                                       \
+    X(PAGING_SLOT)      /* a slot for a frame above the direct map */                              \
+    X(HEAP_STATE)       /* the heap's own state */                                                 \
+    X(HEAP_SLAB)        /* a slab for a class without free objects */                              \
+    X(HEAP_RUN)         /* a large run */                                                          \
+    X(SWAP_STATE)       /* the swap layer's own state */                                           \
+    X(SWAP_AREA)        /* the records of an area */                                               \
+    X(SWAP_SLOT)        /* a slot */                                                               \
+    X(SWAP_READ)        /* a page read from a device */                                            \
+    X(SWAP_WRITE)       /* a page written to a device */                                           \
+    X(VMM_STATE)        /* the layer's own state */                                                \
+    X(VMM_SPACE)        /* an address space */                                                     \
+    X(VMM_REGION)       /* a region or a node of the region tree */                                \
+    X(VMM_FRAME)        /* a frame for a fault */
+
+enum neomm_fault_site {
+#define NEOMM_FAULT_SITE_ENUM(name) NEOMM_FAULT_SITE_##name,
+    NEOMM_FAULT_SITE_LIST(NEOMM_FAULT_SITE_ENUM)
+#undef NEOMM_FAULT_SITE_ENUM
+    NEOMM_FAULT_SITES
+};
+
+/* Every place that invalidates translations. A test may skip each; a run of the tests with one
+ * skipped must then end with a report of the stale translation. */
+#define NEOMM_FLUSH_SITE_LIST(X)                                                                   \
+    X(UNMAP)            /* leaves cleared by unmap */                                              \
+    X(UNMAP_TABLE)      /* a table unlinked because it became empty */                             \
+    X(PROTECT)          /* rights narrowed */                                                      \
+    X(SPLIT)            /* a large leaf replaced by a table */                                     \
+    X(EXCHANGE)         /* a present entry replaced */                                             \
+    X(HARVEST)          /* accessed or dirty cleared */                                            \
+    X(SLOT)             /* a slot for a high frame reused or released */                           \
+    X(MAP_UNDO)         /* leaves cleared because a map failed half-way */                         \
+    X(SWITCH)           /* other tables loaded */
+
+enum neomm_flush_site {
+#define NEOMM_FLUSH_SITE_ENUM(name) NEOMM_FLUSH_SITE_##name,
+    NEOMM_FLUSH_SITE_LIST(NEOMM_FLUSH_SITE_ENUM)
+#undef NEOMM_FLUSH_SITE_ENUM
+    NEOMM_FLUSH_SITES
+};
+
+/* Lock classes in their order: a lock is taken only while all locks held are of earlier
+ * classes. Those before TABLES may be held while sleeping. */
+#define NEOMM_LOCK_CLASS_LIST(X)                                                                   \
+    X(SPACES)           /* the table of spaces */                                                  \
+    X(SPACE)            /* a space's map */                                                        \
+    X(REGION)                                                                                      \
+    X(OBJECT)                                                                                      \
+    X(WINDOW)           /* ranges of the kernel window */                                          \
+    X(TABLES)           /* the page tables of one space */                                         \
+    X(POLICY)           /* a replacement domain */                                                 \
+    X(SWAP)             /* slots of an area */                                                     \
+    X(SLAB)             /* a size class */                                                         \
+    X(PMM)              /* a zone */                                                               \
+    X(LOG)
+
+enum neomm_lock_class {
+#define NEOMM_LOCK_CLASS_ENUM(name) NEOMM_LOCK_CLASS_##name,
+    NEOMM_LOCK_CLASS_LIST(NEOMM_LOCK_CLASS_ENUM)
+#undef NEOMM_LOCK_CLASS_ENUM
+    NEOMM_LOCK_CLASSES
+};
+
+NEOMM_EXTERN_C_BEGIN
+
+/* Shall this attempt fail? */
+bool neomm_hook_fault(enum neomm_fault_site site);
+
+/* 2^order frames from `frame` were allocated, or are about to be reusable. */
+void neomm_hook_frames_allocated(neomm_frame_t frame, uint32_t count);
+void neomm_hook_frames_freed(neomm_frame_t frame, uint32_t count);
+
+/* The entry at `entry` changes from `before` to `after`; called right behind the store. */
+void neomm_hook_entry_stored(neomm_paddr_t entry, uint64_t before, uint64_t after);
+
+/* Shall this invalidation be left out? Asked once an invalidation, before it. */
+bool neomm_hook_flush_skipped(enum neomm_flush_site site);
+
+/* A range operation on tables ends here: no CPU may hold a translation through the tables with
+ * this root that they do not grant any more. `site` names the invalidation that was due. */
+void neomm_hook_settled(neomm_frame_t top, enum neomm_flush_site site);
+
+/* Another CPU may run here. */
+void neomm_hook_yield(void);
+
+void neomm_hook_locked(enum neomm_lock_class lock_class);
+void neomm_hook_unlocked(enum neomm_lock_class lock_class);
+
+NEOMM_EXTERN_C_END
+
+#endif

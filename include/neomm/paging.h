@@ -1,0 +1,174 @@
+/* Page tables: four formats behind range operations, and the kernel window.
+ * SPDX-License-Identifier: MIT
+ *
+ * A `struct neomm_tables` is the translation of one address space. Every range operation takes
+ * its lock, descends once a table, gathers what must be invalidated, invalidates on every CPU
+ * that can hold a translation, and only then lets go of frames and tables.
+ *
+ * Whether an address is the user's follows from the layout; a range may not straddle the halves.
+ * Source: Intel SDM volume 3A, chapter 4.
+ */
+#ifndef NEOMM_PAGING_H
+#define NEOMM_PAGING_H
+
+#include <neomm/root.h>
+#include <neomm/types.h>
+
+/* The tables of one address space. Zero it, then neomm_paging_create. Fields are the library's;
+ * `owner` may be read. */
+struct neomm_tables {
+    neomm_frame_t top;         /* the root table */
+    uint32_t owner;            /* index of the space, 0 for the kernel's */
+    uint32_t table_frames;     /* tables below the root that belong to this space */
+    uint32_t lock[4];
+    struct neomm_cpumask cpus; /* CPUs that have it loaded */
+};
+
+enum neomm_mapping_state {
+    NEOMM_MAPPING_NONE,        /* entry all zero, or no table */
+    NEOMM_MAPPING_PRESENT,
+    NEOMM_MAPPING_SWAPPED      /* not present, `swap` says where the contents are */
+};
+
+/* One leaf entry, decoded. */
+struct neomm_mapping {
+    enum neomm_mapping_state state;
+    neomm_prot_t prot;
+    neomm_paddr_t paddr;       /* of the leaf's first byte */
+    size_t size;               /* bytes the leaf covers: 4K, 2M, 4M or 1G */
+    enum neomm_cache cache;
+    bool accessed;
+    bool dirty;
+    struct neomm_swap_entry swap;
+};
+
+/* Options of neomm_paging_map. */
+#define NEOMM_MAP_SMALL 0x1u   /* 4K leaves only, where the largest that fits is the default */
+
+/* A leaf that is gone: called after its invalidation, so its frame may be freed here. Holds the
+ * page-table lock: may free frames and swap slots; must not call paging and must not sleep. */
+typedef void neomm_leaf_fn(void *context, neomm_vaddr_t vaddr, const struct neomm_mapping *leaf);
+
+/* A part of the kernel's image to map: vaddr in layout.image. */
+struct neomm_kernel_segment {
+    neomm_vaddr_t vaddr;
+    neomm_paddr_t paddr;
+    size_t size;
+    neomm_prot_t prot;
+};
+
+struct neomm_paging_options {
+    const struct neomm_kernel_segment *segments;
+    uint32_t segment_count;
+};
+
+NEOMM_EXTERN_C_BEGIN
+
+/* Builds the kernel's tables: the direct map (RAM only, largest leaves, never executable), the
+ * image's segments, and every top-level entry that kernel ranges will ever need. Registers the
+ * slots for high frames. Loads nothing. NEOMM_E_NOMEM with everything undone. */
+neomm_status neomm_paging_init(struct neomm *root, const struct neomm_paging_options *options);
+
+/* Gives all back. NEOMM_E_BUSY while tables of a space exist or the window is in use. The
+ * caller has left the kernel's tables (or never loaded them). */
+neomm_status neomm_paging_fini(struct neomm *root);
+
+/* Once on each CPU, after neomm_paging_init: turns on what CPUID offers (NX, WP, PGE, PSE, SMEP,
+ * SMAP, UMIP), sets PAT, and loads the kernel's tables. From here on the CPU gets shootdowns.
+ * Interrupts masked. */
+neomm_status neomm_paging_cpu_init(struct neomm *root);
+
+/* This CPU goes: loads nothing, forgets it. */
+void neomm_paging_cpu_fini(struct neomm *root);
+
+struct neomm_tables *neomm_paging_kernel(struct neomm *root);
+
+/* Makes empty tables that share the kernel's half. NEOMM_E_NOMEM. */
+neomm_status neomm_paging_create(struct neomm *root, struct neomm_tables *tables,
+                                 uint32_t owner);
+
+/* Frees the tables of a space that has no leaf mapped: NEOMM_E_BUSY if it has, or if a CPU has
+ * it loaded. */
+neomm_status neomm_paging_destroy(struct neomm *root, struct neomm_tables *tables);
+
+/* Loads the tables on this CPU. Without a space to run: neomm_paging_kernel. No lock.
+ * Interrupts are masked inside. */
+void neomm_paging_activate(struct neomm *root, struct neomm_tables *tables);
+
+/* Maps [vaddr, vaddr + size) to contiguous physical memory from paddr with the largest leaves
+ * that fit. Needs the whole range unmapped: NEOMM_E_EXISTS. NEOMM_E_ALIGN; NEOMM_E_RANGE (wraps,
+ * straddles, not canonical, beyond the physical width); NEOMM_E_ACCESS (WRITE with EXEC);
+ * NEOMM_E_NOMEM. On any error nothing is mapped. flags: allocation flags for tables (never
+ * reclaims); options: NEOMM_MAP_*. */
+neomm_status neomm_paging_map(struct neomm *root, struct neomm_tables *tables,
+                              neomm_vaddr_t vaddr, neomm_paddr_t paddr, size_t size,
+                              neomm_prot_t prot, enum neomm_cache cache, unsigned options);
+
+/* The same for `count` separate frames, one 4K leaf each. */
+neomm_status neomm_paging_map_frames(struct neomm *root, struct neomm_tables *tables,
+                                     neomm_vaddr_t vaddr, const neomm_frame_t *frames,
+                                     uint32_t count, neomm_prot_t prot);
+
+/* Unmaps whatever leaf or swap entry lies in the range; holes are fine. Calls released (may be
+ * NULL) for each, then frees tables that became empty. A leaf larger than the part of the range
+ * it lies in is split first: NEOMM_E_NOMEM can only come from that, with *done bytes unmapped
+ * (done may be NULL). */
+neomm_status neomm_paging_unmap(struct neomm *root, struct neomm_tables *tables,
+                                neomm_vaddr_t vaddr, size_t size, neomm_leaf_fn *released,
+                                void *context, size_t *done);
+
+/* Changes the rights of every present leaf in the range; swap entries and holes stay.
+ * NEOMM_E_ACCESS, NEOMM_E_ALIGN, NEOMM_E_RANGE; NEOMM_E_NOMEM as for unmap. */
+neomm_status neomm_paging_protect(struct neomm *root, struct neomm_tables *tables,
+                                  neomm_vaddr_t vaddr, size_t size, neomm_prot_t prot);
+
+/* The leaf that covers vaddr. NEOMM_OK also where nothing is mapped (state NONE). */
+neomm_status neomm_paging_query(struct neomm *root, struct neomm_tables *tables,
+                                neomm_vaddr_t vaddr, struct neomm_mapping *mapping);
+
+/* Replaces one 4K entry as one atomic step, if it is still what `expect` says (state, and paddr
+ * or swap entry; A and D are not compared): else NEOMM_E_AGAIN. `next` may be present (paddr,
+ * prot, cache, accessed and dirty as given), swapped, or none. *last (may be NULL) is the entry
+ * as it was at the exchange, with the accessed and dirty bits that no CPU can change any more:
+ * where the old leaf was present it has been invalidated everywhere on return.
+ * NEOMM_E_NOMEM: a table was missing. */
+neomm_status neomm_paging_exchange(struct neomm *root, struct neomm_tables *tables,
+                                   neomm_vaddr_t vaddr, const struct neomm_mapping *expect,
+                                   const struct neomm_mapping *next, struct neomm_mapping *last);
+
+/* Reads and clears bits of the present leaves in the range: accessed always, dirty if
+ * clear_dirty. visit sees each leaf as it was before. Invalidates where a bit was cleared, so
+ * that the next reference sets it again. */
+neomm_status neomm_paging_harvest(struct neomm *root, struct neomm_tables *tables,
+                                  neomm_vaddr_t vaddr, size_t size, bool clear_dirty,
+                                  neomm_leaf_fn *visit, void *context);
+
+/* Visits every leaf and swap entry in the range, ascending; changes nothing. */
+neomm_status neomm_paging_walk(struct neomm *root, struct neomm_tables *tables,
+                               neomm_vaddr_t vaddr, size_t size, neomm_leaf_fn *visit,
+                               void *context);
+
+/* A text dump of the range, neighbours merged: "start-end rwxu size-of-leaf -> paddr". */
+void neomm_paging_dump(struct neomm *root, struct neomm_tables *tables, neomm_vaddr_t vaddr,
+                       size_t size, neomm_report_fn *line, void *context);
+
+/* ---- the kernel window: ranges of addresses; what is mapped there is the caller's ---- */
+
+/* Reserves `size` bytes (page multiple) with an unmapped guard page behind. NEOMM_E_NOSPACE.
+ * First fit by address. Metadata: frames, taken NORECLAIM. */
+neomm_status neomm_window_alloc(struct neomm *root, size_t size, neomm_vaddr_t *vaddr);
+
+/* Gives a range back; the caller has unmapped it. NEOMM_E_NOENT: not the start of a range;
+ * NEOMM_E_BUSY: something in it is still mapped. */
+neomm_status neomm_window_free(struct neomm *root, neomm_vaddr_t vaddr);
+
+/* Bytes of the range that starts at vaddr, 0 if none does. */
+size_t neomm_window_size(struct neomm *root, neomm_vaddr_t vaddr);
+
+/* The C pointer for a window address and back; 0 when the pointer lies outside. */
+void *neomm_window_pointer(const struct neomm *root, neomm_vaddr_t vaddr);
+neomm_vaddr_t neomm_window_vaddr(const struct neomm *root, const void *pointer);
+
+NEOMM_EXTERN_C_END
+
+#endif

@@ -1,0 +1,179 @@
+/* Frames: the boot memory map and the page-frame allocator.
+ * SPDX-License-Identifier: MIT
+ *
+ * The map comes from the firmware through neomm_bootmap_add*, is resolved once, and
+ * neomm_pmm_init builds a bitmap and a table of descriptors from it. Memory that no entry calls
+ * usable is never handed out. At every quiescent point
+ *     total = free + used + reserved + metadata.
+ */
+#ifndef NEOMM_PMM_H
+#define NEOMM_PMM_H
+
+#include <neomm/types.h>
+
+/* Kinds of memory, from harmless to worst: where entries overlap, the larger number wins. */
+enum neomm_memory_type {
+    NEOMM_MEMORY_USABLE = 1,
+    NEOMM_MEMORY_BOOT,         /* usable after neomm_pmm_reclaim_boot: loader's data, modules */
+    NEOMM_MEMORY_ACPI,         /* ACPI tables, reclaimable once read */
+    NEOMM_MEMORY_KERNEL,       /* the kernel's image and other reservations */
+    NEOMM_MEMORY_NVS,          /* ACPI non-volatile storage */
+    NEOMM_MEMORY_RESERVED,     /* reserved, and every type the firmware invents */
+    NEOMM_MEMORY_BAD           /* reported faulty */
+};
+
+struct neomm_boot_range {
+    neomm_paddr_t base;
+    uint64_t length;           /* bytes; base + length may reach 2^64 */
+    enum neomm_memory_type type;
+};
+
+/* Why a part of an entry is not as the firmware said. */
+enum neomm_boot_note {
+    NEOMM_BOOT_EMPTY,          /* length 0: ignored */
+    NEOMM_BOOT_WRAPS,          /* base + length beyond 2^64: cut there */
+    NEOMM_BOOT_OVERLAP,        /* a worse entry covers this part of a usable one */
+    NEOMM_BOOT_ROUNDED,        /* a usable part shrunk to whole frames */
+    NEOMM_BOOT_FRAME_ZERO,     /* frame 0 is never handed out */
+    NEOMM_BOOT_LIMIT,          /* above what the format or the library can address */
+    NEOMM_BOOT_FULL            /* no room in the storage: usable memory left out */
+};
+
+typedef void neomm_boot_note_fn(void *context, enum neomm_boot_note note,
+                                const struct neomm_boot_range *part);
+
+/* A map under construction, in storage of the caller's. */
+struct neomm_bootmap {
+    struct neomm_boot_range *ranges;
+    uint32_t count;
+    uint32_t capacity;
+    uint32_t dropped;          /* entries for which there was no room */
+    bool resolved;
+};
+
+/* Zones, low to high. A request falls back downwards, never upwards. */
+enum neomm_zone { NEOMM_ZONE_DMA, NEOMM_ZONE_NORMAL, NEOMM_ZONE_HIGH, NEOMM_ZONES };
+
+/* Contiguous frames with constraints. */
+struct neomm_range_request {
+    uint32_t frames;           /* 1 or more */
+    uint32_t align;            /* frames, a power of two; 0 and 1: any */
+    uint32_t boundary;         /* frames, a power of two the range must not cross; 0: any */
+    neomm_paddr_t limit;       /* the range ends at or below; 0: any */
+    neomm_flags_t flags;
+};
+
+struct neomm_pmm_options {
+    void *metadata;            /* NULL: taken out of the boot map, from the direct map */
+    size_t metadata_size;      /* bytes at `metadata` */
+    bool metadata_zeroed;      /* it is known to be zero: initialisation touches no descriptor */
+    uint32_t reserve_frames;   /* the last frames, only for NEOMM_RESERVE */
+};
+
+struct neomm_zone_stats {
+    uint64_t total, free, used, reserved, metadata; /* frames; the first is the others' sum */
+    uint64_t free_runs[NEOMM_ORDER_MAX + 1];        /* free aligned blocks by order, greedy */
+};
+
+/* Asked to free about `frames` frames; returns how many it freed. Called only for a caller that
+ * may reclaim, with no lock of pmm held, and never from inside itself on the same CPU. */
+typedef uint32_t neomm_reclaim_fn(void *context, uint32_t frames, neomm_flags_t flags);
+
+NEOMM_EXTERN_C_BEGIN
+
+/* ---- the boot map ---- */
+
+/* An empty map over `capacity` entries of `storage`. Three times the firmware's entries and 16
+ * is always enough. */
+void neomm_bootmap_init(struct neomm_bootmap *map, struct neomm_boot_range *storage,
+                        uint32_t capacity);
+
+/* Adds one entry as it comes. NEOMM_E_NOSPACE counts it in `dropped`; a dropped entry that was
+ * not usable makes neomm_bootmap_resolve fail, since default-deny could not hold. */
+neomm_status neomm_bootmap_add(struct neomm_bootmap *map, neomm_paddr_t base, uint64_t length,
+                               enum neomm_memory_type type);
+
+/* The type for an E820 or Multiboot type number: 1 usable, 3 ACPI, 4 NVS, 5 bad, others
+ * reserved. (ACPI 6.4, table 15.4; Multiboot 1 3.3; Multiboot 2 3.6.8) */
+enum neomm_memory_type neomm_e820_type(uint32_t type);
+
+/* Adds an E820 table of `count` 20-byte entries {u64 base, u64 length, u32 type}, `stride`
+ * bytes apart (20 or 24). PVH's table (24 bytes) has the same shape. */
+neomm_status neomm_bootmap_add_e820(struct neomm_bootmap *map, const void *table, uint32_t count,
+                                    uint32_t stride);
+
+/* Adds the mmap buffer of Multiboot 1: entries {u32 size, u64 base, u64 length, u32 type}, each
+ * `size` + 4 bytes. NEOMM_E_INVALID at an entry that runs over the end; those before are in. */
+neomm_status neomm_bootmap_add_multiboot1(struct neomm_bootmap *map, const void *buffer,
+                                          uint32_t bytes);
+
+/* Sorts, merges, resolves overlaps (the worst type wins), rounds usable parts inwards and the
+ * others outwards to frames, and cuts at `limit` bytes (0: 16 TiB). note may be NULL.
+ * Afterwards ranges are ascending, disjoint, whole frames, neighbours differ in type.
+ * NEOMM_E_NOSPACE: storage too small to stay safe, or an entry that was not usable was dropped.
+ * Cost: n log n. */
+neomm_status neomm_bootmap_resolve(struct neomm_bootmap *map, neomm_paddr_t limit,
+                                   neomm_boot_note_fn *note, void *context);
+
+/* First byte above all usable memory of a resolved map. */
+neomm_paddr_t neomm_bootmap_end(const struct neomm_bootmap *map);
+
+/* ---- the allocator ---- */
+
+/* Bytes of metadata for a resolved map: bitmap, counters, descriptors. */
+size_t neomm_pmm_metadata_size(const struct neomm *root, const struct neomm_bootmap *map);
+
+/* Builds the allocator. NEOMM_E_INVALID: map not resolved or without usable memory;
+ * NEOMM_E_NOMEM: no place for the metadata; NEOMM_E_EXISTS: initialised already. */
+neomm_status neomm_pmm_init(struct neomm *root, const struct neomm_bootmap *map,
+                            const struct neomm_pmm_options *options);
+
+/* Ends the layer. NEOMM_E_BUSY while a frame is in use (the leak check) or a higher layer is
+ * initialised. */
+neomm_status neomm_pmm_fini(struct neomm *root);
+
+/* Allocates 2^order contiguous frames, aligned to their size. Zones from the highest that flags
+ * allow downwards: HIGH, else NORMAL, else DMA; without NEOMM_HIGH the frames lie in the direct
+ * map. The first frame's descriptor: references 1, order set, all else 0.
+ * NEOMM_E_NOMEM, NEOMM_E_INVALID (order). Sleeps only in the reclaim callback, which neither
+ * ATOMIC nor NORECLAIM call. Locks: pmm. Interrupts: yes, with ATOMIC. */
+neomm_status neomm_pmm_alloc(struct neomm *root, unsigned order, neomm_flags_t flags,
+                             neomm_frame_t *frame) NEOMM_MUST_CHECK;
+
+/* Frees what neomm_pmm_alloc gave, with the same order. Errors, with nothing changed:
+ * NEOMM_E_DOUBLE_FREE; NEOMM_E_FOREIGN (not RAM, reserved, metadata, frame 0);
+ * NEOMM_E_INVALID (order differs); NEOMM_E_BUSY (references other than 1, or still mapped). */
+neomm_status neomm_pmm_free(struct neomm *root, neomm_frame_t frame, unsigned order);
+
+/* Allocates `count` single frames into frames[]; all or none. */
+neomm_status neomm_pmm_alloc_bulk(struct neomm *root, uint32_t count, neomm_flags_t flags,
+                                  neomm_frame_t *frames) NEOMM_MUST_CHECK;
+/* Frees `count` single frames; stops at the first error with the number freed in *done. */
+neomm_status neomm_pmm_free_bulk(struct neomm *root, uint32_t count, const neomm_frame_t *frames,
+                                 uint32_t *done);
+
+/* Allocates any number of contiguous frames; each becomes a frame of order 0 with one
+ * reference. Cost: a search of the bitmap. */
+neomm_status neomm_pmm_alloc_range(struct neomm *root, const struct neomm_range_request *request,
+                                   neomm_frame_t *first) NEOMM_MUST_CHECK;
+neomm_status neomm_pmm_free_range(struct neomm *root, neomm_frame_t first, uint32_t frames);
+
+/* Takes exactly these free frames (device memory, a crash kernel): NEOMM_E_BUSY if one is not
+ * free, with nothing changed. Undone by neomm_pmm_free_range. */
+neomm_status neomm_pmm_claim(struct neomm *root, neomm_frame_t first, uint32_t frames);
+
+/* Turns memory of type BOOT and ACPI into free memory; returns the frames gained. Once. */
+uint64_t neomm_pmm_reclaim_boot(struct neomm *root);
+
+/* The one callback for when frames run out (vmm registers itself). NULL takes it back. */
+void neomm_pmm_set_reclaim(struct neomm *root, neomm_reclaim_fn *reclaim, void *context);
+
+/* Free frames now, all zones; a racy sum. */
+uint64_t neomm_pmm_free_frames(const struct neomm *root);
+/* One zone's statistics. Cost: a pass over its bitmap. Locks: pmm. */
+void neomm_pmm_zone_stats(struct neomm *root, enum neomm_zone zone,
+                          struct neomm_zone_stats *stats);
+
+NEOMM_EXTERN_C_END
+
+#endif

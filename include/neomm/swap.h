@@ -1,0 +1,138 @@
+/* Swap: block devices, slots, and page replacement policies.
+ * SPDX-License-Identifier: MIT
+ *
+ * Swap never knows regions or tables: vmm hands it frames and keeps the entries it gets. Areas
+ * have Linux's SWAPSPACE2 format (version 1), so mkswap prepares them, and nothing without that
+ * signature is ever written.
+ */
+#ifndef NEOMM_SWAP_H
+#define NEOMM_SWAP_H
+
+#include <neomm/types.h>
+
+/* ---- block devices ---- */
+
+enum neomm_block_operation { NEOMM_BLOCK_READ, NEOMM_BLOCK_WRITE, NEOMM_BLOCK_FLUSH };
+
+/* One page to move. The submitter owns it until done is called, which may be from submit itself,
+ * from an interrupt, or from another CPU. */
+struct neomm_block_request {
+    enum neomm_block_operation operation;
+    uint32_t page;             /* of the device, in units of 4096 bytes */
+    neomm_frame_t frame;
+    neomm_status status;       /* set before done */
+    void (*done)(struct neomm_block_request *request);
+    void *context;             /* the submitter's */
+};
+
+struct neomm_block_device {
+    const char *name;
+    uint32_t pages;            /* size in units of 4096 bytes */
+    void *context;             /* the device's */
+    /* Starts `count` requests; each ends in done exactly once, in any order. Does not sleep. */
+    void (*submit)(struct neomm_block_device *device, struct neomm_block_request **requests,
+                   uint32_t count);
+};
+
+/* ---- replacement policies ---- */
+
+#define NEOMM_POLICY_BATCH 32
+
+enum neomm_verdict { NEOMM_KEEP, NEOMM_EVICT };
+
+struct neomm_policy;
+
+/* A policy gets what hardware gives: accessed and dirty bits, on request. Its state is the two
+ * links and 8 flag bits of the frame's descriptor, and the instance. All calls come with the
+ * domain's lock held; none sleeps or allocates. */
+struct neomm_policy_ops {
+    const char *name;
+    /* A page became resident in `frame`. */
+    void (*enter)(struct neomm_policy *policy, neomm_frame_t frame);
+    /* Which frames to test next, at most max <= NEOMM_POLICY_BATCH, best victim first. They stay
+     * in the policy. */
+    uint32_t (*candidates)(struct neomm_policy *policy, neomm_frame_t *out, uint32_t max);
+    /* The bits of a candidate; its accessed bit has been cleared by this test. */
+    enum neomm_verdict (*tested)(struct neomm_policy *policy, neomm_frame_t frame, bool accessed,
+                                 bool dirty);
+    /* The frame is resident no more: evicted to `slot`, or gone with its mapping (slot nil). */
+    void (*leave)(struct neomm_policy *policy, neomm_frame_t frame,
+                  const struct neomm_swap_entry *slot);
+    /* A page that was evicted to `slot` faults and will enter. May be NULL. */
+    void (*refault)(struct neomm_policy *policy, const struct neomm_swap_entry *slot);
+};
+
+/* One instance for each domain: the whole machine, or one process with a resident limit. */
+struct neomm_policy {
+    const struct neomm_policy_ops *ops;
+    struct neomm *root;
+    uint32_t head, tail;       /* frame numbers, 0 none */
+    uint32_t count;            /* frames in it */
+    uint32_t domain;           /* 0 global, else the index of the space */
+    uint32_t state[10];        /* the policy's own */
+};
+
+/* ---- the layer ---- */
+
+struct neomm_swap_stats {
+    uint64_t slots, used, bad; /* over all areas */
+    uint64_t reads, writes;    /* pages moved */
+    uint64_t read_errors, write_errors, corrupt;
+    uint64_t filled;           /* slots in use that hold a repeated word and need no I/O */
+    uint32_t areas;
+};
+
+/* One page of a batch. */
+struct neomm_swap_page {
+    struct neomm_swap_entry entry;
+    neomm_frame_t frame;
+    neomm_status status;
+};
+
+NEOMM_EXTERN_C_BEGIN
+
+neomm_status neomm_swap_init(struct neomm *root);
+/* NEOMM_E_BUSY while a slot is in use. Otherwise all areas are let go. */
+neomm_status neomm_swap_fini(struct neomm *root);
+
+/* Adds the area on `device`, which must stay. Reads its header: NEOMM_E_CORRUPT (no signature,
+ * other version or page size, last page beyond the device, bad-page list out of range),
+ * NEOMM_E_IO, NEOMM_E_NOMEM, NEOMM_E_NOSPACE (too many areas or slots for the format). Higher
+ * priorities are used first. May sleep. */
+neomm_status neomm_swap_add(struct neomm *root, struct neomm_block_device *device, int priority);
+
+/* Takes a free slot. `owner` keeps pages of one space together. The count is 1.
+ * NEOMM_E_NOSPACE. */
+neomm_status neomm_swap_alloc(struct neomm *root, uint32_t owner,
+                              struct neomm_swap_entry *entry) NEOMM_MUST_CHECK;
+
+/* One more, one fewer user of the slot; at 0 it is free. NEOMM_E_NOENT: an entry of an earlier
+ * use, or no such slot. The count saturates and then stays. */
+neomm_status neomm_swap_dup(struct neomm *root, struct neomm_swap_entry entry);
+neomm_status neomm_swap_free(struct neomm *root, struct neomm_swap_entry entry);
+
+/* Writes frames to their slots, count <= NEOMM_POLICY_BATCH, all in flight together, and waits.
+ * A frame filled with one repeated word costs no I/O. pages[i].status: NEOMM_OK, or NEOMM_E_IO
+ * and the slot is marked bad. Returns the first error. Sleeps: call without locks. */
+neomm_status neomm_swap_write(struct neomm *root, struct neomm_swap_page *pages, uint32_t count);
+
+/* Reads slots into frames. NEOMM_E_IO after one retry; NEOMM_E_CORRUPT where the checksum of
+ * what was written disagrees; NEOMM_E_NOENT for a stale entry. The slot stays in use. Sleeps. */
+neomm_status neomm_swap_read(struct neomm *root, struct neomm_swap_page *pages, uint32_t count);
+
+void neomm_swap_stats(struct neomm *root, struct neomm_swap_stats *stats);
+
+/* Policies by name: the built-in ones (clock, fifo) and those that a program registers (`ops`
+ * stays its own). NEOMM_E_EXISTS, NEOMM_E_NOSPACE. */
+neomm_status neomm_policy_register(struct neomm *root, const struct neomm_policy_ops *ops);
+const struct neomm_policy_ops *neomm_policy_find(struct neomm *root, const char *name);
+/* The n-th registered, NULL behind the last. */
+const struct neomm_policy_ops *neomm_policy_at(struct neomm *root, uint32_t index);
+
+/* An empty instance for one domain. */
+void neomm_policy_init(struct neomm_policy *policy, struct neomm *root,
+                       const struct neomm_policy_ops *ops, uint32_t domain);
+
+NEOMM_EXTERN_C_END
+
+#endif

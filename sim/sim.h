@@ -1,0 +1,109 @@
+/* The simulated machine: the one implementation of the port and of the CPU primitives on the
+ * host, and a checker of both.
+ * SPDX-License-Identifier: MIT
+ *
+ * A host thread is a CPU of one machine at a time (sim_bind); everything the port is asked goes
+ * to that machine.
+ */
+#ifndef NEOMM_SIM_SIM_H
+#define NEOMM_SIM_SIM_H
+
+#include <neomm/hook.h>
+#include <neomm/neomm.h>
+
+struct sim;
+
+struct sim_options {
+    enum neomm_format format;
+    uint64_t ram_bytes;            /* page multiple; the arena is sparse */
+    uint32_t cpus;                 /* 0: 1 */
+    uint64_t seed;                 /* of port entropy and of every choice the machine makes */
+    size_t window_bytes;           /* 0: a default that fits the host */
+    bool keep_going;               /* a violation is counted and noted, not the end */
+};
+
+/* Makes a machine, all RAM poisoned except frame 0's page tables' needs; binds this thread as
+ * its CPU 0. NULL with a message on stderr: the host refused memory. */
+struct sim *sim_create(const struct sim_options *options);
+void sim_destroy(struct sim *sim);
+
+/* The layout with deltas for this host, for neomm_init. */
+void sim_layout(struct sim *sim, struct neomm_layout *layout);
+/* Arena memory for the root, as a kernel has in its image; from 1 MiB upwards. The frames are
+ * to be entered in the boot map as KERNEL: their range comes back in *range. */
+void *sim_image(struct sim *sim, size_t bytes, struct neomm_boot_range *range);
+
+/* This host thread goes on as CPU `cpu`. */
+void sim_bind(struct sim *sim, uint32_t cpu);
+/* The CPU's `root`, for compat.h. */
+void sim_set_root(struct sim *sim, struct neomm *root);
+
+/* ---- physical memory ---- */
+bool sim_physical_read(struct sim *sim, neomm_paddr_t from, void *to, size_t size);
+bool sim_physical_write(struct sim *sim, neomm_paddr_t to, const void *from, size_t size);
+/* The contents of RAM and of every CPU, to come back to. */
+struct sim_snapshot;
+struct sim_snapshot *sim_snapshot_take(struct sim *sim);
+void sim_snapshot_restore(struct sim *sim, const struct sim_snapshot *snapshot);
+void sim_snapshot_free(struct sim_snapshot *snapshot);
+
+/* ---- the CPU's memory accesses ---- */
+enum sim_access { SIM_READ, SIM_WRITE, SIM_FETCH };
+/* Translates vaddr for one access by the current CPU, through its TLB, setting A and D. True:
+ * *paddr is set. False: a page fault, whose error code is in *error (NEOMM_PF_*). */
+bool sim_translate(struct sim *sim, neomm_vaddr_t vaddr, enum sim_access access, bool user,
+                   neomm_paddr_t *paddr, uint32_t *error);
+/* As above for a whole reference inside one page: a host pointer to its first byte, NULL on a
+ * fault. The fast path of the replay: inline in sim/mmu.h where it matters. */
+void *sim_reference(struct sim *sim, neomm_vaddr_t vaddr, enum sim_access access, bool user,
+                    uint32_t *error);
+
+struct sim_tlb_stats {
+    uint64_t hits, walks, faults;  /* of translations: found, walked, ended in a fault */
+    uint64_t invalidations, full_flushes;
+};
+void sim_tlb_stats(const struct sim *sim, struct sim_tlb_stats *stats); /* all CPUs */
+
+/* Called for page faults that sim's user copies meet: resolve and return true to retry. */
+typedef bool sim_fault_fn(void *context, neomm_vaddr_t address, uint32_t error);
+void sim_set_fault_handler(struct sim *sim, sim_fault_fn *handler, void *context);
+
+/* ---- faults on purpose (instrumented flavour) ---- */
+void sim_fault_plan(struct sim *sim, uint64_t n, bool forever);
+uint64_t sim_fault_count(const struct sim *sim);
+/* Passes through each fault site, and failures made there, since the process began. */
+uint64_t sim_fault_site_passes(enum neomm_fault_site site);
+uint64_t sim_fault_site_failures(enum neomm_fault_site site);
+const char *sim_fault_site_name(enum neomm_fault_site site);
+/* Invalidations of this site are left out; NEOMM_FLUSH_SITES: none. */
+void sim_skip_flush(struct sim *sim, enum neomm_flush_site site);
+const char *sim_flush_site_name(enum neomm_flush_site site);
+
+/* ---- checks ---- */
+/* Violations found so far (stale translations, port misuse), with keep_going; the text of the
+ * last one. */
+uint64_t sim_violations(const struct sim *sim);
+const char *sim_last_violation(const struct sim *sim);
+/* What must hold at the end of a test: no lock held, interrupts as at the start, nothing
+ * mapped in the window or slots. Returns the number of findings, printed to stderr. */
+unsigned sim_check_end(struct sim *sim);
+
+/* ---- disks ---- */
+enum sim_disk_fault { SIM_DISK_FAIL, SIM_DISK_TEAR, SIM_DISK_CORRUPT, SIM_DISK_LOSE,
+                      SIM_DISK_STALE, SIM_DISK_MISDIRECT };
+/* A disk of `pages` pages in host memory (sparse). Requests complete when the port waits or
+ * after submit, as the seed says. */
+struct neomm_block_device *sim_disk_create(struct sim *sim, uint32_t pages);
+/* Writes a SWAPSPACE2 header as mkswap does. */
+void sim_disk_make_swap(struct neomm_block_device *disk);
+/* The nth (from 1) operation from now suffers `fault`; forever: and all after it. n 0: none. */
+void sim_disk_fault(struct neomm_block_device *disk, enum sim_disk_fault fault, uint64_t n,
+                    bool forever);
+uint64_t sim_disk_operations(const struct neomm_block_device *disk);
+/* The stored page, to be read or damaged by a test. */
+void *sim_disk_page(struct neomm_block_device *disk, uint32_t page);
+
+/* ---- clock ---- */
+void sim_clock_advance(struct sim *sim, uint64_t nanoseconds);
+
+#endif

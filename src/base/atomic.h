@@ -1,0 +1,62 @@
+/* Atomics: the one header through which the library shares words between CPUs.
+ * SPDX-License-Identifier: MIT
+ *
+ * Orders are in the names; there are no bare fences, which thread sanitizers cannot see. Words
+ * are machine words or narrower: 64-bit atomics on i386 would become library calls, except for
+ * the compare-exchange at the end, which is one instruction there too (CMPXCHG8B).
+ * NEOMM_ATOMIC_PLAIN gives analysers plain loads and stores to read.
+ */
+#ifndef NEOMM_BASE_ATOMIC_H
+#define NEOMM_BASE_ATOMIC_H
+
+#include "hook.h"
+
+#include <neomm/types.h>
+
+#ifndef NEOMM_ATOMIC_PLAIN
+
+#define neomm__load_relaxed(p) __atomic_load_n(p, __ATOMIC_RELAXED)
+#define neomm__load_acquire(p) __atomic_load_n(p, __ATOMIC_ACQUIRE)
+#define neomm__store_relaxed(p, v) __atomic_store_n(p, v, __ATOMIC_RELAXED)
+#define neomm__store_release(p, v) __atomic_store_n(p, v, __ATOMIC_RELEASE)
+/* Read-modify-write: all acquire and release. The old value comes back. */
+#define neomm__fetch_add(p, v) __atomic_fetch_add(p, v, __ATOMIC_ACQ_REL)
+#define neomm__fetch_sub(p, v) __atomic_fetch_sub(p, v, __ATOMIC_ACQ_REL)
+#define neomm__fetch_or(p, v) __atomic_fetch_or(p, v, __ATOMIC_ACQ_REL)
+#define neomm__fetch_and(p, v) __atomic_fetch_and(p, v, __ATOMIC_ACQ_REL)
+#define neomm__exchange(p, v) __atomic_exchange_n(p, v, __ATOMIC_ACQ_REL)
+/* On failure *expected is what was there. */
+#define neomm__cas(p, expected, desired)                                                           \
+    __atomic_compare_exchange_n(p, expected, desired, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)
+
+#else
+
+#define neomm__load_relaxed(p) (*(p))
+#define neomm__load_acquire(p) (*(p))
+#define neomm__store_relaxed(p, v) ((void)(*(p) = (v)))
+#define neomm__store_release(p, v) ((void)(*(p) = (v)))
+#define neomm__fetch_add(p, v) ((*(p) += (v)) - (v))
+#define neomm__fetch_sub(p, v) ((*(p) -= (v)) + (v))
+#define neomm__fetch_or(p, v) __atomic_fetch_or(p, v, __ATOMIC_RELAXED)
+#define neomm__fetch_and(p, v) __atomic_fetch_and(p, v, __ATOMIC_RELAXED)
+#define neomm__exchange(p, v) __atomic_exchange_n(p, v, __ATOMIC_RELAXED)
+#define neomm__cas(p, expected, desired)                                                           \
+    (*(p) == *(expected) ? (*(p) = (desired), true) : (*(expected) = *(p), false))
+
+#endif
+
+/* Compare-exchange of an 8-byte aligned 64-bit word: the only 64-bit atomic, on i386 too. The
+ * value that was there comes back; it was exchanged if that equals `expected`. */
+static inline uint64_t neomm__cas64(uint64_t *p, uint64_t expected, uint64_t desired)
+{
+    return __sync_val_compare_and_swap(p, expected, desired);
+}
+
+/* A pause in a spin: the hint to the CPU, and a place where the simulator may switch. */
+static inline void neomm__spin(void)
+{
+    NEOMM__YIELD();
+    __builtin_ia32_pause();
+}
+
+#endif

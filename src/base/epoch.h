@@ -1,0 +1,26 @@
+/* Epochs: how a structure that others may be walking without a lock is freed.
+ * SPDX-License-Identifier: MIT
+ *
+ * A walker enters and leaves on its CPU and does not sleep in between. A remover unlinks first,
+ * then waits for a grace period (neomm__epoch_synchronise): every CPU has left the walk that it
+ * was in. A CPU outside any walk, an idle one too, counts as passed.
+ *
+ *   root->epoch            E      E+1
+ *   CPU 0      enter(E) ...... leave
+ *   CPU 1      outside: 0 -----------------
+ *   remover    unlink, epoch E -> E+1, wait until no CPU is in an epoch <= E, free
+ */
+#ifndef NEOMM_BASE_EPOCH_H
+#define NEOMM_BASE_EPOCH_H
+
+#include "root.h"
+
+/* Interrupts are masked from enter to leave, so the walk stays on its CPU; nests. */
+neomm_irq_t neomm__epoch_enter(struct neomm *root);
+void neomm__epoch_leave(struct neomm *root, neomm_irq_t irq);
+
+/* Returns when every walk that had begun before the call is over. Not inside a walk, and with no
+ * lock that a walker may want. */
+void neomm__epoch_synchronise(struct neomm *root);
+
+#endif

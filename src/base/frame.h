@@ -1,0 +1,106 @@
+/* Frame descriptors: 32 bytes for each frame of RAM, and lists of frames linked through them.
+ * SPDX-License-Identifier: MIT
+ *
+ * Descriptors hold numbers and indices, never pointers, and all zero is a valid free frame, so
+ * initialisation need not touch them. RAM is cut into sections of 128 MiB; a section without RAM
+ * has no descriptors:
+ *
+ *   section[]   0   1   0   2 ...        0: no RAM here, n: the n-th present section
+ *                   |       |
+ *   table       [32768 descriptors][32768 descriptors] ...
+ */
+#ifndef NEOMM_BASE_FRAME_H
+#define NEOMM_BASE_FRAME_H
+
+#include "atomic.h"
+
+#include <neomm/types.h>
+
+#define NEOMM__SECTION_SHIFT 15 /* frames in a section, log 2 */
+#define NEOMM__SECTION_FRAMES ((uint32_t)1 << NEOMM__SECTION_SHIFT)
+
+enum neomm__kind {
+    NEOMM__KIND_NONE,          /* free, or allocated for a purpose that needs no kind */
+    NEOMM__KIND_TABLE,         /* page table; owner: the space */
+    NEOMM__KIND_SLAB,          /* first frame of a heap slab; owner: its class */
+    NEOMM__KIND_RUN,           /* first frame of a heap run */
+    NEOMM__KIND_TAIL,          /* further frame of a slab or run; owner: distance to the first */
+    NEOMM__KIND_USER,          /* anonymous user memory; owner: swap slot, see NEOMM__FRAME_SLOT */
+    NEOMM__KIND_STATE          /* a layer's own state */
+};
+
+/* Bits of `flags`. */
+#define NEOMM__FRAME_ALLOCATED 0x01u /* first frame of an allocated block */
+#define NEOMM__FRAME_SLOT 0x02u      /* owner and link hold the swap entry of a clean copy */
+#define NEOMM__FRAME_BUSY 0x04u      /* in transit to or from swap */
+#define NEOMM__FRAME_POLICY 0x08u    /* in a replacement policy */
+
+struct neomm__frame {
+    uint32_t references;       /* atomic; 1 when allocated */
+    uint32_t mappings;         /* atomic; leaf entries that point here */
+    uint8_t kind;              /* enum neomm__kind */
+    uint8_t flags;             /* NEOMM__FRAME_* */
+    uint8_t order;             /* of an allocated block's first frame */
+    uint8_t policy;            /* the replacement policy's 8 bits */
+    uint32_t owner;            /* by kind */
+    /* The one mapping, space index << 44 | virtual page number; by kind otherwise (a slab's
+     * state). On i386 read and written under the lock of the owner only. */
+    uint64_t mapping;
+    uint32_t previous, next;   /* list links: frame numbers, 0 none */
+};
+
+_Static_assert(sizeof(struct neomm__frame) == 32, "a descriptor is 32 bytes");
+
+#define NEOMM__MAPPING_PAGE_BITS 44
+
+static inline uint64_t neomm__mapping_make(uint32_t space, neomm_vaddr_t vaddr)
+{
+    return (uint64_t)space << NEOMM__MAPPING_PAGE_BITS | (uint64_t)vaddr >> NEOMM_PAGE_SHIFT;
+}
+
+static inline uint32_t neomm__mapping_space(uint64_t mapping)
+{
+    return (uint32_t)(mapping >> NEOMM__MAPPING_PAGE_BITS);
+}
+
+static inline neomm_vaddr_t neomm__mapping_vaddr(uint64_t mapping)
+{
+    return (neomm_vaddr_t)(mapping << NEOMM_PAGE_SHIFT &
+                           (((uint64_t)1 << (NEOMM__MAPPING_PAGE_BITS + NEOMM_PAGE_SHIFT)) - 1));
+}
+
+/* Where the descriptors are; part of the root, filled by pmm. */
+struct neomm__frames {
+    struct neomm__frame *table;
+    uint32_t *section;
+    uint32_t sections;         /* entries of section[] */
+    uint32_t direct;           /* first frame number above the direct map */
+};
+
+/* The descriptor of a frame, NULL where there is no RAM. */
+static inline struct neomm__frame *neomm__frame_at(const struct neomm__frames *frames,
+                                                   neomm_frame_t frame)
+{
+    uint32_t section = frame.number >> NEOMM__SECTION_SHIFT;
+    if (section >= frames->sections || frames->section[section] == 0)
+        return NULL;
+    size_t base = (size_t)(frames->section[section] - 1u) << NEOMM__SECTION_SHIFT;
+    return &frames->table[base + (frame.number & (NEOMM__SECTION_FRAMES - 1))];
+}
+
+/* A list of frames in the descriptors' links; the caller's lock protects it. Zero is empty. */
+struct neomm__frame_list {
+    uint32_t head, tail, count;
+};
+
+void neomm__frame_list_push_tail(const struct neomm__frames *frames,
+                                 struct neomm__frame_list *list, neomm_frame_t frame);
+void neomm__frame_list_push_head(const struct neomm__frames *frames,
+                                 struct neomm__frame_list *list, neomm_frame_t frame);
+void neomm__frame_list_remove(const struct neomm__frames *frames, struct neomm__frame_list *list,
+                              neomm_frame_t frame);
+/* The first frame, taken out; nil when the list is empty. */
+neomm_frame_t neomm__frame_list_pop(const struct neomm__frames *frames,
+                                    struct neomm__frame_list *list);
+
+#endif

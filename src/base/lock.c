@@ -1,0 +1,76 @@
+/* Lock order bookkeeping and sleeping locks.
+ * SPDX-License-Identifier: MIT */
+#include "lock.h"
+
+#if NEOMM_INSTRUMENTED
+
+void neomm__lock_note_taken(struct neomm__lock *lock)
+{
+    struct neomm_cpu *cpu = neomm_port_cpu();
+    uint32_t depth = cpu->lock_depth;
+    if (depth >= sizeof(cpu->lock_class))
+        neomm_port_panic("lock: too many locks held on one CPU");
+    if (depth > 0 && cpu->lock_class[depth - 1] >= lock->lock_class)
+        neomm_port_panic("lock: taken out of order (see NEOMM_LOCK_CLASS_LIST)");
+    cpu->lock_class[depth] = (uint8_t)lock->lock_class;
+    cpu->lock_depth = depth + 1;
+    neomm_hook_locked((enum neomm_lock_class)lock->lock_class);
+}
+
+/* Locks may be released in any order; the stack stays sorted either way. */
+void neomm__lock_note_released(struct neomm__lock *lock)
+{
+    struct neomm_cpu *cpu = neomm_port_cpu();
+    uint32_t at = cpu->lock_depth;
+    while (at > 0 && cpu->lock_class[at - 1] != lock->lock_class)
+        at--;
+    if (at == 0)
+        neomm_port_panic("lock: released on a CPU that does not hold it");
+    for (; at < cpu->lock_depth; at++)
+        cpu->lock_class[at - 1] = cpu->lock_class[at];
+    cpu->lock_depth--;
+    neomm_hook_unlocked((enum neomm_lock_class)lock->lock_class);
+}
+
+void neomm__lock_assert_none(const char *where)
+{
+    if (neomm_port_cpu()->lock_depth != 0)
+        neomm_port_panic(where);
+}
+
+#else
+
+void neomm__lock_assert_none(const char *where)
+{
+    (void)where;
+}
+
+#endif
+
+/* A mutex is the classic three-step futex lock (Drepper, "Futexes are tricky", 2011): the word
+ * is 0 free, 1 held, 2 held and perhaps somebody sleeps. Mutexes follow the task, not the CPU,
+ * so the order stack of the CPU does not know them. */
+enum { FREE, HELD, CONTENDED };
+
+bool neomm__mutex_try_lock(struct neomm__lock *lock)
+{
+    uint32_t expected = FREE;
+    NEOMM__YIELD();
+    return neomm__cas(&lock->word, &expected, HELD);
+}
+
+void neomm__mutex_lock(struct neomm__lock *lock)
+{
+    neomm__lock_assert_none("lock: a mutex taken with a spinlock held");
+    if (neomm__mutex_try_lock(lock))
+        return;
+    while (neomm__exchange(&lock->word, CONTENDED) != FREE)
+        (void)neomm_port_wait(&lock->word, CONTENDED, UINT64_MAX);
+}
+
+void neomm__mutex_unlock(struct neomm__lock *lock)
+{
+    if (neomm__exchange(&lock->word, FREE) == CONTENDED)
+        neomm_port_wake(&lock->word, 1);
+    NEOMM__YIELD();
+}
