@@ -111,6 +111,11 @@ neomm_status neomm_swap_alloc(struct neomm *root, uint32_t owner,
 neomm_status neomm_swap_dup(struct neomm *root, struct neomm_swap_entry entry);
 neomm_status neomm_swap_free(struct neomm *root, struct neomm_swap_entry entry);
 
+/* The entry of a slot that is in use, with its generation now: for a caller that holds a count
+ * of the slot and kept only its number. NEOMM_E_NOENT. */
+neomm_status neomm_swap_entry_of(struct neomm *root, uint32_t slot,
+                                 struct neomm_swap_entry *entry);
+
 /* Writes frames to their slots, count <= NEOMM_POLICY_BATCH, all in flight together, and waits.
  * A frame filled with one repeated word costs no I/O. pages[i].status: NEOMM_OK, or NEOMM_E_IO
  * and the slot is marked bad. Returns the first error. Sleeps: call without locks. */

@@ -26,14 +26,16 @@ enum neomm__kind {
     NEOMM__KIND_RUN,           /* first frame of a heap run */
     NEOMM__KIND_TAIL,          /* further frame of a slab or run; owner: distance to the first */
     NEOMM__KIND_USER,          /* anonymous user memory; owner: swap slot, see NEOMM__FRAME_SLOT */
+    NEOMM__KIND_VALLOC,        /* page of a valloc range */
     NEOMM__KIND_STATE          /* a layer's own state */
 };
 
 /* Bits of `flags`. */
 #define NEOMM__FRAME_ALLOCATED 0x01u /* first frame of an allocated block */
-#define NEOMM__FRAME_SLOT 0x02u      /* owner and link hold the swap entry of a clean copy */
-#define NEOMM__FRAME_BUSY 0x04u      /* in transit to or from swap */
+#define NEOMM__FRAME_SLOT 0x02u      /* owner is a swap slot that this frame has a count of */
+#define NEOMM__FRAME_BUSY 0x04u      /* being written to swap */
 #define NEOMM__FRAME_POLICY 0x08u    /* in a replacement policy */
+#define NEOMM__FRAME_DIRTY 0x10u     /* differs from the copy in its slot, or has none */
 
 struct neomm__frame {
     uint32_t references;       /* atomic; 1 when allocated */
