@@ -22,6 +22,7 @@ struct neomm_config_size {
 struct neomm_config_process {
     char name[NEOMM_CONFIG_NAME_MAX]; /* empty in the default's */
     struct neomm_config_size virtual_limit, resident_limit, swap_limit;
+    uint32_t set;              /* bit n: the section has row n of the key table; others inherit */
 };
 
 struct neomm_config {
@@ -53,8 +54,8 @@ NEOMM_EXTERN_C_BEGIN
 void neomm_config_default(struct neomm_config *config);
 
 /* Reads `length` bytes at `text` (no NUL needed) over what *config holds. `name` stands in the
- * messages. Returns the number of messages; *errors (may be NULL) of them are errors. Strict: an
- * unknown key or section is an error instead of a warning. */
+ * messages. Returns the number of messages; *errors (may be NULL) of them are errors. Strict: what
+ * is a warning otherwise (an unknown key or section, something given twice) is an error. */
 uint32_t neomm_config_parse(struct neomm_config *config, const char *name, const char *text,
                             size_t length, bool strict, neomm_config_message_fn *message,
                             void *context, uint32_t *errors);

@@ -1,0 +1,144 @@
+/* The keys of memory_manager.conf, their defaults, and what follows from them.
+ * SPDX-License-Identifier: MIT */
+#include "config.h"
+
+#include "bits.h"
+#include "format.h"
+#include "memory.h"
+
+#define ROW(section_, SECTION, name, TYPE, type_text, structure, field, default_, help_)           \
+    {                                                                                              \
+        {section_, name, type_text, default_, help_}, NEOMM__CONFIG_##SECTION,                     \
+            NEOMM__CONFIG_##TYPE, offsetof(struct structure, field)                                \
+    }
+
+const struct neomm__config_row neomm__config_row[NEOMM__CONFIG_ROWS] = {
+    ROW("memory", MEMORY, "reserve", SIZE, "size", neomm_config, reserve, "1%",
+        "Memory kept back for requests that may neither wait nor fail lightly."),
+    ROW("memory", MEMORY, "zero_page", BOOL, "bool", neomm_config, zero_page, "yes",
+        "Pages that were only read so far share one frame of zeros."),
+    ROW("swap", SWAP, "policy", NAME, "name", neomm_config, policy, "clock",
+        "Which page leaves memory first: clock or fifo."),
+    ROW("process", PROCESS, "virtual_limit", LIMIT, "size", neomm_config_process, virtual_limit,
+        "unlimited", "Most address space that one process may map."),
+    ROW("process", PROCESS, "resident_limit", LIMIT, "size", neomm_config_process, resident_limit,
+        "unlimited", "Most memory that one process holds; at the limit it swaps its own pages."),
+    ROW("process", PROCESS, "swap_limit", LIMIT, "size", neomm_config_process, swap_limit,
+        "unlimited", "Most swap space that one process may fill."),
+};
+
+const char *const neomm__config_section_name[NEOMM__CONFIG_SECTIONS] = {"memory", "swap",
+                                                                        "process"};
+
+static size_t text_length(const char *text)
+{
+    size_t length = 0;
+    while (text[length])
+        length++;
+    return length;
+}
+
+void *neomm__config_field(struct neomm_config *config, struct neomm_config_process *process,
+                          const struct neomm__config_row *row)
+{
+    char *base = row->section == NEOMM__CONFIG_PROCESS ? (char *)process : (char *)config;
+    return base + row->offset;
+}
+
+void neomm_config_default(struct neomm_config *config)
+{
+    struct neomm__config_error error;
+    memset(config, 0, sizeof(*config));
+    for (size_t i = 0; i < NEOMM__CONFIG_ROWS; i++) {
+        const struct neomm__config_row *row = &neomm__config_row[i];
+        (void)neomm__config_read_value(
+            row->type, row->key.default_text, text_length(row->key.default_text),
+            neomm__config_field(config, &config->process_default, row), &error);
+    }
+}
+
+void neomm__config_inherit(struct neomm_config *config)
+{
+    for (uint32_t i = 0; i < config->processes; i++) {
+        struct neomm_config_process *process = &config->process[i];
+        for (uint32_t r = 0; r < NEOMM__CONFIG_ROWS; r++) {
+            const struct neomm__config_row *row = &neomm__config_row[r];
+            if (row->section == NEOMM__CONFIG_PROCESS && !(process->set >> r & 1))
+                memcpy(neomm__config_field(config, process, row),
+                       neomm__config_field(config, &config->process_default, row),
+                       sizeof(struct neomm_config_size));
+        }
+    }
+}
+
+static bool same_text(const char *a, const char *b)
+{
+    while (*a && *a == *b) {
+        a++;
+        b++;
+    }
+    return *a == *b;
+}
+
+const struct neomm_config_process *neomm_config_process(const struct neomm_config *config,
+                                                        const char *name)
+{
+    for (uint32_t i = 0; name && i < config->processes; i++)
+        if (same_text(config->process[i].name, name))
+            return &config->process[i];
+    return &config->process_default;
+}
+
+uint64_t neomm_config_bytes(struct neomm_config_size size, uint64_t ram)
+{
+    uint32_t rest;
+    if (size.percent == 0)
+        return size.bytes;
+    uint64_t hundredth = neomm__divide(ram, 100, &rest);
+    return hundredth * size.percent + rest * size.percent / 100;
+}
+
+const struct neomm_config_key *neomm_config_key_at(uint32_t index)
+{
+    return index < NEOMM__CONFIG_ROWS ? &neomm__config_row[index].key : NULL;
+}
+
+struct dump {
+    void (*line)(void *context, const char *text);
+    void *context;
+};
+
+/* The rows of one section that are in `set`, under the section line `head`. */
+static void dump_section(const struct dump *dump, const struct neomm_config *config,
+                         const struct neomm_config_process *process,
+                         enum neomm__config_section section, uint32_t set, const char *head)
+{
+    char line[NEOMM__LINE_MAX], value[40];
+    dump->line(dump->context, head);
+    for (uint32_t r = 0; r < NEOMM__CONFIG_ROWS; r++) {
+        const struct neomm__config_row *row = &neomm__config_row[r];
+        if (row->section != section || !(set >> r & 1))
+            continue;
+        const char *base =
+            section == NEOMM__CONFIG_PROCESS ? (const char *)process : (const char *)config;
+        neomm__config_print_value(row->type, base + row->offset, value, sizeof(value));
+        neomm__format(line, sizeof(line), "%s = %s", row->key.key, value);
+        dump->line(dump->context, line);
+    }
+}
+
+void neomm_config_dump(const struct neomm_config *config,
+                       void (*line)(void *context, const char *text), void *context)
+{
+    const struct dump dump = {line, context};
+    char head[NEOMM_CONFIG_NAME_MAX + 16];
+    dump_section(&dump, config, NULL, NEOMM__CONFIG_MEMORY, UINT32_MAX, "[memory]");
+    dump_section(&dump, config, NULL, NEOMM__CONFIG_SWAP, UINT32_MAX, "[swap]");
+    dump_section(&dump, config, &config->process_default, NEOMM__CONFIG_PROCESS, UINT32_MAX,
+                 "[process.default]");
+    for (uint32_t i = 0; i < config->processes; i++) {
+        const struct neomm_config_process *process = &config->process[i];
+        neomm__format(head, sizeof(head), "[process \"%s\"]", process->name);
+        dump_section(&dump, config, process, NEOMM__CONFIG_PROCESS, process->set, head);
+    }
+}

@@ -1,0 +1,55 @@
+/* The table behind memory_manager.conf, for its parser and its dump.
+ * SPDX-License-Identifier: MIT */
+#ifndef NEOMM_BASE_CONFIG_H
+#define NEOMM_BASE_CONFIG_H
+
+#include <neomm/config.h>
+
+enum neomm__config_type {
+    NEOMM__CONFIG_SIZE,  /* struct neomm_config_size */
+    NEOMM__CONFIG_LIMIT, /* the same, and it may be unlimited */
+    NEOMM__CONFIG_BOOL,  /* bool */
+    NEOMM__CONFIG_NAME   /* char[NEOMM_CONFIG_NAME_MAX] */
+};
+
+enum neomm__config_section {
+    NEOMM__CONFIG_MEMORY,
+    NEOMM__CONFIG_SWAP,
+    NEOMM__CONFIG_PROCESS,
+    NEOMM__CONFIG_SECTIONS
+};
+
+struct neomm__config_row {
+    struct neomm_config_key key;
+    enum neomm__config_section section;
+    enum neomm__config_type type;
+    size_t offset; /* in neomm_config, in neomm_config_process for PROCESS */
+};
+
+#define NEOMM__CONFIG_ROWS 6
+
+extern const struct neomm__config_row neomm__config_row[NEOMM__CONFIG_ROWS];
+extern const char *const neomm__config_section_name[NEOMM__CONFIG_SECTIONS];
+
+/* What is wrong with a value. */
+struct neomm__config_error {
+    size_t at; /* offset of the offence in the value */
+    char text[96];
+};
+
+/* Where the value of a row is kept; `process` is the process section meant, ignored by others. */
+void *neomm__config_field(struct neomm_config *config, struct neomm_config_process *process,
+                          const struct neomm__config_row *row);
+
+/* Reads a value into *field, which is unchanged on failure. */
+bool neomm__config_read_value(enum neomm__config_type type, const char *text, size_t length,
+                              void *field, struct neomm__config_error *error);
+
+/* Writes a value as the file would say it: fewer than 40 bytes and a NUL. */
+void neomm__config_print_value(enum neomm__config_type type, const void *field, char *to,
+                               size_t size);
+
+/* Gives every key that a process section does not set the default section's value. */
+void neomm__config_inherit(struct neomm_config *config);
+
+#endif
