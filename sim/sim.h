@@ -13,12 +13,23 @@
 
 struct sim;
 
+/* Features of the CPU that a machine may be made without. */
+#define SIM_NO_NX 0x01u
+#define SIM_NO_PGE 0x02u
+#define SIM_NO_SMEP 0x04u
+#define SIM_NO_SMAP 0x08u
+#define SIM_NO_UMIP 0x10u
+#define SIM_NO_1G 0x20u
+#define SIM_NO_PSE 0x40u
+
 struct sim_options {
     enum neomm_format format;
     uint64_t ram_bytes;            /* page multiple; the arena is sparse */
     uint32_t cpus;                 /* 0: 1 */
     uint64_t seed;                 /* of port entropy and of every choice the machine makes */
     size_t window_bytes;           /* 0: a default that fits the host */
+    uint32_t physical_bits;        /* 0: 32 for 2-level, 36 for PAE, else 46 */
+    uint32_t absent;               /* SIM_NO_*: what the CPUs lack */
     bool keep_going;               /* a violation is counted and noted, not the end */
 };
 

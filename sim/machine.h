@@ -1,0 +1,169 @@
+/* The inside of the simulated machine, shared by the files of sim/ and nobody else.
+ * SPDX-License-Identifier: MIT
+ *
+ * Two locks. A CPU's `serving` mutex is held while its interrupts are masked or while it makes a
+ * reference, so that calls from other CPUs (neomm_port_ipi) come between those as on hardware;
+ * it is taken in a machine on which several host threads run only. The machine's `lock` guards
+ * what CPUs share, is recursive and is taken inside the other. No file-scope state but the
+ * thread's own place (struct sim_place) and process-wide counts of fault points.
+ */
+#ifndef NEOMM_SIM_MACHINE_H
+#define NEOMM_SIM_MACHINE_H
+
+#include "sim.h"
+
+#include <pthread.h>
+#include <setjmp.h>
+
+struct sim_mmu;
+struct sim_disk;
+
+struct sim_cpu {
+    struct neomm_cpu port;     /* what neomm_port_cpu returns */
+    struct sim *sim;
+    uint32_t index;
+    uintptr_t cr0, cr3, cr4;
+    uint64_t efer, pat;
+    uint64_t pdpte[4];         /* PAE: loaded with CR3 (SDM 3A 4.4.1) */
+    bool access_open;          /* EFLAGS.AC: user copies under SMAP */
+    bool masked;               /* interrupts, while no thread is this CPU */
+    uint32_t locks_held, locks_most; /* nesting, from the lock hooks */
+    pthread_mutex_t serving;
+};
+
+/* A range of virtual addresses whose pages appear in the host process on first use. */
+struct sim_window {
+    neomm_vaddr_t base;        /* as the MMU sees it */
+    size_t size;
+    uint8_t *host;             /* where it lies in the host process */
+    uint8_t *state;            /* a byte a page: 0 no access, else PROT_* of the host */
+    size_t mapped;             /* pages with access */
+    size_t first, last;        /* all of these lie in pages [first, last) */
+};
+
+enum { SIM_WINDOW, SIM_SLOTS, SIM_WINDOWS };
+
+#define SIM_TEXT_MAX 1024
+#define SIM_LOG_LINES 64
+
+struct sim {
+    struct sim_options options; /* defaults filled in */
+    struct sim_cpu *cpu;       /* options.cpus of them */
+    struct sim_mmu *mmu;       /* of sim/mmu.c and sim/tlb.c */
+    pthread_mutex_t lock;
+    bool threaded;             /* more than one host thread was bound so far */
+
+    /* RAM. On 64-bit hosts all of it lies at ram; on others the first `mapped` bytes, and the
+     * rest in chunks that are mapped on first use. */
+    int fd;
+    uint8_t *ram;
+    uint64_t mapped;
+    uint8_t **chunk;
+    uint8_t *poisoned;         /* a bit a frame: filled with poison when it was freed */
+    uint64_t image_end;        /* bytes that sim_image gave out, from 1 MiB */
+
+    struct sim_window window[SIM_WINDOWS];
+
+    uint64_t clock, random;
+    uint64_t fault_nth, fault_seen;
+    bool fault_forever;
+    enum neomm_flush_site skipped; /* NEOMM_FLUSH_SITES: none */
+    sim_fault_fn *fault;
+    void *fault_context;
+    struct sim_disk *disks;
+    pthread_cond_t woken;
+    uint32_t wakes;
+    uint64_t ooms;
+    uint32_t oom_space;
+    uint64_t violations;
+    char violation[SIM_TEXT_MAX];
+    char log[SIM_LOG_LINES][256];
+    uint64_t log_count;
+};
+
+/* Where the host thread is. */
+struct sim_place {
+    struct sim *sim;
+    struct sim_cpu *cpu;
+    bool masked;               /* interrupts */
+    bool serving;              /* holds cpu->serving */
+    uint32_t interrupts;       /* handlers it is inside of */
+    struct sim_catcher *catcher;
+};
+extern _Thread_local struct sim_place sim_place;
+
+static inline struct sim_cpu *sim_this_cpu(void)
+{
+    return sim_place.cpu;
+}
+
+void sim_lock(struct sim *sim);
+void sim_unlock(struct sim *sim);
+
+/* Around a reference and the use of its result. True: to be handed to sim_cpu_leave. Nests. */
+bool sim_cpu_enter_slowly(void);
+void sim_cpu_leave_slowly(void);
+
+static inline bool sim_cpu_enter(const struct sim *sim)
+{
+    return __builtin_expect(sim->threaded, 0) && sim_cpu_enter_slowly();
+}
+
+static inline void sim_cpu_leave(bool entered)
+{
+    if (__builtin_expect(entered, 0))
+        sim_cpu_leave_slowly();
+}
+
+/* ---- arena.c ---- */
+void *sim_pointer_slowly(struct sim *sim, neomm_paddr_t paddr);
+
+/* The host pointer of a physical address, good to the end of its frame and for as long as the
+ * machine lives. NULL: no RAM there. */
+static inline void *sim_pointer(struct sim *sim, neomm_paddr_t paddr)
+{
+    if (__builtin_expect(paddr < sim->mapped, 1))
+        return sim->ram + (size_t)paddr;
+    return sim_pointer_slowly(sim, paddr);
+}
+
+bool sim_arena_create(struct sim *sim);
+void sim_arena_destroy(struct sim *sim);
+void sim_arena_freed(struct sim *sim, neomm_frame_t first, uint32_t count);
+void sim_arena_allocated(struct sim *sim, neomm_frame_t first, uint32_t count);
+
+/* ---- window.c ---- */
+bool sim_windows_create(struct sim *sim);
+void sim_windows_destroy(struct sim *sim);
+/* An invalidation of these addresses took place on some CPU: the next use of a pointer into them
+ * asks the MMU again. Addresses outside the windows are fine. */
+void sim_window_forget(struct sim *sim, neomm_vaddr_t vaddr, size_t size);
+void sim_window_forget_all(struct sim *sim);
+
+/* ---- check.c ---- */
+/* Notes a violation; returns only with keep_going. */
+void sim_violation(struct sim *sim, const char *format, ...) NEOMM_PRINTF(2, 3);
+/* The end of a run that went wrong: log and text to stderr, then to the catcher or out. */
+NEOMM_NORETURN void sim_crash(struct sim *sim, bool panic, const char *text);
+uint64_t sim_random(struct sim *sim);
+
+/* ---- disk.c ---- */
+/* Completes one pending request, chosen by seed; false: there is none. */
+bool sim_disk_complete_one(struct sim *sim);
+void sim_disks_destroy(struct sim *sim);
+
+/* ---- mmu*.c, tlb*.c ---- */
+bool sim_mmu_create(struct sim *sim); /* sets sim->mmu; false: the host refused memory */
+void sim_mmu_destroy(struct sim *sim);
+/* Forgets everything cached on every CPU: RAM and registers have become other ones. */
+void sim_mmu_reset(struct sim *sim);
+/* The registers hold the new value already. */
+void sim_tlb_invlpg(struct sim_cpu *cpu, neomm_vaddr_t vaddr);
+void sim_tlb_cr0_written(struct sim_cpu *cpu, uintptr_t before);
+void sim_tlb_cr3_written(struct sim_cpu *cpu, uintptr_t before);
+void sim_tlb_cr4_written(struct sim_cpu *cpu, uintptr_t before);
+void sim_tlb_efer_written(struct sim_cpu *cpu, uint64_t before);
+/* Frames change hands: no CPU may reach them. Instrumented flavour. */
+void sim_tlb_check_frames(struct sim *sim, neomm_frame_t first, uint32_t count, bool freed);
+
+#endif
