@@ -2,6 +2,7 @@
 # Paths are relative to the repository; NEOMM_ARCH is x86_64 or i386.
 
 set(NEOMM_BASE_SOURCES
+  src/base/bitmap.c
   src/base/config.c
   src/base/config_value.c
   src/base/epoch.c
