@@ -1,4 +1,5 @@
 # Flags of the two kinds of code: the library's (always as a kernel compiles it) and host code.
+# SPDX-License-Identifier: MIT
 
 add_library(neomm_warnings INTERFACE)
 target_compile_options(neomm_warnings INTERFACE
@@ -14,6 +15,9 @@ endif()
 if(NEOMM_COVERAGE)
   target_compile_options(neomm_instrumentation INTERFACE --coverage -fprofile-update=atomic)
   target_link_options(neomm_instrumentation INTERFACE --coverage)
+  if(CMAKE_SIZEOF_VOID_P EQUAL 4) # 64-bit counters
+    target_link_libraries(neomm_instrumentation INTERFACE atomic)
+  endif()
 endif()
 
 # What src/ is compiled with, on the host too: freestanding, no FPU, i386 without SSE or libgcc.

@@ -1,5 +1,6 @@
 # The library's sources, layer by layer, for this build and for kernels that build otherwise.
-# Paths are relative to the repository; NEOMM_ARCH is x86_64 or i386.
+# Paths are relative to the repository; NEOMM_ARCH is x86_64 or i386. One file a line.
+# SPDX-License-Identifier: MIT
 
 set(NEOMM_BASE_SOURCES
   src/base/bitmap.c
