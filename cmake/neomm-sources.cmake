@@ -23,4 +23,13 @@ set(NEOMM_HEAP_SOURCES)
 
 set(NEOMM_SWAP_SOURCES)
 
-set(NEOMM_VMM_SOURCES)
+set(NEOMM_VMM_SOURCES
+  src/vmm/evict.c
+  src/vmm/fault.c
+  src/vmm/mmap.c
+  src/vmm/region.c
+  src/vmm/space.c
+  src/vmm/user_copy.c
+  src/vmm/valloc.c
+  src/vmm/vmm.c
+  src/vmm/vmm_fsck.c)

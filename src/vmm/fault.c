@@ -1,0 +1,300 @@
+/* Page faults.
+ * SPDX-License-Identifier: MIT
+ *
+ * A fault is worked off in rounds. Each round takes the space's lock, looks at the region and the
+ * leaf as they are now, and either ends the fault or finds that something is missing which may
+ * not be fetched under the lock (a frame, the contents from swap); it is fetched without, kept in
+ * `struct work`, and the next round looks again.
+ */
+#include "vmm/vmm_priv.h"
+
+#define ROUNDS 16u
+
+struct work {
+    struct neomm *root;
+    struct neomm_space *space;
+    neomm_vaddr_t page;
+    bool write;
+    neomm_prot_t region_prot;
+    neomm_frame_t frame;          /* fetched and not yet mapped, nil: none */
+    struct neomm_swap_entry read; /* whose contents are in the frame; kind 0: none's */
+    bool zeroed;                  /* the frame is filled with zeros */
+};
+
+/* What a round came to. */
+enum round { DONE, AGAIN };
+
+static enum round finish(struct neomm_fault_result *result, enum neomm_fault_outcome outcome,
+                         enum neomm_fault_kind kind)
+{
+    result->outcome = outcome;
+    result->kind = kind;
+    return DONE;
+}
+
+static bool permits(neomm_prot_t prot, uint32_t error)
+{
+    if (error & NEOMM_PF_WRITE)
+        return prot & NEOMM_PROT_WRITE;
+    if (error & NEOMM_PF_FETCH)
+        return prot & NEOMM_PROT_EXEC;
+    return prot != NEOMM_PROT_NONE;
+}
+
+/* ---- fetching, without the lock ---- */
+
+static void drop_frame(struct work *work)
+{
+    if (!neomm_frame_is_nil(work->frame))
+        neomm__user_frame_put(work->root, work->frame);
+    work->frame = neomm_frame(0);
+    work->read.kind = NEOMM_SWAP_NONE;
+}
+
+/* Takes a frame, at the cost of others' if need be. The space's lock is held and given up. */
+static neomm_status fetch_frame(struct work *work, bool zeroed)
+{
+    neomm_flags_t flags = NEOMM_HIGH | NEOMM_MOVABLE | (zeroed ? NEOMM_ZERO : 0);
+    neomm__space_leave(work->space);
+    neomm_status status = NEOMM__FAULT(VMM_FRAME)
+                              ? NEOMM_E_NOMEM
+                              : neomm_pmm_alloc(work->root, 0, flags, &work->frame);
+    neomm__space_reenter(work->space);
+    work->zeroed = zeroed;
+    return status;
+}
+
+/* Reads the contents of `entry`, whose slot is held meanwhile. Lock as above. */
+static neomm_status fetch_contents(struct work *work, struct neomm_swap_entry entry)
+{
+    neomm_status status = neomm_swap_dup(work->root, entry);
+    if (status != NEOMM_OK)
+        return status;
+    struct neomm_swap_page page = {entry, work->frame, NEOMM_OK};
+    neomm__space_leave(work->space);
+    status = neomm_swap_read(work->root, &page, 1);
+    neomm__space_reenter(work->space);
+    (void)neomm_swap_free(work->root, entry);
+    work->read = status == NEOMM_OK ? entry : (struct neomm_swap_entry){0};
+    work->zeroed = false;
+    return status;
+}
+
+static bool same_entry(const struct neomm_swap_entry *a, const struct neomm_swap_entry *b)
+{
+    return a->kind == b->kind && a->slot == b->slot && a->generation == b->generation;
+}
+
+/* ---- mapping, with the lock ---- */
+
+static neomm_status map_page(struct work *work, const struct neomm_mapping *old,
+                             neomm_frame_t frame, neomm_prot_t prot)
+{
+    struct neomm_mapping next = {
+        .state = NEOMM_MAPPING_PRESENT,
+        .prot = prot,
+        .paddr = neomm_frame_paddr(frame),
+        .size = NEOMM_PAGE_SIZE,
+    };
+    return neomm_paging_exchange(work->root, &work->space->tables, work->page, old, &next, NULL);
+}
+
+/* An exchange that did not go through: short of a table, which reclaim may mend, or a lost race.
+ */
+static enum round exchange_failed(struct work *work, neomm_status status,
+                                  struct neomm_fault_result *result)
+{
+    if (status == NEOMM_E_AGAIN)
+        return AGAIN;
+    neomm__space_leave(work->space);
+    uint32_t freed = neomm__reclaim(work->root, 4);
+    neomm__space_reenter(work->space);
+    return freed != 0 ? AGAIN : finish(result, NEOMM_FAULT_NOMEM, NEOMM_FAULT_NONE);
+}
+
+/* The slot goes on being the copy of a clean page while swap is at most half full; a fuller one
+ * is needed for pages that have none. */
+static void keep_or_free_slot(struct work *work, neomm_frame_t frame, struct neomm_swap_entry slot)
+{
+    struct neomm__frame *entry = neomm__frame(work->root, frame);
+    struct neomm_swap_stats stats;
+    neomm_swap_stats(work->root, &stats);
+    if (stats.used * 2 <= stats.slots) {
+        entry->owner = slot.slot;
+        entry->flags |= NEOMM__FRAME_SLOT;
+    } else {
+        entry->flags |= NEOMM__FRAME_DIRTY;
+        (void)neomm_swap_free(work->root, slot);
+    }
+}
+
+static enum round round_zero(struct work *work, struct neomm_fault_result *result)
+{
+    work->space->faults_zero++;
+    NEOMM__COUNT(work->root, FAULT_ZERO);
+    return finish(result, NEOMM_FAULT_RESOLVED, NEOMM_FAULT_ZERO);
+}
+
+static enum round round_other(struct work *work, struct neomm_fault_result *result)
+{
+    work->space->faults_other++;
+    NEOMM__COUNT(work->root, FAULT_OTHER);
+    return finish(result, NEOMM_FAULT_RESOLVED, NEOMM_FAULT_SPURIOUS);
+}
+
+static enum round map_fetched(struct work *work, const struct neomm_mapping *old,
+                              struct neomm_fault_result *result)
+{
+    struct neomm_space *space = work->space;
+    bool swapped = old->state == NEOMM_MAPPING_SWAPPED;
+    neomm_frame_t frame = work->frame;
+    neomm_status status = map_page(work, old, frame, work->region_prot);
+    if (status != NEOMM_OK)
+        return exchange_failed(work, status, result);
+    work->frame = neomm_frame(0);
+    struct neomm_policy *policy = neomm__space_policy(work->root, space);
+    if (swapped) {
+        space->swap_pages--;
+        space->faults_swap_in++;
+        if (policy->ops->refault) {
+            neomm_irq_t irq = neomm__lock(&work->root->vmm->policy_lock);
+            policy->ops->refault(policy, &old->swap);
+            neomm__unlock(&work->root->vmm->policy_lock, irq);
+        }
+        keep_or_free_slot(work, frame, old->swap);
+        NEOMM__COUNT(work->root, FAULT_SWAP_IN);
+    } else {
+        neomm__frame(work->root, frame)->flags |= NEOMM__FRAME_DIRTY;
+    }
+    neomm__user_frame_enter(work->root, space, frame, work->page);
+    if (swapped)
+        return finish(result, NEOMM_FAULT_RESOLVED, NEOMM_FAULT_SWAP_IN);
+    return old->state == NEOMM_MAPPING_NONE ? round_zero(work, result) : round_other(work, result);
+}
+
+/* ---- one round ---- */
+
+static bool at_resident_limit(const struct neomm_space *space)
+{
+    return space->resident_pages >= space->limits.resident_bytes >> NEOMM_PAGE_SHIFT;
+}
+
+/* A frame of its own for the page, with its contents; one missing thing a round. */
+static enum round round_needs_frame(struct work *work, const struct neomm_mapping *old,
+                                    struct neomm_fault_result *result)
+{
+    neomm_status status;
+    if (at_resident_limit(work->space)) {
+        status = neomm__evict_one(work->root, work->space);
+        return status == NEOMM_OK || status == NEOMM_E_AGAIN
+                   ? AGAIN
+                   : finish(result, NEOMM_FAULT_NOMEM, NEOMM_FAULT_NONE);
+    }
+    bool swapped = old->state == NEOMM_MAPPING_SWAPPED;
+    if (neomm_frame_is_nil(work->frame)) {
+        status = fetch_frame(work, !swapped);
+        return status == NEOMM_OK ? AGAIN : finish(result, NEOMM_FAULT_NOMEM, NEOMM_FAULT_NONE);
+    }
+    if (!swapped && !work->zeroed) {
+        drop_frame(work);
+        return AGAIN;
+    }
+    if (swapped && !same_entry(&work->read, &old->swap)) {
+        status = fetch_contents(work, old->swap);
+        return status == NEOMM_OK || status == NEOMM_E_NOENT
+                   ? AGAIN
+                   : finish(result, NEOMM_FAULT_BUS, NEOMM_FAULT_NONE);
+    }
+    return map_fetched(work, old, result);
+}
+
+/* The first read of a page may share the one frame of zeros. */
+static enum round round_zero_page(struct work *work, const struct neomm_mapping *old,
+                                  struct neomm_fault_result *result)
+{
+    neomm_status status =
+        map_page(work, old, work->root->vmm->zero, work->region_prot & ~NEOMM_PROT_WRITE);
+    if (status != NEOMM_OK)
+        return exchange_failed(work, status, result);
+    return round_zero(work, result);
+}
+
+static enum round round_present(struct work *work, const struct neomm_mapping *old,
+                                struct neomm_fault_result *result)
+{
+    if (!work->write || (old->prot & NEOMM_PROT_WRITE))
+        return round_other(work, result);
+    if (old->paddr == neomm_frame_paddr(work->root->vmm->zero))
+        return round_needs_frame(work, old, result);
+    struct neomm_mapping next = *old;
+    next.prot = work->region_prot;
+    neomm_status status =
+        neomm_paging_exchange(work->root, &work->space->tables, work->page, old, &next, NULL);
+    return status == NEOMM_OK ? round_other(work, result) : AGAIN;
+}
+
+static enum round round_locked(struct work *work, uint32_t error, struct neomm_fault_result *result)
+{
+    const struct neomm__region *region = neomm__region_find(&work->space->map, work->page);
+    struct neomm_mapping old;
+    if (!region)
+        return finish(result, NEOMM_FAULT_SEGV, NEOMM_FAULT_NONE);
+    if (!permits(region->prot, error))
+        return finish(result, NEOMM_FAULT_ACCESS, NEOMM_FAULT_NONE);
+    work->region_prot = region->prot;
+    if (neomm_paging_query(work->root, &work->space->tables, work->page, &old) != NEOMM_OK)
+        return finish(result, NEOMM_FAULT_SEGV, NEOMM_FAULT_NONE);
+    if (old.state == NEOMM_MAPPING_PRESENT)
+        return round_present(work, &old, result);
+    if (old.state == NEOMM_MAPPING_NONE && !work->write &&
+        !neomm_frame_is_nil(work->root->vmm->zero))
+        return round_zero_page(work, &old, result);
+    return round_needs_frame(work, &old, result);
+}
+
+/* Memory and swap are used up: the largest space is named to the kernel, which ends it. */
+static void out_of_memory(struct neomm *root)
+{
+    struct neomm__vmm *vmm = root->vmm;
+    uint64_t largest = 0;
+    uint32_t victim = 0;
+    neomm__mutex_lock(&vmm->spaces_lock);
+    for (uint32_t i = 1; i < NEOMM__SPACE_MAX; i++) {
+        const struct neomm_space *space = vmm->space[i];
+        if (space && space->resident_pages + space->swap_pages > largest) {
+            largest = space->resident_pages + space->swap_pages;
+            victim = i;
+        }
+    }
+    neomm__mutex_unlock(&vmm->spaces_lock);
+    if (victim != 0)
+        neomm_port_oom(root, victim);
+}
+
+enum neomm_fault_outcome neomm_fault(struct neomm *root, struct neomm_space *space,
+                                     neomm_vaddr_t address, uint32_t error,
+                                     struct neomm_fault_result *result)
+{
+    struct work work = {
+        .root = root,
+        .space = space,
+        .page = NEOMM__ALIGN_DOWN(address, NEOMM_PAGE_SIZE),
+        .write = error & NEOMM_PF_WRITE,
+    };
+    enum round round = AGAIN;
+    *result = (struct neomm_fault_result){NEOMM_FAULT_RETRY, NEOMM_FAULT_NONE};
+    if (!neomm__is_user_range(root, work.page, NEOMM_PAGE_SIZE)) {
+        result->outcome = NEOMM_FAULT_SEGV;
+    } else {
+        neomm__mutex_lock(&space->lock);
+        for (unsigned i = 0; i < ROUNDS && round == AGAIN; i++)
+            round = round_locked(&work, error, result);
+        neomm__mutex_unlock(&space->lock);
+        drop_frame(&work);
+    }
+    if (result->outcome == NEOMM_FAULT_NOMEM && !at_resident_limit(space))
+        out_of_memory(root);
+    if (result->outcome != NEOMM_FAULT_RESOLVED && result->outcome != NEOMM_FAULT_RETRY)
+        NEOMM__COUNT(root, FAULT_FAILED);
+    return result->outcome;
+}

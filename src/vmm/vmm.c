@@ -1,0 +1,71 @@
+/* The address-space layer: beginning, end, and what the base asks of it.
+ * SPDX-License-Identifier: MIT */
+#include "vmm/vmm_priv.h"
+
+static void vmm_snapshot(struct neomm *root, struct neomm_snapshot *snapshot)
+{
+    struct neomm__vmm *vmm = root->vmm;
+    neomm__mutex_lock(&vmm->spaces_lock);
+    snapshot->spaces = vmm->spaces;
+    for (uint32_t i = 1; i < NEOMM__SPACE_MAX && snapshot->listed < NEOMM_SNAPSHOT_SPACES; i++)
+        if (vmm->space[i])
+            neomm_space_stats(root, vmm->space[i], &snapshot->space[snapshot->listed++]);
+    neomm__mutex_unlock(&vmm->spaces_lock);
+}
+
+static const struct neomm__layer_ops vmm_ops = {"vmm", neomm__vmm_fsck, vmm_snapshot};
+
+static neomm_status make_zero_page(struct neomm *root, struct neomm__vmm *vmm, bool wanted)
+{
+    if (!wanted)
+        return NEOMM_OK;
+    return neomm_pmm_alloc(root, 0, NEOMM_ZERO | NEOMM_NORECLAIM, &vmm->zero);
+}
+
+neomm_status neomm_vmm_init(struct neomm *root, const struct neomm_vmm_options *options)
+{
+    if (root->vmm)
+        return NEOMM_E_EXISTS;
+    if (!root->paging || !root->heap || !root->swap)
+        return NEOMM_E_NOENT;
+    const char *name = options && options->policy ? options->policy : root->config.policy;
+    const struct neomm_policy_ops *policy = neomm_policy_find(root, name);
+    if (!policy)
+        return NEOMM_E_NOENT;
+    if (NEOMM__FAULT(VMM_STATE))
+        return NEOMM_E_NOMEM;
+    struct neomm__vmm *vmm = neomm_kzalloc(root, sizeof(*vmm), NEOMM_NORECLAIM);
+    if (!vmm)
+        return NEOMM_E_NOMEM;
+    neomm__lock_init(&vmm->spaces_lock, NEOMM_LOCK_CLASS_SPACES);
+    neomm__lock_init(&vmm->policy_lock, NEOMM_LOCK_CLASS_POLICY);
+    neomm_policy_init(&vmm->global, root, policy, 0);
+    vmm->next_index = 1;
+    neomm_status status =
+        make_zero_page(root, vmm, options ? options->zero_page : root->config.zero_page);
+    if (status != NEOMM_OK) {
+        (void)neomm_kfree(root, vmm);
+        return status;
+    }
+    root->vmm = vmm;
+    root->layer[NEOMM__LAYER_VMM] = &vmm_ops;
+    neomm_pmm_set_reclaim(root, neomm__reclaim_callback, root);
+    return NEOMM_OK;
+}
+
+neomm_status neomm_vmm_fini(struct neomm *root)
+{
+    struct neomm__vmm *vmm = root->vmm;
+    if (!vmm)
+        return NEOMM_E_NOENT;
+    if (vmm->spaces != 0)
+        return NEOMM_E_BUSY;
+    neomm_pmm_set_reclaim(root, NULL, NULL);
+    if (!neomm_frame_is_nil(vmm->zero)) {
+        neomm_status status = neomm_pmm_free(root, vmm->zero, 0);
+        NEOMM__ASSERT(status == NEOMM_OK);
+    }
+    root->layer[NEOMM__LAYER_VMM] = NULL;
+    root->vmm = NULL;
+    return neomm_kfree(root, vmm);
+}

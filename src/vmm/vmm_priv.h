@@ -1,0 +1,145 @@
+/* The address-space layer's own structures.
+ * SPDX-License-Identifier: MIT
+ *
+ * A space has one sleeping lock, which is held for every look at its regions, leaves and counts,
+ * and by which everything that belongs to a frame of the space is decided. It is never held over
+ * I/O or an allocation that may reclaim: code that gave it up looks again at what it relied on.
+ *
+ *   vmm->space[index] -> space -> regions[]           sorted, disjoint
+ *                              -> tables              leaves: frames and swap entries
+ *                              -> policy              own domain, if its residence is limited
+ *   frame descriptor  -> mapping = (space index, page): the way back
+ */
+#ifndef NEOMM_VMM_VMM_PRIV_H
+#define NEOMM_VMM_VMM_PRIV_H
+
+#include "base/bits.h"
+#include "base/hook.h"
+#include "base/root.h"
+
+#include <neomm/heap.h>
+#include <neomm/paging.h>
+#include <neomm/pmm.h>
+#include <neomm/swap.h>
+#include <neomm/vmm.h>
+
+#define NEOMM__SPACE_MAX 4096u
+
+/* Anonymous private memory with the same rights. */
+struct neomm__region {
+    neomm_vaddr_t start, end; /* page aligned, [start, end) */
+    neomm_prot_t prot;
+};
+
+struct neomm__region_map {
+    struct neomm__region *regions;
+    uint32_t count, capacity;
+};
+
+struct neomm_space {
+    struct neomm__lock lock; /* SPACE: all below */
+    uint32_t index;
+    uint32_t busy; /* tasks that gave up the lock and will take it again; a futex */
+    struct neomm_limits limits;
+    struct neomm_tables tables;
+    struct neomm__region_map map;
+    struct neomm_policy policy; /* ops NULL: the global domain */
+    uint64_t virtual_pages, resident_pages, swap_pages;
+    uint64_t faults_zero, faults_swap_in, faults_other, evictions, swap_writes;
+};
+
+struct neomm__vmm {
+    struct neomm__lock spaces_lock; /* SPACES: the table */
+    struct neomm__lock policy_lock; /* POLICY: every instance's lists */
+    struct neomm_policy global;
+    neomm_frame_t zero; /* the shared frame of zeros, nil: not used */
+    uint32_t spaces;
+    uint32_t next_index;                         /* where the search for a free index begins */
+    struct neomm_space *space[NEOMM__SPACE_MAX]; /* index 0 is the kernel's: never used */
+};
+
+/* ---- region.c: the ordered map ---- */
+
+/* The first region that ends above vaddr; map->count if none. */
+uint32_t neomm__region_first(const struct neomm__region_map *map, neomm_vaddr_t vaddr);
+/* The region that holds vaddr, NULL if none. */
+struct neomm__region *neomm__region_find(const struct neomm__region_map *map, neomm_vaddr_t vaddr);
+/* Room for `more` further regions, so that what follows cannot fail. May sleep. */
+neomm_status neomm__region_reserve(struct neomm *root, struct neomm__region_map *map,
+                                   uint32_t more);
+/* Removes [start, end) from the map, splitting at the ends; needs room for one. The bytes that
+ * were mapped come back. */
+uint64_t neomm__region_clear(struct neomm__region_map *map, neomm_vaddr_t start, neomm_vaddr_t end);
+/* Adds a region over a gap, merged with equal neighbours; needs room for one. */
+void neomm__region_insert(struct neomm__region_map *map, struct neomm__region region);
+/* Lowest gap of `size` bytes at or above `from` and below `limit`; 0 if none. */
+neomm_vaddr_t neomm__region_gap(const struct neomm__region_map *map, neomm_vaddr_t from,
+                                neomm_vaddr_t limit, uint64_t size);
+/* True if all of [start, end) is mapped. */
+bool neomm__region_covers(const struct neomm__region_map *map, neomm_vaddr_t start,
+                          neomm_vaddr_t end);
+/* Bytes of [start, end) that are mapped. */
+uint64_t neomm__region_bytes(const struct neomm__region_map *map, neomm_vaddr_t start,
+                             neomm_vaddr_t end);
+void neomm__region_free(struct neomm *root, struct neomm__region_map *map);
+
+/* ---- space.c ---- */
+
+/* The space with this index, locked; NULL if there is none or somebody else has the lock. */
+struct neomm_space *neomm__space_try_lock(struct neomm *root, uint32_t index);
+/* Gives the lock up for a while without letting the space go, and takes it again. */
+void neomm__space_leave(struct neomm_space *space);
+void neomm__space_reenter(struct neomm_space *space);
+
+/* The domain that decides about the space's frames. */
+static inline struct neomm_policy *neomm__space_policy(struct neomm *root,
+                                                       struct neomm_space *space)
+{
+    return space->policy.ops ? &space->policy : &root->vmm->global;
+}
+
+/* ---- frames of a space; its lock is held ---- */
+
+/* `frame`, just mapped at vaddr, belongs to the space and its policy from now on. */
+void neomm__user_frame_enter(struct neomm *root, struct neomm_space *space, neomm_frame_t frame,
+                             neomm_vaddr_t vaddr);
+/* The frame has lost its mapping: out of the policy, slot given back unless `kept` (then the
+ * entry in the table has the count), freed when nobody else holds a reference. Callable with the
+ * page-table lock held. */
+void neomm__user_frame_leave(struct neomm *root, struct neomm_space *space, neomm_frame_t frame,
+                             const struct neomm_swap_entry *kept);
+/* Drops a reference that was taken to keep the frame over I/O. */
+void neomm__user_frame_put(struct neomm *root, neomm_frame_t frame);
+/* A neomm_leaf_fn, context a struct neomm__release: what unmapping leaves to do. */
+struct neomm__release {
+    struct neomm *root;
+    struct neomm_space *space;
+};
+void neomm__user_leaf_release(void *context, neomm_vaddr_t vaddr, const struct neomm_mapping *leaf);
+
+/* ---- evict.c ---- */
+
+/* Evicts one page of the space, whose lock is held and may be given up in between; or, with
+ * space NULL and no lock held, of any space in the global domain. NEOMM_E_NOENT: nothing to
+ * evict. */
+neomm_status neomm__evict_one(struct neomm *root, struct neomm_space *space);
+/* Makes room in swap: a resident page of the space gives up the slot with its clean copy. */
+bool neomm__release_a_slot(struct neomm *root, struct neomm_space *space);
+/* Frees about `frames` frames, wherever they are. Called without locks. */
+uint32_t neomm__reclaim(struct neomm *root, uint32_t frames);
+
+/* A neomm_reclaim_fn, context the root. */
+uint32_t neomm__reclaim_callback(void *context, uint32_t frames, neomm_flags_t flags);
+
+/* ---- vmm_fsck.c ---- */
+void neomm__vmm_fsck(struct neomm *root, struct neomm__report *report);
+
+static inline bool neomm__is_user_range(const struct neomm *root, neomm_vaddr_t start,
+                                        uint64_t size)
+{
+    const struct neomm_layout *layout = &root->layout;
+    return start >= layout->user_base && start <= layout->user_limit &&
+           size <= layout->user_limit - start;
+}
+
+#endif
