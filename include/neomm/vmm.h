@@ -4,6 +4,7 @@
 #ifndef NEOMM_VMM_H
 #define NEOMM_VMM_H
 
+#include <neomm/cpu.h>
 #include <neomm/paging.h>
 #include <neomm/swap.h>
 #include <neomm/types.h>
