@@ -21,7 +21,15 @@ set(NEOMM_PAGING_SOURCES)
 
 set(NEOMM_HEAP_SOURCES)
 
-set(NEOMM_SWAP_SOURCES)
+set(NEOMM_SWAP_SOURCES
+  src/swap/area.c
+  src/swap/checksum.c
+  src/swap/policy.c
+  src/swap/policy_clock.c
+  src/swap/policy_fifo.c
+  src/swap/slots.c
+  src/swap/swap_check.c
+  src/swap/swap_io.c)
 
 set(NEOMM_VMM_SOURCES
   src/vmm/evict.c

@@ -75,11 +75,20 @@ struct neomm_policy {
 /* ---- the layer ---- */
 
 struct neomm_swap_stats {
-    uint64_t slots, used, bad; /* over all areas */
-    uint64_t reads, writes;    /* pages moved */
-    uint64_t read_errors, write_errors, corrupt;
+    uint64_t slots, used, bad; /* over all areas; used + bad + free = slots */
+    uint64_t reads, writes;    /* pages moved from and to devices */
+    uint64_t read_errors, write_errors, corrupt; /* tries, those repeated with success too */
     uint64_t filled;           /* slots in use that hold a repeated word and need no I/O */
     uint32_t areas;
+};
+
+/* One area. */
+struct neomm_swap_area {
+    const struct neomm_block_device *device;
+    int priority;
+    uint32_t slots, used, bad; /* without the header page; the rest is free */
+    char label[17];            /* from the header, NUL-terminated */
+    uint8_t uuid[16];
 };
 
 /* One page of a batch. */
@@ -91,14 +100,17 @@ struct neomm_swap_page {
 
 NEOMM_EXTERN_C_BEGIN
 
+/* Initialises the layer; needs pmm (NEOMM_E_NOENT). NEOMM_E_EXISTS, NEOMM_E_NOMEM. */
 neomm_status neomm_swap_init(struct neomm *root);
-/* NEOMM_E_BUSY while a slot is in use. Otherwise all areas are let go. */
+/* NEOMM_E_BUSY while a slot is in use (but for slots whose count is saturated, which nobody can
+ * free) or vmm is initialised. Otherwise all areas are let go. */
 neomm_status neomm_swap_fini(struct neomm *root);
 
 /* Adds the area on `device`, which must stay. Reads its header: NEOMM_E_CORRUPT (no signature,
  * other version or page size, last page beyond the device, bad-page list out of range),
- * NEOMM_E_IO, NEOMM_E_NOMEM, NEOMM_E_NOSPACE (too many areas or slots for the format). Higher
- * priorities are used first. May sleep. */
+ * NEOMM_E_IO, NEOMM_E_NOMEM, NEOMM_E_NOSPACE (too many areas or slots for the format),
+ * NEOMM_E_EXISTS (the device has an area already), NEOMM_E_NOENT (layer not initialised). Higher
+ * priorities are used first, the older one of equals. May sleep. */
 neomm_status neomm_swap_add(struct neomm *root, struct neomm_block_device *device, int priority);
 
 /* Takes a free slot. `owner` keeps pages of one space together. The count is 1.
@@ -122,10 +134,14 @@ neomm_status neomm_swap_entry_of(struct neomm *root, uint32_t slot,
 neomm_status neomm_swap_write(struct neomm *root, struct neomm_swap_page *pages, uint32_t count);
 
 /* Reads slots into frames. NEOMM_E_IO after one retry; NEOMM_E_CORRUPT where the checksum of
- * what was written disagrees; NEOMM_E_NOENT for a stale entry. The slot stays in use. Sleeps. */
+ * what was written disagrees, after one retry too; NEOMM_E_NOENT for a stale entry or a slot
+ * never written; NEOMM_E_NOMEM for a high frame that cannot be mapped now. What an unsuccessful
+ * read left in the frame is garbage. The slot stays in use. Sleeps. */
 neomm_status neomm_swap_read(struct neomm *root, struct neomm_swap_page *pages, uint32_t count);
 
 void neomm_swap_stats(struct neomm *root, struct neomm_swap_stats *stats);
+/* The n-th area in the order of adding. NEOMM_E_NOENT behind the last. */
+neomm_status neomm_swap_area_at(struct neomm *root, uint32_t index, struct neomm_swap_area *area);
 
 /* Policies by name: the built-in ones (clock, fifo) and those that a program registers (`ops`
  * stays its own). NEOMM_E_EXISTS, NEOMM_E_NOSPACE. */

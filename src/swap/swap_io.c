@@ -1,0 +1,281 @@
+/* Moving pages between frames and slots.
+ * SPDX-License-Identifier: MIT
+ *
+ * A batch goes in three steps: under the area's lock each entry is checked and its record
+ * prepared; without any lock all requests are in flight together; under the lock again each
+ * record learns how it ended. The caller holds a count of each slot, so no record changes hands
+ * meanwhile.
+ */
+#include "swap.h"
+
+/* Requests under way, and the word that their submitter sleeps on. */
+struct batch {
+    uint32_t pending;
+    uint32_t count;
+    struct neomm_block_request request[NEOMM_POLICY_BATCH];
+    struct neomm_swap_page *page[NEOMM_POLICY_BATCH]; /* of the request with this index */
+    struct neomm_block_device *device[NEOMM_POLICY_BATCH];
+};
+
+/* Any context. Once `pending` is 0 the batch may be gone; waking only uses its address. */
+static void done(struct neomm_block_request *request)
+{
+    uint32_t *pending = request->context;
+    if (neomm__fetch_sub(pending, 1) == 1)
+        neomm_port_wake(pending, 1);
+}
+
+static void add_request(struct batch *batch, struct neomm_block_device *device,
+                        enum neomm_block_operation operation, uint32_t page, neomm_frame_t frame)
+{
+    batch->device[batch->count] = device;
+    batch->request[batch->count++] =
+        (struct neomm_block_request){operation, page, frame, NEOMM_E_IO, done, &batch->pending};
+}
+
+/* Submits all requests, those of one device together, and sleeps until the last is done. */
+static void run(struct batch *batch)
+{
+    struct neomm_block_request *list[NEOMM_POLICY_BATCH];
+    uint32_t left;
+    neomm__lock_assert_none("swap: I/O with a lock held");
+    neomm__store_release(&batch->pending, batch->count);
+    for (uint32_t i = 0; i < batch->count; i++) {
+        struct neomm_block_device *device = batch->device[i];
+        uint32_t listed = 0;
+        for (uint32_t j = i; device && j < batch->count; j++)
+            if (batch->device[j] == device) {
+                list[listed++] = &batch->request[j];
+                batch->device[j] = NULL;
+            }
+        if (device)
+            device->submit(device, list, listed);
+    }
+    while ((left = neomm__load_acquire(&batch->pending)) != 0)
+        (void)neomm_port_wait(&batch->pending, left, UINT64_MAX);
+}
+
+neomm_status neomm__swap_move(struct neomm_block_device *device,
+                              enum neomm_block_operation operation, uint32_t page,
+                              neomm_frame_t frame)
+{
+    struct batch batch;
+    batch.count = 0;
+    add_request(&batch, device, operation, page, frame);
+    run(&batch);
+    return batch.request[0].status;
+}
+
+static neomm_status first_error(const struct neomm_swap_page *pages, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (pages[i].status != NEOMM_OK)
+            return pages[i].status;
+    return NEOMM_OK;
+}
+
+/* What a frame holds: its checksum, or the word that fills it. NEOMM_E_NOMEM: a high frame, and
+ * no way to look at it now. */
+static neomm_status look_at(struct neomm *root, neomm_frame_t frame, bool *filled, uint64_t *value)
+{
+    const uint64_t *contents = neomm_frame_map(root, frame);
+    if (!contents)
+        return NEOMM_E_NOMEM;
+    *filled = neomm__swap_is_filled(contents);
+    *value = *filled ? contents[0] : neomm__swap_checksum(contents);
+    neomm_frame_unmap(root, (void *)(uintptr_t)contents);
+    return NEOMM_OK;
+}
+
+/* ---- writing ---- */
+
+static void set_filled(struct neomm__swap_area *area, struct neomm__slot *slot, bool filled)
+{
+    if (filled && !(slot->flags & NEOMM__SLOT_FILLED))
+        area->filled++;
+    if (!filled && slot->flags & NEOMM__SLOT_FILLED)
+        area->filled--;
+    slot->flags =
+        (uint8_t)((slot->flags & ~NEOMM__SLOT_FILLED) | (filled ? NEOMM__SLOT_FILLED : 0));
+}
+
+/* Prepares the record of one page. NEOMM_E_AGAIN: it needs a request. */
+static neomm_status write_begin(struct neomm *root, struct neomm_swap_page *page)
+{
+    struct neomm__swap_area *area = neomm__swap_area_of(root, page->entry.slot);
+    uint64_t value;
+    bool filled;
+    if (!area)
+        return NEOMM_E_NOENT;
+    neomm_status status = look_at(root, page->frame, &filled, &value);
+    if (status != NEOMM_OK)
+        return status;
+    neomm_irq_t irq = neomm__lock(&area->lock);
+    struct neomm__slot *slot = neomm__swap_record(root, area, page->entry);
+    if (slot) {
+        set_filled(area, slot, filled);
+        slot->value = value;
+        if (filled)
+            slot->flags |= NEOMM__SLOT_VALID;
+        else
+            slot->flags &= (uint8_t)~NEOMM__SLOT_VALID;
+    }
+    neomm__unlock(&area->lock, irq);
+    if (!slot)
+        return NEOMM_E_NOENT;
+    return filled ? NEOMM_OK : NEOMM_E_AGAIN;
+}
+
+/* The device's answer becomes the record's state and the page's status. */
+static void write_end(struct neomm *root, struct neomm_swap_page *page, neomm_status answer)
+{
+    struct neomm__swap_area *area = neomm__swap_area_of(root, page->entry.slot);
+    neomm_irq_t irq = neomm__lock(&area->lock);
+    struct neomm__slot *slot = neomm__swap_record(root, area, page->entry);
+    if (answer == NEOMM_OK)
+        area->writes++;
+    else
+        area->write_errors++;
+    if (slot)
+        slot->flags |= answer == NEOMM_OK ? NEOMM__SLOT_VALID : NEOMM__SLOT_BAD;
+    neomm__unlock(&area->lock, irq);
+    page->status = answer != NEOMM_OK ? NEOMM_E_IO : slot ? NEOMM_OK : NEOMM_E_NOENT;
+}
+
+neomm_status neomm_swap_write(struct neomm *root, struct neomm_swap_page *pages, uint32_t count)
+{
+    struct batch batch;
+    if (count > NEOMM_POLICY_BATCH)
+        return NEOMM_E_INVALID;
+    batch.count = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        pages[i].status = write_begin(root, &pages[i]);
+        if (pages[i].status != NEOMM_E_AGAIN)
+            continue;
+        if (NEOMM__FAULT(SWAP_WRITE)) {
+            write_end(root, &pages[i], NEOMM_E_IO);
+            continue;
+        }
+        struct neomm__swap_area *area = neomm__swap_area_of(root, pages[i].entry.slot);
+        batch.page[batch.count] = &pages[i];
+        add_request(&batch, area->device, NEOMM_BLOCK_WRITE, pages[i].entry.slot - area->base,
+                    pages[i].frame);
+    }
+    if (batch.count)
+        run(&batch);
+    for (uint32_t i = 0; i < batch.count; i++)
+        write_end(root, batch.page[i], batch.request[i].status);
+    for (uint32_t i = 0; i < count; i++)
+        if (pages[i].status == NEOMM_OK)
+            NEOMM__COUNT(root, SWAP_WRITE);
+    return first_error(pages, count);
+}
+
+/* ---- reading ---- */
+
+static neomm_status fill(struct neomm *root, neomm_frame_t frame, uint64_t word)
+{
+    uint64_t *contents = neomm_frame_map(root, frame);
+    if (!contents)
+        return NEOMM_E_NOMEM;
+    for (size_t i = 0; i < NEOMM_PAGE_SIZE / sizeof(word); i++)
+        contents[i] = word;
+    neomm_frame_unmap(root, contents);
+    return NEOMM_OK;
+}
+
+/* A copy of the record of one page. NEOMM_E_NOENT: stale, or nothing was ever written there. */
+static neomm_status find_record(struct neomm *root, struct neomm_swap_entry entry,
+                                struct neomm__slot *copy)
+{
+    struct neomm__swap_area *area = neomm__swap_area_of(root, entry.slot);
+    neomm_status status = NEOMM_OK;
+    if (!area)
+        return NEOMM_E_NOENT;
+    neomm_irq_t irq = neomm__lock(&area->lock);
+    const struct neomm__slot *slot = neomm__swap_record(root, area, entry);
+    if (slot && slot->flags & NEOMM__SLOT_VALID)
+        *copy = *slot;
+    else
+        status = slot && slot->flags & NEOMM__SLOT_BAD ? NEOMM_E_IO : NEOMM_E_NOENT;
+    neomm__unlock(&area->lock, irq);
+    return status;
+}
+
+/* NEOMM_E_AGAIN: the page needs a request. */
+static neomm_status read_begin(struct neomm *root, const struct neomm_swap_page *page)
+{
+    struct neomm__slot slot;
+    neomm_status status = find_record(root, page->entry, &slot);
+    if (status != NEOMM_OK)
+        return status;
+    if (slot.flags & NEOMM__SLOT_FILLED)
+        return fill(root, page->frame, slot.value);
+    return NEOMM__FAULT(SWAP_READ) ? NEOMM_E_IO : NEOMM_E_AGAIN;
+}
+
+/* Are the bytes that came those that went? */
+static neomm_status verify(struct neomm *root, const struct neomm_swap_page *page)
+{
+    struct neomm__slot slot;
+    neomm_status status = find_record(root, page->entry, &slot);
+    if (status != NEOMM_OK)
+        return status;
+    const uint64_t *contents = neomm_frame_map(root, page->frame);
+    if (!contents)
+        return NEOMM_E_NOMEM;
+    if (neomm__swap_checksum(contents) != slot.value)
+        status = NEOMM_E_CORRUPT;
+    neomm_frame_unmap(root, (void *)(uintptr_t)contents);
+    return status;
+}
+
+static void count_read(struct neomm__swap_area *area, neomm_status status)
+{
+    neomm_irq_t irq = neomm__lock(&area->lock);
+    area->reads += status == NEOMM_OK;
+    area->read_errors += status == NEOMM_E_IO;
+    area->corrupt += status == NEOMM_E_CORRUPT;
+    neomm__unlock(&area->lock, irq);
+}
+
+/* One try for each page of the set *todo; those that a device failed stay in it. */
+static void read_round(struct neomm *root, struct neomm_swap_page *pages, uint32_t *todo)
+{
+    struct batch batch;
+    batch.count = 0;
+    for (uint32_t i = 0; i < NEOMM_POLICY_BATCH; i++) {
+        if (!(*todo >> i & 1))
+            continue;
+        struct neomm__swap_area *area = neomm__swap_area_of(root, pages[i].entry.slot);
+        batch.page[batch.count] = &pages[i];
+        add_request(&batch, area->device, NEOMM_BLOCK_READ, pages[i].entry.slot - area->base,
+                    pages[i].frame);
+    }
+    run(&batch);
+    for (uint32_t i = 0; i < batch.count; i++) {
+        struct neomm_swap_page *page = batch.page[i];
+        page->status = batch.request[i].status != NEOMM_OK ? NEOMM_E_IO : verify(root, page);
+        count_read(neomm__swap_area_of(root, page->entry.slot), page->status);
+        if (page->status != NEOMM_E_IO && page->status != NEOMM_E_CORRUPT)
+            *todo &= ~(1u << (page - pages));
+    }
+}
+
+neomm_status neomm_swap_read(struct neomm *root, struct neomm_swap_page *pages, uint32_t count)
+{
+    uint32_t todo = 0;
+    if (count > NEOMM_POLICY_BATCH)
+        return NEOMM_E_INVALID;
+    for (uint32_t i = 0; i < count; i++) {
+        pages[i].status = read_begin(root, &pages[i]);
+        if (pages[i].status == NEOMM_E_AGAIN)
+            todo |= 1u << i;
+    }
+    for (unsigned round = 0; todo != 0 && round < 2; round++)
+        read_round(root, pages, &todo);
+    for (uint32_t i = 0; i < count; i++)
+        if (pages[i].status == NEOMM_OK)
+            NEOMM__COUNT(root, SWAP_READ);
+    return first_error(pages, count);
+}
