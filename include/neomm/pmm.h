@@ -28,15 +28,18 @@ struct neomm_boot_range {
     enum neomm_memory_type type;
 };
 
-/* Why a part of an entry is not as the firmware said. */
+/* Why a part of an entry is not as the firmware said. EMPTY and WRAPS come with the entry as it
+ * was added, OVERLAP with the type that won, the others with the type that the part had. Parts
+ * of one kind are ascending, and those that touch come as one where nothing else came between;
+ * ROUNDED goes from the first usable byte of a frame to its last. */
 enum neomm_boot_note {
     NEOMM_BOOT_EMPTY,          /* length 0: ignored */
     NEOMM_BOOT_WRAPS,          /* base + length beyond 2^64: cut there */
     NEOMM_BOOT_OVERLAP,        /* a worse entry covers this part of a usable one */
-    NEOMM_BOOT_ROUNDED,        /* a usable part shrunk to whole frames */
-    NEOMM_BOOT_FRAME_ZERO,     /* frame 0 is never handed out */
+    NEOMM_BOOT_ROUNDED,        /* a usable part lost because it is not a whole frame */
+    NEOMM_BOOT_FRAME_ZERO,     /* frame 0 is never handed out: it became RESERVED */
     NEOMM_BOOT_LIMIT,          /* above what the format or the library can address */
-    NEOMM_BOOT_FULL            /* no room in the storage: usable memory left out */
+    NEOMM_BOOT_FULL            /* no room in the storage: memory left out, never handed out */
 };
 
 typedef void neomm_boot_note_fn(void *context, enum neomm_boot_note note,
@@ -48,7 +51,8 @@ struct neomm_bootmap {
     uint32_t count;
     uint32_t capacity;
     uint32_t dropped;          /* entries for which there was no room */
-    bool resolved;
+    bool resolved;             /* and nothing added since */
+    bool unsafe;               /* one of the dropped entries was not usable */
 };
 
 /* Zones, low to high. A request falls back downwards, never upwards. */
@@ -88,8 +92,10 @@ NEOMM_EXTERN_C_BEGIN
 void neomm_bootmap_init(struct neomm_bootmap *map, struct neomm_boot_range *storage,
                         uint32_t capacity);
 
-/* Adds one entry as it comes. NEOMM_E_NOSPACE counts it in `dropped`; a dropped entry that was
- * not usable makes neomm_bootmap_resolve fail, since default-deny could not hold. */
+/* Adds one entry as it comes, also to a map that is resolved already, which then has to be
+ * resolved again. NEOMM_E_INVALID: no such type. NEOMM_E_NOSPACE counts it in `dropped`; a
+ * dropped entry that was not usable makes neomm_bootmap_resolve fail, since default-deny could
+ * not hold. */
 neomm_status neomm_bootmap_add(struct neomm_bootmap *map, neomm_paddr_t base, uint64_t length,
                                enum neomm_memory_type type);
 
@@ -108,9 +114,11 @@ neomm_status neomm_bootmap_add_multiboot1(struct neomm_bootmap *map, const void 
                                           uint32_t bytes);
 
 /* Sorts, merges, resolves overlaps (the worst type wins), rounds usable parts inwards and the
- * others outwards to frames, and cuts at `limit` bytes (0: 16 TiB). note may be NULL.
+ * others outwards to frames, and cuts at `limit` bytes (rounded down to frames; 0: 16 TiB). A
+ * frame that BOOT or ACPI and nothing else covers only in part becomes RESERVED, since a reclaim
+ * would hand it out. note may be NULL; it must not touch the map.
  * Afterwards ranges are ascending, disjoint, whole frames, neighbours differ in type.
- * NEOMM_E_NOSPACE: storage too small to stay safe, or an entry that was not usable was dropped.
+ * NEOMM_E_NOSPACE, with nothing changed: an entry that was not usable was dropped.
  * Cost: n log n. */
 neomm_status neomm_bootmap_resolve(struct neomm_bootmap *map, neomm_paddr_t limit,
                                    neomm_boot_note_fn *note, void *context);
