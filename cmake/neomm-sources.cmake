@@ -16,7 +16,12 @@ set(NEOMM_ARCH_SOURCES)
 set(NEOMM_ARCH_CPU_SOURCES)
 
 set(NEOMM_PMM_SOURCES
-  src/pmm/bootmap.c)
+  src/pmm/bootmap.c
+  src/pmm/pmm.c
+  src/pmm/pmm_check.c
+  src/pmm/pmm_init.c
+  src/pmm/range.c
+  src/pmm/zone.c)
 
 set(NEOMM_PAGING_SOURCES)
 

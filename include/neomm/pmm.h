@@ -68,14 +68,18 @@ struct neomm_range_request {
 };
 
 struct neomm_pmm_options {
-    void *metadata;            /* NULL: taken out of the boot map, from the direct map */
+    void *metadata;            /* 64-byte aligned; NULL: the top of the highest usable range of
+                                * the direct map that has room, which must be mapped by now */
     size_t metadata_size;      /* bytes at `metadata` */
     bool metadata_zeroed;      /* it is known to be zero: initialisation touches no descriptor */
-    uint32_t reserve_frames;   /* the last frames, only for NEOMM_RESERVE */
+    uint32_t reserve_frames;   /* the last frames of the direct map, only for NEOMM_RESERVE; at
+                                * most a half of them; 0: as the configuration says */
 };
 
 struct neomm_zone_stats {
-    uint64_t total, free, used, reserved, metadata; /* frames; the first is the others' sum */
+    /* Frames; the first is the others' sum. Reserved: what the map lists as other than usable,
+     * below the end of all usable memory. */
+    uint64_t total, free, used, reserved, metadata;
     uint64_t free_runs[NEOMM_ORDER_MAX + 1];        /* free aligned blocks by order, greedy */
 };
 
