@@ -19,48 +19,52 @@ struct sim_mmu;
 struct sim_disk;
 
 struct sim_cpu {
-    struct neomm_cpu port;     /* what neomm_port_cpu returns */
+    struct neomm_cpu port; /* what neomm_port_cpu returns */
     struct sim *sim;
     uint32_t index;
     uintptr_t cr0, cr3, cr4;
     uint64_t efer, pat;
-    uint64_t pdpte[4];         /* PAE: loaded with CR3 (SDM 3A 4.4.1) */
-    bool access_open;          /* EFLAGS.AC: user copies under SMAP */
-    bool masked;               /* interrupts, while no thread is this CPU */
+    uint64_t pdpte[4]; /* PAE: loaded with CR3 (SDM 3A 4.4.1) */
+    bool access_open;  /* EFLAGS.AC: user copies under SMAP */
+    bool masked;       /* interrupts, while no thread is this CPU */
+    uint32_t saves;    /* irq_saves not restored, while no thread is this CPU */
+    uint32_t yields;
     uint32_t locks_held, locks_most; /* nesting, from the lock hooks */
     pthread_mutex_t serving;
 };
 
 /* A range of virtual addresses whose pages appear in the host process on first use. */
 struct sim_window {
-    neomm_vaddr_t base;        /* as the MMU sees it */
+    neomm_vaddr_t base; /* as the MMU sees it */
     size_t size;
-    uint8_t *host;             /* where it lies in the host process */
-    uint8_t *state;            /* a byte a page: 0 no access, else PROT_* of the host */
-    size_t mapped;             /* pages with access */
-    size_t first, last;        /* all of these lie in pages [first, last) */
+    uint8_t *host;      /* where it lies in the host process */
+    uint8_t *state;     /* a byte a page: 0 no access, else PROT_* of the host */
+    size_t mapped;      /* pages with access */
+    size_t first, last; /* all of these lie in pages [first, last) */
 };
 
 enum { SIM_WINDOW, SIM_SLOTS, SIM_WINDOWS };
 
-#define SIM_TEXT_MAX 1024
+#define SIM_TEXT_MAX  1024
 #define SIM_LOG_LINES 64
 
 struct sim {
     struct sim_options options; /* defaults filled in */
-    struct sim_cpu *cpu;       /* options.cpus of them */
-    struct sim_mmu *mmu;       /* of sim/mmu.c and sim/tlb.c */
+    struct sim_cpu *cpu;        /* options.cpus of them */
+    struct sim_mmu *mmu;        /* of sim/mmu.c and sim/tlb.c */
     pthread_mutex_t lock;
-    bool threaded;             /* more than one host thread was bound so far */
+    uint32_t bound;             /* host threads that are CPUs of this machine */
+    bool threaded;              /* there was more than one of them at some time */
+    struct neomm_layout layout; /* with deltas; direct.size 0: a format of the other word size */
 
     /* RAM. On 64-bit hosts all of it lies at ram; on others the first `mapped` bytes, and the
      * rest in chunks that are mapped on first use. */
-    int fd;
+    int fd, poisoned_fd;
     uint8_t *ram;
     uint64_t mapped;
     uint8_t **chunk;
-    uint8_t *poisoned;         /* a bit a frame: filled with poison when it was freed */
-    uint64_t image_end;        /* bytes that sim_image gave out, from 1 MiB */
+    uint8_t *poisoned;    /* a bit a frame: filled with poison when it was freed */
+    uint64_t image_bytes; /* that sim_image gave out */
 
     struct sim_window window[SIM_WINDOWS];
 
@@ -81,13 +85,21 @@ struct sim {
     uint64_t log_count;
 };
 
+/* Where sim_catch goes on when its call ends badly. */
+struct sim_catcher {
+    sigjmp_buf back;
+    enum sim_end end;
+    char text[SIM_TEXT_MAX];
+};
+
 /* Where the host thread is. */
 struct sim_place {
     struct sim *sim;
     struct sim_cpu *cpu;
-    bool masked;               /* interrupts */
-    bool serving;              /* holds cpu->serving */
-    uint32_t interrupts;       /* handlers it is inside of */
+    bool masked;         /* interrupts */
+    uint32_t saves;      /* irq_saves not restored yet */
+    bool serving;        /* holds cpu->serving */
+    uint32_t interrupts; /* handlers it is inside of */
     struct sim_catcher *catcher;
 };
 extern _Thread_local struct sim_place sim_place;
@@ -116,6 +128,7 @@ static inline void sim_cpu_leave(bool entered)
 }
 
 /* ---- arena.c ---- */
+#define SIM_POISON 0xdeadfeeddeadfeedu /* as an entry: present, with reserved bits set */
 void *sim_pointer_slowly(struct sim *sim, neomm_paddr_t paddr);
 
 /* The host pointer of a physical address, good to the end of its frame and for as long as the
@@ -150,7 +163,12 @@ uint64_t sim_random(struct sim *sim);
 /* ---- disk.c ---- */
 /* Completes one pending request, chosen by seed; false: there is none. */
 bool sim_disk_complete_one(struct sim *sim);
+uint64_t sim_disks_pending(const struct sim *sim);
 void sim_disks_destroy(struct sim *sim);
+
+/* ---- hook.c ---- */
+/* Once a process: see NEOMM_FAULT_SITES_OUT in hook.c. */
+void sim_faults_report_at_exit(void);
 
 /* ---- mmu*.c, tlb*.c ---- */
 bool sim_mmu_create(struct sim *sim); /* sets sim->mmu; false: the host refused memory */

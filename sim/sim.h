@@ -14,23 +14,23 @@
 struct sim;
 
 /* Features of the CPU that a machine may be made without. */
-#define SIM_NO_NX 0x01u
-#define SIM_NO_PGE 0x02u
+#define SIM_NO_NX   0x01u
+#define SIM_NO_PGE  0x02u
 #define SIM_NO_SMEP 0x04u
 #define SIM_NO_SMAP 0x08u
 #define SIM_NO_UMIP 0x10u
-#define SIM_NO_1G 0x20u
-#define SIM_NO_PSE 0x40u
+#define SIM_NO_1G   0x20u
+#define SIM_NO_PSE  0x40u
 
 struct sim_options {
     enum neomm_format format;
-    uint64_t ram_bytes;            /* page multiple; the arena is sparse */
-    uint32_t cpus;                 /* 0: 1 */
-    uint64_t seed;                 /* of port entropy and of every choice the machine makes */
-    size_t window_bytes;           /* 0: a default that fits the host */
-    uint32_t physical_bits;        /* 0: 32 for 2-level, 36 for PAE, else 46 */
-    uint32_t absent;               /* SIM_NO_*: what the CPUs lack */
-    bool keep_going;               /* a violation is counted and noted, not the end */
+    uint64_t ram_bytes;     /* page multiple; the arena is sparse */
+    uint32_t cpus;          /* 0: 1 */
+    uint64_t seed;          /* of port entropy and of every choice the machine makes */
+    size_t window_bytes;    /* 0: a default that fits the host */
+    uint32_t physical_bits; /* 0: 32 for 2-level, 36 for PAE, else 46 */
+    uint32_t absent;        /* SIM_NO_*: what the CPUs lack */
+    bool keep_going;        /* a violation is counted and noted, not the end */
 };
 
 /* Makes a machine, all RAM poisoned except frame 0's page tables' needs; binds this thread as
@@ -46,13 +46,16 @@ void *sim_image(struct sim *sim, size_t bytes, struct neomm_boot_range *range);
 
 /* This host thread goes on as CPU `cpu`. */
 void sim_bind(struct sim *sim, uint32_t cpu);
+/* This host thread is no CPU any more; for threads before they end. */
+void sim_unbind(void);
 /* The CPU's `root`, for compat.h. */
 void sim_set_root(struct sim *sim, struct neomm *root);
 
 /* ---- physical memory ---- */
 bool sim_physical_read(struct sim *sim, neomm_paddr_t from, void *to, size_t size);
 bool sim_physical_write(struct sim *sim, neomm_paddr_t to, const void *from, size_t size);
-/* The contents of RAM and of every CPU, to come back to. */
+/* The contents of RAM and the registers of every CPU, to come back to; what TLBs hold is forgotten
+ * then, and disks, clock and random numbers go on. One host thread only. */
 struct sim_snapshot;
 struct sim_snapshot *sim_snapshot_take(struct sim *sim);
 void sim_snapshot_restore(struct sim *sim, const struct sim_snapshot *snapshot);
@@ -69,8 +72,13 @@ bool sim_translate(struct sim *sim, neomm_vaddr_t vaddr, enum sim_access access,
 void *sim_reference(struct sim *sim, neomm_vaddr_t vaddr, enum sim_access access, bool user,
                     uint32_t *error);
 
+/* Reads or writes (SIM_WRITE) data where the current CPU finds vaddr, as one step between calls of
+ * other CPUs; the bytes lie in one page. False: a page fault, as above. */
+bool sim_move(struct sim *sim, neomm_vaddr_t vaddr, void *data, size_t size, enum sim_access access,
+              bool user, uint32_t *error);
+
 struct sim_tlb_stats {
-    uint64_t hits, walks, faults;  /* of translations: found, walked, ended in a fault */
+    uint64_t hits, walks, faults; /* of translations: found, walked, ended in a fault */
     uint64_t invalidations, full_flushes;
 };
 void sim_tlb_stats(const struct sim *sim, struct sim_tlb_stats *stats); /* all CPUs */
@@ -91,17 +99,37 @@ void sim_skip_flush(struct sim *sim, enum neomm_flush_site site);
 const char *sim_flush_site_name(enum neomm_flush_site site);
 
 /* ---- checks ---- */
+/* From now on a violation is noted and not the end, or the reverse. */
+void sim_set_keep_going(struct sim *sim, bool keep_going);
+bool sim_keeps_going(const struct sim *sim);
 /* Violations found so far (stale translations, port misuse), with keep_going; the text of the
  * last one. */
 uint64_t sim_violations(const struct sim *sim);
 const char *sim_last_violation(const struct sim *sim);
+/* Calls call(argument) and says how it ended: a panic, or a reference through a pointer into the
+ * window that faults, come back here, with their text, instead of ending the program. Locks that
+ * were held stay taken; interrupts are as before. */
+enum sim_end { SIM_END_RETURN, SIM_END_PANIC, SIM_END_FAULT };
+enum sim_end sim_catch(struct sim *sim, void (*call)(void *argument), void *argument, char *text,
+                       size_t size);
+/* Spaces chosen by neomm_port_oom so far; the last one. */
+uint64_t sim_oom_count(const struct sim *sim);
+uint32_t sim_oom_space(const struct sim *sim);
+/* The most locks that were held at once on one CPU (instrumented flavour). */
+uint32_t sim_locks_most(const struct sim *sim);
 /* What must hold at the end of a test: no lock held, interrupts as at the start, nothing
  * mapped in the window or slots. Returns the number of findings, printed to stderr. */
 unsigned sim_check_end(struct sim *sim);
 
 /* ---- disks ---- */
-enum sim_disk_fault { SIM_DISK_FAIL, SIM_DISK_TEAR, SIM_DISK_CORRUPT, SIM_DISK_LOSE,
-                      SIM_DISK_STALE, SIM_DISK_MISDIRECT };
+enum sim_disk_fault {
+    SIM_DISK_FAIL,
+    SIM_DISK_TEAR,
+    SIM_DISK_CORRUPT,
+    SIM_DISK_LOSE,
+    SIM_DISK_STALE,
+    SIM_DISK_MISDIRECT
+};
 /* A disk of `pages` pages in host memory (sparse). Requests complete when the port waits or
  * after submit, as the seed says. */
 struct neomm_block_device *sim_disk_create(struct sim *sim, uint32_t pages);

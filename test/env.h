@@ -13,10 +13,10 @@ enum env_layer { ENV_ROOT, ENV_PMM, ENV_PAGING, ENV_HEAP, ENV_SWAP, ENV_VMM };
 
 struct env_options {
     enum env_layer layer;
-    enum neomm_format format;      /* ignored in a kernel, which has one */
-    uint64_t ram_bytes;            /* 0: 16 MiB */
-    uint32_t cpus;                 /* 0: 1 */
-    uint64_t swap_pages;           /* a RAM disk with a swap area; 0: none */
+    enum neomm_format format; /* ignored in a kernel, which has one */
+    uint64_t ram_bytes;       /* 0: 16 MiB */
+    uint32_t cpus;            /* 0: 1 */
+    uint64_t swap_pages;      /* a RAM disk with a swap area; 0: none */
     uint64_t seed;
     const struct neomm_boot_range *map; /* NULL: one usable range from 0 */
     uint32_t map_count;
@@ -28,16 +28,23 @@ struct env_options {
 struct env {
     struct neomm *root;
     struct env_options options;
-    void *machine;                 /* struct sim * on the host */
+    void *machine; /* struct sim * on the host */
+    void *system;  /* the program's own */
     struct neomm_block_device *disk;
-    uint64_t used_at_start;        /* frames in use once everything was initialised */
+    uint64_t used_at_start; /* frames in use once everything was initialised */
 };
 
 /* The formats this build can run: 2-level and PAE, or 4- and 5-level. For parameter lists. */
 #if UINTPTR_MAX > 0xffffffffu
-#define ENV_FORMATS {NEOMM_FORMAT_4LEVEL, NEOMM_FORMAT_5LEVEL}
+#define ENV_FORMATS                                                                                \
+    {                                                                                              \
+        NEOMM_FORMAT_4LEVEL, NEOMM_FORMAT_5LEVEL                                                   \
+    }
 #else
-#define ENV_FORMATS {NEOMM_FORMAT_2LEVEL, NEOMM_FORMAT_PAE}
+#define ENV_FORMATS                                                                                \
+    {                                                                                              \
+        NEOMM_FORMAT_2LEVEL, NEOMM_FORMAT_PAE                                                      \
+    }
 #endif
 
 /* Boots a machine up to options->layer; CPU 0 is the current one. False: failed, noted in t. */
@@ -56,8 +63,8 @@ void env_switch_cpu(struct env *env, uint32_t cpu);
 /* The current CPU reads or writes memory at a virtual address as user code (user true) or as the
  * kernel, through MMU and TLB, with page faults handled by neomm_fault for `space` (NULL: none).
  * NEOMM_OK, or NEOMM_E_FAULT when the fault was not resolved. */
-neomm_status env_access(struct env *env, struct neomm_space *space, neomm_vaddr_t vaddr,
-                        void *data, size_t size, bool write, bool user);
+neomm_status env_access(struct env *env, struct neomm_space *space, neomm_vaddr_t vaddr, void *data,
+                        size_t size, bool write, bool user);
 
 /* ---- instrumented host builds only: false elsewhere ---- */
 

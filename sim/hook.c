@@ -1,0 +1,167 @@
+/* Hooks of the instrumented flavour that are not the MMU's: fault points, frames, locks, yield.
+ * SPDX-License-Identifier: MIT */
+#include "machine.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+/* Counted for the whole process, over all machines: a sweep asks what the program ever reached. */
+static uint64_t site_passes[NEOMM_FAULT_SITES];
+static uint64_t site_failures[NEOMM_FAULT_SITES];
+
+static const char *const site_names[] = {
+#define NAME(name) #name,
+    NEOMM_FAULT_SITE_LIST(NAME)
+#undef NAME
+};
+
+static uint64_t load(const uint64_t *count)
+{
+    return __atomic_load_n(count, __ATOMIC_RELAXED);
+}
+
+static void add_one(uint64_t *count)
+{
+    (void)__atomic_fetch_add(count, 1, __ATOMIC_RELAXED);
+}
+
+/* ---- fault points ---- */
+
+void sim_fault_plan(struct sim *sim, uint64_t n, bool forever)
+{
+    sim_lock(sim);
+    sim->fault_nth = n;
+    sim->fault_forever = forever;
+    sim->fault_seen = 0;
+    sim_unlock(sim);
+}
+
+uint64_t sim_fault_count(const struct sim *sim)
+{
+    return sim->fault_seen;
+}
+
+uint64_t sim_fault_site_passes(enum neomm_fault_site site)
+{
+    return load(&site_passes[site]);
+}
+
+uint64_t sim_fault_site_failures(enum neomm_fault_site site)
+{
+    return load(&site_failures[site]);
+}
+
+const char *sim_fault_site_name(enum neomm_fault_site site)
+{
+    return site < NEOMM_FAULT_SITES ? site_names[site] : "?";
+}
+
+bool neomm_hook_fault(enum neomm_fault_site site)
+{
+    struct sim *sim = sim_place.sim;
+    add_one(&site_passes[site]);
+    if (!sim)
+        return false;
+    sim_lock(sim);
+    uint64_t seen = ++sim->fault_seen;
+    bool fail = sim->fault_nth != 0 &&
+                (seen == sim->fault_nth || (sim->fault_forever && seen > sim->fault_nth));
+    sim_unlock(sim);
+    if (fail)
+        add_one(&site_failures[site]);
+    return fail;
+}
+
+/* Appends a line "NAME passes failures" for each site to the file named by NEOMM_FAULT_SITES_OUT,
+ * in one write, since test programs run side by side. */
+static void report_sites(void)
+{
+    char text[NEOMM_FAULT_SITES * 96];
+    size_t used = 0;
+    const char *path = getenv("NEOMM_FAULT_SITES_OUT");
+    for (unsigned i = 0; i < NEOMM_FAULT_SITES; i++)
+        used += (size_t)snprintf(text + used, sizeof(text) - used, "%s %llu %llu\n", site_names[i],
+                                 (unsigned long long)load(&site_passes[i]),
+                                 (unsigned long long)load(&site_failures[i]));
+    int file = path ? open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666) : -1;
+    if (file < 0 || write(file, text, used) != (ssize_t)used)
+        perror("sim: NEOMM_FAULT_SITES_OUT");
+    if (file >= 0)
+        (void)close(file);
+}
+
+static void register_report(void)
+{
+    if (getenv("NEOMM_FAULT_SITES_OUT"))
+        (void)atexit(report_sites);
+}
+
+void sim_faults_report_at_exit(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    (void)pthread_once(&once, register_report);
+}
+
+/* ---- frames ---- */
+
+void neomm_hook_frames_allocated(neomm_frame_t frame, uint32_t count)
+{
+    struct sim *sim = sim_place.sim;
+    sim_tlb_check_frames(sim, frame, count, false);
+    sim_lock(sim);
+    sim_arena_allocated(sim, frame, count);
+    sim_unlock(sim);
+}
+
+void neomm_hook_frames_freed(neomm_frame_t frame, uint32_t count)
+{
+    struct sim *sim = sim_place.sim;
+    sim_tlb_check_frames(sim, frame, count, true);
+    sim_lock(sim);
+    sim_arena_freed(sim, frame, count);
+    sim_unlock(sim);
+}
+
+/* ---- locks, other CPUs ---- */
+
+void neomm_hook_locked(enum neomm_lock_class lock_class)
+{
+    struct sim_cpu *cpu = sim_place.cpu;
+    (void)lock_class;
+    if (!sim_place.masked)
+        sim_violation(cpu->sim, "lock: a spinlock taken with interrupts on");
+    if (++cpu->locks_held > cpu->locks_most)
+        cpu->locks_most = cpu->locks_held;
+}
+
+void neomm_hook_unlocked(enum neomm_lock_class lock_class)
+{
+    struct sim_cpu *cpu = sim_place.cpu;
+    (void)lock_class;
+    if (cpu->locks_held == 0)
+        sim_violation(cpu->sim, "lock: released more often than taken");
+    else
+        cpu->locks_held--;
+}
+
+uint32_t sim_locks_most(const struct sim *sim)
+{
+    uint32_t most = 0;
+    for (uint32_t i = 0; i < sim->options.cpus; i++)
+        most = sim->cpu[i].locks_most > most ? sim->cpu[i].locks_most : most;
+    return most;
+}
+
+/* With several host threads, gives way at moments that depend on the seed. */
+void neomm_hook_yield(void)
+{
+    struct sim_cpu *cpu = sim_place.cpu;
+    if (!cpu || !cpu->sim->threaded)
+        return;
+    uint32_t x = ++cpu->yields * 0x9e3779b9u ^ (uint32_t)cpu->sim->options.seed;
+    if (((x ^ x >> 15) & 63) == 0)
+        (void)sched_yield();
+}
