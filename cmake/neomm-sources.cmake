@@ -25,7 +25,16 @@ set(NEOMM_PMM_SOURCES
 
 set(NEOMM_PAGING_SOURCES)
 
-set(NEOMM_HEAP_SOURCES)
+set(NEOMM_HEAP_SOURCES
+  src/heap/cpu_cache.c
+  src/heap/heap.c
+  src/heap/heap_check.c
+  src/heap/heap_class.c
+  src/heap/record.c
+  src/heap/run.c
+  src/heap/slab.c
+  src/heap/source_direct.c
+  src/heap/source_window.c)
 
 set(NEOMM_SWAP_SOURCES
   src/swap/area.c

@@ -1,0 +1,165 @@
+/* Runs: requests of whole pages, each with a record.
+ * SPDX-License-Identifier: MIT */
+#include "heap_priv.h"
+
+/* Marks the descriptors behind the first; kind NONE takes the marks away. */
+static void tag_tail(struct neomm *root, const struct neomm_page_source *source, uint8_t *base,
+                     uint32_t from, uint32_t to, enum neomm__kind kind)
+{
+    for (uint32_t i = from; i < to; i++) {
+        neomm_frame_t frame = source->frame_of(source->context, base + i * NEOMM_PAGE_SIZE);
+        neomm__frame(root, frame)->owner = kind == NEOMM__KIND_NONE ? 0 : i;
+        neomm__frame(root, frame)->kind = (uint8_t)kind;
+    }
+}
+
+/* Contiguous frames while the frame allocator has blocks of that size, else separate ones; what
+ * is asked below 16 MiB is for devices, which need contiguous memory. */
+static neomm_status take_pages(struct neomm__heap *heap, struct neomm__run *run,
+                               neomm_flags_t flags)
+{
+    neomm_status status = NEOMM_E_NOMEM;
+    void *pages = NULL;
+    for (uint32_t i = 0; i < heap->sources && status != NEOMM_OK; i++) {
+        const struct neomm_page_source *source = &heap->source[i];
+        if (i == NEOMM__SOURCE_MAIN ? run->pages > 1u << NEOMM_ORDER_MAX : (flags & NEOMM_DMA) != 0)
+            continue;
+        status = source->run_alloc(source->context, run->pages, flags, &pages);
+        run->source = i;
+    }
+    run->base = pages;
+    return status;
+}
+
+/* The run becomes visible to kfree. */
+static void publish(struct neomm *root, struct neomm__run *run, neomm_paddr_t record)
+{
+    struct neomm__heap *heap = root->heap;
+    const struct neomm_page_source *source = &heap->source[run->source];
+    neomm_frame_t head = source->frame_of(source->context, run->base);
+    struct neomm__frame *entry = neomm__frame(root, head);
+    run->frame = head.number;
+    tag_tail(root, source, run->base, 1, run->pages, NEOMM__KIND_TAIL);
+    neomm_irq_t irq = neomm__lock(&heap->run_lock);
+    entry->owner = run->pages;
+    entry->mapping = record;
+    entry->kind = NEOMM__KIND_RUN;
+    neomm__frame_list_push_tail(&root->frames, &heap->runs, head);
+    heap->run_frames += run->pages;
+    neomm__unlock(&heap->run_lock, irq);
+}
+
+void *neomm__run_alloc(struct neomm *root, size_t size, neomm_flags_t flags)
+{
+    size_t pages = neomm__pages(size);
+    neomm_paddr_t paddr;
+    if (pages > UINT32_MAX || NEOMM__FAULT(HEAP_RUN))
+        return NULL;
+    struct neomm__run *run = neomm__record_alloc(root, NEOMM__RECORD_POOL_RUN, flags, &paddr);
+    if (!run)
+        return NULL;
+    run->pages = (uint32_t)pages;
+    run->requested = size;
+    if (take_pages(root->heap, run, flags) != NEOMM_OK) {
+        neomm__record_free(root, paddr);
+        return NULL;
+    }
+    publish(root, run, paddr);
+    neomm__heap_account(root, NEOMM_COUNTER_KMALLOC, 1, pages * NEOMM_PAGE_SIZE, size);
+    return run->base;
+}
+
+/* Under the lock of the runs: the live run at exactly this pointer, or NULL. */
+static struct neomm__run *live_run(struct neomm *root, const void *pointer, neomm_frame_t head)
+{
+    struct neomm__frame *entry = neomm__frame(root, head);
+    if (entry->kind != NEOMM__KIND_RUN)
+        return NULL;
+    struct neomm__run *run = neomm__record_at(root, entry->mapping);
+    return run->base == pointer ? run : NULL;
+}
+
+static void unpublish(struct neomm *root, neomm_frame_t head, const struct neomm__run *run)
+{
+    struct neomm__heap *heap = root->heap;
+    struct neomm__frame *entry = neomm__frame(root, head);
+    entry->kind = NEOMM__KIND_NONE;
+    entry->owner = 0;
+    entry->mapping = 0;
+    neomm__frame_list_remove(&root->frames, &heap->runs, head);
+    heap->run_frames -= run->pages;
+}
+
+neomm_status neomm__run_free(struct neomm *root, void *pointer,
+                             const struct neomm__heap_place *place)
+{
+    struct neomm__heap *heap = root->heap;
+    neomm_irq_t irq = neomm__lock(&heap->run_lock);
+    neomm_paddr_t paddr = neomm__frame(root, place->head)->mapping;
+    struct neomm__run *run = live_run(root, pointer, place->head);
+    if (run)
+        unpublish(root, place->head, run);
+    neomm__unlock(&heap->run_lock, irq);
+    if (!run)
+        return NEOMM_E_FOREIGN;
+    const struct neomm_page_source *source = &heap->source[run->source];
+    uint32_t pages = run->pages;
+    tag_tail(root, source, pointer, 1, pages, NEOMM__KIND_NONE);
+    neomm__heap_account(root, NEOMM_COUNTER_KFREE, (size_t)-1, (size_t)0 - pages * NEOMM_PAGE_SIZE,
+                        (size_t)0 - run->requested);
+    neomm__record_free(root, paddr);
+    source->run_free(source->context, pointer, pages);
+    return NEOMM_OK;
+}
+
+size_t neomm__run_size(struct neomm *root, const void *pointer,
+                       const struct neomm__heap_place *place)
+{
+    neomm_irq_t irq = neomm__lock(&root->heap->run_lock);
+    const struct neomm__run *run = live_run(root, pointer, place->head);
+    size_t size = run ? run->pages * NEOMM_PAGE_SIZE : 0;
+    neomm__unlock(&root->heap->run_lock, irq);
+    return size;
+}
+
+/* The owner of a live run is in the middle of krealloc: nobody else may touch it, so its record
+ * is read without the lock. */
+static bool grow(struct neomm *root, struct neomm__run *run, uint32_t new_pages,
+                 neomm_flags_t flags)
+{
+    struct neomm__heap *heap = root->heap;
+    const struct neomm_page_source *source = &heap->source[run->source];
+    uint32_t pages = run->pages;
+    if (NEOMM__FAULT(HEAP_RUN))
+        return false;
+    if (source->run_grow(source->context, run->base, pages, new_pages, flags) != NEOMM_OK)
+        return false;
+    tag_tail(root, source, run->base, pages, new_pages, NEOMM__KIND_TAIL);
+    neomm_irq_t irq = neomm__lock(&heap->run_lock);
+    run->pages = new_pages;
+    neomm__frame(root, neomm_frame(run->frame))->owner = new_pages;
+    heap->run_frames += new_pages - pages;
+    neomm__unlock(&heap->run_lock, irq);
+    return true;
+}
+
+bool neomm__run_resize(struct neomm *root, void *pointer, const struct neomm__heap_place *place,
+                       size_t size, neomm_flags_t flags)
+{
+    struct neomm__heap *heap = root->heap;
+    neomm_irq_t irq = neomm__lock(&heap->run_lock);
+    struct neomm__run *run = live_run(root, pointer, place->head);
+    neomm__unlock(&heap->run_lock, irq);
+    size_t pages = neomm__pages(size), old_pages = run ? run->pages : 0;
+    if (!run || pages > UINT32_MAX)
+        return false;
+    if (pages > old_pages && !grow(root, run, (uint32_t)pages, flags))
+        return false;
+    irq = neomm__lock(&heap->run_lock);
+    size_t old = run->requested;
+    run->requested = size;
+    size_t grown = (run->pages - old_pages) * NEOMM_PAGE_SIZE;
+    neomm__unlock(&heap->run_lock, irq);
+    neomm__heap_resized(root, grown, size - old);
+    return true;
+}

@@ -1,0 +1,121 @@
+/* The page source over the kernel window: separate frames, made contiguous by mapping them.
+ * SPDX-License-Identifier: MIT */
+#include "heap_priv.h"
+
+#include <neomm/paging.h>
+#include <neomm/pmm.h>
+
+/* Frames that are taken and mapped in one step. */
+#define BATCH 64u
+
+#define RIGHTS (NEOMM_PROT_READ | NEOMM_PROT_WRITE)
+
+/* Called when the page is out of every TLB. */
+static void release_frame(void *context, neomm_vaddr_t vaddr, const struct neomm_mapping *leaf)
+{
+    (void)vaddr;
+    neomm_status status = neomm_pmm_free(context, neomm_paddr_frame(leaf->paddr), 0);
+    NEOMM__ASSERT(status == NEOMM_OK);
+}
+
+static void unmap(struct neomm *root, neomm_vaddr_t vaddr, uint32_t pages)
+{
+    if (pages == 0)
+        return;
+    neomm_status status = neomm_paging_unmap(root, neomm_paging_kernel(root), vaddr,
+                                             pages * NEOMM_PAGE_SIZE, release_frame, root, NULL);
+    NEOMM__ASSERT(status == NEOMM_OK);
+}
+
+/* Backs `pages` pages, at most BATCH, from vaddr with fresh frames. */
+static neomm_status back(struct neomm *root, neomm_vaddr_t vaddr, uint32_t pages,
+                         neomm_flags_t flags)
+{
+    neomm_frame_t frames[BATCH];
+    neomm_status status = neomm_pmm_alloc_bulk(root, pages, flags | NEOMM_HIGH, frames);
+    if (status != NEOMM_OK)
+        return status;
+    status = neomm_paging_map_frames(root, neomm_paging_kernel(root), vaddr, frames, pages, RIGHTS);
+    if (status != NEOMM_OK)
+        (void)neomm_pmm_free_bulk(root, pages, frames, NULL);
+    return status;
+}
+
+static neomm_status window_alloc(void *context, uint32_t pages, neomm_flags_t flags, void **run)
+{
+    struct neomm *root = context;
+    neomm_vaddr_t vaddr;
+    size_t bytes;
+    uint32_t done = 0;
+    if (flags & NEOMM_ATOMIC)
+        return NEOMM_E_UNSUPPORTED; /* ranges of the window are under a lock to sleep on */
+    if (__builtin_mul_overflow(pages, NEOMM_PAGE_SIZE, &bytes))
+        return NEOMM_E_NOSPACE;
+    neomm_status status = neomm_window_alloc(root, bytes, &vaddr);
+    if (status != NEOMM_OK)
+        return status;
+    while (done < pages && status == NEOMM_OK) {
+        uint32_t count = pages - done < BATCH ? pages - done : BATCH;
+        status = back(root, vaddr + done * NEOMM_PAGE_SIZE, count, flags);
+        if (status == NEOMM_OK)
+            done += count;
+    }
+    if (status == NEOMM_OK) {
+        *run = neomm_window_pointer(root, vaddr);
+        return NEOMM_OK;
+    }
+    unmap(root, vaddr, done);
+    (void)neomm_window_free(root, vaddr);
+    return status;
+}
+
+static void window_free(void *context, void *run, uint32_t pages)
+{
+    struct neomm *root = context;
+    neomm_vaddr_t vaddr = neomm_window_vaddr(root, run);
+    unmap(root, vaddr, pages);
+    neomm_status status = neomm_window_free(root, vaddr);
+    NEOMM__ASSERT(status == NEOMM_OK);
+}
+
+/* The guard page behind and the next range leave no room. */
+static neomm_status window_grow(void *context, void *run, uint32_t pages, uint32_t new_pages,
+                                neomm_flags_t flags)
+{
+    (void)context;
+    (void)run;
+    (void)pages;
+    (void)new_pages;
+    (void)flags;
+    return NEOMM_E_UNSUPPORTED;
+}
+
+static neomm_status window_protect(void *context, void *run, uint32_t pages, neomm_prot_t prot)
+{
+    struct neomm *root = context;
+    return neomm_paging_protect(root, neomm_paging_kernel(root), neomm_window_vaddr(root, run),
+                                pages * NEOMM_PAGE_SIZE, prot);
+}
+
+static neomm_frame_t window_frame_of(void *context, const void *pointer)
+{
+    struct neomm *root = context;
+    neomm_vaddr_t vaddr = neomm_window_vaddr(root, pointer);
+    struct neomm_mapping mapping;
+    if (vaddr == 0 ||
+        neomm_paging_query(root, neomm_paging_kernel(root), vaddr, &mapping) != NEOMM_OK ||
+        mapping.state != NEOMM_MAPPING_PRESENT || mapping.size != NEOMM_PAGE_SIZE)
+        return neomm_frame(0);
+    neomm_frame_t frame = neomm_paddr_frame(mapping.paddr);
+    return neomm__frame(root, frame) ? frame : neomm_frame(0);
+}
+
+void neomm_heap_source_window(struct neomm *root, struct neomm_page_source *source)
+{
+    *source = (struct neomm_page_source){.context = root,
+                                         .run_alloc = window_alloc,
+                                         .run_free = window_free,
+                                         .run_grow = window_grow,
+                                         .protect = window_protect,
+                                         .frame_of = window_frame_of};
+}
