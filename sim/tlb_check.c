@@ -1,0 +1,444 @@
+/* The checker of invalidations: knows what every cached translation rests on, hears of every
+ * store to a page table, and reports a CPU that may still go by what is no longer so.
+ * SPDX-License-Identifier: MIT
+ *
+ * A cached entry is linked to each thing it rests on, through one hash table:
+ *
+ *   source  entry 0x5008 --- CPU 0's translation of 0x401000, CPU 1's of the same page
+ *           frame 0x7000 --- whatever leads there
+ *           root  0x3000 --- global translations that were filled through this root
+ *
+ * A store that takes something away makes the entries that rest on it due; dropping them settles
+ * the debt. What is still due when the library says that its operation has settled, or when a
+ * frame changes hands, is a violation. Everything runs with the machine's lock held.
+ */
+#include "tlb.h"
+
+#include <neomm/hook.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static const char *const site_names[] = {
+#define NAME(name) #name,
+    NEOMM_FLUSH_SITE_LIST(NAME)
+#undef NAME
+};
+
+const char *sim_flush_site_name(enum neomm_flush_site site)
+{
+    return site < NEOMM_FLUSH_SITES ? site_names[site] : "?";
+}
+
+void sim_skip_flush(struct sim *sim, enum neomm_flush_site site)
+{
+    sim_lock(sim);
+    sim->skipped = site;
+    sim_unlock(sim);
+}
+
+#if NEOMM_INSTRUMENTED
+
+#define BUCKET_BITS 14u
+
+/* What sources are; added to their address, which leaves these bits free. */
+enum source_kind { SOURCE_ENTRY = 0, SOURCE_FRAME = 1, SOURCE_ROOT = 2 };
+
+struct sim_source {
+    uint64_t key;
+    struct sim_source *bucket_next;
+    struct sim_link *first;
+};
+
+struct sim_tlb_check {
+    struct sim_source *bucket[1u << BUCKET_BITS];
+    struct sim_source *unused;
+    struct sim_cached *due;
+    enum neomm_flush_site *asked; /* the site each CPU came to last */
+};
+
+/* ---- sources ---- */
+
+static struct sim_source **bucket_of(struct sim_tlb_check *check, uint64_t key)
+{
+    return &check->bucket[key * 0x9e3779b97f4a7c15u >> (64 - BUCKET_BITS)];
+}
+
+static struct sim_source *source_find(struct sim_tlb_check *check, uint64_t key)
+{
+    struct sim_source *source = *bucket_of(check, key);
+    while (source && source->key != key)
+        source = source->bucket_next;
+    return source;
+}
+
+static struct sim_source *source_make(struct sim *sim, uint64_t key)
+{
+    struct sim_tlb_check *check = sim->mmu->check;
+    struct sim_source *source = check->unused;
+    if (source)
+        check->unused = source->bucket_next;
+    else
+        source = malloc(sizeof(*source));
+    if (!source)
+        sim_crash(sim, false, "the host has no memory to check translations");
+    struct sim_source **head = bucket_of(check, key);
+    *source = (struct sim_source){.key = key, .bucket_next = *head};
+    *head = source;
+    return source;
+}
+
+static void link_to(struct sim *sim, struct sim_link *link, struct sim_cached *cached,
+                    neomm_paddr_t at, enum source_kind kind)
+{
+    uint64_t key = at | kind;
+    struct sim_source *source = source_find(sim->mmu->check, key);
+    if (!source)
+        source = source_make(sim, key);
+    *link = (struct sim_link){.cached = cached, .source = source, .next = source->first};
+    if (link->next)
+        link->next->previous = link;
+    source->first = link;
+}
+
+static void unlink_from(struct sim_tlb_check *check, struct sim_link *link)
+{
+    struct sim_source *source = link->source;
+    if (!source)
+        return;
+    if (link->next)
+        link->next->previous = link->previous;
+    if (link->previous)
+        link->previous->next = link->next;
+    else
+        source->first = link->next;
+    link->source = NULL;
+    if (source->first)
+        return;
+    struct sim_source **at = bucket_of(check, source->key);
+    while (*at != source)
+        at = &(*at)->bucket_next;
+    *at = source->bucket_next;
+    source->bucket_next = check->unused;
+    check->unused = source;
+}
+
+bool sim_check_create(struct sim *sim)
+{
+    struct sim_tlb_check *check = calloc(1, sizeof(*check));
+    sim->mmu->check = check;
+    if (!check)
+        return false;
+    check->asked = calloc(sim->options.cpus, sizeof(*check->asked));
+    for (uint32_t cpu = 0; check->asked && cpu < sim->options.cpus; cpu++)
+        check->asked[cpu] = NEOMM_FLUSH_SITES;
+    return check->asked != NULL;
+}
+
+static void free_chain(struct sim_source *source)
+{
+    for (struct sim_source *next; source; source = next) {
+        next = source->bucket_next;
+        free(source);
+    }
+}
+
+void sim_check_destroy(struct sim *sim)
+{
+    struct sim_tlb_check *check = sim->mmu->check;
+    if (!check)
+        return;
+    for (unsigned i = 0; i < 1u << BUCKET_BITS; i++)
+        free_chain(check->bucket[i]);
+    free_chain(check->unused);
+    free(check->asked);
+    free(check);
+}
+
+/* ---- debts ---- */
+
+static void due_add(struct sim_tlb_check *check, struct sim_cached *cached)
+{
+    struct sim_origin *origin = &cached->origin;
+    origin->due = true;
+    origin->due_previous = NULL;
+    origin->due_next = check->due;
+    if (check->due)
+        check->due->origin.due_previous = cached;
+    check->due = cached;
+}
+
+static void due_remove(struct sim_tlb_check *check, struct sim_cached *cached)
+{
+    struct sim_origin *origin = &cached->origin;
+    origin->due = false;
+    if (origin->due_previous)
+        origin->due_previous->origin.due_next = origin->due_next;
+    else
+        check->due = origin->due_next;
+    if (origin->due_next)
+        origin->due_next->origin.due_previous = origin->due_previous;
+}
+
+void sim_check_inserted(struct sim *sim, struct sim_cached *cached, const struct sim_path *path,
+                        neomm_vaddr_t vaddr, enum sim_access access, bool user)
+{
+    const struct sim_tlb *tlb = &sim->mmu->tlb[cached->cpu];
+    struct sim_origin *origin = &cached->origin;
+    *origin = (struct sim_origin){.path = *path,
+                                  .number = tlb->hits + tlb->walks + tlb->faults + 1,
+                                  .clock = sim->clock,
+                                  .vaddr = vaddr,
+                                  .access = access,
+                                  .user = user};
+    for (uint32_t i = 0; i < path->count; i++)
+        link_to(sim, &origin->step_link[i], cached, path->step[i].entry, SOURCE_ENTRY);
+    link_to(sim, &origin->frame_link, cached, cached->paddr, SOURCE_FRAME);
+    if (cached->list == SIM_TLB_GLOBAL)
+        link_to(sim, &origin->root_link, cached,
+                path->step[0].entry & ~(neomm_paddr_t)(NEOMM_PAGE_SIZE - 1), SOURCE_ROOT);
+}
+
+void sim_check_dropped(struct sim *sim, struct sim_cached *cached)
+{
+    struct sim_tlb_check *check = sim->mmu->check;
+    struct sim_origin *origin = &cached->origin;
+    if (origin->due)
+        due_remove(check, cached);
+    for (uint32_t i = 0; i < origin->path.count; i++)
+        unlink_from(check, &origin->step_link[i]);
+    unlink_from(check, &origin->frame_link);
+    unlink_from(check, &origin->root_link);
+}
+
+/* ---- judgement ---- */
+
+static unsigned level_of(const struct sim *sim, uint32_t step)
+{
+    return sim_levels(sim) - step;
+}
+
+/* Do the tables, as they are now, still grant all that the entry does? Step 0 of a global entry
+ * is left out once its root is gone. */
+static bool still_granted(struct sim *sim, const struct sim_cached *cached)
+{
+    const struct sim_cpu *cpu = &sim->cpu[cached->cpu];
+    const struct sim_path *path = &cached->origin.path;
+    unsigned rights = SIM_RIGHT_WRITE | SIM_RIGHT_USER;
+    uint64_t now = 0;
+    for (uint32_t i = 0; i < path->count; i++) {
+        unsigned level = level_of(sim, i);
+        uint64_t then = path->step[i].value;
+        now = cached->origin.step_link[i].source ? sim_entry_read(sim, path->step[i].entry) : then;
+        if (!(now & SIM_ENTRY_P) ||
+            sim_entry_is_leaf(cpu, level, now) != sim_entry_is_leaf(cpu, level, then) ||
+            sim_entry_target(cpu, level, now) != sim_entry_target(cpu, level, then))
+            return false;
+        rights = sim_entry_rights(sim, level, now, rights);
+    }
+    if (cached->rights & ~rights & (SIM_RIGHT_WRITE | SIM_RIGHT_USER))
+        return false;
+    if (~cached->rights & rights & SIM_RIGHT_NOEXEC)
+        return false;
+    if (sim_cached_is_table(cached))
+        return true;
+    return (now & SIM_ENTRY_A) && (!cached->dirty || (now & SIM_ENTRY_D)) &&
+           (cached->list != SIM_TLB_GLOBAL || (now & SIM_ENTRY_G));
+}
+
+/* Was the entry filled through the tables with this root, or through a root that shares the
+ * table below its top entry? */
+static bool belongs_to(struct sim *sim, const struct sim_cached *cached, neomm_paddr_t top)
+{
+    const struct sim_cpu *cpu = &sim->cpu[cached->cpu];
+    const struct sim_step *step = &cached->origin.path.step[0];
+    const neomm_paddr_t inside = NEOMM_PAGE_SIZE - 1;
+    if ((step->entry & ~inside) == top)
+        return true;
+    unsigned level = sim_levels(sim);
+    uint64_t same = sim_entry_read(sim, top | (step->entry & inside));
+    return (same & SIM_ENTRY_P) && cached->origin.changed > 0 &&
+           sim_entry_target(cpu, level, same) == sim_entry_target(cpu, level, step->value);
+}
+
+/* ---- reports ---- */
+
+static const char *access_name(enum sim_access access)
+{
+    return access == SIM_WRITE ? "write" : access == SIM_FETCH ? "fetch" : "read";
+}
+
+static void describe(struct sim *sim, const struct sim_cached *cached, char *to, size_t size)
+{
+    static const char *const level_name[] = {"", "PTE", "PDE", "PDPTE", "PML4E", "PML5E"};
+    const struct sim_origin *origin = &cached->origin;
+    uint32_t step = origin->due ? origin->changed : origin->path.count - 1;
+    char change[80] = "entry unchanged";
+    if (origin->due)
+        (void)snprintf(change, sizeof(change), "entry changed %#llx -> %#llx",
+                       (unsigned long long)origin->before, (unsigned long long)origin->after);
+    (void)snprintf(
+        to, size,
+        "CPU %u, vaddr %#llx%s, filled by %s %s #%llu (clock %llu) from entry at %#llx (%s), %s",
+        cached->cpu, (unsigned long long)origin->vaddr,
+        sim_cached_is_table(cached) ? " (cached table)" : "", origin->user ? "user" : "kernel",
+        access_name(origin->access), (unsigned long long)origin->number,
+        (unsigned long long)origin->clock, (unsigned long long)origin->path.step[step].entry,
+        level_name[level_of(sim, step)], change);
+}
+
+static void report_due(struct sim *sim, const struct sim_cached *cached, enum neomm_flush_site site)
+{
+    char text[400];
+    describe(sim, cached, text, sizeof(text));
+    sim_violation(sim, "stale translation: %s; flush due at %s", text, sim_flush_site_name(site));
+}
+
+static const char *site_asked(const struct sim *sim)
+{
+    enum neomm_flush_site site = sim->mmu->check->asked[sim_this_cpu()->index];
+    return site < NEOMM_FLUSH_SITES ? site_names[site] : "no site that was asked about";
+}
+
+void sim_check_used(struct sim *sim, struct sim_cached *cached, neomm_vaddr_t vaddr,
+                    enum sim_access access, bool user)
+{
+    char text[400];
+    if (!cached->origin.reported || cached->origin.used || still_granted(sim, cached))
+        return;
+    cached->origin.used = true;
+    describe(sim, cached, text, sizeof(text));
+    sim_violation(sim, "stale translation: %s; used by %s %s of %#llx", text,
+                  user ? "user" : "kernel", access_name(access), (unsigned long long)vaddr);
+}
+
+/* ---- hooks ---- */
+
+void neomm_hook_entry_stored(neomm_paddr_t entry, uint64_t before, uint64_t after)
+{
+    struct sim *sim = sim_place.sim;
+    sim_lock(sim);
+    const struct sim_source *source = source_find(sim->mmu->check, entry | SOURCE_ENTRY);
+    for (struct sim_link *link = source ? source->first : NULL; link; link = link->next) {
+        struct sim_cached *cached = link->cached;
+        struct sim_origin *origin = &cached->origin;
+        if (origin->due || still_granted(sim, cached))
+            continue;
+        due_add(sim->mmu->check, cached);
+        origin->reported = origin->used = false;
+        origin->changed = (uint32_t)(link - origin->step_link);
+        origin->changed_by = sim_this_cpu()->index;
+        origin->before = before;
+        origin->after = after;
+        sim_tlb_close(sim, cached);
+    }
+    sim_unlock(sim);
+}
+
+/* Only what this CPU changed: another may be in the middle of an operation of its own. */
+void neomm_hook_settled(neomm_frame_t top, enum neomm_flush_site site)
+{
+    struct sim *sim = sim_place.sim;
+    sim_lock(sim);
+    struct sim_tlb_check *check = sim->mmu->check;
+    for (struct sim_cached *cached = check->due, *next; cached; cached = next) {
+        struct sim_origin *origin = &cached->origin;
+        next = origin->due_next;
+        if (still_granted(sim, cached)) {
+            due_remove(check, cached);
+        } else if (!origin->reported && origin->changed_by == sim_this_cpu()->index &&
+                   belongs_to(sim, cached, neomm_frame_paddr(top))) {
+            origin->reported = true;
+            report_due(sim, cached, site);
+        }
+    }
+    sim_unlock(sim);
+}
+
+bool neomm_hook_flush_skipped(enum neomm_flush_site site)
+{
+    struct sim *sim = sim_place.sim;
+    sim_lock(sim);
+    sim->mmu->check->asked[sim_this_cpu()->index] = site;
+    bool skipped = sim->skipped == site;
+    sim_unlock(sim);
+    return skipped;
+}
+
+/* ---- frames that change hands ---- */
+
+/* The kernel's own mappings of all memory are no danger; those in its windows are. */
+static bool is_danger(const struct sim *sim, const struct sim_cached *cached)
+{
+    if (sim_cached_is_table(cached) || (cached->rights & SIM_RIGHT_USER))
+        return true;
+    for (unsigned i = 0; i < SIM_WINDOWS; i++)
+        if (cached->base - sim->window[i].base < sim->window[i].size)
+            return true;
+    return false;
+}
+
+static bool check_source(struct sim *sim, neomm_paddr_t frame, unsigned shift, bool freed)
+{
+    neomm_paddr_t first = frame >> shift << shift;
+    const struct sim_source *source = source_find(sim->mmu->check, first | SOURCE_FRAME);
+    for (const struct sim_link *link = source ? source->first : NULL; link; link = link->next) {
+        const struct sim_cached *cached = link->cached;
+        unsigned covered = sim_cached_is_table(cached) ? NEOMM_PAGE_SHIFT : cached->shift;
+        char text[400];
+        if (covered != shift || !is_danger(sim, cached))
+            continue;
+        describe(sim, cached, text, sizeof(text));
+        sim_violation(sim, "stale translation: %s; frame %#llx is %s; flush due at %s", text,
+                      (unsigned long long)frame >> NEOMM_PAGE_SHIFT, freed ? "freed" : "allocated",
+                      site_asked(sim));
+        return false;
+    }
+    return true;
+}
+
+static void check_loaded(struct sim *sim, neomm_frame_t first, uint32_t count, bool freed)
+{
+    for (uint32_t i = 0; i < sim->options.cpus; i++) {
+        const struct sim_cpu *cpu = &sim->cpu[i];
+        uint64_t frame = (uint64_t)cpu->cr3 >> NEOMM_PAGE_SHIFT;
+        if ((cpu->cr0 & NEOMM_CR0_PG) && frame >= first.number && frame - first.number < count)
+            sim_violation(sim,
+                          "stale translation: CPU %u has CR3 %#llx; frame %#llx is %s; "
+                          "flush due at %s",
+                          i, (unsigned long long)cpu->cr3, (unsigned long long)frame,
+                          freed ? "freed" : "allocated", site_asked(sim));
+    }
+}
+
+/* Global translations do not care which root they were found through. */
+static void forget_root(struct sim *sim, neomm_paddr_t root)
+{
+    struct sim_tlb_check *check = sim->mmu->check;
+    const struct sim_source *source = source_find(check, root | SOURCE_ROOT);
+    for (struct sim_link *link = source ? source->first : NULL; link; link = link->next)
+        unlink_from(check, &link->cached->origin.step_link[0]);
+}
+
+void sim_tlb_check_frames(struct sim *sim, neomm_frame_t first, uint32_t count, bool freed)
+{
+    unsigned large = sim_level_shift(sim, 2);
+    sim_lock(sim);
+    check_loaded(sim, first, count, freed);
+    for (uint32_t i = 0; i < count; i++) {
+        neomm_paddr_t frame = neomm_frame_paddr(neomm_frame(first.number + i));
+        if (check_source(sim, frame, NEOMM_PAGE_SHIFT, freed) &&
+            check_source(sim, frame, large, freed) && check_source(sim, frame, 30, freed))
+            forget_root(sim, frame);
+    }
+    sim_unlock(sim);
+}
+
+#else
+
+void sim_tlb_check_frames(struct sim *sim, neomm_frame_t first, uint32_t count, bool freed)
+{
+    (void)sim, (void)first, (void)count, (void)freed;
+}
+
+#endif
