@@ -136,7 +136,9 @@ neomm_paddr_t neomm_bootmap_end(const struct neomm_bootmap *map);
 size_t neomm_pmm_metadata_size(const struct neomm *root, const struct neomm_bootmap *map);
 
 /* Builds the allocator. NEOMM_E_INVALID: map not resolved or without usable memory;
- * NEOMM_E_NOMEM: no place for the metadata; NEOMM_E_EXISTS: initialised already. */
+ * NEOMM_E_NOMEM: no place for the metadata; NEOMM_E_ALIGN: the buffer; NEOMM_E_EXISTS:
+ * initialised already. Memory that the format cannot address is left out, with a warning in the
+ * log (2-level: beyond 4 GiB, PAE: beyond 16 GiB). */
 neomm_status neomm_pmm_init(struct neomm *root, const struct neomm_bootmap *map,
                             const struct neomm_pmm_options *options);
 
@@ -177,7 +179,8 @@ neomm_status neomm_pmm_claim(struct neomm *root, neomm_frame_t first, uint32_t f
 /* Turns memory of type BOOT and ACPI into free memory; returns the frames gained. Once. */
 uint64_t neomm_pmm_reclaim_boot(struct neomm *root);
 
-/* The one callback for when frames run out (vmm registers itself). NULL takes it back. */
+/* The one callback for when frames run out (vmm registers itself). NULL takes it back. Ignored
+ * while the layer is not initialised. */
 void neomm_pmm_set_reclaim(struct neomm *root, neomm_reclaim_fn *reclaim, void *context);
 
 /* Free frames now, all zones; a racy sum. */
