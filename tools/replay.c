@@ -1,0 +1,350 @@
+/* `neomm replay`: options, the machine, and the outcome.
+ * SPDX-License-Identifier: MIT */
+#include "replay.h"
+
+#include "commands.h"
+#include "units.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char usage[] =
+    "usage: neomm replay [options] TRACE|-\n"
+    "\n"
+    "A process on the simulated machine performs every reference of a memory trace, as\n"
+    "`valgrind --tool=lackey --trace-mem=yes` prints it; contents are checked at every load.\n"
+    "\n"
+    "  --config FILE          memory_manager.conf to run under\n"
+    "  --ram SIZE             memory of the machine (256M)\n"
+    "  --swap SIZE            size of its swap disk (1G)\n"
+    "  --resident-limit SIZE  most memory the process may hold; 100p is 100 pages\n"
+    "  --policy NAME          page replacement: fifo, clock, or lru (sees every reference)\n"
+    "  --format NAME          page tables: 4level or 5level (4level)\n"
+    "  --seed N               of everything the machine chooses (1)\n"
+    "  --inject NAME          lose-write, swap-pages or stale-read: damage contents once\n"
+    "  --snapshot FILE        keep statistics there for memstat while it runs\n"
+    "  --snapshot-start FILE  the statistics before the first reference\n"
+    "  --json                 print one JSON object\n"
+    "\n"
+    "SIZE: bytes, or K M G T (x 1024), or p (pages). Exit status: 0 all contents right,\n"
+    "1 content errors or a failed run, 2 usage.\n";
+
+enum {
+    OPTION_CONFIG = 256,
+    OPTION_RAM,
+    OPTION_SWAP,
+    OPTION_LIMIT,
+    OPTION_POLICY,
+    OPTION_FORMAT,
+    OPTION_SEED,
+    OPTION_INJECT,
+    OPTION_SNAPSHOT,
+    OPTION_SNAPSHOT_START,
+    OPTION_JSON,
+    OPTION_HELP
+};
+
+static const struct option long_options[] = {
+    {"config", required_argument, NULL, OPTION_CONFIG},
+    {"ram", required_argument, NULL, OPTION_RAM},
+    {"swap", required_argument, NULL, OPTION_SWAP},
+    {"resident-limit", required_argument, NULL, OPTION_LIMIT},
+    {"policy", required_argument, NULL, OPTION_POLICY},
+    {"format", required_argument, NULL, OPTION_FORMAT},
+    {"seed", required_argument, NULL, OPTION_SEED},
+    {"inject", required_argument, NULL, OPTION_INJECT},
+    {"snapshot", required_argument, NULL, OPTION_SNAPSHOT},
+    {"snapshot-start", required_argument, NULL, OPTION_SNAPSHOT_START},
+    {"json", no_argument, NULL, OPTION_JSON},
+    {"help", no_argument, NULL, OPTION_HELP},
+    {NULL, 0, NULL, 0},
+};
+
+/* ---- options ---- */
+
+static bool complain(const char *option, const char *text, const char *expected)
+{
+    fprintf(stderr, "neomm replay: %s: '%s' is not %s\n", option, text, expected);
+    return false;
+}
+
+static bool parse_injection(const char *text, enum replay_injection *injection)
+{
+    static const char *const name[] = {NULL, "lose-write", "swap-pages", "stale-read"};
+    for (int i = INJECT_LOSE_WRITE; i <= INJECT_STALE_READ; i++) {
+        if (strcmp(text, name[i]) == 0) {
+            *injection = (enum replay_injection)i;
+            return true;
+        }
+    }
+    return complain("--inject", text, "lose-write, swap-pages or stale-read");
+}
+
+static bool parse_format(const char *text, enum neomm_format *format)
+{
+    if (strcmp(text, "4level") != 0 && strcmp(text, "5level") != 0)
+        return complain("--format", text, "4level or 5level");
+    *format = text[0] == '4' ? NEOMM_FORMAT_4LEVEL : NEOMM_FORMAT_5LEVEL;
+    return true;
+}
+
+static bool parse_size(const char *option, const char *text, uint64_t least, uint64_t *bytes)
+{
+    if (!units_size(text, bytes))
+        return complain(option, text, "a size such as 64M");
+    if (*bytes < least)
+        return complain(option, text, least == 4096 ? "at least a page" : "at least 1M");
+    *bytes &= ~(uint64_t)4095;
+    return true;
+}
+
+static bool parse_option(struct replay_options *options, int option)
+{
+    switch (option) {
+    case OPTION_CONFIG:
+        options->config = optarg;
+        return true;
+    case OPTION_RAM:
+        return parse_size("--ram", optarg, 1 << 20, &options->ram);
+    case OPTION_SWAP:
+        return parse_size("--swap", optarg, 1 << 20, &options->swap);
+    case OPTION_LIMIT:
+        return parse_size("--resident-limit", optarg, 4096, &options->resident_limit);
+    case OPTION_POLICY:
+        options->policy = optarg;
+        return true;
+    case OPTION_FORMAT:
+        return parse_format(optarg, &options->format);
+    case OPTION_SEED:
+        return units_number(optarg, &options->seed) || complain("--seed", optarg, "a number");
+    case OPTION_INJECT:
+        return parse_injection(optarg, &options->injection);
+    case OPTION_SNAPSHOT:
+        options->snapshot = optarg;
+        return true;
+    case OPTION_SNAPSHOT_START:
+        options->snapshot_start = optarg;
+        return true;
+    case OPTION_JSON:
+        options->json = true;
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* -1: go on; else the exit status. */
+static int parse_options(struct replay_options *options, int argc, char **argv)
+{
+    int option;
+    *options = (struct replay_options){
+        .ram = 256u << 20, .swap = 1u << 30, .seed = 1, .format = NEOMM_FORMAT_4LEVEL};
+    optind = 1;
+    while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
+        if (option == OPTION_HELP) {
+            fputs(usage, stdout);
+            return 0;
+        }
+        if (!parse_option(options, option))
+            return 2;
+    }
+    if (optind + 1 != argc) {
+        fputs(usage, stderr);
+        return 2;
+    }
+    options->trace = argv[optind];
+    return -1;
+}
+
+/* ---- configuration ---- */
+
+static void config_message(void *context, enum neomm_config_level level, const char *text)
+{
+    (void)context, (void)level;
+    fprintf(stderr, "%s\n", text);
+}
+
+static bool read_config(struct neomm_config *config, const char *path)
+{
+    static char text[1 << 20];
+    uint32_t errors;
+    neomm_config_default(config);
+    if (!path)
+        return true;
+    FILE *file = fopen(path, "rb");
+    size_t length = file ? fread(text, 1, sizeof(text), file) : 0;
+    bool whole = file && !ferror(file) && feof(file);
+    if (file)
+        fclose(file);
+    if (!whole) {
+        fprintf(stderr, "neomm replay: %s: %s\n", path,
+                errno ? strerror(errno) : "larger than 1 MiB");
+        return false;
+    }
+    neomm_config_parse(config, path, text, length, true, config_message, NULL, &errors);
+    return errors == 0;
+}
+
+/* What the command line leaves open comes from the configuration. */
+static void fill_in(struct replay_options *options, const struct neomm_config *config,
+                    struct neomm_limits *limits)
+{
+    const struct neomm_config_process *process = neomm_config_process(config, "replay");
+    if (!options->policy)
+        options->policy = config->policy;
+    if (options->resident_limit == 0)
+        options->resident_limit = neomm_config_bytes(process->resident_limit, options->ram);
+    /* The one mapping of a replay is the whole user half, so a virtual limit means nothing. */
+    limits->virtual_bytes = NEOMM_UNLIMITED;
+    limits->resident_bytes = options->resident_limit;
+    limits->swap_bytes = neomm_config_bytes(process->swap_limit, options->ram);
+}
+
+/* ---- the machine ---- */
+
+/* sim_system_start has no argument for its caller's use: one replay runs at a time. */
+static struct replay *registering;
+
+static neomm_status register_lru(struct neomm *root)
+{
+    return neomm_policy_register(root, &registering->lru.ops);
+}
+
+static bool start_machine(struct replay *replay, const struct neomm_config *config)
+{
+    const struct replay_options *options = &replay->options;
+    const struct neomm_vmm_options vmm = {.policy = options->policy, .zero_page = false};
+    const struct sim_system_options system = {
+        .machine = {.format = options->format, .ram_bytes = options->ram, .seed = options->seed},
+        .layer = SIM_LAYER_VMM,
+        .swap_pages = (uint32_t)(options->swap >> 12),
+        .config = config,
+        .vmm = &vmm,
+        .prepare = register_lru,
+    };
+    if (!lru_create(&replay->lru, (uint32_t)(options->ram >> 12))) {
+        fprintf(stderr, "neomm replay: the host is out of memory\n");
+        return false;
+    }
+    replay->use_lru = strcmp(options->policy, "lru") == 0;
+    registering = replay;
+    neomm_status status = sim_system_start(&replay->system, &system);
+    if (status == NEOMM_OK)
+        return true;
+    if (status == NEOMM_E_NOENT && strcmp(replay->system.step, "vmm") == 0)
+        fprintf(stderr, "neomm replay: no policy '%s' (fifo, clock, lru)\n", options->policy);
+    else
+        fprintf(stderr, "neomm replay: the machine does not start: %s: %s (see --ram)\n",
+                replay->system.step, neomm_status_text(status));
+    lru_destroy(&replay->lru);
+    return false;
+}
+
+/* One process whose user half is all anonymous memory. */
+static neomm_status start_process(struct replay *replay, const struct neomm_limits *limits)
+{
+    struct neomm *root = replay->system.root;
+    const struct neomm_layout *layout = neomm_layout_of(root);
+    neomm_vaddr_t address = layout->user_base;
+    neomm_status status = neomm_space_create(root, limits, &replay->space);
+    if (status != NEOMM_OK)
+        return status;
+    status = neomm_mmap(root, replay->space, &address, layout->user_limit - layout->user_base,
+                        NEOMM_PROT_READ | NEOMM_PROT_WRITE, NEOMM_MAP_FIXED);
+    if (status == NEOMM_OK)
+        neomm_space_activate(root, replay->space);
+    else
+        (void)neomm_space_destroy(root, replay->space);
+    return status;
+}
+
+static void print_finding(void *context, const char *line)
+{
+    (void)context;
+    fprintf(stderr, "neomm replay: fsck: %s\n", line);
+}
+
+/* Ends the process and the machine; everything must be back where it was. */
+static bool stop_machine(struct replay *replay)
+{
+    struct neomm *root = replay->system.root;
+    bool clean = neomm_fsck(root, print_finding, NULL) == 0;
+    neomm_space_activate(root, NULL);
+    neomm_status status = neomm_space_destroy(root, replay->space);
+    if (status == NEOMM_OK)
+        status = sim_system_stop(&replay->system);
+    if (status != NEOMM_OK)
+        fprintf(stderr, "neomm replay: the machine does not stop: %s: %s\n", replay->system.step,
+                neomm_status_text(status));
+    lru_destroy(&replay->lru);
+    return clean && status == NEOMM_OK;
+}
+
+/* ---- the command ---- */
+
+static bool save_snapshot(struct replay *replay, const char *path)
+{
+    if (!path || replay_write_snapshot(replay, path))
+        return true;
+    fprintf(stderr, "neomm replay: %s: cannot write: %s\n", path, strerror(errno));
+    return false;
+}
+
+static bool run(struct replay *replay)
+{
+    bool good = save_snapshot(replay, replay->options.snapshot_start) && replay_run(replay);
+    if (replay->error[0])
+        fprintf(stderr, "%s\n", replay->error);
+    if (!good)
+        return false;
+    good = save_snapshot(replay, replay->options.snapshot);
+    if (replay->options.injection != INJECT_NOTHING && !replay->damage.done) {
+        fprintf(stderr, "neomm replay: --inject: the trace gave no occasion for the damage\n");
+        good = false;
+    }
+    if (replay->options.json)
+        replay_report_json(replay);
+    else
+        replay_report_text(replay);
+    return good && replay->results.content_errors == 0;
+}
+
+static int replay_on_machine(struct replay *replay, const struct neomm_config *config)
+{
+    struct neomm_limits limits;
+    fill_in(&replay->options, config, &limits);
+    if (!start_machine(replay, config))
+        return 1;
+    neomm_status status = start_process(replay, &limits);
+    if (status != NEOMM_OK || !oracle_create(&replay->oracle)) {
+        fprintf(stderr, "neomm replay: the process does not start: %s\n",
+                neomm_status_text(status));
+        return 1;
+    }
+    bool good = run(replay);
+    good = stop_machine(replay) && good;
+    oracle_destroy(&replay->oracle);
+    return good ? 0 : 1;
+}
+
+int command_replay(int argc, char **argv)
+{
+    static struct replay replay;
+    struct neomm_config config;
+    memset(&replay, 0, sizeof(replay));
+    int status = parse_options(&replay.options, argc, argv);
+    if (status >= 0)
+        return status;
+    if (!read_config(&config, replay.options.config))
+        return 1;
+    if (!trace_open(&replay.trace, replay.options.trace)) {
+        fprintf(stderr, "%s: error: %s\n", replay.trace.name, replay.trace.error);
+        return 1;
+    }
+    status = replay_on_machine(&replay, &config);
+    trace_close(&replay.trace);
+    return status;
+}

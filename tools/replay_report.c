@@ -1,0 +1,109 @@
+/* What a replay prints: the summary, the JSON object, progress, and the statistics snapshot.
+ * SPDX-License-Identifier: MIT */
+#include "replay.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+typedef unsigned long long ull;
+
+static uint64_t all_faults(const struct replay_results *results)
+{
+    return results->faults_zero + results->faults_swap_in;
+}
+
+/* Bytes that a name may hold and a JSON string may not. */
+static void print_json_string(const char *text)
+{
+    putchar('"');
+    for (; *text; text++) {
+        unsigned char c = (unsigned char)*text;
+        if (c == '"' || c == '\\')
+            printf("\\%c", c);
+        else if (c < 0x20 || c >= 0x7f)
+            printf("\\u%04x", c);
+        else
+            putchar(c);
+    }
+    putchar('"');
+}
+
+static const char *policy_name(const struct replay *replay)
+{
+    return replay->options.policy;
+}
+
+void replay_report_json(const struct replay *replay)
+{
+    const struct replay_results *r = &replay->results;
+    printf("{\"schema\":\"neomm.replay/1\",\"trace\":");
+    print_json_string(replay->trace.name);
+    printf(",\"policy\":\"%s\",\"ram\":%llu,\"swap\":%llu,\"resident_limit\":", policy_name(replay),
+           (ull)replay->options.ram, (ull)replay->options.swap);
+    if (replay->options.resident_limit == NEOMM_UNLIMITED)
+        printf("null");
+    else
+        printf("%llu", (ull)replay->options.resident_limit);
+    printf(",\"records\":{\"fetch\":%llu,\"load\":%llu,\"store\":%llu,\"modify\":%llu},"
+           "\"skipped_lines\":%llu,\"references\":%llu,\"pages\":%llu,",
+           (ull)r->records[0], (ull)r->records[1], (ull)r->records[2], (ull)r->records[3],
+           (ull)r->skipped_lines, (ull)r->references, (ull)r->pages);
+    printf("\"faults\":{\"total\":%llu,\"zero\":%llu,\"swap_in\":%llu,\"other\":%llu},",
+           (ull)all_faults(r), (ull)r->faults_zero, (ull)r->faults_swap_in, (ull)r->faults_other);
+    printf("\"evictions\":%llu,\"swap_writes\":%llu,\"content_errors\":%llu,"
+           "\"tlb\":{\"hits\":%llu,\"walks\":%llu}}\n",
+           (ull)r->space.evictions, (ull)r->space.swap_writes, (ull)r->content_errors,
+           (ull)r->tlb.hits, (ull)r->tlb.walks);
+}
+
+void replay_report_text(const struct replay *replay)
+{
+    const struct replay_results *r = &replay->results;
+    double rate = r->seconds > 0 ? (double)r->references / r->seconds * 1e-6 : 0;
+    printf("trace           %s\n", replay->trace.name);
+    printf("records         %llu fetches, %llu loads, %llu stores, %llu modifies",
+           (ull)r->records[0], (ull)r->records[1], (ull)r->records[2], (ull)r->records[3]);
+    printf("; %llu other lines skipped\n", (ull)r->skipped_lines);
+    printf("references      %llu on %llu pages, %.1f million a second\n", (ull)r->references,
+           (ull)r->pages, rate);
+    if (replay->options.resident_limit == NEOMM_UNLIMITED)
+        printf("resident limit  none, policy %s\n", policy_name(replay));
+    else
+        printf("resident limit  %llu pages, policy %s\n", (ull)replay->options.resident_limit >> 12,
+               policy_name(replay));
+    printf("faults          %llu: %llu first touches, %llu swap-ins (and %llu others)\n",
+           (ull)all_faults(r), (ull)r->faults_zero, (ull)r->faults_swap_in, (ull)r->faults_other);
+    printf("evictions       %llu, of which %llu were written to swap\n", (ull)r->space.evictions,
+           (ull)r->space.swap_writes);
+    printf("TLB             %llu hits, %llu walks\n", (ull)r->tlb.hits, (ull)r->tlb.walks);
+    printf("content errors  %llu\n", (ull)r->content_errors);
+}
+
+void replay_progress(const struct replay *replay, double seconds, bool last)
+{
+    const struct replay_results *r = &replay->results;
+    fprintf(stderr, "\r%llu million references, %.1f million a second, %llu faults%s",
+            (ull)(r->references / 1000000),
+            seconds > 0 ? (double)r->references / seconds * 1e-6 : 0, (ull)all_faults(r),
+            last ? "\n" : "");
+}
+
+bool replay_write_snapshot(struct replay *replay, const char *path)
+{
+    struct neomm_snapshot snapshot;
+    char partial[4096];
+    neomm_snapshot_take(replay->system.root, &snapshot);
+    if (snprintf(partial, sizeof(partial), "%s.part", path) >= (int)sizeof(partial))
+        return false;
+    FILE *file = fopen(partial, "wb");
+    if (!file)
+        return false;
+    bool written = fwrite(&snapshot, sizeof(snapshot), 1, file) == 1;
+    written = fclose(file) == 0 && written;
+    if (!written || rename(partial, path) != 0) {
+        (void)unlink(partial);
+        return false;
+    }
+    return true;
+}

@@ -1,0 +1,179 @@
+/* Reading a lackey trace.
+ * SPDX-License-Identifier: MIT */
+#include "trace.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static enum trace_result fail(struct trace *trace, const char *text)
+{
+    snprintf(trace->error, sizeof(trace->error), "%s", text);
+    return TRACE_ERROR;
+}
+
+bool trace_open(struct trace *trace, const char *path)
+{
+    bool standard = strcmp(path, "-") == 0;
+    memset(trace, 0, offsetof(struct trace, buffer));
+    trace->name = standard ? "<stdin>" : path;
+    trace->fd = standard ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
+    if (trace->fd < 0)
+        snprintf(trace->error, sizeof(trace->error), "cannot open: %s", strerror(errno));
+    return trace->fd >= 0;
+}
+
+void trace_close(struct trace *trace)
+{
+    if (trace->fd > STDIN_FILENO)
+        close(trace->fd);
+    trace->fd = -1;
+}
+
+/* Moves what is unread to the front and reads more. False: a read error. */
+static bool refill(struct trace *trace)
+{
+    memmove(trace->buffer, trace->buffer + trace->from, trace->to - trace->from);
+    trace->to -= trace->from;
+    trace->from = 0;
+    while (!trace->at_end && trace->to < TRACE_BUFFER) {
+        ssize_t got = read(trace->fd, trace->buffer + trace->to, TRACE_BUFFER - trace->to);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return false;
+        trace->at_end = got == 0;
+        trace->to += (size_t)got;
+        if (got > 0)
+            break;
+    }
+    return true;
+}
+
+/* Drops the rest of a line that is longer than the buffer; no record is. */
+static enum trace_result skip_long_line(struct trace *trace)
+{
+    for (;;) {
+        char *end = memchr(trace->buffer + trace->from, '\n', trace->to - trace->from);
+        if (end) {
+            trace->from = (size_t)(end - trace->buffer) + 1;
+            return TRACE_RECORD;
+        }
+        trace->from = trace->to;
+        if (trace->at_end)
+            return TRACE_END;
+        if (!refill(trace))
+            return fail(trace, strerror(errno));
+    }
+}
+
+/* Could these first bytes of a line be the beginning of a record? */
+static bool begins_record(const char *line, size_t length)
+{
+    if (length == 0)
+        return false;
+    if (line[0] == 'I')
+        return (length < 2 || line[1] == ' ') && (length < 3 || line[2] == ' ');
+    if (line[0] != ' ')
+        return false;
+    if (length >= 2 && line[1] != 'L' && line[1] != 'S' && line[1] != 'M')
+        return false;
+    return length < 3 || line[2] == ' ';
+}
+
+static int hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    c = (char)(c | 0x20);
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* Parses the line from its third byte on; `end` is its newline. NULL, or what is wrong. */
+static const char *parse(const char *line, const char *end, struct trace_record *record)
+{
+    const char *at = line + 3;
+    uint64_t address = 0;
+    uint32_t size = 0;
+    int digit;
+    record->kind = line[0] == 'I' ? 'I' : line[1];
+    for (; at < end && (digit = hex_digit(*at)) >= 0; at++) {
+        if (address >> 60)
+            return "the address has more than 64 bits";
+        address = address << 4 | (unsigned)digit;
+    }
+    if (at == line + 3)
+        return "expected a hexadecimal address, as in ' L 1ffeffe7e8,8'";
+    if (at == end || *at != ',')
+        return "expected ',' behind the address";
+    const char *digits = ++at;
+    for (; at < end && *at >= '0' && *at <= '9'; at++) {
+        size = size * 10 + (uint32_t)(*at - '0');
+        if (size > TRACE_SIZE_MAX)
+            return "the size is above 65536 bytes";
+    }
+    if (at < end && *at == '\r' && at + 1 == end)
+        end = at;
+    if (at == digits || at != end)
+        return "expected a decimal size at the end of the line";
+    if (size == 0)
+        return "the size is 0";
+    record->address = address;
+    record->size = size;
+    return NULL;
+}
+
+/* The last line has no newline: a record there may have lost its tail, so it is not believed. */
+static enum trace_result last_line(struct trace *trace)
+{
+    size_t length = trace->to - trace->from;
+    if (length == 0)
+        return trace->records ? TRACE_END
+                              : fail(trace, "no record in the trace (expected the output of "
+                                            "'valgrind --tool=lackey --trace-mem=yes')");
+    trace->line++;
+    if (begins_record(trace->buffer + trace->from, length))
+        return fail(trace, "the last line is cut short (no newline behind it)");
+    trace->skipped++;
+    trace->from = trace->to;
+    return last_line(trace);
+}
+
+enum trace_result trace_next(struct trace *trace, struct trace_record *record)
+{
+    for (;;) {
+        char *line = trace->buffer + trace->from;
+        char *end = memchr(line, '\n', trace->to - trace->from);
+        if (!end) {
+            bool full = trace->to - trace->from == TRACE_BUFFER;
+            if (full) {
+                trace->line++;
+                trace->skipped++;
+                if (begins_record(line, TRACE_BUFFER))
+                    return fail(trace, "a record of more than 262144 bytes");
+                enum trace_result result = skip_long_line(trace);
+                if (result == TRACE_ERROR)
+                    return result;
+                continue;
+            }
+            if (trace->at_end)
+                return last_line(trace);
+            if (!refill(trace))
+                return fail(trace, strerror(errno));
+            continue;
+        }
+        trace->line++;
+        trace->from = (size_t)(end - trace->buffer) + 1;
+        if (end - line < 3 || !begins_record(line, 3)) {
+            trace->skipped++;
+            continue;
+        }
+        const char *wrong = parse(line, end, record);
+        if (wrong)
+            return fail(trace, wrong);
+        trace->records++;
+        return TRACE_RECORD;
+    }
+}
