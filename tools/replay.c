@@ -297,7 +297,8 @@ static bool run(struct replay *replay)
 {
     bool good = save_snapshot(replay, replay->options.snapshot_start) && replay_run(replay);
     if (replay->error[0])
-        fprintf(stderr, "%s\n", replay->error);
+        fprintf(stderr, "%s:%llu: error: %s\n", replay->trace.name,
+                (unsigned long long)replay->trace.line, replay->error);
     if (!good)
         return false;
     good = save_snapshot(replay, replay->options.snapshot);

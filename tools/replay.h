@@ -67,8 +67,8 @@ struct replay {
 
 /* ---- replay_run.c ---- */
 
-/* Replays the whole trace, then reads every page once more (uncounted). False: replay->error, with
- * the trace's name and line in front where the trace is to blame. */
+/* Replays the whole trace, then reads every page once more (uncounted). False: replay->error, at
+ * the trace's line replay->trace.line. */
 bool replay_run(struct replay *replay);
 
 /* ---- replay_report.c ---- */

@@ -150,7 +150,7 @@ static inline bool perform(struct replay *replay, char kind, uint64_t address, u
         return false;
     }
     uint8_t *memory =
-        sim_reference(replay->system.sim, (neomm_vaddr_t)address, access, true, &error);
+        sim_reference_inline(replay->system.sim, (neomm_vaddr_t)address, access, true, &error);
     if (__builtin_expect(!memory, 0)) {
         memory = reference_with_faults(replay, page, address, access, error);
         if (!memory)
@@ -198,15 +198,6 @@ static unsigned kind_index(char kind)
     return kind == 'I' ? 0 : kind == 'L' ? 1 : kind == 'S' ? 2 : 3;
 }
 
-static bool trace_failed(struct replay *replay, const char *text)
-{
-    char line[sizeof(replay->error)];
-    snprintf(line, sizeof(line), "%s:%llu: error: %s", replay->trace.name,
-             (unsigned long long)replay->trace.line, text);
-    memcpy(replay->error, line, sizeof(line));
-    return false;
-}
-
 /* Now and then: the progress line and the snapshot for a memstat that watches. */
 static void look_around(struct replay *replay, double start, double *next, bool terminal)
 {
@@ -227,11 +218,8 @@ static bool replay_trace(struct replay *replay)
     bool terminal = isatty(STDERR_FILENO);
     double start = now(), next = start + 0.25;
     while ((result = trace_next(&replay->trace, &record)) == TRACE_RECORD) {
-        if (!perform_record(replay, &record)) {
-            char text[sizeof(replay->error)];
-            memcpy(text, replay->error, sizeof(text));
-            return trace_failed(replay, text);
-        }
+        if (!perform_record(replay, &record))
+            return false;
         replay->results.records[kind_index(record.kind)]++;
         if ((replay->trace.records & 0xfffff) == 0)
             look_around(replay, start, &next, terminal);
@@ -240,7 +228,9 @@ static bool replay_trace(struct replay *replay)
     replay->results.skipped_lines = replay->trace.skipped;
     if (terminal)
         replay_progress(replay, replay->results.seconds, true);
-    return result == TRACE_END || trace_failed(replay, replay->trace.error);
+    if (result == TRACE_ERROR)
+        snprintf(replay->error, sizeof(replay->error), "%s", replay->trace.error);
+    return result == TRACE_END;
 }
 
 /* Every page once more, from wherever it is now. Not counted: the results are taken before. */
