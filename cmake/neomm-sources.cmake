@@ -10,7 +10,9 @@ set(NEOMM_BASE_SOURCES
   src/base/format.c
   src/base/frame.c
   src/base/lock.c
-  src/base/root.c)
+  src/base/root.c
+  src/base/stats.c
+  src/base/stats_json.c)
 
 set(NEOMM_ARCH_SOURCES)
 set(NEOMM_ARCH_CPU_SOURCES)

@@ -1,0 +1,150 @@
+/* Snapshots as JSON: one object, integers only, sizes in bytes.
+ * SPDX-License-Identifier: MIT */
+#include "stats.h"
+
+/* An object under construction: its members are separated by commas, the first has none. */
+struct json {
+    const struct neomm__stats_out *out;
+    bool first;
+};
+
+static void open(struct json *json, const char *key, char bracket)
+{
+    if (key)
+        neomm__stats_put(json->out, "%s\"%s\":%c", json->first ? "" : ",", key, bracket);
+    else
+        neomm__stats_put(json->out, "%s%c", json->first ? "" : ",", bracket);
+    json->first = true;
+}
+
+static void close(struct json *json, char bracket)
+{
+    neomm__stats_put(json->out, "%c", bracket);
+    json->first = false;
+}
+
+static void number(struct json *json, const char *key, uint64_t value)
+{
+    neomm__stats_put(json->out, "%s\"%s\":%llu", json->first ? "" : ",", key,
+                     (unsigned long long)value);
+    json->first = false;
+}
+
+/* `value` is one of our own names: nothing in it needs escaping. */
+static void name(struct json *json, const char *key, const char *value)
+{
+    neomm__stats_put(json->out, "%s\"%s\":\"%s\"", json->first ? "" : ",", key, value);
+    json->first = false;
+}
+
+static void element(struct json *json, uint64_t value)
+{
+    neomm__stats_put(json->out, "%s%llu", json->first ? "" : ",", (unsigned long long)value);
+    json->first = false;
+}
+
+static void frames(struct json *json, const char *key, uint64_t count)
+{
+    number(json, key, count << NEOMM_PAGE_SHIFT);
+}
+
+static void sizes(struct json *json, const struct neomm_zone_stats *zone)
+{
+    frames(json, "total", zone->total);
+    frames(json, "free", zone->free);
+    frames(json, "used", zone->used);
+    frames(json, "reserved", zone->reserved);
+    frames(json, "metadata", zone->metadata);
+}
+
+static void json_memory(struct json *json, const struct neomm_snapshot *snapshot)
+{
+    struct neomm_zone_stats sum;
+    neomm__zone_sum(snapshot, &sum);
+    open(json, "memory", '{');
+    sizes(json, &sum);
+    frames(json, "page_tables", snapshot->table_frames);
+    close(json, '}');
+    open(json, "zones", '[');
+    for (unsigned i = 0; i < NEOMM_ZONES; i++) {
+        open(json, NULL, '{');
+        name(json, "name", neomm__zone_name[i]);
+        sizes(json, &snapshot->zone[i]);
+        open(json, "free_runs", '[');
+        for (unsigned order = 0; order <= NEOMM_ORDER_MAX; order++)
+            element(json, snapshot->zone[i].free_runs[order]);
+        close(json, ']');
+        close(json, '}');
+    }
+    close(json, ']');
+}
+
+static void json_heap(struct json *json, const struct neomm_heap_stats *heap)
+{
+    open(json, "heap", '{');
+    number(json, "allocated", heap->allocated_bytes);
+    number(json, "requested", heap->requested_bytes);
+    number(json, "objects", heap->objects);
+    frames(json, "slabs", heap->slab_frames);
+    frames(json, "runs", heap->run_frames);
+    close(json, '}');
+}
+
+static void json_swap(struct json *json, const struct neomm_swap_stats *swap)
+{
+    open(json, "swap", '{');
+    number(json, "areas", swap->areas);
+    frames(json, "total", swap->slots);
+    frames(json, "free", swap->slots - swap->used - swap->bad);
+    frames(json, "used", swap->used);
+    frames(json, "bad", swap->bad);
+    frames(json, "filled", swap->filled);
+    number(json, "reads", swap->reads);
+    number(json, "writes", swap->writes);
+    number(json, "read_errors", swap->read_errors);
+    number(json, "write_errors", swap->write_errors);
+    number(json, "corrupt", swap->corrupt);
+    close(json, '}');
+}
+
+static void json_space(struct json *json, const struct neomm_space_stats *space)
+{
+    open(json, NULL, '{');
+    number(json, "index", space->index);
+    number(json, "regions", space->regions);
+    number(json, "virtual", space->virtual_bytes);
+    number(json, "resident", space->resident_bytes);
+    number(json, "swap", space->swap_bytes);
+    number(json, "page_tables", space->table_bytes);
+    number(json, "faults_zero", space->faults_zero);
+    number(json, "faults_swap_in", space->faults_swap_in);
+    number(json, "faults_other", space->faults_other);
+    number(json, "evictions", space->evictions);
+    number(json, "swap_writes", space->swap_writes);
+    close(json, '}');
+}
+
+void neomm_snapshot_json(const struct neomm_snapshot *snapshot, neomm_text_fn *text, void *context)
+{
+    const struct neomm__stats_out out = {text, context};
+    struct json json = {&out, true};
+    open(&json, NULL, '{');
+    name(&json, "schema", "neomm.memstat/1");
+    number(&json, "now_ns", snapshot->now);
+    number(&json, "cpus", snapshot->cpus);
+    name(&json, "format", neomm__format_name(snapshot->format));
+    number(&json, "layers", snapshot->layers);
+    json_memory(&json, snapshot);
+    json_heap(&json, &snapshot->heap);
+    json_swap(&json, &snapshot->swap);
+    open(&json, "counters", '{');
+    for (unsigned i = 0; i < NEOMM_COUNTERS; i++)
+        number(&json, neomm__counter_text[i].key, snapshot->counter[i]);
+    close(&json, '}');
+    number(&json, "spaces_total", snapshot->spaces);
+    open(&json, "spaces", '[');
+    for (uint32_t i = 0; i < snapshot->listed; i++)
+        json_space(&json, &snapshot->space[i]);
+    close(&json, ']');
+    close(&json, '}');
+}
