@@ -1,6 +1,6 @@
 /* The keys of memory_manager.conf, their defaults, and what follows from them.
  * SPDX-License-Identifier: MIT */
-#include "config.h"
+#include "config_priv.h"
 
 #include "bits.h"
 #include "format.h"

@@ -1,6 +1,6 @@
 /* Values of memory_manager.conf: sizes, booleans and names, read and printed.
  * SPDX-License-Identifier: MIT */
-#include "config.h"
+#include "config_priv.h"
 
 #include "bits.h"
 #include "format.h"

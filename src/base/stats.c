@@ -1,6 +1,6 @@
 /* Snapshots: checked, and written as memstat's table.
  * SPDX-License-Identifier: MIT */
-#include "stats.h"
+#include "stats_priv.h"
 
 #include "bits.h"
 #include "format.h"

@@ -1,6 +1,6 @@
 /* Snapshots as JSON: one object, integers only, sizes in bytes.
  * SPDX-License-Identifier: MIT */
-#include "stats.h"
+#include "stats_priv.h"
 
 /* An object under construction: its members are separated by commas, the first has none. */
 struct json {

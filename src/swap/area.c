@@ -14,7 +14,7 @@
  *    1536  u32[] bad pages
  *    4086  "SWAPSPACE2"
  */
-#include "swap.h"
+#include "swap_priv.h"
 
 #include "base/bitmap.h"
 

@@ -11,7 +11,7 @@
  * differ in more words have it with a chance of 2^-64. The sum is kept in memory only: it guards
  * against what a device does, not against an adversary.
  */
-#include "swap.h"
+#include "swap_priv.h"
 
 #define LANES 4
 #define WORDS (NEOMM_PAGE_SIZE / sizeof(uint64_t))

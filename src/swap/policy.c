@@ -1,7 +1,7 @@
 /* Replacement policies by name.
  * SPDX-License-Identifier: MIT */
 #include "policy.h"
-#include "swap.h"
+#include "swap_priv.h"
 
 void neomm__policy_builtin(struct neomm__swap *swap)
 {

@@ -5,7 +5,7 @@
  * nobody uses, and only when there is none a place among others. So the pages of a space stay
  * together on the device and may be read ahead one day.
  */
-#include "swap.h"
+#include "swap_priv.h"
 
 #include "base/bitmap.h"
 

@@ -1,6 +1,6 @@
 /* The consistency check of swap areas.
  * SPDX-License-Identifier: MIT */
-#include "swap.h"
+#include "swap_priv.h"
 
 #include "base/bitmap.h"
 

@@ -6,7 +6,7 @@
  * record learns how it ended. The caller holds a count of each slot, so no record changes hands
  * meanwhile.
  */
-#include "swap.h"
+#include "swap_priv.h"
 
 /* Requests under way, and the word that their submitter sleeps on. */
 struct batch {

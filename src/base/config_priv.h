@@ -1,7 +1,7 @@
 /* The table behind memory_manager.conf, for its parser and its dump.
  * SPDX-License-Identifier: MIT */
-#ifndef NEOMM_BASE_CONFIG_H
-#define NEOMM_BASE_CONFIG_H
+#ifndef NEOMM_BASE_CONFIG_PRIV_H
+#define NEOMM_BASE_CONFIG_PRIV_H
 
 #include <neomm/config.h>
 

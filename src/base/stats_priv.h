@@ -1,7 +1,7 @@
 /* What the two written forms of a snapshot share.
  * SPDX-License-Identifier: MIT */
-#ifndef NEOMM_BASE_STATS_H
-#define NEOMM_BASE_STATS_H
+#ifndef NEOMM_BASE_STATS_PRIV_H
+#define NEOMM_BASE_STATS_PRIV_H
 
 #include <neomm/stats.h>
 

@@ -11,8 +11,8 @@
  *
  *   [records, 16 bytes a slot][bitmap, a bit a slot][free slots of each cluster, 16 bits]
  */
-#ifndef NEOMM_SWAP_PRIVATE_H
-#define NEOMM_SWAP_PRIVATE_H
+#ifndef NEOMM_SWAP_PRIV_H
+#define NEOMM_SWAP_PRIV_H
 
 #include "base/bits.h"
 #include "base/root.h"
