@@ -1,0 +1,133 @@
+/* The demo kernel's inside: what its files have of each other.
+ * SPDX-License-Identifier: MIT
+ *
+ *   boot.S -> kernel_main      main.c       brings everything up, tests, exits
+ *   entry.S -> trap_handle     trap.c       page faults, system calls, crashes
+ *   port.c                                  what libneomm needs of a kernel
+ */
+#ifndef KERNEL_KERNEL_H
+#define KERNEL_KERNEL_H
+
+#include "arch.h"
+#include "ktap.h"
+
+#include <neomm/neomm.h>
+
+/* ---- the image, laid out by image.ld ---- */
+extern char image_text[], image_text_end[];
+extern char image_rodata[], image_rodata_end[];
+extern char image_data[], image_data_end[];
+extern char image_stack[], image_stack_end[];
+
+static inline neomm_paddr_t image_physical(const void *pointer)
+{
+    return (uintptr_t)pointer - (uintptr_t)KERNEL_BASE;
+}
+
+/* ---- boot.S, firmware.c, boot_tables.c: what the machine and its loader say ---- */
+
+/* Called by boot.S with the physical address of the loader's structure; the first BOOT_MAPPED
+ * bytes of memory are mapped at KERNEL_BASE, and still at their physical addresses. */
+NEOMM_NORETURN void kernel_main(uint32_t loader_info);
+
+/* Copies the command line, cut at size - 1 bytes. */
+void firmware_command_line(uint32_t loader_info, char *to, size_t size);
+/* Adds the loader's memory map, and what it left in memory itself, to `map`. */
+neomm_status firmware_map(uint32_t loader_info, struct neomm_bootmap *map);
+
+/* The paging format that boot.S has turned on. */
+enum neomm_format boot_format(void);
+/* The library uses the direct map before its own tables exist, so the boot tables must have it:
+ * boot_map_direct adds all memory below `end`, with up to boot_tables_needed(end) pages of
+ * memory from `tables`, which lies in the first BOOT_MAPPED bytes. */
+uint32_t boot_tables_needed(neomm_paddr_t end);
+void boot_map_direct(const struct neomm_layout *layout, neomm_paddr_t end, neomm_paddr_t tables);
+
+/* ---- command_line.c ---- */
+void command_line_read(uint32_t loader_info);
+const char *command_line(void);
+/* True if `word` stands in it by itself. */
+bool command_line_has(const char *word);
+
+/* ---- machine.c: segments, interrupts, the way out ---- */
+void machine_init(void);
+/* Where traps from user mode put their frames: the TSS's field. */
+uintptr_t *machine_trap_stack(void);
+
+/* Ends QEMU through its isa-debug-exit device with (code << 1) | 1. */
+enum exit_code { EXIT_PASSED = 0x10, EXIT_FAILED = 0x11, EXIT_PANIC = 0x12 };
+NEOMM_NORETURN void machine_exit(enum exit_code code);
+
+/* ---- console.c: the first serial port ---- */
+void console_init(void);
+void console_write(const char *text, size_t length);
+/* %s, and %u and %x, with z for words; no widths. */
+void console_print(const char *format, ...) NEOMM_PRINTF(1, 2);
+/* Prints `text` behind "# ", as a KTAP diagnostic. */
+void console_line(void *context, const char *text);
+
+/* ---- clock.c ---- */
+void clock_init(void);
+uint64_t clock_now(void); /* nanoseconds since clock_init */
+
+/* ---- trap.c: user mode ---- */
+struct user_end {
+    bool exited;                      /* by the system call; otherwise by a trap */
+    uintptr_t code;                   /* of the exit */
+    bool killed;                      /* by user_kill */
+    uintptr_t vector;                 /* of the trap */
+    neomm_vaddr_t address;            /* of a page fault */
+    enum neomm_fault_outcome outcome; /* of a page fault */
+    unsigned faults;                  /* page faults on the way, resolved or not */
+};
+
+#define USER_ARGUMENTS 3
+
+/* User copies that ended at a fix-up so far. */
+unsigned trap_fixups(void);
+/* The program that runs in the space with this index, if it is the one, ends. */
+void user_kill(uint32_t space);
+/* Loads `space` on this CPU and lets page faults at user addresses go to it; NULL: none. */
+void user_set_space(struct neomm_space *space);
+/* Runs user code of the loaded space at `entry` on the stack below `stack` until it exits or is
+ * ended. */
+void user_run(neomm_vaddr_t entry, neomm_vaddr_t stack, const uintptr_t arguments[USER_ARGUMENTS],
+              struct user_end *end);
+/* entry.S */
+void user_enter(const struct trap_frame *frame, uintptr_t *trap_stack);
+NEOMM_NORETURN void user_leave(uintptr_t trap_stack);
+void trap_handle(struct trap_frame *frame);
+
+/* The user programs (user.S), position-independent; each takes its arguments as noted. */
+extern const char user_image[], user_image_end[];
+extern const char user_fill[];  /* address, pages, seed: writes and checks; exits with the
+                                   number of words that differ */
+extern const char user_check[]; /* address, pages, seed: only checks */
+extern const char user_store[]; /* address, value; exits with 0 */
+extern const char user_load[];  /* address; exits with the word there */
+extern const char user_jump[];  /* address */
+extern const char user_print[]; /* address, length: writes to the console */
+extern const char user_halt[];  /* a privileged instruction */
+
+/* ---- memory.c: the memory manager's life ---- */
+extern struct neomm *kernel_root;
+extern struct neomm_cpu kernel_cpu;
+
+/* Brings up every layer from the firmware's map. False: failed, and said why. */
+bool memory_start(uint32_t loader_info);
+/* Ends the layers from vmm down to the heap, each of which checks for leaks. */
+bool memory_stop(void);
+/* memstat to the console. */
+void memory_report(void);
+
+/* ---- test_boot.c and others: the suites ---- */
+extern const struct ktap_suite suite_boot;
+
+/* ---- ramdisk.c ---- */
+/* A disk in kernel memory with a swap area on it. NULL: no memory. */
+struct neomm_block_device *ramdisk_create(struct neomm *root, uint32_t pages);
+neomm_status ramdisk_destroy(void);
+/* Completes what was submitted; true if there was anything. */
+bool ramdisk_poll(void);
+
+#endif
