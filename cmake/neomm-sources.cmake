@@ -14,7 +14,9 @@ set(NEOMM_BASE_SOURCES
   src/base/stats.c
   src/base/stats_json.c)
 
-set(NEOMM_ARCH_SOURCES)
+set(NEOMM_ARCH_SOURCES
+  src/arch/layout.c
+  src/arch/${NEOMM_ARCH}/layout_${NEOMM_ARCH}.c)
 set(NEOMM_ARCH_CPU_SOURCES)
 
 set(NEOMM_PMM_SOURCES
@@ -25,7 +27,25 @@ set(NEOMM_PMM_SOURCES
   src/pmm/range.c
   src/pmm/zone.c)
 
-set(NEOMM_PAGING_SOURCES)
+set(NEOMM_PAGING_SOURCES
+  src/paging/engines.c
+  src/paging/flush.c
+  src/paging/high_slots.c
+  src/paging/paging.c
+  src/paging/paging_init.c
+  src/paging/paging_space.c
+  src/paging/table_dump.c
+  src/paging/table_frames.c
+  src/paging/window_ranges.c)
+if(NEOMM_ARCH STREQUAL x86_64)
+  list(APPEND NEOMM_PAGING_SOURCES
+    src/paging/engine_4level.c
+    src/paging/engine_5level.c)
+else()
+  list(APPEND NEOMM_PAGING_SOURCES
+    src/paging/engine_2level.c
+    src/paging/engine_pae.c)
+endif()
 
 set(NEOMM_HEAP_SOURCES
   src/heap/cpu_cache.c

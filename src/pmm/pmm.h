@@ -38,7 +38,7 @@ struct neomm__zone {
     uint32_t hint[NEOMM_ORDER_MAX + 1];
 };
 
-/* Bits that neomm_pmm_reclaim_boot makes free. */
+/* A run of bits. In `boot`: those that neomm_pmm_reclaim_boot makes free. */
 struct neomm__boot_run {
     size_t bit, count;
 };
@@ -56,6 +56,7 @@ struct neomm__pmm {
     size_t reserve;            /* frames of the direct map kept for NEOMM_RESERVE */
     struct neomm__boot_run *boot;
     uint32_t boots;
+    struct neomm__boot_run metadata; /* taken out of the boot map; count 0: it was not */
 };
 
 /* ---- bits and frames ---- */

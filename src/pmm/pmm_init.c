@@ -225,6 +225,9 @@ static void populate(struct neomm *root, const struct neomm_bootmap *map, const 
     uint32_t border[NEOMM_ZONES];
     set_zones(root, plan->top.end, border);
     count_unmanaged(pmm, border, carved, true);
+    if (carved.first != carved.end)
+        pmm->metadata = (struct neomm__boot_run){neomm__bit_of(root, neomm_frame(carved.first)),
+                                                 carved.end - carved.first};
     for (uint32_t i = 0; i < map->count; i++) {
         const struct neomm_boot_range *range = &map->ranges[i];
         struct extent extent = extent_of(range, plan->frame_limit);

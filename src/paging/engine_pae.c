@@ -1,0 +1,5 @@
+/* The PAE engine.
+ * SPDX-License-Identifier: MIT */
+#include "format_pae.h"
+
+#include "engine.h"

@@ -1,0 +1,39 @@
+/* Invalidation of translations: gathered by an operation, done in one go.
+ * SPDX-License-Identifier: MIT
+ *
+ * neomm__flush is the one place that invalidates, but for the load of other tables on a CPU
+ * (SWITCH) and the slots, which belong to one CPU.
+ */
+#ifndef NEOMM_PAGING_FLUSH_H
+#define NEOMM_PAGING_FLUSH_H
+
+#include "base/root.h"
+
+#include <neomm/paging.h>
+
+/* More pages than these cost more one by one than refilling what a full invalidation loses. */
+#define NEOMM__FLUSH_PAGES 32
+
+struct neomm__flush {
+    uint32_t count; /* above NEOMM__FLUSH_PAGES: everything */
+    neomm_vaddr_t page[NEOMM__FLUSH_PAGES];
+};
+
+/* The translation of the leaf at vaddr is due. One instruction forgets a leaf of any size, and
+ * with it all paging-structure caches (SDM 3A 4.10.4.1). */
+static inline void neomm__flush_add(struct neomm__flush *flush, neomm_vaddr_t vaddr)
+{
+    if (flush->count < NEOMM__FLUSH_PAGES)
+        flush->page[flush->count] = vaddr;
+    flush->count++;
+}
+
+/* Invalidates what was gathered on every CPU that can hold it, and empties the batch. The
+ * tables' lock is held. */
+void neomm__flush(struct neomm *root, struct neomm_tables *tables, struct neomm__flush *flush,
+                  enum neomm_flush_site site);
+
+/* One page, on this CPU alone. */
+void neomm__flush_here(struct neomm *root, neomm_vaddr_t vaddr, enum neomm_flush_site site);
+
+#endif

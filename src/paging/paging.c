@@ -1,0 +1,211 @@
+/* The public operations on page tables: arguments are checked here, then the format's engine
+ * does the work under the tables' lock.
+ * SPDX-License-Identifier: MIT */
+#include "paging/tables.h"
+
+#include "base/bits.h"
+
+static bool inside(const struct neomm_area *area, neomm_vaddr_t vaddr, neomm_vaddr_t last)
+{
+    return area->size != 0 && vaddr >= area->base && last - area->base < area->size;
+}
+
+/* Is [vaddr, last] all the user's, or all in one area of the kernel? Whoever changes kernel
+ * mappings may do so in the window and the image only. */
+static neomm_status check_half(const struct neomm *root, const struct neomm_tables *tables,
+                               neomm_vaddr_t vaddr, neomm_vaddr_t last, bool change)
+{
+    const struct neomm_layout *layout = &root->layout;
+    if (last < vaddr)
+        return NEOMM_E_RANGE;
+    if (!neomm__tables_are_kernel(root, tables))
+        return last < layout->user_limit ? NEOMM_OK : NEOMM_E_RANGE;
+    if (inside(&layout->window, vaddr, last) || inside(&layout->image, vaddr, last))
+        return NEOMM_OK;
+    if (!change && (inside(&layout->direct, vaddr, last) || inside(&layout->slots, vaddr, last)))
+        return NEOMM_OK;
+    return NEOMM_E_RANGE;
+}
+
+static neomm_status check_range(const struct neomm *root, const struct neomm_tables *tables,
+                                neomm_vaddr_t vaddr, size_t size, bool change)
+{
+    if (!root->paging)
+        return NEOMM_E_NOENT;
+    if (!NEOMM__ALIGNED(vaddr, NEOMM_PAGE_SIZE) || !NEOMM__ALIGNED(size, NEOMM_PAGE_SIZE))
+        return NEOMM_E_ALIGN;
+    if (size == 0)
+        return NEOMM_E_RANGE;
+    return check_half(root, tables, vaddr, vaddr + (size - 1), change);
+}
+
+static neomm_status check_prot(neomm_prot_t prot)
+{
+    if (prot & ~(NEOMM_PROT_READ | NEOMM_PROT_WRITE | NEOMM_PROT_EXEC))
+        return NEOMM_E_INVALID;
+    if ((prot & NEOMM_PROT_WRITE) && (prot & NEOMM_PROT_EXEC))
+        return NEOMM_E_ACCESS;
+    return NEOMM_OK;
+}
+
+static neomm_status check_paddr(const struct neomm *root, neomm_paddr_t paddr, size_t size)
+{
+    if (!NEOMM__ALIGNED(paddr, NEOMM_PAGE_SIZE))
+        return NEOMM_E_ALIGN;
+    neomm_paddr_t last = paddr + (size - 1);
+    if (last < paddr || last >> root->layout.physical_bits != 0)
+        return NEOMM_E_RANGE;
+    return NEOMM_OK;
+}
+
+static neomm_status map_request(struct neomm *root, struct neomm_tables *tables,
+                                const struct neomm__map_request *request)
+{
+    struct neomm__lock *lock = neomm__tables_lock(tables);
+    neomm_irq_t irq = neomm__lock(lock);
+    neomm_status status = root->paging->engine->map(root, tables, request);
+    neomm__unlock(lock, irq);
+    return status;
+}
+
+neomm_status neomm_paging_map(struct neomm *root, struct neomm_tables *tables, neomm_vaddr_t vaddr,
+                              neomm_paddr_t paddr, size_t size, neomm_prot_t prot,
+                              enum neomm_cache cache, unsigned options)
+{
+    neomm_status status = check_range(root, tables, vaddr, size, true);
+    if (status == NEOMM_OK)
+        status = check_paddr(root, paddr, size);
+    if (status == NEOMM_OK)
+        status = check_prot(prot);
+    if (status != NEOMM_OK)
+        return status;
+    if ((unsigned)cache > NEOMM_CACHE_UC || (options & ~NEOMM_MAP_SMALL) != 0)
+        return NEOMM_E_INVALID;
+    struct neomm__map_request request = {
+        .vaddr = vaddr,
+        .last = vaddr + (size - 1),
+        .paddr = paddr,
+        .prot = prot,
+        .cache = cache,
+        .leaf_levels = options & NEOMM_MAP_SMALL ? 1u : root->paging->leaf_levels,
+    };
+    return map_request(root, tables, &request);
+}
+
+neomm_status neomm_paging_map_frames(struct neomm *root, struct neomm_tables *tables,
+                                     neomm_vaddr_t vaddr, const neomm_frame_t *frames,
+                                     uint32_t count, neomm_prot_t prot)
+{
+    if ((uint64_t)count << NEOMM_PAGE_SHIFT > SIZE_MAX)
+        return NEOMM_E_RANGE;
+    neomm_status status = check_range(root, tables, vaddr, (size_t)count << NEOMM_PAGE_SHIFT, true);
+    for (uint32_t i = 0; i < count && status == NEOMM_OK; i++)
+        status = check_paddr(root, neomm_frame_paddr(frames[i]), NEOMM_PAGE_SIZE);
+    if (status == NEOMM_OK)
+        status = check_prot(prot);
+    if (status != NEOMM_OK)
+        return status;
+    struct neomm__map_request request = {
+        .vaddr = vaddr,
+        .last = vaddr + (((size_t)count << NEOMM_PAGE_SHIFT) - 1),
+        .frames = frames,
+        .prot = prot,
+        .cache = NEOMM_CACHE_WB,
+        .leaf_levels = 1u,
+    };
+    return map_request(root, tables, &request);
+}
+
+neomm_status neomm_paging_unmap(struct neomm *root, struct neomm_tables *tables,
+                                neomm_vaddr_t vaddr, size_t size, neomm_leaf_fn *released,
+                                void *context, size_t *done)
+{
+    if (done)
+        *done = 0;
+    neomm_status status = check_range(root, tables, vaddr, size, true);
+    if (status != NEOMM_OK)
+        return status;
+    struct neomm__lock *lock = neomm__tables_lock(tables);
+    neomm_irq_t irq = neomm__lock(lock);
+    status =
+        root->paging->engine->unmap(root, tables, vaddr, vaddr + (size - 1), released, context);
+    neomm__unlock(lock, irq);
+    if (done && status == NEOMM_OK)
+        *done = size;
+    return status;
+}
+
+neomm_status neomm_paging_protect(struct neomm *root, struct neomm_tables *tables,
+                                  neomm_vaddr_t vaddr, size_t size, neomm_prot_t prot)
+{
+    neomm_status status = check_range(root, tables, vaddr, size, true);
+    if (status == NEOMM_OK)
+        status = check_prot(prot);
+    if (status != NEOMM_OK)
+        return status;
+    struct neomm__lock *lock = neomm__tables_lock(tables);
+    neomm_irq_t irq = neomm__lock(lock);
+    status = root->paging->engine->protect(root, tables, vaddr, vaddr + (size - 1), prot);
+    neomm__unlock(lock, irq);
+    return status;
+}
+
+neomm_status neomm_paging_query(struct neomm *root, struct neomm_tables *tables,
+                                neomm_vaddr_t vaddr, struct neomm_mapping *mapping)
+{
+    neomm_vaddr_t page = NEOMM__ALIGN_DOWN(vaddr, NEOMM_PAGE_SIZE);
+    neomm_status status = check_range(root, tables, page, NEOMM_PAGE_SIZE, false);
+    if (status != NEOMM_OK)
+        return status;
+    struct neomm__lock *lock = neomm__tables_lock(tables);
+    neomm_irq_t irq = neomm__lock(lock);
+    root->paging->engine->query(root, tables, vaddr, mapping);
+    neomm__unlock(lock, irq);
+    return NEOMM_OK;
+}
+
+neomm_status neomm_paging_exchange(struct neomm *root, struct neomm_tables *tables,
+                                   neomm_vaddr_t vaddr, const struct neomm_mapping *expect,
+                                   const struct neomm_mapping *next, struct neomm_mapping *last)
+{
+    neomm_status status = check_range(root, tables, vaddr, NEOMM_PAGE_SIZE, true);
+    if (status == NEOMM_OK && next->state == NEOMM_MAPPING_PRESENT)
+        status = check_paddr(root, next->paddr, NEOMM_PAGE_SIZE);
+    if (status == NEOMM_OK && next->state == NEOMM_MAPPING_PRESENT)
+        status = check_prot(next->prot);
+    if (status != NEOMM_OK)
+        return status;
+    struct neomm__lock *lock = neomm__tables_lock(tables);
+    neomm_irq_t irq = neomm__lock(lock);
+    status = root->paging->engine->exchange(root, tables, vaddr, expect, next, last);
+    neomm__unlock(lock, irq);
+    return status;
+}
+
+neomm_status neomm_paging_harvest(struct neomm *root, struct neomm_tables *tables,
+                                  neomm_vaddr_t vaddr, size_t size, bool clear_dirty,
+                                  neomm_leaf_fn *visit, void *context)
+{
+    neomm_status status = check_range(root, tables, vaddr, size, true);
+    if (status != NEOMM_OK)
+        return status;
+    struct neomm__lock *lock = neomm__tables_lock(tables);
+    neomm_irq_t irq = neomm__lock(lock);
+    root->paging->engine->harvest(root, tables, vaddr, vaddr + (size - 1), clear_dirty, visit,
+                                  context);
+    neomm__unlock(lock, irq);
+    return NEOMM_OK;
+}
+
+neomm_status neomm_paging_walk(struct neomm *root, struct neomm_tables *tables, neomm_vaddr_t vaddr,
+                               size_t size, neomm_leaf_fn *visit, void *context)
+{
+    neomm_status status = check_range(root, tables, vaddr, size, false);
+    if (status != NEOMM_OK)
+        return status;
+    struct neomm__lock *lock = neomm__tables_lock(tables);
+    neomm_irq_t irq = neomm__lock(lock);
+    root->paging->engine->walk(root, tables, vaddr, vaddr + (size - 1), visit, context);
+    neomm__unlock(lock, irq);
+    return NEOMM_OK;
+}
