@@ -8,6 +8,9 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+/* So many yields on one CPU without a lock taken or released are a spin without end. */
+#define SPINS_MAX (1u << 26)
+
 /* Counted for the whole process, over all machines: a sweep asks what the program ever reached. */
 static uint64_t site_passes[NEOMM_FAULT_SITES];
 static uint64_t site_failures[NEOMM_FAULT_SITES];
@@ -133,6 +136,7 @@ void neomm_hook_locked(enum neomm_lock_class lock_class)
     (void)lock_class;
     if (!sim_place.masked)
         sim_violation(cpu->sim, "lock: a spinlock taken with interrupts on");
+    cpu->yields = 0;
     if (++cpu->locks_held > cpu->locks_most)
         cpu->locks_most = cpu->locks_held;
 }
@@ -141,6 +145,7 @@ void neomm_hook_unlocked(enum neomm_lock_class lock_class)
 {
     struct sim_cpu *cpu = sim_place.cpu;
     (void)lock_class;
+    cpu->yields = 0;
     if (cpu->locks_held == 0)
         sim_violation(cpu->sim, "lock: released more often than taken");
     else
@@ -155,13 +160,20 @@ uint32_t sim_locks_most(const struct sim *sim)
     return most;
 }
 
-/* With several host threads, gives way at moments that depend on the seed. */
+/* With several host threads, gives way at moments that depend on the seed. With one, nobody else
+ * can end a spin. */
 void neomm_hook_yield(void)
 {
     struct sim_cpu *cpu = sim_place.cpu;
-    if (!cpu || !cpu->sim->threaded)
+    if (!cpu)
         return;
-    uint32_t x = ++cpu->yields * 0x9e3779b9u ^ (uint32_t)cpu->sim->options.seed;
+    cpu->yields++;
+    if (!cpu->sim->threaded) {
+        if (cpu->yields > SPINS_MAX)
+            sim_crash(cpu->sim, true, "sim: a CPU spins for ever on a lock that it holds itself");
+        return;
+    }
+    uint32_t x = cpu->yields * 0x9e3779b9u ^ (uint32_t)cpu->sim->options.seed;
     if (((x ^ x >> 15) & 63) == 0)
         (void)sched_yield();
 }

@@ -24,11 +24,11 @@ struct sim_cpu {
     uint32_t index;
     uintptr_t cr0, cr3, cr4;
     uint64_t efer, pat;
-    uint64_t pdpte[4]; /* PAE: loaded with CR3 (SDM 3A 4.4.1) */
-    bool access_open;  /* EFLAGS.AC: user copies under SMAP */
-    bool masked;       /* interrupts, while no thread is this CPU */
-    uint32_t saves;    /* irq_saves not restored, while no thread is this CPU */
-    uint32_t yields;
+    uint64_t pdpte[4];               /* PAE: loaded with CR3 (SDM 3A 4.4.1) */
+    bool access_open;                /* EFLAGS.AC: user copies under SMAP */
+    bool masked;                     /* interrupts, while no thread is this CPU */
+    uint32_t saves;                  /* irq_saves not restored, while no thread is this CPU */
+    uint32_t yields;                 /* since a lock was taken or released */
     uint32_t locks_held, locks_most; /* nesting, from the lock hooks */
     pthread_mutex_t serving;
 };

@@ -41,6 +41,11 @@ void neomm_port_log(enum neomm_log_level level, const char *text, size_t length)
     sim_unlock(sim);
 }
 
+const char *sim_last_log(const struct sim *sim)
+{
+    return sim->log_count ? sim->log[(sim->log_count - 1) % SIM_LOG_LINES] : "";
+}
+
 struct neomm_cpu *neomm_port_cpu(void)
 {
     return &here(__func__)->cpu[sim_place.cpu->index].port;
@@ -74,6 +79,11 @@ void neomm_port_irq_restore(neomm_irq_t state)
     place->masked = false;
     if (place->serving)
         sim_cpu_leave_slowly();
+}
+
+bool sim_interrupts_masked(void)
+{
+    return sim_place.masked;
 }
 
 /* ---- stage 2 ---- */

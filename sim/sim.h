@@ -112,6 +112,10 @@ const char *sim_last_violation(const struct sim *sim);
 enum sim_end { SIM_END_RETURN, SIM_END_PANIC, SIM_END_FAULT };
 enum sim_end sim_catch(struct sim *sim, void (*call)(void *argument), void *argument, char *text,
                        size_t size);
+/* Whether interrupts are masked on the CPU that this host thread is. */
+bool sim_interrupts_masked(void);
+/* The newest line of the library's log, "level: text". */
+const char *sim_last_log(const struct sim *sim);
 /* Spaces chosen by neomm_port_oom so far; the last one. */
 uint64_t sim_oom_count(const struct sim *sim);
 uint32_t sim_oom_space(const struct sim *sim);

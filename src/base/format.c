@@ -12,8 +12,8 @@ struct text {
 /* One conversion, between its % and its letter. */
 struct spec {
     bool left, zero, prefix;
-    int width, precision;      /* precision -1: none */
-    unsigned longs;            /* 0 int, 1 long, 2 long long */
+    int width, precision; /* precision -1: none */
+    unsigned longs;       /* 0 int, 1 long, 2 long long */
     bool size;
 };
 
@@ -23,17 +23,28 @@ static void put(struct text *text, char c)
         text->to[text->used++] = c;
 }
 
-static void put_padded(struct text *text, const char *piece, size_t length,
+static void put_fill(struct text *text, char c, size_t count)
+{
+    while (count-- > 0)
+        put(text, c);
+}
+
+/* Zeros go between the first `sign` bytes of the piece and the rest. */
+static void put_padded(struct text *text, const char *piece, size_t length, size_t sign,
                        const struct spec *spec)
 {
     size_t width = spec->width > 0 ? (size_t)spec->width : 0;
     size_t fill = width > length ? width - length : 0;
-    for (size_t i = 0; !spec->left && i < fill; i++)
-        put(text, spec->zero ? '0' : ' ');
-    for (size_t i = 0; i < length; i++)
+    bool zero = spec->zero && !spec->left;
+    if (!spec->left && !zero)
+        put_fill(text, ' ', fill);
+    for (size_t i = 0; i < length; i++) {
+        if (i == sign && zero)
+            put_fill(text, '0', fill);
         put(text, piece[i]);
-    for (size_t i = 0; spec->left && i < fill; i++)
-        put(text, ' ');
+    }
+    if (spec->left)
+        put_fill(text, ' ', fill);
 }
 
 static void put_number(struct text *text, uint64_t value, bool negative, unsigned base,
@@ -46,13 +57,14 @@ static void put_number(struct text *text, uint64_t value, bool negative, unsigne
         value = neomm__divide(value, base, &digit);
         digits[--at] = "0123456789abcdef"[digit];
     } while (value != 0);
+    size_t first = at;
     if (spec->prefix && base == 16) {
         digits[--at] = 'x';
         digits[--at] = '0';
     }
     if (negative)
         digits[--at] = '-';
-    put_padded(text, digits + at, sizeof(digits) - at, spec);
+    put_padded(text, digits + at, sizeof(digits) - at, first - at, spec);
 }
 
 static void put_string(struct text *text, const char *string, struct spec *spec)
@@ -63,7 +75,7 @@ static void put_string(struct text *text, const char *string, struct spec *spec)
     while ((spec->precision < 0 || length < (size_t)spec->precision) && string[length])
         length++;
     spec->zero = false;
-    put_padded(text, string, length, spec);
+    put_padded(text, string, length, 0, spec);
 }
 
 /* Reads a number or a `*`; the format after it comes back. */
@@ -91,6 +103,10 @@ static const char *parse_spec(const char *format, struct spec *spec, va_list *ar
             break;
     }
     format = parse_count(format, &spec->width, arguments);
+    if (spec->width < 0) {
+        spec->left = true;
+        spec->width = -spec->width;
+    }
     if (*format == '.')
         format = parse_count(format + 1, &spec->precision, arguments);
     for (; *format == 'l'; format++)
@@ -132,7 +148,8 @@ static void convert(struct text *text, char letter, struct spec *spec, va_list *
         break;
     case 'c':
         c = (char)va_arg(*arguments, int);
-        put_padded(text, &c, 1, spec);
+        spec->zero = false;
+        put_padded(text, &c, 1, 0, spec);
         break;
     case 'd':
         number = signed_argument(spec, arguments);

@@ -1,8 +1,8 @@
 /* Text without a C library: the printf conversions the library uses.
  * SPDX-License-Identifier: MIT
  *
- * %s %c %d %u %x %p %%, with `l`, `ll` and `z`, with `#` for x, a width (also `*`), `0` and `-`,
- * and a precision for %s (also `.*`). Anything else is a mistake the compiler's format check
+ * %s %c %d %u %x %p %%, with `l`, `ll` and `z`, with `#` for x (0x0 for 0), a width (also `*`),
+ * `0` and `-`, and a precision for %s (also `.*`). Anything else is a mistake the compiler's format check
  * does not see, and prints as itself.
  */
 #ifndef NEOMM_BASE_FORMAT_H

@@ -16,13 +16,16 @@
 
 /* 16 bytes in either flavour. Zero it, then neomm__lock_init. */
 struct neomm__lock {
-    uint32_t word;             /* 0 free, 1 held */
-    uint32_t lock_class;       /* enum neomm_lock_class */
-    uint32_t waiters;          /* of a mutex: tasks that sleep, or are about to */
+    uint32_t word;       /* 0 free, 1 held */
+    uint32_t lock_class; /* enum neomm_lock_class */
+    uint32_t waiters;    /* of a mutex: tasks that sleep, or are about to */
     uint32_t reserved;
 };
 
-#define NEOMM__LOCK_INIT(CLASS) {0, NEOMM_LOCK_CLASS_##CLASS, 0, 0}
+#define NEOMM__LOCK_INIT(CLASS)                                                                    \
+    {                                                                                              \
+        0, NEOMM_LOCK_CLASS_##CLASS, 0, 0                                                          \
+    }
 
 static inline void neomm__lock_init(struct neomm__lock *lock, enum neomm_lock_class lock_class)
 {
@@ -39,14 +42,19 @@ void neomm__lock_note_released(struct neomm__lock *lock);
  * call out. */
 void neomm__lock_assert_none(const char *where);
 
-/* Masks interrupts and spins until the lock is ours. The state is for neomm__unlock. */
+/* Spins until the lock is ours, and masks interrupts. They are as before while it spins: who holds
+ * the lock may wait for this CPU to serve a call (neomm_port_ipi). The state is for
+ * neomm__unlock. */
 static inline neomm_irq_t neomm__lock(struct neomm__lock *lock)
 {
     neomm_irq_t irq = neomm_port_irq_save();
     NEOMM__YIELD();
-    while (neomm__exchange(&lock->word, 1) != 0)
+    while (neomm__exchange(&lock->word, 1) != 0) {
+        neomm_port_irq_restore(irq);
         while (neomm__load_relaxed(&lock->word) != 0)
             neomm__spin();
+        irq = neomm_port_irq_save();
+    }
 #if NEOMM_INSTRUMENTED
     neomm__lock_note_taken(lock);
 #endif
