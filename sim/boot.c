@@ -54,11 +54,15 @@ static neomm_status start_pmm(struct sim_system *system, const struct sim_system
     return status;
 }
 
+/* Each CPU goes back to the tables it started with, whose frames are not the library's, and
+ * forgets global translations too. */
 static neomm_status end_paging(struct sim_system *system)
 {
     for (uint32_t cpu = system->cpus; cpu-- > 0;) {
         sim_bind(system->sim, cpu);
         neomm_paging_cpu_fini(system->root);
+        neomm_cpu_write_cr4(neomm_cpu_read_cr4() & ~NEOMM_CR4_PGE);
+        neomm_cpu_write_cr3(0);
     }
     return neomm_paging_fini(system->root);
 }
