@@ -5,7 +5,9 @@
 set(NEOMM_BASE_SOURCES
   src/base/bitmap.c
   src/base/config.c
+  src/base/config_parse.c
   src/base/config_value.c
+  src/base/config_words.c
   src/base/epoch.c
   src/base/format.c
   src/base/frame.c
@@ -17,7 +19,7 @@ set(NEOMM_BASE_SOURCES
 set(NEOMM_ARCH_SOURCES
   src/arch/layout.c
   src/arch/${NEOMM_ARCH}/layout_${NEOMM_ARCH}.c)
-set(NEOMM_ARCH_CPU_SOURCES)
+set(NEOMM_ARCH_CPU_SOURCES src/arch/${NEOMM_ARCH}/cpu.c)
 
 set(NEOMM_PMM_SOURCES
   src/pmm/bootmap.c

@@ -1,0 +1,16 @@
+/* Words of memory_manager.conf: compared, and guessed when misspelt.
+ * SPDX-License-Identifier: MIT */
+#ifndef NEOMM_BASE_CONFIG_WORDS_H
+#define NEOMM_BASE_CONFIG_WORDS_H
+
+#include <neomm/types.h>
+
+/* Is text[0, length) the word? */
+bool neomm__config_is_word(const char *text, size_t length, const char *word);
+
+/* The candidate that the text was probably meant to be: at most two letters left out, added,
+ * wrong or swapped with their neighbour, and not most of the word. NULL if none is near. */
+const char *neomm__config_closest(const char *text, size_t length, const char *const *candidates,
+                                  size_t count);
+
+#endif
