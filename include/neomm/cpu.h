@@ -63,6 +63,19 @@ neomm_status neomm_cpu_user_cas(neomm_vaddr_t user, uint32_t *expected, uint32_t
  * where no NUL was seen. NEOMM_OK or NEOMM_E_FAULT. */
 neomm_status neomm_cpu_user_strlen(neomm_vaddr_t user, size_t limit, size_t *length);
 
+/* The fix-up table: the instructions of the three functions above that may fault on a user
+ * address. A kernel's page-fault handler, when neomm_fault did not resolve a fault in kernel
+ * mode, asks for the saved instruction pointer: if the answer is not 0, it stores that as the
+ * new instruction pointer and returns; the function then reports the fault to its caller.
+ * Everything else in kernel mode is a bug of the kernel. The registers and EFLAGS (AC, too) are
+ * restored as saved. Any context. Only in src/arch/ARCH/cpu.c, not in the simulated machine.
+ *
+ * The table is the section neomm_fixups, which a linker script must keep: pairs of addresses
+ * {instruction, where to go on}, machine words, bounded by the symbols __start_neomm_fixups and
+ * __stop_neomm_fixups, which GNU ld and lld make themselves when the section's name stays as it
+ * is. */
+uintptr_t neomm_cpu_fixup(uintptr_t instruction);
+
 NEOMM_EXTERN_C_END
 
 #endif
