@@ -53,8 +53,8 @@ struct neomm_heap_options {
 };
 
 struct neomm_heap_stats {
-    uint64_t allocated_bytes;  /* rounded sizes of live objects */
-    uint64_t requested_bytes;  /* as asked for by the callers that are live */
+    uint64_t allocated_bytes; /* rounded sizes of live objects */
+    uint64_t requested_bytes; /* as asked for by the callers that are live */
     uint64_t objects;
     uint64_t slab_frames;
     uint64_t run_frames;
@@ -84,11 +84,13 @@ neomm_status neomm_kfree(struct neomm *root, void *pointer);
  * NEOMM_ATOMIC). Interrupts: yes, with NEOMM_ATOMIC. Cost: constant for a class with a free
  * object. */
 void *neomm_kmalloc_at(struct neomm *root, size_t size, neomm_flags_t flags,
-                       const struct neomm_site *site) NEOMM_MALLOC NEOMM_ALLOC_SIZE(2);
+                       const struct neomm_site *site) NEOMM_MALLOC NEOMM_ALLOC_SIZE(2)
+    NEOMM_FREED_BY(neomm_kfree, 2);
 
 /* The same, `count` times `size` bytes: NULL on overflow. */
 void *neomm_kmalloc_array_at(struct neomm *root, size_t count, size_t size, neomm_flags_t flags,
-                             const struct neomm_site *site) NEOMM_MALLOC NEOMM_ALLOC_SIZE(2, 3);
+                             const struct neomm_site *site) NEOMM_MALLOC NEOMM_ALLOC_SIZE(2, 3)
+    NEOMM_FREED_BY(neomm_kfree, 2);
 
 /* Changes the size; contents up to the smaller size are kept. pointer NULL: kmalloc. size 0:
  * kfree, returns NULL. On failure returns NULL and the old block stays as it was. With NEOMM_ZERO

@@ -216,7 +216,9 @@ void *neomm_krealloc_at(struct neomm *root, void *pointer, size_t size, neomm_fl
     neomm_status status = neomm__heap_find(root, pointer, &place);
     size_t old_usable = status == NEOMM_OK ? usable(root, pointer, &place) : 0;
     if (old_usable == 0) {
-        (void)refuse(root, "krealloc", pointer, status == NEOMM_OK ? NEOMM_E_DOUBLE_FREE : status);
+        if (status == NEOMM_OK)
+            status = place.slab ? NEOMM_E_DOUBLE_FREE : NEOMM_E_FOREIGN;
+        (void)refuse(root, "krealloc", pointer, status);
         return NULL;
     }
     if (size > PTRDIFF_MAX)

@@ -137,7 +137,8 @@ void neomm__heap_classes_init(struct neomm__heap *heap);
 void neomm__records_init(struct neomm__heap *heap);
 void *neomm__record_alloc(struct neomm *root, uint32_t pool, neomm_flags_t flags,
                           neomm_paddr_t *paddr);
-void neomm__record_free(struct neomm *root, neomm_paddr_t paddr);
+/* Returns the frames given back, 0 or 1. */
+uint32_t neomm__record_free(struct neomm *root, neomm_paddr_t paddr);
 void *neomm__record_at(const struct neomm *root, neomm_paddr_t paddr);
 /* Gives empty frames of the pools back; returns their number. */
 uint32_t neomm__records_trim(struct neomm *root);

@@ -98,7 +98,7 @@ static void release(struct neomm *root, neomm_frame_t frame)
     NEOMM__ASSERT(status == NEOMM_OK);
 }
 
-void neomm__record_free(struct neomm *root, neomm_paddr_t paddr)
+uint32_t neomm__record_free(struct neomm *root, neomm_paddr_t paddr)
 {
     neomm_frame_t frame = neomm_paddr_frame(paddr);
     struct neomm__frame *entry = neomm__frame(root, frame);
@@ -117,6 +117,7 @@ void neomm__record_free(struct neomm *root, neomm_paddr_t paddr)
     neomm__unlock(&pool->lock, irq);
     if (idle)
         release(root, frame);
+    return idle;
 }
 
 /* Unlinks a frame without records in use; nil: there is none. */

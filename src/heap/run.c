@@ -61,7 +61,7 @@ void *neomm__run_alloc(struct neomm *root, size_t size, neomm_flags_t flags)
     run->pages = (uint32_t)pages;
     run->requested = size;
     if (take_pages(root->heap, run, flags) != NEOMM_OK) {
-        neomm__record_free(root, paddr);
+        (void)neomm__record_free(root, paddr);
         return NULL;
     }
     publish(root, run, paddr);
@@ -107,7 +107,7 @@ neomm_status neomm__run_free(struct neomm *root, void *pointer,
     tag_tail(root, source, pointer, 1, pages, NEOMM__KIND_NONE);
     neomm__heap_account(root, NEOMM_COUNTER_KFREE, (size_t)-1, (size_t)0 - pages * NEOMM_PAGE_SIZE,
                         (size_t)0 - run->requested);
-    neomm__record_free(root, paddr);
+    (void)neomm__record_free(root, paddr);
     source->run_free(source->context, pointer, pages);
     return NEOMM_OK;
 }

@@ -73,7 +73,7 @@ static struct neomm__slab *create(struct neomm *root, unsigned class_index, neom
     if (!slab)
         return NULL;
     if (source->run_alloc(source->context, class->pages, flags & ~NEOMM_ZERO, &pages) != NEOMM_OK) {
-        neomm__record_free(root, paddr);
+        (void)neomm__record_free(root, paddr);
         return NULL;
     }
     fill_record(slab, class_index, class->objects, pages, source->frame_of(source->context, pages));
@@ -89,9 +89,8 @@ static uint32_t destroy(struct neomm *root, struct neomm__slab *slab)
     neomm_paddr_t paddr = neomm__frame(root, neomm_frame(slab->frame))->mapping;
     void *base = slab->base;
     tag(root, slab, NEOMM__KIND_NONE, 0);
-    neomm__record_free(root, paddr);
     source->run_free(source->context, base, pages);
-    return pages;
+    return pages + neomm__record_free(root, paddr);
 }
 
 /* ---- objects, in batches ---- */
