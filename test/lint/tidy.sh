@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: MIT
 set -u
 cd "$1" || exit 1
-sed -n 's/^ *\(src\/[^ )]*\.c\).*/\1/p' cmake/neomm-sources.cmake | sed 's/\${NEOMM_ARCH}/x86_64/' |
+cmake -DNEOMM_ARCH=x86_64 -P cmake/neomm-list-sources.cmake |
     xargs -n 4 -P 2 clang-tidy --quiet -p "$2" --warnings-as-errors='*' 2>&1 |
     grep -vE '^[0-9]+ warnings? (generated|treated)|^Suppressed|^Use -header|^$' >"$2/tidy.txt"
 cat "$2/tidy.txt"

@@ -8,8 +8,7 @@ flags="-std=c11 -ffreestanding -mgeneral-regs-only -fsyntax-only -Iinclude -Isrc
     -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wundef -Werror"
 bad=0
 for arch in x86_64 i386; do
-    sources=$(sed -n 's/^ *\(src\/[^ )]*\.c\).*/\1/p' cmake/neomm-sources.cmake |
-        sed "s/\${NEOMM_ARCH}/$arch/")
+    sources=$(cmake -DNEOMM_ARCH=$arch -P cmake/neomm-list-sources.cmake)
     [ -n "$sources" ] || exit 1
     machine=-m64
     [ $arch = x86_64 ] || machine="-m32 -march=i686"

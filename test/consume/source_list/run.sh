@@ -1,6 +1,6 @@
 #!/bin/sh
-# run.sh SOURCE BUILD WORK: a build by hand from cmake/neomm-sources.cmake, which any other build
-# system can read as lines, for both architectures and in both flavours.
+# run.sh SOURCE BUILD WORK: a build by hand from what cmake/neomm-list-sources.cmake
+# prints, for both architectures and in both flavours.
 # SPDX-License-Identifier: MIT
 set -eu
 rm -rf "$3"
@@ -8,8 +8,7 @@ cd "$1"
 for arch in x86_64 i386; do
     machine=-m64
     [ $arch = x86_64 ] || machine="-m32 -march=i686"
-    sources=$(sed -n 's/^ *\(src\/[^ )]*\.c\).*/\1/p' cmake/neomm-sources.cmake |
-        sed "s/\${NEOMM_ARCH}/$arch/" | grep -v '/cpu\.c$')
+    sources=$(cmake -DNEOMM_ARCH=$arch -P cmake/neomm-list-sources.cmake | grep -v '/cpu\.c$')
     for flavour in 0 1; do
         out=$3/$arch-$flavour
         mkdir -p "$out"
