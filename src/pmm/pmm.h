@@ -29,7 +29,6 @@
 #define NEOMM__TREE_BITS ((size_t)NEOMM__SECTION_FRAMES)
 #define NEOMM__DMA_FRAMES ((uint32_t)4096) /* 16 MiB */
 
-/* Zones begin and end at field borders, or where all bits end. */
 struct neomm__zone {
     size_t first, end;         /* bits */
     size_t free, managed;      /* frames; free is read without the lock */

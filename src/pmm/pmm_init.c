@@ -174,12 +174,11 @@ static size_t zone_border(const struct neomm *root, uint32_t number, uint32_t en
            (root->frames.section[section] != 0 ? number & (NEOMM__SECTION_FRAMES - 1) : 0);
 }
 
-/* HIGH begins at a field border: the few direct-mapped frames above it count as high. */
+/* border[]: the frames where the zones end. */
 static void set_zones(struct neomm *root, uint32_t end, uint32_t *border)
 {
     struct neomm__pmm *pmm = root->pmm;
-    uint32_t high =
-        root->frames.direct < end ? NEOMM__ALIGN_DOWN(root->frames.direct, NEOMM__FIELD_BITS) : end;
+    uint32_t high = root->frames.direct < end ? root->frames.direct : end;
     border[NEOMM_ZONE_DMA] = NEOMM__DMA_FRAMES < high ? NEOMM__DMA_FRAMES : high;
     border[NEOMM_ZONE_NORMAL] = high;
     border[NEOMM_ZONE_HIGH] = end;

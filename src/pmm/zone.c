@@ -10,10 +10,11 @@ enum neomm_zone neomm__zone_of(const struct neomm__pmm *pmm, size_t bit)
     return zone;
 }
 
-/* How much of [bit, bit + count) lies in the field of `bit`, and so in one zone and one tree. */
-static size_t piece_of(size_t bit, size_t count)
+/* How much of [bit, bit + count) lies in one field and in the zone of `bit`. */
+static size_t piece_of(const struct neomm__zone *zone, size_t bit, size_t count)
 {
     size_t rest = NEOMM__FIELD_BITS - bit % NEOMM__FIELD_BITS;
+    rest = rest < zone->end - bit ? rest : zone->end - bit;
     return count < rest ? count : rest;
 }
 
@@ -21,8 +22,8 @@ void neomm__zone_take(struct neomm__pmm *pmm, size_t bit, size_t count)
 {
     neomm__bitmap_set_run(pmm->taken, bit, count);
     while (count > 0) {
-        size_t piece = piece_of(bit, count);
         struct neomm__zone *zone = &pmm->zone[neomm__zone_of(pmm, bit)];
+        size_t piece = piece_of(zone, bit, count);
         pmm->field_free[bit / NEOMM__FIELD_BITS] -= (uint16_t)piece;
         pmm->tree_free[bit / NEOMM__TREE_BITS] -= (uint16_t)piece;
         neomm__store_relaxed(&zone->free, zone->free - piece);
@@ -42,8 +43,8 @@ void neomm__zone_release(struct neomm__pmm *pmm, size_t bit, size_t count)
 {
     neomm__bitmap_clear_run(pmm->taken, bit, count);
     while (count > 0) {
-        size_t piece = piece_of(bit, count);
         struct neomm__zone *zone = &pmm->zone[neomm__zone_of(pmm, bit)];
+        size_t piece = piece_of(zone, bit, count);
         pmm->field_free[bit / NEOMM__FIELD_BITS] += (uint16_t)piece;
         pmm->tree_free[bit / NEOMM__TREE_BITS] += (uint16_t)piece;
         neomm__store_relaxed(&zone->free, zone->free + piece);
@@ -58,8 +59,8 @@ void neomm__zone_add(struct neomm__pmm *pmm, size_t bit, size_t count, bool rese
     size_t at = bit, end = bit + count;
     neomm__bitmap_set_run(pmm->managed, bit, count);
     while (at < end) {
-        size_t piece = piece_of(at, end - at);
         struct neomm__zone *zone = &pmm->zone[neomm__zone_of(pmm, at)];
+        size_t piece = piece_of(zone, at, end - at);
         zone->managed += piece;
         zone->reserved -= reserved ? piece : 0;
         at += piece;
@@ -67,26 +68,26 @@ void neomm__zone_add(struct neomm__pmm *pmm, size_t bit, size_t count, bool rese
     neomm__zone_release(pmm, bit, count);
 }
 
-/* The lowest free block in [begin, end), which is whole fields of one tree. */
+/* The lowest free block in [begin, end), which lies in one tree. */
 static size_t find_in_fields(const struct neomm__pmm *pmm, size_t begin, size_t end, unsigned order)
 {
-    size_t size = (size_t)1 << order;
-    for (size_t bit = begin; bit < end; bit += NEOMM__FIELD_BITS) {
-        const uint16_t *field = &pmm->field_free[bit / NEOMM__FIELD_BITS];
-        if (order > NEOMM__FIELD_ORDER) {
-            if (NEOMM__ALIGNED(bit, size) && end - bit >= size && field[0] + field[1] == size)
-                return bit;
-        } else if (*field >= size) {
-            struct neomm__bitmap_want want = {bit, bit + NEOMM__FIELD_BITS, size, size, 0, 0};
-            size_t found = neomm__bitmap_find_clear(pmm->taken, &want);
-            if (found != NEOMM__BITMAP_NONE)
-                return found;
-        }
+    size_t size = (size_t)1 << order, step = NEOMM__FIELD_BITS;
+    size_t least = size; /* free frames that a field needs to be worth a look */
+    if (size > step) {
+        step = size;
+        least = NEOMM__FIELD_BITS;
+    }
+    for (size_t bit = NEOMM__ALIGN_DOWN(begin, step); bit < end; bit += step) {
+        if (pmm->field_free[bit / NEOMM__FIELD_BITS] < least)
+            continue;
+        struct neomm__bitmap_want want = {
+            bit > begin ? bit : begin, bit + step < end ? bit + step : end, size, size, 0, 0};
+        size_t found = neomm__bitmap_find_clear(pmm->taken, &want);
+        if (found != NEOMM__BITMAP_NONE)
+            return found;
     }
     return NEOMM__BITMAP_NONE;
 }
-
-_Static_assert(NEOMM_ORDER_MAX <= NEOMM__FIELD_ORDER + 1, "a block has at most two fields");
 
 size_t neomm__zone_find(struct neomm__pmm *pmm, enum neomm_zone number, unsigned order)
 {
@@ -125,19 +126,31 @@ static void count_in_word(neomm__word_t free, uint64_t *blocks)
     }
 }
 
+/* The free bits of the word at `bit` that are the zone's. */
+static neomm__word_t free_in_word(const struct neomm__pmm *pmm, const struct neomm__zone *zone,
+                                  size_t bit)
+{
+    neomm__word_t free = ~pmm->taken[bit / NEOMM__WORD_BITS];
+    if (bit < zone->first)
+        free &= ~(neomm__word_t)0 << (zone->first - bit);
+    if (zone->end - bit < NEOMM__WORD_BITS)
+        free &= ((neomm__word_t)1 << (zone->end - bit)) - 1;
+    return free;
+}
+
 /* blocks[n]: aligned free blocks of order n in a zone, each counted in all orders below too. */
 static void count_blocks(const struct neomm__pmm *pmm, const struct neomm__zone *zone,
                          uint64_t *blocks)
 {
     size_t full = 0; /* words in a row that are all free, up to here */
-    for (size_t bit = zone->first; bit < zone->end; bit += NEOMM__WORD_BITS) {
-        size_t word = bit / NEOMM__WORD_BITS;
-        neomm__word_t free = ~pmm->taken[word];
+    size_t bit = NEOMM__ALIGN_DOWN(zone->first, NEOMM__WORD_BITS);
+    for (; bit < zone->end; bit += NEOMM__WORD_BITS) {
+        neomm__word_t free = free_in_word(pmm, zone, bit);
         full = free + 1 == 0 ? full + 1 : 0;
         count_in_word(free, blocks);
         for (unsigned order = WORD_ORDER + 1; order <= NEOMM_ORDER_MAX; order++) {
             size_t words = (size_t)1 << (order - WORD_ORDER);
-            if (full >= words && NEOMM__ALIGNED(word + 1, words))
+            if (full >= words && NEOMM__ALIGNED(bit / NEOMM__WORD_BITS + 1, words))
                 blocks[order]++;
         }
     }
