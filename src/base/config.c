@@ -27,9 +27,6 @@ const struct neomm__config_row neomm__config_row[NEOMM__CONFIG_ROWS] = {
         "unlimited", "Most swap space that one process may fill."),
 };
 
-const char *const neomm__config_section_name[NEOMM__CONFIG_SECTIONS] = {"memory", "swap",
-                                                                        "process"};
-
 static size_t text_length(const char *text)
 {
     size_t length = 0;

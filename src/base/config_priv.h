@@ -29,7 +29,6 @@ struct neomm__config_row {
 #define NEOMM__CONFIG_ROWS 6
 
 extern const struct neomm__config_row neomm__config_row[NEOMM__CONFIG_ROWS];
-extern const char *const neomm__config_section_name[NEOMM__CONFIG_SECTIONS];
 
 /* What is wrong with a value. */
 struct neomm__config_error {

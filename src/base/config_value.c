@@ -83,6 +83,13 @@ static bool read_unit(const char *text, size_t length, uint64_t number, size_t a
     return fail(error, at, "unknown unit: write K, M, G or T");
 }
 
+/* Field by field: the padding stays zero, so configurations may be compared as bytes. */
+static void set_size(struct neomm_config_size *size, uint64_t bytes, uint32_t percent)
+{
+    size->bytes = bytes;
+    size->percent = percent;
+}
+
 static bool read_size(bool limit, const char *text, size_t length, struct neomm_config_size *size,
                       struct neomm__config_error *error)
 {
@@ -92,7 +99,7 @@ static bool read_size(bool limit, const char *text, size_t length, struct neomm_
     if (is_word(text, length, "unlimited")) {
         if (!limit)
             return fail(error, 0, "cannot be unlimited");
-        *size = (struct neomm_config_size){UINT64_MAX, 0};
+        set_size(size, UINT64_MAX, 0);
         return true;
     }
     if (!read_number(text, length, &at, &number, error))
@@ -102,14 +109,14 @@ static bool read_size(bool limit, const char *text, size_t length, struct neomm_
     if (at + 1 == length && text[at] == '%') {
         if (number > 100)
             return fail(error, 0, "more than 100%");
-        *size = (struct neomm_config_size){0, (uint32_t)number};
+        set_size(size, 0, (uint32_t)number);
         return true;
     }
     if (!read_unit(text, length, number, at, &shift, error))
         return false;
     if (number > UINT64_MAX >> shift)
         return fail(error, 0, "too large");
-    *size = (struct neomm_config_size){number << shift, 0};
+    set_size(size, number << shift, 0);
     return true;
 }
 
