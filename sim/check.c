@@ -96,7 +96,7 @@ enum sim_end sim_catch(struct sim *sim, void (*call)(void *argument), void *argu
     catcher.end = SIM_END_RETURN;
     catcher.text[0] = '\0';
     sim_place.catcher = &catcher;
-    if (sigsetjmp(catcher.back, 0) == 0) {
+    if (sigsetjmp(catcher.back, 1) == 0) {
         call(argument);
     } else {
         if (sim_place.serving && !place.serving)

@@ -168,7 +168,7 @@ void neomm_hook_yield(void)
     if (!cpu)
         return;
     cpu->yields++;
-    if (!cpu->sim->threaded) {
+    if (!sim_is_threaded(cpu->sim)) {
         if (cpu->yields > SPINS_MAX)
             sim_crash(cpu->sim, true, "sim: a CPU spins for ever on a lock that it holds itself");
         return;

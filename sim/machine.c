@@ -151,7 +151,7 @@ static void count_thread(struct sim *sim)
     }
     sim_lock(sim);
     if (++sim->bound > 1)
-        sim->threaded = true;
+        __atomic_store_n(&sim->threaded, true, __ATOMIC_RELAXED);
     sim_unlock(sim);
 }
 

@@ -116,9 +116,14 @@ void sim_unlock(struct sim *sim);
 bool sim_cpu_enter_slowly(void);
 void sim_cpu_leave_slowly(void);
 
+static inline bool sim_is_threaded(const struct sim *sim)
+{
+    return __atomic_load_n(&sim->threaded, __ATOMIC_RELAXED);
+}
+
 static inline bool sim_cpu_enter(const struct sim *sim)
 {
-    return __builtin_expect(sim->threaded, 0) && sim_cpu_enter_slowly();
+    return __builtin_expect(sim_is_threaded(sim), 0) && sim_cpu_enter_slowly();
 }
 
 static inline void sim_cpu_leave(bool entered)
