@@ -49,7 +49,6 @@ enum neomm_fault_site {
     X(EXCHANGE)         /* a present entry replaced */                                             \
     X(HARVEST)          /* accessed or dirty cleared */                                            \
     X(SLOT)             /* a slot for a high frame reused or released */                           \
-    X(MAP_UNDO)         /* leaves cleared because a map failed half-way */                         \
     X(SWITCH)           /* other tables loaded */
 
 enum neomm_flush_site {

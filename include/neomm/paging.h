@@ -35,7 +35,7 @@ struct neomm_mapping {
     enum neomm_mapping_state state;
     neomm_prot_t prot;
     neomm_paddr_t paddr;       /* of the leaf's first byte */
-    size_t size;               /* bytes the leaf covers: 4K, 2M, 4M or 1G */
+    size_t size;               /* bytes the entry covers: 4K, 2M, 4M or 1G, more where NONE */
     enum neomm_cache cache;
     bool accessed;
     bool dirty;
