@@ -125,7 +125,7 @@ void neomm_cpu_write_cr3(uintptr_t value)
     if (cpu->sim->options.physical_bits < 64 &&
         (uint64_t)value >> cpu->sim->options.physical_bits != 0)
         refuse("CR3 beyond the physical width", value);
-    cpu->cr3 = value;
+    __atomic_store_n(&cpu->cr3, value, __ATOMIC_RELAXED); /* the checker looks at any time */
     sim_tlb_cr3_written(cpu, before);
     sim_cpu_leave(entered);
 }

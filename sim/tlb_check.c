@@ -401,7 +401,7 @@ static void check_loaded(struct sim *sim, neomm_frame_t first, uint32_t count, b
 {
     for (uint32_t i = 0; i < sim->options.cpus; i++) {
         const struct sim_cpu *cpu = &sim->cpu[i];
-        uint64_t frame = (uint64_t)cpu->cr3 >> NEOMM_PAGE_SHIFT;
+        uint64_t frame = (uint64_t)__atomic_load_n(&cpu->cr3, __ATOMIC_RELAXED) >> NEOMM_PAGE_SHIFT;
         if ((cpu->cr0 & NEOMM_CR0_PG) && frame >= first.number && frame - first.number < count)
             sim_violation(sim,
                           "stale translation: CPU %u has CR3 %#llx; frame %#llx is %s; "

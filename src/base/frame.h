@@ -16,39 +16,39 @@
 
 #include <neomm/types.h>
 
-#define NEOMM__SECTION_SHIFT 15 /* frames in a section, log 2 */
+#define NEOMM__SECTION_SHIFT  15 /* frames in a section, log 2 */
 #define NEOMM__SECTION_FRAMES ((uint32_t)1 << NEOMM__SECTION_SHIFT)
 
 enum neomm__kind {
-    NEOMM__KIND_NONE,          /* free, or allocated for a purpose that needs no kind */
-    NEOMM__KIND_TABLE,         /* page table; owner: the space */
-    NEOMM__KIND_SLAB,          /* first frame of a heap slab; owner: its class */
-    NEOMM__KIND_RUN,           /* first frame of a heap run */
-    NEOMM__KIND_TAIL,          /* further frame of a slab or run; owner: distance to the first */
-    NEOMM__KIND_USER,          /* anonymous user memory; owner: swap slot, see NEOMM__FRAME_SLOT */
-    NEOMM__KIND_VALLOC,        /* page of a valloc range */
-    NEOMM__KIND_STATE          /* a layer's own state */
+    NEOMM__KIND_NONE,   /* free, or allocated for a purpose that needs no kind */
+    NEOMM__KIND_TABLE,  /* page table; owner: the space */
+    NEOMM__KIND_SLAB,   /* first frame of a heap slab; owner: its class */
+    NEOMM__KIND_RUN,    /* first frame of a heap run */
+    NEOMM__KIND_TAIL,   /* further frame of a slab or run; owner: distance to the first */
+    NEOMM__KIND_USER,   /* anonymous user memory; owner: swap slot, see NEOMM__FRAME_SLOT */
+    NEOMM__KIND_VALLOC, /* page of a valloc range */
+    NEOMM__KIND_STATE   /* a layer's own state */
 };
 
 /* Bits of `flags`. */
 #define NEOMM__FRAME_ALLOCATED 0x01u /* first frame of an allocated block */
-#define NEOMM__FRAME_SLOT 0x02u      /* owner is a swap slot that this frame has a count of */
-#define NEOMM__FRAME_BUSY 0x04u      /* being written to swap */
-#define NEOMM__FRAME_POLICY 0x08u    /* in a replacement policy */
-#define NEOMM__FRAME_DIRTY 0x10u     /* differs from the copy in its slot, or has none */
+#define NEOMM__FRAME_SLOT      0x02u /* owner is a swap slot that this frame has a count of */
+#define NEOMM__FRAME_BUSY      0x04u /* being written to swap */
+#define NEOMM__FRAME_POLICY    0x08u /* in a replacement policy */
+#define NEOMM__FRAME_DIRTY     0x10u /* differs from the copy in its slot, or has none */
 
 struct neomm__frame {
-    uint32_t references;       /* atomic; 1 when allocated */
-    uint32_t mappings;         /* atomic; leaf entries that point here */
-    uint8_t kind;              /* enum neomm__kind */
-    uint8_t flags;             /* NEOMM__FRAME_* */
-    uint8_t order;             /* of an allocated block's first frame */
-    uint8_t policy;            /* the replacement policy's 8 bits */
-    uint32_t owner;            /* by kind */
+    uint32_t references; /* atomic; 1 when allocated */
+    uint32_t mappings;   /* atomic; leaf entries that point here */
+    uint8_t kind;        /* enum neomm__kind */
+    uint8_t flags;       /* NEOMM__FRAME_* */
+    uint8_t order;       /* of an allocated block's first frame */
+    uint8_t policy;      /* the replacement policy's 8 bits */
+    uint32_t owner;      /* by kind */
     /* The one mapping, space index << 44 | virtual page number; by kind otherwise (a slab's
      * state). On i386 read and written under the lock of the owner only. */
     uint64_t mapping;
-    uint32_t previous, next;   /* list links: frame numbers, 0 none */
+    uint32_t previous, next; /* list links: frame numbers, 0 none */
 };
 
 _Static_assert(sizeof(struct neomm__frame) == 32, "a descriptor is 32 bytes");
@@ -71,12 +71,28 @@ static inline neomm_vaddr_t neomm__mapping_vaddr(uint64_t mapping)
                            (((uint64_t)1 << (NEOMM__MAPPING_PAGE_BITS + NEOMM_PAGE_SHIFT)) - 1));
 }
 
+/* The bits of `flags` belong to different locks, so the byte changes atomically. */
+static inline bool neomm__frame_has(const struct neomm__frame *entry, unsigned bits)
+{
+    return (neomm__load_relaxed(&entry->flags) & bits) != 0;
+}
+
+static inline void neomm__frame_set(struct neomm__frame *entry, unsigned bits)
+{
+    (void)neomm__fetch_or(&entry->flags, (uint8_t)bits);
+}
+
+static inline void neomm__frame_clear(struct neomm__frame *entry, unsigned bits)
+{
+    (void)neomm__fetch_and(&entry->flags, (uint8_t)~bits);
+}
+
 /* Where the descriptors are; part of the root, filled by pmm. */
 struct neomm__frames {
     struct neomm__frame *table;
     uint32_t *section;
-    uint32_t sections;         /* entries of section[] */
-    uint32_t direct;           /* first frame number above the direct map */
+    uint32_t sections; /* entries of section[] */
+    uint32_t direct;   /* first frame number above the direct map */
 };
 
 /* The descriptor of a frame, NULL where there is no RAM. */
@@ -95,10 +111,10 @@ struct neomm__frame_list {
     uint32_t head, tail, count;
 };
 
-void neomm__frame_list_push_tail(const struct neomm__frames *frames,
-                                 struct neomm__frame_list *list, neomm_frame_t frame);
-void neomm__frame_list_push_head(const struct neomm__frames *frames,
-                                 struct neomm__frame_list *list, neomm_frame_t frame);
+void neomm__frame_list_push_tail(const struct neomm__frames *frames, struct neomm__frame_list *list,
+                                 neomm_frame_t frame);
+void neomm__frame_list_push_head(const struct neomm__frames *frames, struct neomm__frame_list *list,
+                                 neomm_frame_t frame);
 void neomm__frame_list_remove(const struct neomm__frames *frames, struct neomm__frame_list *list,
                               neomm_frame_t frame);
 /* The first frame, taken out; nil when the list is empty. */

@@ -39,10 +39,12 @@ static void strip_slot(void *context, neomm_vaddr_t vaddr, const struct neomm_ma
     if (search->found || leaf->state != NEOMM_MAPPING_PRESENT)
         return;
     struct neomm__frame *entry = neomm__frame(search->root, neomm_paddr_frame(leaf->paddr));
-    if (!entry || !(entry->flags & NEOMM__FRAME_SLOT) || (entry->flags & NEOMM__FRAME_BUSY) ||
+    if (!entry || !neomm__frame_has(entry, NEOMM__FRAME_SLOT) ||
+        neomm__frame_has(entry, NEOMM__FRAME_BUSY) ||
         neomm_swap_entry_of(search->root, entry->owner, &slot) != NEOMM_OK)
         return;
-    entry->flags = (uint8_t)((entry->flags & ~NEOMM__FRAME_SLOT) | NEOMM__FRAME_DIRTY);
+    neomm__frame_set(entry, NEOMM__FRAME_DIRTY);
+    neomm__frame_clear(entry, NEOMM__FRAME_SLOT);
     search->found = neomm_swap_free(search->root, slot) == NEOMM_OK;
 }
 
@@ -59,7 +61,7 @@ bool neomm__release_a_slot(struct neomm *root, struct neomm_space *space)
 static neomm_status ensure_slot(struct neomm *root, struct neomm_space *space,
                                 struct neomm__frame *entry, struct neomm_swap_entry *slot)
 {
-    if (entry->flags & NEOMM__FRAME_SLOT)
+    if (neomm__frame_has(entry, NEOMM__FRAME_SLOT))
         return neomm_swap_entry_of(root, entry->owner, slot);
     if (space->swap_pages >= space->limits.swap_bytes >> NEOMM_PAGE_SHIFT)
         return NEOMM_E_LIMIT;
@@ -69,7 +71,7 @@ static neomm_status ensure_slot(struct neomm *root, struct neomm_space *space,
     if (status != NEOMM_OK)
         return status;
     entry->owner = slot->slot;
-    entry->flags |= NEOMM__FRAME_SLOT | NEOMM__FRAME_DIRTY;
+    neomm__frame_set(entry, NEOMM__FRAME_SLOT | NEOMM__FRAME_DIRTY);
     return NEOMM_OK;
 }
 
@@ -96,7 +98,8 @@ static neomm_status write_out(struct neomm *root, struct neomm_space *space, neo
 /* The slot could not be written and is marked bad: the page goes on without it. */
 static void lose_slot(struct neomm *root, struct neomm__frame *entry, struct neomm_swap_entry slot)
 {
-    entry->flags = (uint8_t)((entry->flags & ~NEOMM__FRAME_SLOT) | NEOMM__FRAME_DIRTY);
+    neomm__frame_set(entry, NEOMM__FRAME_DIRTY);
+    neomm__frame_clear(entry, NEOMM__FRAME_SLOT);
     (void)neomm_swap_free(root, slot);
 }
 
@@ -114,7 +117,7 @@ static neomm_status replace_leaf(struct neomm *root, struct neomm_space *space, 
     if (status != NEOMM_OK)
         return status;
     if (last.dirty) {
-        entry->flags |= NEOMM__FRAME_DIRTY;
+        neomm__frame_set(entry, NEOMM__FRAME_DIRTY);
         status = neomm_paging_exchange(root, &space->tables, vaddr, &swapped, &last, NULL);
         NEOMM__ASSERT(status == NEOMM_OK);
         return NEOMM_E_AGAIN;
@@ -127,7 +130,8 @@ static neomm_status replace_leaf(struct neomm *root, struct neomm_space *space, 
 }
 
 /* Evicts the page in `frame`, which belongs to the space. The lock is held and may be given up
- * in between. Any error leaves the page resident. */
+ * in between. NEOMM_E_NOENT: the page was unmapped meanwhile; any other error leaves it resident.
+ */
 static neomm_status evict_page(struct neomm *root, struct neomm_space *space, neomm_frame_t frame)
 {
     struct neomm__frame *entry = neomm__frame(root, frame);
@@ -143,84 +147,40 @@ static neomm_status evict_page(struct neomm *root, struct neomm_space *space, ne
     if (status != NEOMM_OK)
         return status;
     if (dirty)
-        entry->flags |= NEOMM__FRAME_DIRTY;
-    if (!(entry->flags & NEOMM__FRAME_DIRTY))
+        neomm__frame_set(entry, NEOMM__FRAME_DIRTY);
+    if (!neomm__frame_has(entry, NEOMM__FRAME_DIRTY))
         return replace_leaf(root, space, vaddr, frame, slot);
 
     (void)neomm__fetch_add(&entry->references, 1);
-    entry->flags = (uint8_t)((entry->flags | NEOMM__FRAME_BUSY) & ~NEOMM__FRAME_DIRTY);
+    neomm__frame_set(entry, NEOMM__FRAME_BUSY);
+    neomm__frame_clear(entry, NEOMM__FRAME_DIRTY);
     status = write_out(root, space, frame, slot);
-    entry->flags &= (uint8_t)~NEOMM__FRAME_BUSY;
+    neomm__frame_clear(entry, NEOMM__FRAME_BUSY);
     if (entry->mapping != mapping)
-        status = NEOMM_E_AGAIN;
+        status = NEOMM_E_NOENT;
     else if (status == NEOMM_E_IO)
         lose_slot(root, entry, slot);
     else if (status != NEOMM_OK)
-        entry->flags |= NEOMM__FRAME_DIRTY;
+        neomm__frame_set(entry, NEOMM__FRAME_DIRTY);
     neomm__user_frame_put(root, frame);
     return status == NEOMM_OK ? replace_leaf(root, space, vaddr, frame, slot) : status;
 }
 
 /* ---- choosing ---- */
 
-/* The next candidate with the mapping it has now; nil when the domain is empty. */
-static neomm_frame_t next_candidate(struct neomm *root, struct neomm_policy *policy,
-                                    uint64_t *mapping)
+/* A page that may be evicted; its space is locked. */
+struct candidate {
+    neomm_frame_t frame;
+    struct neomm_space *space;
+    neomm_vaddr_t vaddr;
+};
+
+static uint32_t domain_size(struct neomm *root, const struct neomm_policy *policy)
 {
-    neomm_frame_t frame = neomm_frame(0);
     neomm_irq_t irq = neomm__lock(&root->vmm->policy_lock);
-    if (policy->ops->candidates(policy, &frame, 1) == 0)
-        frame = neomm_frame(0);
-    else
-        *mapping = neomm__frame(root, frame)->mapping;
+    uint32_t count = policy->count;
     neomm__unlock(&root->vmm->policy_lock, irq);
-    return frame;
-}
-
-/* Tells the policy about a candidate; NEOMM_KEEP if the frame has left it meanwhile. */
-static enum neomm_verdict tell(struct neomm *root, struct neomm_policy *policy, neomm_frame_t frame,
-                               bool accessed, bool dirty)
-{
-    enum neomm_verdict verdict = NEOMM_KEEP;
-    neomm_irq_t irq = neomm__lock(&root->vmm->policy_lock);
-    if (neomm__frame(root, frame)->flags & NEOMM__FRAME_POLICY)
-        verdict = policy->ops->tested(policy, frame, accessed, dirty);
-    neomm__unlock(&root->vmm->policy_lock, irq);
-    return verdict;
-}
-
-/* Tests one candidate of a locked space and evicts it if the policy says so. A page that cannot
- * go is passed as if it had been used, so that the search moves on.
- * NEOMM_E_AGAIN: kept, try the next. */
-static neomm_status try_candidate(struct neomm *root, struct neomm_policy *policy,
-                                  struct neomm_space *space, neomm_frame_t frame, uint64_t mapping)
-{
-    struct neomm__frame *entry = neomm__frame(root, frame);
-    struct neomm_mapping leaf = {.state = NEOMM_MAPPING_NONE};
-    if (entry->mapping != mapping || !(entry->flags & NEOMM__FRAME_POLICY))
-        return NEOMM_E_AGAIN;
-    if (entry->flags & NEOMM__FRAME_BUSY) {
-        (void)tell(root, policy, frame, true, true);
-        return NEOMM_E_AGAIN;
-    }
-    NEOMM__COUNT(root, EVICT_TEST);
-    neomm_status status = neomm_paging_harvest(root, &space->tables, neomm__mapping_vaddr(mapping),
-                                               NEOMM_PAGE_SIZE, false, note_accessed, &leaf);
-    if (status != NEOMM_OK)
-        return status;
-    bool dirty = leaf.dirty || (entry->flags & NEOMM__FRAME_DIRTY);
-    if (tell(root, policy, frame, leaf.accessed, dirty) == NEOMM_KEEP)
-        return NEOMM_E_AGAIN;
-    status = evict_page(root, space, frame);
-    if (status != NEOMM_OK)
-        (void)tell(root, policy, frame, true, dirty);
-    return status;
-}
-
-/* Errors after which another page may still go. */
-static bool worth_another(neomm_status status, unsigned *failures)
-{
-    return status == NEOMM_E_AGAIN || (status == NEOMM_E_IO && ++*failures < 8);
+    return count;
 }
 
 /* The space a candidate belongs to, locked; NULL if it cannot be had now, or if only pages of
@@ -232,25 +192,83 @@ static struct neomm_space *lock_owner(struct neomm *root, struct neomm_space *on
     return neomm__space_try_lock(root, owner);
 }
 
+/* The domain's next candidate. Only while the domain is locked does a frame in it keep its space,
+ * so that one is locked (or tried) in the same step; a candidate whose space cannot be had is
+ * passed as if it had been used. NEOMM_E_NOENT: the domain is empty; NEOMM_E_AGAIN: passed. */
+static neomm_status next_candidate(struct neomm *root, struct neomm_policy *policy,
+                                   struct neomm_space *only, struct candidate *candidate)
+{
+    neomm_status status = NEOMM_E_NOENT;
+    neomm_irq_t irq = neomm__lock(&root->vmm->policy_lock);
+    if (policy->ops->candidates(policy, &candidate->frame, 1) != 0) {
+        const struct neomm__frame *entry = neomm__frame(root, candidate->frame);
+        candidate->vaddr = neomm__mapping_vaddr(entry->mapping);
+        candidate->space = lock_owner(root, only, neomm__mapping_space(entry->mapping));
+        status = candidate->space ? NEOMM_OK : NEOMM_E_AGAIN;
+        if (status != NEOMM_OK)
+            (void)policy->ops->tested(policy, candidate->frame, true, true);
+    }
+    neomm__unlock(&root->vmm->policy_lock, irq);
+    return status;
+}
+
+/* Tells the policy about a page whose space is locked. */
+static enum neomm_verdict tell(struct neomm *root, struct neomm_policy *policy, neomm_frame_t frame,
+                               bool accessed, bool dirty)
+{
+    neomm_irq_t irq = neomm__lock(&root->vmm->policy_lock);
+    enum neomm_verdict verdict = policy->ops->tested(policy, frame, accessed, dirty);
+    neomm__unlock(&root->vmm->policy_lock, irq);
+    return verdict;
+}
+
+/* Tests one candidate and evicts it if the policy says so. A page that cannot go is passed as if
+ * it had been used, so that the search moves on. NEOMM_E_AGAIN: kept, try the next. */
+static neomm_status try_candidate(struct neomm *root, struct neomm_policy *policy,
+                                  const struct candidate *candidate)
+{
+    const struct neomm__frame *entry = neomm__frame(root, candidate->frame);
+    struct neomm_mapping leaf = {.state = NEOMM_MAPPING_NONE};
+    if (neomm__frame_has(entry, NEOMM__FRAME_BUSY)) {
+        (void)tell(root, policy, candidate->frame, true, true);
+        return NEOMM_E_AGAIN;
+    }
+    NEOMM__COUNT(root, EVICT_TEST);
+    neomm_status status = neomm_paging_harvest(root, &candidate->space->tables, candidate->vaddr,
+                                               NEOMM_PAGE_SIZE, false, note_accessed, &leaf);
+    if (status != NEOMM_OK)
+        return status;
+    bool dirty = leaf.dirty || neomm__frame_has(entry, NEOMM__FRAME_DIRTY);
+    if (tell(root, policy, candidate->frame, leaf.accessed, dirty) == NEOMM_KEEP)
+        return NEOMM_E_AGAIN;
+    status = evict_page(root, candidate->space, candidate->frame);
+    if (status == NEOMM_E_NOENT)
+        return NEOMM_E_AGAIN;
+    if (status != NEOMM_OK)
+        (void)tell(root, policy, candidate->frame, true, dirty);
+    return status;
+}
+
+/* Errors after which another page may still go. */
+static bool worth_another(neomm_status status, unsigned *failures)
+{
+    return status == NEOMM_E_AGAIN || (status == NEOMM_E_IO && ++*failures < 8);
+}
+
 neomm_status neomm__evict_one(struct neomm *root, struct neomm_space *space)
 {
     struct neomm_policy *policy = space ? neomm__space_policy(root, space) : &root->vmm->global;
     unsigned failures = 0;
     neomm_status status = NEOMM_E_NOENT;
     /* Every page may be kept once for its accessed bit, which the test clears. */
-    for (uint64_t left = 2 * (uint64_t)policy->count + 2; left > 0; left--) {
-        uint64_t mapping = 0;
-        neomm_frame_t frame = next_candidate(root, policy, &mapping);
-        if (neomm_frame_is_nil(frame))
-            return NEOMM_E_NOENT;
-        struct neomm_space *locked = lock_owner(root, space, neomm__mapping_space(mapping));
-        status = NEOMM_E_AGAIN;
-        if (locked)
-            status = try_candidate(root, policy, locked, frame, mapping);
-        else
-            (void)tell(root, policy, frame, true, true);
-        if (locked && locked != space)
-            neomm__mutex_unlock(&locked->lock);
+    for (uint64_t left = 2 * (uint64_t)domain_size(root, policy) + 2; left > 0; left--) {
+        struct candidate candidate;
+        status = next_candidate(root, policy, space, &candidate);
+        if (status == NEOMM_OK) {
+            status = try_candidate(root, policy, &candidate);
+            if (candidate.space != space)
+                neomm__mutex_unlock(&candidate.space->lock);
+        }
         if (!worth_another(status, &failures))
             return status;
     }

@@ -99,17 +99,23 @@ static neomm_status map_page(struct work *work, const struct neomm_mapping *old,
     return neomm_paging_exchange(work->root, &work->space->tables, work->page, old, &next, NULL);
 }
 
-/* An exchange that did not go through: short of a table, which reclaim may mend, or a lost race.
- */
-static enum round exchange_failed(struct work *work, neomm_status status,
-                                  struct neomm_fault_result *result)
+/* Memory is short. Reclaim passes over spaces whose locks are taken, this one above all, so its
+ * own pages are tried first; the lock may be given up in between. */
+static enum round make_room(struct work *work, struct neomm_fault_result *result)
 {
-    if (status == NEOMM_E_AGAIN)
+    if (neomm__evict_one(work->root, work->space) == NEOMM_OK)
         return AGAIN;
     neomm__space_leave(work->space);
     uint32_t freed = neomm__reclaim(work->root, 4);
     neomm__space_reenter(work->space);
     return freed != 0 ? AGAIN : finish(result, NEOMM_FAULT_NOMEM, NEOMM_FAULT_NONE);
+}
+
+/* An exchange that did not go through: short of a table, or a lost race. */
+static enum round exchange_failed(struct work *work, neomm_status status,
+                                  struct neomm_fault_result *result)
+{
+    return status == NEOMM_E_AGAIN ? AGAIN : make_room(work, result);
 }
 
 /* The slot goes on being the copy of a clean page while swap is at most half full; a fuller one
@@ -121,9 +127,9 @@ static void keep_or_free_slot(struct work *work, neomm_frame_t frame, struct neo
     neomm_swap_stats(work->root, &stats);
     if (stats.used * 2 <= stats.slots) {
         entry->owner = slot.slot;
-        entry->flags |= NEOMM__FRAME_SLOT;
+        neomm__frame_set(entry, NEOMM__FRAME_SLOT);
     } else {
-        entry->flags |= NEOMM__FRAME_DIRTY;
+        neomm__frame_set(entry, NEOMM__FRAME_DIRTY);
         (void)neomm_swap_free(work->root, slot);
     }
 }
@@ -164,7 +170,7 @@ static enum round map_fetched(struct work *work, const struct neomm_mapping *old
         keep_or_free_slot(work, frame, old->swap);
         NEOMM__COUNT(work->root, FAULT_SWAP_IN);
     } else {
-        neomm__frame(work->root, frame)->flags |= NEOMM__FRAME_DIRTY;
+        neomm__frame_set(neomm__frame(work->root, frame), NEOMM__FRAME_DIRTY);
     }
     neomm__user_frame_enter(work->root, space, frame, work->page);
     if (swapped)
@@ -193,7 +199,7 @@ static enum round round_needs_frame(struct work *work, const struct neomm_mappin
     bool swapped = old->state == NEOMM_MAPPING_SWAPPED;
     if (neomm_frame_is_nil(work->frame)) {
         status = fetch_frame(work, !swapped);
-        return status == NEOMM_OK ? AGAIN : finish(result, NEOMM_FAULT_NOMEM, NEOMM_FAULT_NONE);
+        return status == NEOMM_OK ? AGAIN : make_room(work, result);
     }
     if (!swapped && !work->zeroed) {
         drop_frame(work);

@@ -188,7 +188,7 @@ void neomm__user_frame_enter(struct neomm *root, struct neomm_space *space, neom
     entry->mappings = 1;
     space->resident_pages++;
     neomm_irq_t irq = neomm__lock(&root->vmm->policy_lock);
-    entry->flags |= NEOMM__FRAME_POLICY;
+    neomm__frame_set(entry, NEOMM__FRAME_POLICY);
     policy->ops->enter(policy, frame);
     neomm__unlock(&root->vmm->policy_lock, irq);
 }
@@ -199,9 +199,9 @@ static void leave_policy(struct neomm *root, struct neomm_space *space, neomm_fr
     struct neomm__frame *entry = neomm__frame(root, frame);
     struct neomm_policy *policy = neomm__space_policy(root, space);
     neomm_irq_t irq = neomm__lock(&root->vmm->policy_lock);
-    if (entry->flags & NEOMM__FRAME_POLICY) {
+    if (neomm__frame_has(entry, NEOMM__FRAME_POLICY)) {
         policy->ops->leave(policy, frame, slot);
-        entry->flags &= (uint8_t)~NEOMM__FRAME_POLICY;
+        neomm__frame_clear(entry, NEOMM__FRAME_POLICY);
     }
     neomm__unlock(&root->vmm->policy_lock, irq);
 }
@@ -214,7 +214,7 @@ void neomm__user_frame_put(struct neomm *root, neomm_frame_t frame)
         return;
     }
     entry->kind = NEOMM__KIND_NONE;
-    entry->flags &= NEOMM__FRAME_ALLOCATED;
+    neomm__frame_clear(entry, ~NEOMM__FRAME_ALLOCATED);
     entry->owner = 0;
     neomm_status status = neomm_pmm_free(root, frame, 0);
     NEOMM__ASSERT(status == NEOMM_OK);
@@ -226,10 +226,10 @@ void neomm__user_frame_leave(struct neomm *root, struct neomm_space *space, neom
     struct neomm__frame *entry = neomm__frame(root, frame);
     struct neomm_swap_entry slot;
     leave_policy(root, space, frame, kept);
-    if ((entry->flags & NEOMM__FRAME_SLOT) && !kept &&
+    if (neomm__frame_has(entry, NEOMM__FRAME_SLOT) && !kept &&
         neomm_swap_entry_of(root, entry->owner, &slot) == NEOMM_OK)
         (void)neomm_swap_free(root, slot);
-    entry->flags &= (uint8_t) ~(NEOMM__FRAME_SLOT | NEOMM__FRAME_DIRTY);
+    neomm__frame_clear(entry, NEOMM__FRAME_SLOT | NEOMM__FRAME_DIRTY);
     entry->mapping = 0;
     entry->mappings = 0;
     space->resident_pages--;

@@ -65,7 +65,7 @@ static neomm_status back(struct neomm *root, neomm_vaddr_t vaddr, size_t size, n
 void *neomm_valloc(struct neomm *root, size_t size, neomm_prot_t prot)
 {
     neomm_vaddr_t vaddr;
-    if (size == 0 || size > PTRDIFF_MAX || prot == NEOMM_PROT_NONE)
+    if (!root->vmm || size == 0 || size > PTRDIFF_MAX || prot == NEOMM_PROT_NONE)
         return NULL;
     if ((prot & NEOMM_PROT_WRITE) && (prot & NEOMM_PROT_EXEC))
         return NULL;
@@ -76,6 +76,7 @@ void *neomm_valloc(struct neomm *root, size_t size, neomm_prot_t prot)
         (void)neomm_window_free(root, vaddr);
         return NULL;
     }
+    (void)neomm__fetch_add(&root->vmm->vallocs, 1);
     return neomm_window_pointer(root, vaddr);
 }
 
@@ -94,5 +95,6 @@ neomm_status neomm_vfree(struct neomm *root, void *pointer)
     if (!first || first->kind != NEOMM__KIND_VALLOC)
         return NEOMM_E_NOENT;
     unback(root, vaddr, size);
+    (void)neomm__fetch_sub(&root->vmm->vallocs, 1);
     return neomm_window_free(root, vaddr);
 }

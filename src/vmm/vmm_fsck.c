@@ -48,7 +48,7 @@ static void check_present(struct check *check, neomm_vaddr_t vaddr,
     if (entry->mapping != neomm__mapping_make(index, vaddr) || entry->mappings != 1)
         neomm__report(check->report, "vmm: space %u: %#zx: frame %#x does not lead back", index,
                       (size_t)vaddr, frame.number);
-    if (entry->references < 1 || !(entry->flags & NEOMM__FRAME_POLICY))
+    if (entry->references < 1 || !neomm__frame_has(entry, NEOMM__FRAME_POLICY))
         neomm__report(check->report, "vmm: space %u: %#zx: frame %#x: %u references, flags %#x",
                       index, (size_t)vaddr, frame.number, entry->references, entry->flags);
 }

@@ -54,6 +54,7 @@ struct neomm__vmm {
     struct neomm_policy global;
     neomm_frame_t zero; /* the shared frame of zeros, nil: not used */
     uint32_t spaces;
+    uint32_t vallocs;                            /* ranges of valloc that exist */
     uint32_t next_index;                         /* where the search for a free index begins */
     struct neomm_space *space[NEOMM__SPACE_MAX]; /* index 0 is the kernel's: never used */
 };
