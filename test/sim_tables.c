@@ -39,17 +39,20 @@ neomm_paddr_t bench_table(struct bench *bench)
 
 uint64_t bench_load(const struct bench *bench, neomm_paddr_t entry)
 {
-    uint64_t value = 0;
-    if (!sim_physical_read(bench->sim, entry, &value, entry_size(bench)))
-        abort();
-    return value;
+    const void *at = sim_pointer(bench->sim, entry);
+    if (entry_size(bench) == 4)
+        return __atomic_load_n((const uint32_t *)at, __ATOMIC_ACQUIRE);
+    return __atomic_load_n((const uint64_t *)at, __ATOMIC_ACQUIRE);
 }
 
 void bench_store(const struct bench *bench, neomm_paddr_t entry, uint64_t value)
 {
+    void *at = sim_pointer(bench->sim, entry);
     uint64_t before = bench_load(bench, entry);
-    if (!sim_physical_write(bench->sim, entry, &value, entry_size(bench)))
-        abort();
+    if (entry_size(bench) == 4)
+        __atomic_store_n((uint32_t *)at, (uint32_t)value, __ATOMIC_RELEASE);
+    else
+        __atomic_store_n((uint64_t *)at, value, __ATOMIC_RELEASE);
 #if NEOMM_INSTRUMENTED
     neomm_hook_entry_stored(entry, before, value);
 #else
