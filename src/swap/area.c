@@ -80,6 +80,8 @@ static neomm_status make_area(struct neomm *root, struct neomm__swap_area *area,
     if (!header_is_sound(header, area->device))
         return NEOMM_E_CORRUPT;
     area->slots = number_at(header, AT_LAST_PAGE) + 1;
+    if (area->slots > neomm__swap_slot_limit(root))
+        return NEOMM_E_NOSPACE;
     memcpy(area->uuid, header + AT_UUID, sizeof(area->uuid));
     memcpy(area->label, header + AT_LABEL, sizeof(area->label) - 1);
     neomm_status status = make_state(root, area);

@@ -126,6 +126,8 @@ enum neomm_verdict neomm__policy_condemn(struct neomm_policy *policy, neomm_fram
 void neomm__policy_fsck(const struct neomm_policy *policy, struct neomm__report *report)
 {
     uint32_t seen = 0, previous = 0, number = policy->head;
+    if (policy->ops != &neomm__policy_clock && policy->ops != &neomm__policy_fifo)
+        return;
     while (number != 0 && seen < policy->count) {
         const struct neomm__frame *frame = neomm__frame(policy->root, neomm_frame(number));
         if (!frame || frame->previous != previous) {

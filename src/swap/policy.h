@@ -22,7 +22,8 @@ void neomm__policy_pass(struct neomm_policy *policy, neomm_frame_t frame);
 uint32_t neomm__policy_from_head(struct neomm_policy *policy, neomm_frame_t *out, uint32_t max);
 enum neomm_verdict neomm__policy_condemn(struct neomm_policy *policy, neomm_frame_t frame);
 
-/* The check of one domain's queue, for the fsck of the layer that has the domain. */
+/* The check of one domain's queue, for the fsck of the layer that has the domain. A policy that
+ * a program registered may keep its pages in a shape of its own, and is passed over. */
 void neomm__policy_fsck(const struct neomm_policy *policy, struct neomm__report *report);
 
 extern const struct neomm_policy_ops neomm__policy_clock;
