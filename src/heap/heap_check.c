@@ -136,34 +136,11 @@ static void visit_slab(struct tally *tally, const void *context, neomm_frame_t f
     check_slab(tally, visit->class_index, visit->list, frame);
 }
 
-/* What a CPU has at hand must be an object of the class, neither free nor live. */
-static void check_magazine(struct tally *tally, uint32_t cpu, unsigned class_index)
-{
-    const struct neomm__heap_class *class = &tally->root->heap->class[class_index];
-    const struct neomm__magazine *magazine = &tally->root->heap->cpu[cpu].magazine[class_index];
-    struct neomm__heap_place place;
-    if (magazine->count > class->magazine) {
-        neomm__report(tally->report, "heap: CPU %u holds %zu objects of class %u", cpu,
-                      magazine->count, class->size);
-        return;
-    }
-    tally->cached -= magazine->count;
-    for (size_t i = 0; i < magazine->count; i++) {
-        const void *object = magazine->object[i];
-        bool good = neomm__heap_find(tally->root, object, &place) == NEOMM_OK && place.slab &&
-                    place.slab->class_index == class_index &&
-                    place.slab->requested[place.index] == 0 && !is_free(place.slab, place.index);
-        for (size_t j = 0; j < i; j++)
-            good = good && magazine->object[j] != object;
-        if (!good)
-            neomm__report(tally->report, "heap: CPU %u holds %p as a free object of class %u", cpu,
-                          object, class->size);
-    }
-}
-
 static void check_class(struct tally *tally, unsigned class_index)
 {
-    const struct neomm__heap_class *class = &tally->root->heap->class[class_index];
+    const struct neomm__heap *heap = tally->root->heap;
+    const struct neomm__heap_class *class = &heap->class[class_index];
+    size_t held = 0;
     tally->cached = 0;
     for (unsigned list = 0; list < NEOMM__SLAB_LISTS; list++) {
         struct slab_visit visit = {class_index, (enum neomm__slab_list)list};
@@ -171,11 +148,40 @@ static void check_class(struct tally *tally, unsigned class_index)
                    &visit);
     }
     for (uint32_t cpu = 0; cpu < tally->root->cpus; cpu++)
-        check_magazine(tally, cpu, class_index);
-    if (tally->cached != 0)
-        neomm__report(tally->report,
-                      "heap: class %u: slabs lent out %zd objects more than the CPUs hold",
-                      class->size, tally->cached);
+        held += heap->cpu[cpu].magazine[class_index].count;
+    if (tally->cached != held)
+        neomm__report(tally->report, "heap: class %u: slabs lent out %zu objects, CPUs hold %zu",
+                      class->size, tally->cached, held);
+}
+
+/* ---- CPU caches ---- */
+
+/* An object of the class that is neither free in its slab nor live. */
+static bool is_cached(struct neomm *root, unsigned class_index, const void *object)
+{
+    struct neomm__heap_place place;
+    return neomm__heap_find(root, object, &place) == NEOMM_OK && place.slab &&
+           place.slab->class_index == class_index && place.slab->requested[place.index] == 0 &&
+           !is_free(place.slab, place.index);
+}
+
+static void check_magazine(struct tally *tally, uint32_t cpu, unsigned class_index)
+{
+    const struct neomm__heap_class *class = &tally->root->heap->class[class_index];
+    const struct neomm__magazine *magazine = &tally->root->heap->cpu[cpu].magazine[class_index];
+    if (magazine->count > class->magazine) {
+        neomm__report(tally->report, "heap: CPU %u holds %zu objects of class %u", cpu,
+                      magazine->count, class->size);
+        return;
+    }
+    for (size_t i = 0; i < magazine->count; i++) {
+        bool good = is_cached(tally->root, class_index, magazine->object[i]);
+        for (size_t j = 0; j < i; j++)
+            good = good && magazine->object[j] != magazine->object[i];
+        if (!good)
+            neomm__report(tally->report, "heap: CPU %u holds %p as a free object of class %u", cpu,
+                          magazine->object[i], class->size);
+    }
 }
 
 /* ---- runs and records ---- */
@@ -243,12 +249,17 @@ static void check_totals(const struct tally *tally)
 void neomm__heap_fsck(struct neomm *root, struct neomm__report *report)
 {
     struct tally tally = {.root = root, .report = report};
+    size_t before = report->findings;
     for (unsigned i = 0; i < NEOMM__HEAP_CLASSES; i++)
         check_class(&tally, i);
     check_list(&tally, &root->heap->runs, "runs", NEOMM__KIND_RUN, 0, visit_run, NULL);
     for (uint32_t i = 0; i < NEOMM__RECORD_POOLS; i++)
         check_pool(&tally, i);
     check_totals(&tally);
+    /* Only sound slabs can be asked about the objects that CPUs hold. */
+    for (uint32_t i = 0; report->findings == before && i < root->cpus; i++)
+        for (unsigned j = 0; j < NEOMM__HEAP_CLASSES; j++)
+            check_magazine(&tally, i, j);
 }
 
 /* ---- snapshot and leaks ---- */

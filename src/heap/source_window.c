@@ -47,8 +47,6 @@ static neomm_status window_alloc(void *context, uint32_t pages, neomm_flags_t fl
     neomm_vaddr_t vaddr;
     size_t bytes;
     uint32_t done = 0;
-    if (flags & NEOMM_ATOMIC)
-        return NEOMM_E_UNSUPPORTED; /* ranges of the window are under a lock to sleep on */
     if (__builtin_mul_overflow(pages, NEOMM_PAGE_SIZE, &bytes))
         return NEOMM_E_NOSPACE;
     neomm_status status = neomm_window_alloc(root, bytes, &vaddr);
