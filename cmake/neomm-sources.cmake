@@ -12,6 +12,7 @@ set(NEOMM_BASE_SOURCES
   src/base/format.c
   src/base/frame.c
   src/base/lock.c
+  src/base/mutex.c
   src/base/root.c
   src/base/stats.c
   src/base/stats_json.c)

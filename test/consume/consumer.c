@@ -42,11 +42,6 @@ void neomm_port_irq_restore(neomm_irq_t state)
     (void)state;
 }
 
-uint64_t neomm_port_now(void)
-{
-    return 0;
-}
-
 #if NEOMM_INSTRUMENTED
 bool neomm_hook_fault(enum neomm_fault_site site)
 {
