@@ -22,8 +22,12 @@ done)" "no SPDX line in the head:"
 
 complain "$(for file in $sources $scripts; do
     lines=$(wc -l <"$file")
-    [ "$lines" -le 700 ] || echo "$file: $lines"
-done)" "longer than 700 lines:"
+    case $file in
+    test/test_*) most=900 ;;
+    *) most=700 ;;
+    esac
+    [ "$lines" -le $most ] || echo "$file: $lines"
+done)" "too long:"
 
 # Architectures mirror each other; the private header of a layer may be called as the public one.
 complain "$(for file in $sources; do echo "$file"; done |

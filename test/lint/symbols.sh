@@ -1,11 +1,12 @@
 #!/bin/sh
 # What a built library asks of the outside, and what it must not hold:
-# symbols.sh NM LIBRARY [EXTRA-SYMBOL...]
+# symbols.sh NM OBJDUMP LIBRARY [EXTRA-SYMBOL...]
 # SPDX-License-Identifier: MIT
 set -u
 nm=$1
-library=$2
-shift 2
+objdump=$2
+library=$3
+shift 3
 bad=0
 
 allowed='memcpy|memmove|memset|memcmp|neomm_port_[a-z_]*|neomm_cpu_[a-z0-9_]*'
@@ -36,7 +37,9 @@ if [ -n "$foreign" ]; then
     echo "global names without the prefix:" $foreign
     bad=1
 fi
-mutable=$(echo "$table" | awk '$2 ~ /^[dDbBCsSgG]$/ {print $1, $2}' | grep -v '^neomm_site_')
+# Constants with addresses in them (.data.rel.ro) are read-only once loaded.
+mutable=$("$objdump" --syms "$library" | grep -E '[[:space:]](\.t?(data|bss)|\*COM\*)' |
+    grep -vE '\.data\.rel\.ro| l    d |neomm_site_')
 if [ -n "$mutable" ]; then
     echo "static mutable data:"
     echo "$mutable"
