@@ -13,6 +13,9 @@
 
 #define PHYSICAL_BITS_MAX 52u
 
+/* An entry of 8 bytes lies on a multiple of 8 also where uint64_t need not. */
+typedef uint64_t aligned64 __attribute__((aligned(8)));
+
 static bool entries_are_short(const struct sim *sim)
 {
     return sim->options.format == NEOMM_FORMAT_2LEVEL;
@@ -31,7 +34,7 @@ uint64_t sim_entry_read(struct sim *sim, neomm_paddr_t entry)
     const void *at = sim_pointer(sim, entry);
     if (entries_are_short(sim))
         return at ? __atomic_load_n((const uint32_t *)at, __ATOMIC_ACQUIRE) : UINT32_MAX;
-    return at ? __atomic_load_n((const uint64_t *)at, __ATOMIC_ACQUIRE) : UINT64_MAX;
+    return at ? __atomic_load_n((const aligned64 *)at, __ATOMIC_ACQUIRE) : UINT64_MAX;
 }
 
 /* As the processor sets A and D: one locked exchange, which fails if the entry has changed. */
@@ -41,7 +44,7 @@ static bool entry_exchange(struct sim *sim, neomm_paddr_t entry, uint64_t before
     if (!at)
         return true;
     if (!entries_are_short(sim))
-        return __sync_bool_compare_and_swap((uint64_t *)at, before, after);
+        return __sync_bool_compare_and_swap((aligned64 *)at, before, after);
     return __sync_bool_compare_and_swap((uint32_t *)at, (uint32_t)before, (uint32_t)after);
 }
 

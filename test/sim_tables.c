@@ -5,6 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* An entry of 8 bytes lies on a multiple of 8 also where uint64_t need not. */
+typedef uint64_t aligned64 __attribute__((aligned(8)));
+
 static unsigned entry_size(const struct bench *bench)
 {
     return bench->format == NEOMM_FORMAT_2LEVEL ? 4 : 8;
@@ -42,7 +45,7 @@ uint64_t bench_load(const struct bench *bench, neomm_paddr_t entry)
     const void *at = sim_pointer(bench->sim, entry);
     if (entry_size(bench) == 4)
         return __atomic_load_n((const uint32_t *)at, __ATOMIC_ACQUIRE);
-    return __atomic_load_n((const uint64_t *)at, __ATOMIC_ACQUIRE);
+    return __atomic_load_n((const aligned64 *)at, __ATOMIC_ACQUIRE);
 }
 
 void bench_store(const struct bench *bench, neomm_paddr_t entry, uint64_t value)
@@ -52,7 +55,7 @@ void bench_store(const struct bench *bench, neomm_paddr_t entry, uint64_t value)
     if (entry_size(bench) == 4)
         __atomic_store_n((uint32_t *)at, (uint32_t)value, __ATOMIC_RELEASE);
     else
-        __atomic_store_n((uint64_t *)at, value, __ATOMIC_RELEASE);
+        __atomic_store_n((aligned64 *)at, value, __ATOMIC_RELEASE);
 #if NEOMM_INSTRUMENTED
     neomm_hook_entry_stored(entry, before, value);
 #else
