@@ -78,8 +78,9 @@ static uint32_t pick(struct model *model, uint32_t below)
 static neomm_prot_t pick_prot(struct model *model)
 {
     static const neomm_prot_t prot[] = {
-        NEOMM_PROT_READ, RW, RW, RW, NEOMM_PROT_READ, NEOMM_PROT_READ | NEOMM_PROT_EXEC};
-    return prot[pick(model, 6)];
+        NEOMM_PROT_READ, RW, RW, RW, NEOMM_PROT_READ, NEOMM_PROT_READ | NEOMM_PROT_EXEC,
+        NEOMM_PROT_NONE};
+    return prot[pick(model, 7)];
 }
 
 static void model_map(struct model *model, uint32_t first, uint32_t count, bool mapped,
@@ -145,7 +146,8 @@ static void step_access(struct ktap *t, struct model *model, uint32_t page)
             expected->word[word] = value;
     } else {
         neomm_status status = world_read(&model->world, vaddr, &value);
-        EXPECT_EQ(t, status, expected->mapped ? NEOMM_OK : NEOMM_E_FAULT);
+        bool may = expected->mapped && expected->prot != NEOMM_PROT_NONE;
+        EXPECT_EQ(t, status, may ? NEOMM_OK : NEOMM_E_FAULT);
         if (status == NEOMM_OK)
             EXPECT_EQ(t, value, expected->word[word]);
     }
