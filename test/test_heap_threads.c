@@ -29,7 +29,8 @@ struct worker {
 static struct head *make(struct worker *worker, uint32_t id)
 {
     uint64_t r = box_random(&worker->random);
-    size_t extra = (r & 31) == 0 ? 30000 + (r >> 8) % 50000 : (r >> 8) % ((r & 7) ? 400 : 9000);
+    size_t scale = (size_t)(r >> 8 & 0xffffff);
+    size_t extra = (r & 31) == 0 ? 30000 + scale % 50000 : scale % ((r & 7) ? 400 : 9000);
     struct head *head = neomm_kmalloc(worker->box->root, sizeof(*head) + extra, 0);
     if (!head)
         return NULL;
