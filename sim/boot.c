@@ -6,6 +6,7 @@
 #include <string.h>
 
 #define RANGES_EXTRA 16u
+#define ZEROED_RAM   ((uint64_t)1 << 30)
 
 /* The firmware's map and the kernel's image, resolved; the storage is the caller's to free. */
 static neomm_status make_map(const struct sim_system_options *options,
@@ -46,10 +47,13 @@ static neomm_status start_root(struct sim_system *system, const struct sim_syste
 static neomm_status start_pmm(struct sim_system *system, const struct sim_system_options *options,
                               const struct neomm_boot_range *image)
 {
+    /* New RAM of the machine is zero; a small one keeps that to itself. */
+    const struct neomm_pmm_options pmm = {.metadata_zeroed =
+                                              options->machine.ram_bytes > ZEROED_RAM};
     struct neomm_bootmap map = {0};
     neomm_status status = make_map(options, image, &map);
     if (status == NEOMM_OK)
-        status = neomm_pmm_init(system->root, &map, NULL);
+        status = neomm_pmm_init(system->root, &map, &pmm);
     free(map.ranges);
     return status;
 }

@@ -7,6 +7,9 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #define MIB ((size_t)1 << 20)
 
@@ -811,6 +814,134 @@ static void lock_hooks(struct ktap *t)
 
 #endif
 
+/* ---- ends ---- */
+
+enum end { END_VIOLATION, END_PANIC, END_WINDOW, END_NULL, END_SPIN };
+
+static void end_badly(enum end end)
+{
+    static const struct rlimit no_core = {0, 0};
+    const struct sim_options options = {.format = (enum neomm_format)formats[0], .ram_bytes = MIB};
+    struct sim *sim = sim_create(&options);
+    struct neomm_layout layout;
+    volatile uint8_t *volatile nowhere = NULL;
+    (void)setrlimit(RLIMIT_CORE, &no_core);
+    sim_layout(sim, &layout);
+    neomm_port_log(NEOMM_LOG_WARNING, "the line before", 15);
+    switch (end) {
+    case END_VIOLATION:
+        neomm_port_irq_restore(0);
+        break;
+    case END_PANIC:
+        neomm_port_panic("the text");
+    case END_WINDOW:
+        *(volatile uint8_t *)(layout.window.base + (uintptr_t)layout.window.delta) = 1;
+        break;
+    case END_NULL:
+        *nowhere = 1;
+        break;
+    case END_SPIN:
+        for (;;)
+            neomm_hook_yield();
+    }
+    _exit(0);
+}
+
+/* Runs it in a child; returns its status, and what it wrote to stderr. */
+static int child_ends(enum end end, char *text, size_t size)
+{
+    int ends[2], status = -1;
+    size_t used = 0;
+    ssize_t got;
+    if (pipe(ends) != 0)
+        return -1;
+    pid_t pid = fork();
+    if (pid == 0) {
+        (void)dup2(ends[1], STDERR_FILENO);
+        end_badly(end);
+    }
+    (void)close(ends[1]);
+    while (used + 1 < size && (got = read(ends[0], text + used, size - 1 - used)) > 0)
+        used += (size_t)got;
+    text[used] = '\0';
+    (void)close(ends[0]);
+    (void)waitpid(pid, &status, 0);
+    return status;
+}
+
+static void bad_ends(struct ktap *t)
+{
+    char text[4096];
+    int status = child_ends(END_VIOLATION, text, sizeof(text));
+    EXPECT(t, WIFEXITED(status) && WEXITSTATUS(status) == 70);
+    EXPECT(t, strstr(text, "sim: VIOLATION: port: interrupts restored out of order"));
+    EXPECT(t, strstr(text, "sim: log: warning: the line before\n"));
+    status = child_ends(END_PANIC, text, sizeof(text));
+    EXPECT(t, !WIFEXITED(status) || WEXITSTATUS(status) != 0);
+    EXPECT(t, strstr(text, "sim: PANIC: the text\n"));
+    status = child_ends(END_WINDOW, text, sizeof(text));
+    EXPECT(t, !WIFEXITED(status) || WEXITSTATUS(status) != 0);
+    EXPECT(t, strstr(text, "sim: CRASH: kernel write at"));
+    status = child_ends(END_NULL, text, sizeof(text));
+    EXPECT(t, !WIFEXITED(status) || WEXITSTATUS(status) != 0);
+    EXPECT(t, !strstr(text, "sim: "));
+    status = child_ends(END_SPIN, text, sizeof(text));
+    EXPECT(t, !WIFEXITED(status) || WEXITSTATUS(status) != 0);
+    EXPECT(t, strstr(text, "spins for ever"));
+}
+
+/* ---- the environment of tests ---- */
+
+/* RAM in two pieces, far apart, of odd sizes and at odd places. */
+static void env_with_holes(struct ktap *t)
+{
+    uint64_t far = formats[0] == NEOMM_FORMAT_2LEVEL ? (uint64_t)700 << 20 : HUGE_64BIT / 8;
+    const struct neomm_boot_range map[] = {
+        {0x1234, 3 * MIB + 0x777, NEOMM_MEMORY_USABLE},
+        {far + 0x123, 5 * MIB + 1, NEOMM_MEMORY_USABLE},
+    };
+    struct env env;
+    struct env_options options = {.layer = ENV_PMM,
+                                  .format = (enum neomm_format)formats[0],
+                                  .ram_bytes = far + 6 * MIB,
+                                  .map = map,
+                                  .map_count = 2};
+    static neomm_frame_t frames[3000];
+    uint32_t count = 0, high = 0;
+    ASSERT(t, env_open(t, &env, &options));
+    while (count < 3000 && neomm_pmm_alloc(env.root, 0, 0, &frames[count]) == NEOMM_OK) {
+        neomm_paddr_t at = neomm_frame_paddr(frames[count]);
+        bool low = at >= 0x2000 && at + 4096 <= map[0].base + map[0].length;
+        EXPECT(t, low || (at >= far + 0x1000 && at + 4096 <= map[1].base + map[1].length));
+        high += !low;
+        count++;
+    }
+    EXPECT(t, count > 1000 && count < 3000 && high > 500);
+    while (count-- > 0)
+        EXPECT_OK(t, neomm_pmm_free(env.root, frames[count], 0));
+    env_close(t, &env);
+}
+
+/* Every layer starts and ends again, on one CPU and on several. */
+static void env_layers(struct ktap *t)
+{
+    for (int layer = ENV_ROOT; layer <= ENV_VMM; layer++) {
+        for (uint32_t cpus = 1; cpus <= 3; cpus += 2) {
+            struct env env;
+            struct env_options options = {.layer = (enum env_layer)layer,
+                                          .format = (enum neomm_format)t->parameter,
+                                          .cpus = cpus,
+                                          .swap_pages = cpus == 1 ? 0 : 32};
+            ASSERT(t, env_open(t, &env, &options));
+            EXPECT_EQ(t, env.disk != NULL, layer >= ENV_SWAP && cpus == 3);
+            EXPECT_EQ(t, env.used_at_start != 0, layer >= ENV_PAGING);
+            env_switch_cpu(&env, cpus - 1);
+            EXPECT_EQ(t, neomm_port_cpu()->index, cpus - 1);
+            env_close(t, &env);
+        }
+    }
+}
+
 /* Two machines take turns on one thread. */
 static void two_machines(struct ktap *t)
 {
@@ -859,6 +990,9 @@ static const struct ktap_case cases[] = {
     KTAP_CASE(fault_plan),
     KTAP_CASE(lock_hooks),
 #endif
+    KTAP_CASE(bad_ends),
+    KTAP_CASE(env_with_holes),
+    KTAP_CASE_WITH(env_layers, formats),
     KTAP_CASE(two_machines),
 };
 KTAP_SUITE(sim, cases);
