@@ -158,6 +158,16 @@ bool sim_translate(struct sim *sim, neomm_vaddr_t vaddr, enum sim_access access,
     return translated;
 }
 
+void sim_speculate(struct sim *sim, neomm_vaddr_t vaddr, bool user)
+{
+    struct sim_cpu *cpu = sim_this_cpu();
+    uint32_t error;
+    sim_lock(sim);
+    if (paging_on(cpu) && canonical(sim, vaddr) && !find_leaf(sim, tlb_of(cpu), vaddr))
+        (void)sim_walk(sim, cpu, vaddr, SIM_READ, user, &error);
+    sim_unlock(sim);
+}
+
 void *sim_reference(struct sim *sim, neomm_vaddr_t vaddr, enum sim_access access, bool user,
                     uint32_t *error)
 {

@@ -72,6 +72,10 @@ bool sim_translate(struct sim *sim, neomm_vaddr_t vaddr, enum sim_access access,
 void *sim_reference(struct sim *sim, neomm_vaddr_t vaddr, enum sim_access access, bool user,
                     uint32_t *error);
 
+/* The current CPU walks to vaddr unasked, as processors may at any time (SDM 3A 4.10.2.3), and
+ * keeps what it finds on the way. No fault comes of it. */
+void sim_speculate(struct sim *sim, neomm_vaddr_t vaddr, bool user);
+
 /* Reads or writes (SIM_WRITE) data where the current CPU finds vaddr, as one step between calls of
  * other CPUs; the bytes lie in one page. False: a page fault, as above. */
 bool sim_move(struct sim *sim, neomm_vaddr_t vaddr, void *data, size_t size, enum sim_access access,

@@ -454,6 +454,18 @@ static void do_access(struct model *m)
     set_bits(m, i, true, access == SIM_WRITE, true);
 }
 
+/* A CPU that walks ahead marks what it finds as accessed. */
+static void do_speculate(struct model *m)
+{
+    unsigned cpu = below(m, CPUS), i = below(m, pages(m));
+    if (!m->loaded[cpu])
+        return;
+    env_switch_cpu(&m->env, cpu);
+    sim_speculate(m->env.machine, vaddr_of(m, i), true);
+    if (may_access(m, &m->page[i], SIM_READ))
+        set_bits(m, i, true, false, true);
+}
+
 /* ---- the test ---- */
 
 static bool start(struct model *m, struct ktap *t, uint64_t seed)
@@ -499,8 +511,12 @@ static void do_something(struct model *m)
         do_harvest, do_exchange, do_exchange,   do_exchange, do_query, do_switch,  do_switch,
     };
     list[below(m, sizeof(list) / sizeof(list[0]))](m);
-    for (unsigned i = below(m, 16); i > 0; i--)
-        do_access(m);
+    for (unsigned i = below(m, 16); i > 0; i--) {
+        if (below(m, 8) == 0)
+            do_speculate(m);
+        else
+            do_access(m);
+    }
 }
 
 static struct model model;
