@@ -19,6 +19,7 @@ enum meanwhile {
     PROTECT,
     EVICT_OTHERS,
     UNMAP_OTHERS,
+    UNMAP_AND_EVICT_OTHERS, /* which take its slot if it is free */
     MEANWHILES
 };
 
@@ -92,6 +93,10 @@ static void act(struct transit *transit)
     case UNMAP_OTHERS:
         unmap(transit, 1, PAGES - 1);
         break;
+    case UNMAP_AND_EVICT_OTHERS:
+        unmap(transit, 0, 1);
+        (void)neomm_space_evict(transit->env.root, transit->space, 3);
+        break;
     default:
         break;
     }
@@ -148,8 +153,8 @@ static void close_transit(struct transit *transit)
 }
 
 /* Parameter: enum meanwhile | format << 4. */
-static const uint64_t meanwhiles[] = {0x00, 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07,
-                                      0x10, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17};
+static const uint64_t meanwhiles[] = {0x00, 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08,
+                                      0x10, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18};
 static const uint64_t format[] = ENV_FORMATS;
 
 static void while_written_out(struct ktap *t)
