@@ -1,0 +1,116 @@
+/* Benchmarks of address spaces. The peer is the host's kernel; its calls include the way into the
+ * kernel and back, ours do not.
+ * SPDX-License-Identifier: MIT */
+#include "bench.h"
+
+#include <sys/mman.h>
+
+#define PAGES 256u
+#define BYTES (PAGES * NEOMM_PAGE_SIZE)
+#define RW    (NEOMM_PROT_READ | NEOMM_PROT_WRITE)
+
+static struct neomm_space *space;
+
+static bool make_space(struct bench_machine *machine)
+{
+    if (neomm_space_create(machine->root, NULL, &space) != NEOMM_OK)
+        return false;
+    neomm_space_activate(machine->root, space);
+    return true;
+}
+
+static void end_space(struct bench_machine *machine)
+{
+    neomm_space_activate(machine->root, NULL);
+    (void)neomm_space_destroy(machine->root, space);
+}
+
+static uint64_t map_unmap(struct bench_machine *machine, uint64_t count)
+{
+    for (uint64_t i = 0; i < count; i++) {
+        neomm_vaddr_t address = 0;
+        if (neomm_mmap(machine->root, space, &address, BYTES, RW, 0) != NEOMM_OK ||
+            neomm_munmap(machine->root, space, address, BYTES) != NEOMM_OK)
+            return 0;
+    }
+    return count;
+}
+
+static void *host_map(void)
+{
+    void *memory = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED)
+        return NULL;
+    (void)madvise(memory, BYTES, MADV_NOHUGEPAGE);
+    return memory;
+}
+
+static uint64_t host_map_unmap(struct bench_machine *machine, uint64_t count)
+{
+    (void)machine;
+    for (uint64_t i = 0; i < count; i++) {
+        void *memory =
+            mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (memory == MAP_FAILED || munmap(memory, BYTES) != 0)
+            return 0;
+    }
+    return count;
+}
+
+/* First touches, with the mapping made and taken away again. */
+static uint64_t demand_zero(struct bench_machine *machine, uint64_t count)
+{
+    uint64_t done = 0;
+    for (; done < count; done += PAGES) {
+        neomm_vaddr_t address = 0;
+        struct neomm_fault_result result;
+        if (neomm_mmap(machine->root, space, &address, BYTES, RW, 0) != NEOMM_OK)
+            return 0;
+        for (uint32_t i = 0; i < PAGES; i++)
+            if (neomm_fault(machine->root, space, address + i * NEOMM_PAGE_SIZE,
+                            NEOMM_PF_WRITE | NEOMM_PF_USER, &result) != NEOMM_FAULT_RESOLVED)
+                return 0;
+        if (neomm_munmap(machine->root, space, address, BYTES) != NEOMM_OK)
+            return 0;
+    }
+    return done;
+}
+
+static uint64_t host_demand_zero(struct bench_machine *machine, uint64_t count)
+{
+    uint64_t done = 0;
+    (void)machine;
+    for (; done < count; done += PAGES) {
+        volatile uint8_t *memory = host_map();
+        if (!memory)
+            return 0;
+        for (uint32_t i = 0; i < PAGES; i++)
+            memory[i * NEOMM_PAGE_SIZE] = 1;
+        if (munmap((void *)(uintptr_t)memory, BYTES) != 0)
+            return 0;
+    }
+    return done;
+}
+
+static const struct bench_case cases[] = {
+    {.name = "vmm/mmap-munmap",
+     .unit = "ns",
+     .peer_name = "the host's mmap",
+     .setup = make_space,
+     .teardown = end_space,
+     .ours = map_unmap,
+     .peer = host_map_unmap},
+    {.name = "vmm/demand-zero",
+     .unit = "ns/page",
+     .peer_name = "the host's faults",
+     .setup = make_space,
+     .teardown = end_space,
+     .ours = demand_zero,
+     .peer = host_demand_zero},
+};
+
+const struct bench_layer bench_vmm = {.name = "vmm",
+                                      .layer = SIM_LAYER_VMM,
+                                      .ram_bytes = (uint64_t)64 << 20,
+                                      .cases = cases,
+                                      .case_count = BENCH_COUNT(cases)};

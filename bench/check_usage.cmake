@@ -1,0 +1,20 @@
+# What neomm-bench says to wrong arguments, and its table.
+# SPDX-License-Identifier: MIT
+
+function(expect want pattern)
+  execute_process(COMMAND ${BENCH} ${ARGN}
+    OUTPUT_VARIABLE output ERROR_VARIABLE error RESULT_VARIABLE status)
+  if(NOT status EQUAL want OR NOT "${output}${error}" MATCHES "${pattern}")
+    message(FATAL_ERROR "neomm-bench ${ARGN}: ${status}, '${output}${error}'")
+  endif()
+endfunction()
+
+expect(0 "usage: neomm-bench LAYER" --help)
+expect(2 "which layer")
+expect(2 "no such layer: disk" disk)
+expect(2 "unknown option --fast" heap --fast)
+expect(2 "--runs wants" heap --runs)
+expect(2 "--runs wants" heap --runs 0)
+expect(2 "--runs wants" heap --runs 5x)
+expect(2 "one layer" heap pmm)
+expect(0 "swap/out .* swap/policy-clock" all --runs 1 --quick)

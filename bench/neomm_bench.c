@@ -1,0 +1,139 @@
+/* neomm-bench LAYER [--json] [--runs N]: the benchmarks of every layer, one driver.
+ * SPDX-License-Identifier: MIT */
+#include "bench.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define RUNS_DEFAULT 9u
+#define RUNS_MAX     1000u
+#define CASES_MAX    32u
+
+static const struct bench_layer *const layers[] = {&bench_pmm, &bench_paging, &bench_heap,
+                                                   &bench_vmm, &bench_swap};
+
+static const char help[] =
+    "usage: neomm-bench LAYER [--json] [--runs N] [--quick]\n"
+    "\n"
+    "Measures a layer of libneomm on a simulated machine: pmm, paging, heap, vmm, swap, or all.\n"
+    "Each benchmark runs N times (9), in turns with its peer if it has one, in thread CPU time;\n"
+    "printed are medians, with the lowest and highest run. ratio is ours / peer: below 1 means\n"
+    "that ours is faster.\n"
+    "\n"
+    "  --json    one array of {name, unit, ours, peer, ratio, min, max}\n"
+    "  --runs N  1 to 1000\n"
+    "  --quick   short measurements, to see that all of it works\n"
+    "  --help    this text\n";
+
+struct arguments {
+    const char *layer;
+    bool json;
+    struct bench_plan plan;
+};
+
+static int usage(const char *what, const char *argument)
+{
+    (void)fprintf(stderr, "neomm-bench: %s%s\nTry 'neomm-bench --help'.\n", what, argument);
+    return 2;
+}
+
+static bool parse_runs(const char *text, uint32_t *runs)
+{
+    char *end;
+    unsigned long value = text ? strtoul(text, &end, 10) : 0;
+    if (!text || text[0] < '0' || text[0] > '9' || *end != '\0' || value < 1 || value > RUNS_MAX)
+        return false;
+    *runs = (uint32_t)value;
+    return true;
+}
+
+/* 0: go on; otherwise the exit status, -1 standing for 0. */
+static int parse(int argc, char **argv, struct arguments *arguments)
+{
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--help") == 0) {
+            (void)fputs(help, stdout);
+            return -1;
+        }
+        if (strcmp(argv[i], "--json") == 0)
+            arguments->json = true;
+        else if (strcmp(argv[i], "--quick") == 0)
+            arguments->plan.nanoseconds = 200000;
+        else if (strcmp(argv[i], "--runs") == 0) {
+            if (!parse_runs(i + 1 < argc ? argv[++i] : NULL, &arguments->plan.runs))
+                return usage("--runs wants a number from 1 to 1000", "");
+        } else if (argv[i][0] == '-')
+            return usage("unknown option ", argv[i]);
+        else if (arguments->layer)
+            return usage("one layer at a time, or all; then what is ", argv[i]);
+        else
+            arguments->layer = argv[i];
+    }
+    return arguments->layer ? 0 : usage("which layer? pmm, paging, heap, vmm, swap, all", "");
+}
+
+static void print_json(const struct bench_result *result, bool first)
+{
+    (void)printf("%s\n  {\"name\": \"%s\", \"unit\": \"%s\", \"ours\": %.3f, ", first ? "" : ",",
+                 result->test->name, result->test->unit, result->ours);
+    if (result->test->peer)
+        (void)printf("\"peer\": %.3f, \"ratio\": %.3f, ", result->peer,
+                     result->ours / result->peer);
+    else
+        (void)printf("\"peer\": null, \"ratio\": null, ");
+    (void)printf("\"min\": %.3f, \"max\": %.3f}", result->minimum, result->maximum);
+}
+
+static void print_text(const struct bench_result *result)
+{
+    (void)printf("%-28s %-10s %10.1f %10.1f %10.1f", result->test->name, result->test->unit,
+                 result->ours, result->minimum, result->maximum);
+    if (result->test->peer)
+        (void)printf(" %10.1f %7.2f  %s", result->peer, result->ours / result->peer,
+                     result->test->peer_name);
+    (void)putchar('\n');
+}
+
+static bool run_layer(const struct bench_layer *layer, const struct arguments *arguments,
+                      bool *first)
+{
+    struct bench_result results[CASES_MAX];
+    if (!bench_measure(layer, &arguments->plan, results))
+        return false;
+    for (uint32_t i = 0; i < layer->case_count; i++, *first = false) {
+        if (arguments->json)
+            print_json(&results[i], *first);
+        else
+            print_text(&results[i]);
+    }
+    return true;
+}
+
+int main(int argc, char **argv)
+{
+    struct arguments arguments = {.plan = {RUNS_DEFAULT, 20000000}};
+    bool first = true, found = false, good = true;
+    int status = parse(argc, argv, &arguments);
+    if (status != 0)
+        return status < 0 ? 0 : status;
+    for (size_t i = 0; i < BENCH_COUNT(layers); i++)
+        found = found || strcmp(arguments.layer, layers[i]->name) == 0;
+    if (!found && strcmp(arguments.layer, "all") != 0)
+        return usage("no such layer: ", arguments.layer);
+    if (arguments.json)
+        (void)putchar('[');
+    else
+        (void)printf("%-28s %-10s %10s %10s %10s %10s %7s\n", "benchmark", "unit", "ours", "min",
+                     "max", "peer", "ratio");
+    for (size_t i = 0; i < BENCH_COUNT(layers) && good; i++)
+        if (!found || strcmp(arguments.layer, layers[i]->name) == 0)
+            good = run_layer(layers[i], &arguments, &first);
+    if (arguments.json)
+        (void)puts("\n]");
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        perror("neomm-bench");
+        return 1;
+    }
+    return good ? 0 : 1;
+}
