@@ -12,11 +12,15 @@ if(NEOMM_SANITIZE)
     -fsanitize=${NEOMM_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
   target_link_options(neomm_instrumentation INTERFACE -fsanitize=${NEOMM_SANITIZE})
 endif()
+
+# Only the library counts its lines; who links it supplies the counters' run time.
+add_library(neomm_counted INTERFACE)
+add_library(neomm_counter INTERFACE)
 if(NEOMM_COVERAGE)
-  target_compile_options(neomm_instrumentation INTERFACE --coverage -fprofile-update=atomic)
-  target_link_options(neomm_instrumentation INTERFACE --coverage)
+  target_compile_options(neomm_counted INTERFACE --coverage -fprofile-update=atomic)
+  target_link_options(neomm_counter INTERFACE --coverage)
   if(CMAKE_SIZEOF_VOID_P EQUAL 4) # 64-bit counters
-    target_link_libraries(neomm_instrumentation INTERFACE atomic)
+    target_link_libraries(neomm_counter INTERFACE atomic)
   endif()
 endif()
 
@@ -29,11 +33,13 @@ target_compile_options(neomm_kernel_flags INTERFACE
   $<$<STREQUAL:${NEOMM_ARCH},i386>:-march=i686>)
 target_compile_definitions(neomm_kernel_flags INTERFACE
   NEOMM_INSTRUMENTED=$<BOOL:${NEOMM_INSTRUMENTED}>)
-target_link_libraries(neomm_kernel_flags INTERFACE neomm_warnings neomm_instrumentation)
+target_link_libraries(neomm_kernel_flags INTERFACE
+  neomm_warnings neomm_instrumentation neomm_counted)
 
 add_library(neomm_host_flags INTERFACE)
 target_include_directories(neomm_host_flags INTERFACE
   ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR})
 target_compile_definitions(neomm_host_flags INTERFACE
   _GNU_SOURCE NEOMM_INSTRUMENTED=$<BOOL:${NEOMM_INSTRUMENTED}>)
-target_link_libraries(neomm_host_flags INTERFACE neomm_warnings neomm_instrumentation)
+target_link_libraries(neomm_host_flags INTERFACE
+  neomm_warnings neomm_instrumentation neomm_counter)
