@@ -418,6 +418,36 @@ static void no_high_before_slots(struct ktap *t)
     world_close(t, &world);
 }
 
+/* A machine with more RAM than i386 can map: high frames come with paging's slots, and zeroing
+ * them goes through those. */
+static void real_high_memory(struct ktap *t)
+{
+    const struct env_options options = {
+        .layer = ENV_PAGING, .format = NEOMM_FORMAT_PAE, .ram_bytes = M(1280)};
+    struct neomm_zone_stats high;
+    struct env env;
+    neomm_frame_t frame;
+    if (sizeof(void *) != 4) {
+        ktap_skip(t, "all memory is mapped here");
+        return;
+    }
+    if (!env_open(t, &env, &options))
+        return;
+    uint32_t border = FRAME(neomm_layout_of(env.root)->direct.size);
+    neomm_pmm_zone_stats(env.root, NEOMM_ZONE_HIGH, &high);
+    EXPECT_EQ(t, high.free, FRAME(M(1280)) - border);
+    EXPECT_OK(t, neomm_pmm_alloc(env.root, 3, NEOMM_HIGH | NEOMM_ZERO, &frame));
+    EXPECT(t, frame.number >= border);
+    world.root = env.root;
+    for (uint32_t i = 0; i < 8; i++)
+        EXPECT(t, filled(neomm_frame(frame.number + i), 0, false));
+    EXPECT_OK(t, neomm_pmm_free(env.root, frame, 3));
+    EXPECT_OK(t, neomm_pmm_alloc(env.root, 3, 0, &frame));
+    EXPECT(t, frame.number < border);
+    EXPECT_OK(t, neomm_pmm_free(env.root, frame, 3));
+    env_close(t, &env);
+}
+
 /* ---- start and end ---- */
 
 static void boot_memory(struct ktap *t)
@@ -759,6 +789,7 @@ static const struct ktap_case cases[] = {
     KTAP_CASE(zeroed),
     KTAP_CASE(zeroed_without_slot),
     KTAP_CASE(no_high_before_slots),
+    KTAP_CASE(real_high_memory),
     KTAP_CASE(boot_memory),
     KTAP_CASE(starts_and_ends),
     KTAP_CASE(hopeless_maps),
