@@ -116,8 +116,11 @@ static void try_narrowing(struct ktap *t, enum narrowing narrowing, int spared)
     narrow(&bench, narrowing);
     for (int cpu = 2; cpu >= 0; cpu--) {
         sim_bind(bench.sim, (uint32_t)cpu);
-        if (cpu != spared)
-            neomm_cpu_invlpg(V);
+        if (cpu == spared)
+            continue;
+        neomm_cpu_invlpg(V);
+        if (narrowing != CLEAR_ACCESSED) /* which a walk would set again */
+            (void)bench_access(&bench, V, SIM_READ, true, NULL);
     }
     EXPECT_EQ(t, bench_violations(&bench), 0);
     bench_settled(&bench, bench.top, NEOMM_FLUSH_SITE_PROTECT);
@@ -226,6 +229,13 @@ static void frames_reached(struct ktap *t)
     EXPECT_EQ(t, bench_violations(&bench), 1);
     bench_frames_freed(&bench, 5 * large, 1);
     EXPECT_EQ(t, bench_violations(&bench), 0);
+    if (bench_is_long(bench.format)) {
+        bench_map(&bench, 0x80000000u, 3, (neomm_paddr_t)1 << 30, E_P | E_U);
+        (void)target(&bench, 0x80000000u);
+        bench_frames_freed(&bench, ((neomm_paddr_t)1 << 30) + 5 * NEOMM_PAGE_SIZE, 1);
+        EXPECT_EQ(t, bench_violations(&bench), 1);
+        bench_invalidate(&bench, 0x80000000u);
+    }
     bench_frames_freed(&bench, bench.top, 1);
     EXPECT(t, bench_violations(&bench) >= 2); /* as CR3 of both CPUs */
     EXPECT(t, strstr(sim_last_violation(bench.sim), "CR3") != NULL);
@@ -234,6 +244,12 @@ static void frames_reached(struct ktap *t)
     bench_invalidate(&bench, 0x40000000u);
     bench_frames_freed(&bench, PAGE1, 1);
     bench_frames_freed(&bench, 3 * large, count);
+    EXPECT_EQ(t, bench_violations(&bench), 0);
+    for (uint32_t cpu = 2; cpu-- > 0;) {
+        sim_bind(bench.sim, cpu);
+        neomm_cpu_write_cr0(neomm_cpu_read_cr0() & ~NEOMM_CR0_PG);
+    }
+    bench_frames_freed(&bench, bench.top, 1); /* CR3 is of no use without paging */
     EXPECT_EQ(t, bench_violations(&bench), 0);
     bench_close(t, &bench);
 }
@@ -287,9 +303,23 @@ static void shared_tables(struct ktap *t)
     EXPECT_EQ(t, bench_violations(&bench), apart ? 0 : 1);
     neomm_cpu_invlpg(V);
     point(&bench, shared, 0, 0);
+    sim_bind(bench.sim, 1); /* another CPU's operation ends: not the one that is at it */
+    bench_settled(&bench, kernel, NEOMM_FLUSH_SITE_UNMAP);
+    EXPECT_EQ(t, bench_violations(&bench), 0);
+    sim_bind(bench.sim, 0);
     bench_settled(&bench, kernel, NEOMM_FLUSH_SITE_UNMAP);
     EXPECT_EQ(t, bench_violations(&bench), 1);
     neomm_cpu_invlpg(shared);
+
+    /* The process's own copy of a top entry is no matter of the kernel's. */
+    point(&bench, shared, PAGE1, E_P | E_G);
+    EXPECT_EQ(t, target(&bench, shared), PAGE1);
+    bench_store(&bench, bench_entry(&bench, process, shared, top), 0);
+    bench_settled(&bench, kernel, NEOMM_FLUSH_SITE_UNMAP);
+    EXPECT_EQ(t, bench_violations(&bench), 0);
+    bench_settled(&bench, process, NEOMM_FLUSH_SITE_UNMAP);
+    /* The page and the cached tables above it; with PAE the other CPU's register too. */
+    EXPECT_EQ(t, bench_violations(&bench), top + (bench.format == NEOMM_FORMAT_PAE));
     bench_close(t, &bench);
 }
 
@@ -316,6 +346,49 @@ static void root_reused(struct ktap *t)
     bench_settled(&bench, kernel, NEOMM_FLUSH_SITE_UNMAP);
     EXPECT_EQ(t, bench_violations(&bench), 1);
     neomm_cpu_invlpg(shared);
+    bench_close(t, &bench);
+}
+
+/* Entries that are gone leave nothing behind in those that take their place. */
+static void entries_reused(struct ktap *t)
+{
+    struct bench bench;
+    neomm_vaddr_t shared = 0xc0000000u + V;
+    ASSERT(t, open_cpus(t, &bench, 1));
+    neomm_paddr_t kernel = bench.top, process = bench_table(&bench);
+    unsigned top = bench_top_level(bench.format);
+    point(&bench, V, PAGE2, E_P);
+    point(&bench, shared, PAGE1, E_P | E_G);
+    bench_store(&bench, bench_entry(&bench, process, shared, top),
+                bench_load(&bench, bench_entry(&bench, kernel, shared, top)));
+    bench_activate(&bench, process);
+    EXPECT_EQ(t, target(&bench, shared), PAGE1);
+    neomm_cpu_invlpg(shared);
+    bench_activate(&bench, kernel);
+    EXPECT_EQ(t, target(&bench, V), PAGE2);
+    bench_frames_freed(&bench, process, 1);
+    EXPECT_EQ(t, bench_violations(&bench), 0);
+    bench_store(&bench, bench_entry(&bench, kernel, V, top), 0);
+    bench_settled(&bench, kernel, NEOMM_FLUSH_SITE_UNMAP);
+    EXPECT_EQ(t, bench_violations(&bench), top);
+    bench_close(t, &bench);
+}
+
+/* A table's own address becomes the address of a large page. */
+static void table_becomes_page(struct ktap *t)
+{
+    struct bench bench;
+    const neomm_paddr_t table = (neomm_paddr_t)4 << 20;
+    ASSERT(t, open_cpus(t, &bench, 1));
+    neomm_paddr_t directory = bench_entry(&bench, bench.top, V, 2);
+    static const uint8_t zero[NEOMM_PAGE_SIZE];
+    EXPECT(t, sim_physical_write(bench.sim, table, zero, sizeof(zero)));
+    bench_store(&bench, directory, table | E_P | E_W);
+    point(&bench, V, PAGE1, E_P);
+    EXPECT_EQ(t, target(&bench, V), PAGE1);
+    bench_store(&bench, directory, table | E_P | E_W | E_PS | E_A | E_D);
+    bench_settled(&bench, bench.top, NEOMM_FLUSH_SITE_SPLIT);
+    EXPECT_EQ(t, bench_violations(&bench), 2);
     bench_close(t, &bench);
 }
 
@@ -355,6 +428,17 @@ static void use_of_stale(struct ktap *t)
     EXPECT(t, sim_reference_inline(bench.sim, V, SIM_READ, false, &error) != NULL);
     EXPECT_EQ(t, bench_violations(&bench), 1);
     EXPECT(t, strstr(sim_last_violation(bench.sim), "used by kernel read of 0x401000") != NULL);
+    EXPECT(t, sim_reference_inline(bench.sim, V, SIM_READ, false, &error) != NULL);
+    EXPECT_EQ(t, bench_violations(&bench), 0); /* once is enough */
+
+    neomm_paddr_t directory = bench_entry(&bench, bench.top, V, 2);
+    point(&bench, V + 0x5000, PAGE2, E_P);
+    bench_store(&bench, directory, 0);
+    bench_settled(&bench, bench.top, NEOMM_FLUSH_SITE_UNMAP_TABLE);
+    EXPECT_EQ(t, bench_violations(&bench), 1);
+    EXPECT_EQ(t, target(&bench, V + 0x5000), PAGE2);
+    EXPECT_EQ(t, bench_violations(&bench), 1);
+    EXPECT(t, strstr(sim_last_violation(bench.sim), "used by kernel read of 0x406000") != NULL);
     bench_close(t, &bench);
 }
 
@@ -369,12 +453,13 @@ static void report_text(struct ktap *t)
     point(&bench, V, PAGE1, E_P | E_U);
     (void)target(&bench, V + 0x1000);
     EXPECT_EQ(t, bench_access(&bench, V + 0x123, SIM_FETCH, true, NULL), BENCH_DONE);
+    point(&bench, V, PAGE1, E_P | E_U | E_W | E_A); /* adds only */
     point(&bench, V, PAGE2, E_P | E_U);
     bench_settled(&bench, bench.top, NEOMM_FLUSH_SITE_EXCHANGE);
     EXPECT_EQ(t, bench_violations(&bench), 1);
     (void)snprintf(want, sizeof(want),
                    "vaddr 0x401123, filled by user fetch #3 (clock 0) from entry at %#llx (PTE), "
-                   "entry changed 0x800025 -> 0x801005; flush due at EXCHANGE",
+                   "entry changed 0x800027 -> 0x801005; flush due at EXCHANGE",
                    (unsigned long long)entry);
     EXPECT(t, strstr(sim_last_violation(bench.sim), want) != NULL);
     bench_close(t, &bench);
@@ -402,6 +487,8 @@ static const struct ktap_case cases[] = {
     KTAP_CASE(kernel_mappings),
     KTAP_CASE_WITH(shared_tables, all_formats),
     KTAP_CASE_WITH(root_reused, all_formats),
+    KTAP_CASE_WITH(entries_reused, all_formats),
+    KTAP_CASE_WITH(table_becomes_page, all_formats),
     KTAP_CASE(stale_register),
     KTAP_CASE_WITH(use_of_stale, all_formats),
     KTAP_CASE(report_text),

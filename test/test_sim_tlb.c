@@ -114,6 +114,72 @@ static void flush_kinds(struct ktap *t)
     }
 }
 
+/* An INVLPG of what is no address does nothing. */
+static void flush_nowhere(struct ktap *t)
+{
+#if UINTPTR_MAX > 0xffffffffu
+    struct bench bench;
+    ASSERT(t, open_cpus(t, &bench, 1));
+    point(&bench, V, PAGE1, E_P);
+    EXPECT_EQ(t, target(&bench, V), PAGE1);
+    bench_store(&bench, bench_entry(&bench, bench.top, V, 2), 0);
+    point(&bench, V + NEOMM_PAGE_SIZE, PAGE2, E_P);
+    neomm_cpu_invlpg((neomm_vaddr_t)1 << 60);
+    EXPECT_EQ(t, target(&bench, V + NEOMM_PAGE_SIZE), 0);     /* of the cached PDE's table */
+    EXPECT_EQ(t, target(&bench, V + NEOMM_PAGE_SIZE), PAGE2); /* the fault dropped that */
+    bench_close(t, &bench);
+#else
+    ktap_skip(t, "every address of 32 bits is canonical");
+#endif
+}
+
+/* Rights of a cached upper entry count for every page below it. */
+static void cached_table_rights(struct ktap *t)
+{
+    struct bench bench;
+    const uint32_t fault = NEOMM_PF_PRESENT | NEOMM_PF_WRITE | NEOMM_PF_USER;
+    ASSERT(t, open_cpus(t, &bench, 1));
+    for (unsigned i = 0; i < 3; i++)
+        point(&bench, V + i * NEOMM_PAGE_SIZE, PAGE1, E_P | E_W | E_U);
+    neomm_paddr_t directory = bench_entry(&bench, bench.top, V, 2);
+    bench_store(&bench, directory, bench_load(&bench, directory) & ~E_W);
+    EXPECT_EQ(t, bench_access(&bench, V, SIM_READ, true, NULL), BENCH_DONE);
+    bench_store(&bench, directory, bench_load(&bench, directory) | E_W);
+    EXPECT_EQ(t, bench_access(&bench, V + 0x1000, SIM_WRITE, true, NULL), fault);
+    EXPECT_EQ(t, bench_access(&bench, V + 0x1000, SIM_WRITE, true, NULL), BENCH_DONE);
+
+    bench_store(&bench, directory, bench_load(&bench, directory) & ~E_W);
+    neomm_cpu_invlpg(V);
+    EXPECT_EQ(t, bench_access(&bench, V, SIM_READ, true, NULL), BENCH_DONE);
+    bench_store(&bench, directory, bench_load(&bench, directory) | E_W);
+    EXPECT_EQ(t, bench_access(&bench, V, SIM_WRITE, true, NULL), fault);
+    EXPECT_EQ(t, bench_access(&bench, V, SIM_WRITE, true, NULL), BENCH_DONE);
+
+    /* The kernel meets no fault in a page of its own. */
+    bench_store(&bench, directory, bench_load(&bench, directory) & ~(E_W | E_U));
+    neomm_cpu_invlpg(V);
+    EXPECT_EQ(t, bench_access(&bench, V, SIM_READ, false, NULL), BENCH_DONE);
+    bench_store(&bench, directory, bench_load(&bench, directory) | E_W);
+    EXPECT_EQ(t, bench_access(&bench, V, SIM_WRITE, false, NULL), BENCH_DONE);
+    bench_close(t, &bench);
+}
+
+/* Entries of one address and different kinds, many of them, are not mistaken for each other. */
+static void many_tables(struct ktap *t)
+{
+    struct bench bench;
+    ASSERT(t, open_cpus(t, &bench, 1));
+    const neomm_vaddr_t span = (neomm_vaddr_t)1 << bench_shift(bench.format, 2);
+    for (unsigned round = 0; round < 2; round++)
+        for (uint32_t i = 0; i < 1000; i++) {
+            neomm_paddr_t page = PAGE1 + (neomm_paddr_t)(i % 7) * NEOMM_PAGE_SIZE;
+            if (round == 0)
+                point(&bench, i * span, page, E_P);
+            EXPECT_EQ(t, target(&bench, i * span), page);
+        }
+    bench_close(t, &bench);
+}
+
 /* G means nothing without CR4.PGE. */
 static void global_needs_pge(struct ktap *t)
 {
@@ -243,6 +309,15 @@ static void window_pointers(struct ktap *t)
     EXPECT_EQ(t, bench_load(&bench, bench_entry(&bench, bench.top, vaddr, 1)) & E_D, E_D);
     EXPECT(t, sim_physical_read(bench.sim, PAGE2, &stored, sizeof(stored)));
     EXPECT_EQ(t, stored, 3);
+
+    /* A page that is not global goes with CR3. */
+    point(&bench, vaddr, PAGE2, E_P);
+    neomm_cpu_invlpg(vaddr);
+    EXPECT_EQ(t, *word, 3);
+    point(&bench, vaddr, PAGE1, E_P);
+    EXPECT_EQ(t, *word, 3);
+    flush_by(FLUSH_CR3);
+    EXPECT_EQ(t, *word, 1);
     bench_close(t, &bench);
 }
 
@@ -495,10 +570,18 @@ static void shootdowns(struct ktap *t)
 }
 
 static const struct ktap_case cases[] = {
-    KTAP_CASE_WITH(entries_stay, all_formats),     KTAP_CASE_WITH(flush_kinds, all_formats),
-    KTAP_CASE_WITH(global_needs_pge, all_formats), KTAP_CASE_WITH(large_pages, all_formats),
-    KTAP_CASE_WITH(spurious_faults, all_formats),  KTAP_CASE(pdpte_registers),
-    KTAP_CASE_WITH(reset_empties, all_formats),    KTAP_CASE(window_pointers),
-    KTAP_CASE_WITH(correct_run, all_formats),      KTAP_CASE_WITH(shootdowns, all_formats),
+    KTAP_CASE_WITH(many_tables, all_formats),
+    KTAP_CASE_WITH(cached_table_rights, all_formats),
+    KTAP_CASE_WITH(flush_nowhere, all_formats),
+    KTAP_CASE_WITH(entries_stay, all_formats),
+    KTAP_CASE_WITH(flush_kinds, all_formats),
+    KTAP_CASE_WITH(global_needs_pge, all_formats),
+    KTAP_CASE_WITH(large_pages, all_formats),
+    KTAP_CASE_WITH(spurious_faults, all_formats),
+    KTAP_CASE(pdpte_registers),
+    KTAP_CASE_WITH(reset_empties, all_formats),
+    KTAP_CASE(window_pointers),
+    KTAP_CASE_WITH(correct_run, all_formats),
+    KTAP_CASE_WITH(shootdowns, all_formats),
 };
 KTAP_SUITE(sim_tlb, cases);
