@@ -62,7 +62,7 @@ static void expect_message(struct ktap *t, const struct heard *heard, uint32_t i
         return;
     ktap_note(t, "message %u: %s", index, index < heard->count ? heard->text[index] : "(none)");
     ktap_note(t, "     wanted: %s", want);
-    EXPECT(t, !"the message is the wanted one");
+    ktap_fail(t, __FILE__, __LINE__, "the message is the wanted one");
 }
 
 static bool same_size(struct neomm_config_size a, uint64_t bytes, uint32_t percent)

@@ -105,7 +105,7 @@ static uint32_t evict(struct domain *domain)
             return i;
         }
     }
-    EXPECT(domain->t, !"a page could be evicted");
+    ktap_fail(domain->t, __FILE__, __LINE__, "a page could be evicted");
     return 0;
 }
 

@@ -336,7 +336,7 @@ static const char *line_of(struct ktap *t, const char *text, const char *name)
         if (strncmp(at, name, length) == 0 && at[length] == ' ')
             return at + length;
     ktap_note(t, "no line '%s'", name);
-    EXPECT(t, !"the line is there");
+    ktap_fail(t, __FILE__, __LINE__, "the line is there");
     return "";
 }
 

@@ -183,13 +183,14 @@ static void too_large(struct ktap *t)
     if (!env_open(t, &env, &options))
         return;
     struct neomm_block_device *disk = new_disk(&env, 2);
-    disk->pages = UINT32_MAX;
+    struct neomm_block_device large = *disk;
+    large.pages = UINT32_MAX;
     put_number(disk, 1028, (1 << 24) - 1);
-    EXPECT_EQ(t, neomm_swap_add(env.root, disk, 0), NEOMM_E_NOMEM);
+    EXPECT_EQ(t, neomm_swap_add(env.root, &large, 0), NEOMM_E_NOMEM);
     put_number(disk, 1028, 1 << 24);
-    EXPECT_EQ(t, neomm_swap_add(env.root, disk, 0), two_level ? NEOMM_E_NOSPACE : NEOMM_E_NOMEM);
+    EXPECT_EQ(t, neomm_swap_add(env.root, &large, 0), two_level ? NEOMM_E_NOSPACE : NEOMM_E_NOMEM);
     put_number(disk, 1028, UINT32_MAX - 1);
-    EXPECT_EQ(t, neomm_swap_add(env.root, disk, 0), two_level ? NEOMM_E_NOSPACE : NEOMM_E_NOMEM);
+    EXPECT_EQ(t, neomm_swap_add(env.root, &large, 0), two_level ? NEOMM_E_NOSPACE : NEOMM_E_NOMEM);
     env_close(t, &env);
 }
 

@@ -10,25 +10,25 @@
 
 #include <neomm/types.h>
 
-#define NEOMM_CONFIG_NAME_MAX 32
+#define NEOMM_CONFIG_NAME_MAX  32
 #define NEOMM_CONFIG_PROCESSES 16
 
 /* A size as configured: bytes, or a share of RAM in percent. */
 struct neomm_config_size {
-    uint64_t bytes;            /* UINT64_MAX: unlimited */
-    uint32_t percent;          /* 0: bytes counts */
+    uint64_t bytes;   /* UINT64_MAX: unlimited */
+    uint32_t percent; /* 0: bytes counts */
 };
 
 struct neomm_config_process {
     char name[NEOMM_CONFIG_NAME_MAX]; /* empty in the default's */
     struct neomm_config_size virtual_limit, resident_limit, swap_limit;
-    uint32_t set;              /* bit n: the section has row n of the key table; others inherit */
+    uint32_t set; /* bit n: the section has row n of the key table; others inherit */
 };
 
 struct neomm_config {
-    struct neomm_config_size reserve;          /* [memory] reserve */
-    bool zero_page;                            /* [memory] zero_page */
-    char policy[NEOMM_CONFIG_NAME_MAX];        /* [swap] policy */
+    struct neomm_config_size reserve;   /* [memory] reserve */
+    bool zero_page;                     /* [memory] zero_page */
+    char policy[NEOMM_CONFIG_NAME_MAX]; /* [swap] policy */
     struct neomm_config_process process_default;
     uint32_t processes;
     struct neomm_config_process process[NEOMM_CONFIG_PROCESSES];
@@ -36,9 +36,9 @@ struct neomm_config {
 
 /* One row of the key table. */
 struct neomm_config_key {
-    const char *section;       /* "memory", "swap", "process" */
+    const char *section; /* "memory", "swap", "process" */
     const char *key;
-    const char *type;          /* "size", "bool", "name" */
+    const char *type; /* "size", "bool", "name" */
     const char *default_text;
     const char *help;
 };

@@ -41,27 +41,27 @@ enum neomm_counter {
 #define NEOMM_COUNTER_ENUM(name, key, text) NEOMM_COUNTER_##name,
     NEOMM_COUNTER_LIST(NEOMM_COUNTER_ENUM)
 #undef NEOMM_COUNTER_ENUM
-    NEOMM_COUNTERS
+        NEOMM_COUNTERS
 };
 
-#define NEOMM_SNAPSHOT_MAGIC 0x534d4d4eu /* "NMMS" */
+#define NEOMM_SNAPSHOT_MAGIC   0x534d4d4eu /* "NMMS" */
 #define NEOMM_SNAPSHOT_VERSION 1u
-#define NEOMM_SNAPSHOT_SPACES 64
+#define NEOMM_SNAPSHOT_SPACES  64
 
 /* Fixed-width fields and no pointers, so that another program on another machine can read it. */
 struct neomm_snapshot {
     uint32_t magic, version;
-    uint32_t size;             /* bytes of this structure */
+    uint32_t size; /* bytes of this structure */
     uint32_t cpus;
-    uint32_t format;           /* enum neomm_format */
-    uint32_t layers;           /* bit n: layer n initialised; pmm, paging, heap, swap, vmm */
-    uint64_t now;              /* nanoseconds of neomm_port_now, 0 without stage 3 */
+    uint32_t format; /* enum neomm_format */
+    uint32_t layers; /* bit n: layer n initialised; pmm, paging, heap, swap, vmm */
+    uint64_t now;    /* nanoseconds of neomm_port_now, 0 without stage 3 */
     struct neomm_zone_stats zone[NEOMM_ZONES];
     struct neomm_heap_stats heap;
     struct neomm_swap_stats swap;
     uint64_t table_frames;
     uint64_t counter[NEOMM_COUNTERS];
-    uint32_t spaces;           /* that exist; the first NEOMM_SNAPSHOT_SPACES are listed */
+    uint32_t spaces; /* that exist; the first NEOMM_SNAPSHOT_SPACES are listed */
     uint32_t listed;
     struct neomm_space_stats space[NEOMM_SNAPSHOT_SPACES];
 };
@@ -79,10 +79,8 @@ void neomm_snapshot_take(struct neomm *root, struct neomm_snapshot *snapshot);
 neomm_status neomm_snapshot_check(const struct neomm_snapshot *snapshot, size_t bytes);
 
 /* memstat's table, and one JSON object ("schema":"neomm.memstat/1") without a newline. */
-void neomm_snapshot_text(const struct neomm_snapshot *snapshot, neomm_text_fn *out,
-                         void *context);
-void neomm_snapshot_json(const struct neomm_snapshot *snapshot, neomm_text_fn *out,
-                         void *context);
+void neomm_snapshot_text(const struct neomm_snapshot *snapshot, neomm_text_fn *out, void *context);
+void neomm_snapshot_json(const struct neomm_snapshot *snapshot, neomm_text_fn *out, void *context);
 
 NEOMM_EXTERN_C_END
 

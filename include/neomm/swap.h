@@ -18,17 +18,17 @@ enum neomm_block_operation { NEOMM_BLOCK_READ, NEOMM_BLOCK_WRITE, NEOMM_BLOCK_FL
  * from an interrupt, or from another CPU. */
 struct neomm_block_request {
     enum neomm_block_operation operation;
-    uint32_t page;             /* of the device, in units of 4096 bytes */
+    uint32_t page; /* of the device, in units of 4096 bytes */
     neomm_frame_t frame;
-    neomm_status status;       /* set before done */
+    neomm_status status; /* set before done */
     void (*done)(struct neomm_block_request *request);
-    void *context;             /* the submitter's */
+    void *context; /* the submitter's */
 };
 
 struct neomm_block_device {
     const char *name;
-    uint32_t pages;            /* size in units of 4096 bytes */
-    void *context;             /* the device's */
+    uint32_t pages; /* size in units of 4096 bytes */
+    void *context;  /* the device's */
     /* Starts `count` requests; each ends in done exactly once, in any order. Does not sleep. */
     void (*submit)(struct neomm_block_device *device, struct neomm_block_request **requests,
                    uint32_t count);
@@ -66,19 +66,19 @@ struct neomm_policy_ops {
 struct neomm_policy {
     const struct neomm_policy_ops *ops;
     struct neomm *root;
-    uint32_t head, tail;       /* frame numbers, 0 none */
-    uint32_t count;            /* frames in it */
-    uint32_t domain;           /* 0 global, else the index of the space */
-    uint32_t state[10];        /* the policy's own */
+    uint32_t head, tail; /* frame numbers, 0 none */
+    uint32_t count;      /* frames in it */
+    uint32_t domain;     /* 0 global, else the index of the space */
+    uint32_t state[10];  /* the policy's own */
 };
 
 /* ---- the layer ---- */
 
 struct neomm_swap_stats {
-    uint64_t slots, used, bad; /* over all areas; used + bad + free = slots */
-    uint64_t reads, writes;    /* pages moved from and to devices */
+    uint64_t slots, used, bad;                   /* over all areas; used + bad + free = slots */
+    uint64_t reads, writes;                      /* pages moved from and to devices */
     uint64_t read_errors, write_errors, corrupt; /* tries, those repeated with success too */
-    uint64_t filled;           /* slots in use that hold a repeated word and need no I/O */
+    uint64_t filled; /* slots in use that hold a repeated word and need no I/O */
     uint32_t areas;
 };
 
@@ -125,8 +125,7 @@ neomm_status neomm_swap_free(struct neomm *root, struct neomm_swap_entry entry);
 
 /* The entry of a slot that is in use, with its generation now: for a caller that holds a count
  * of the slot and kept only its number. NEOMM_E_NOENT. */
-neomm_status neomm_swap_entry_of(struct neomm *root, uint32_t slot,
-                                 struct neomm_swap_entry *entry);
+neomm_status neomm_swap_entry_of(struct neomm *root, uint32_t slot, struct neomm_swap_entry *entry);
 
 /* Writes frames to their slots, count <= NEOMM_POLICY_BATCH, all in flight together, and waits.
  * A frame filled with one repeated word costs no I/O. pages[i].status: NEOMM_OK, or NEOMM_E_IO
