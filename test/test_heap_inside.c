@@ -158,14 +158,23 @@ static void damaged_runs(struct ktap *t)
     struct neomm__frame *tail = neomm__frame(
         box.root, heap->source[run->source].frame_of(box.root, (uint8_t *)block + 4096));
     const struct damage damage[] = {
-        DAMAGE(run->base, 0x1000),    DAMAGE(run->requested, (uint64_t)1 << 30),
-        DAMAGE(run->requested, size), DAMAGE(run->requested, 1),
-        DAMAGE(run->frame, 1),        DAMAGE(run->pages, 1),
-        DAMAGE(run->source, 2),       DAMAGE(head->kind, NEOMM__KIND_RUN ^ NEOMM__KIND_STATE),
-        DAMAGE(head->owner, 1),       DAMAGE(head->mapping, 0x40),
-        DAMAGE(head->mapping, 0x80),  DAMAGE(tail->kind, NEOMM__KIND_TAIL),
-        DAMAGE(tail->owner, 4),       DAMAGE(heap->runs.count, 1),
-        DAMAGE(heap->runs.tail, 1),   DAMAGE(heap->run_frames, 1),
+        DAMAGE(run->base, 0x1000),
+        DAMAGE(run->requested, (uint64_t)1 << 30),
+        DAMAGE(run->requested, size),
+        DAMAGE(run->requested, 1),
+        DAMAGE(run->frame, 1),
+        DAMAGE(run->pages, 1),
+        DAMAGE(run->source, 2),
+        DAMAGE(head->kind, NEOMM__KIND_RUN ^ NEOMM__KIND_STATE),
+        DAMAGE(head->owner, 1),
+        DAMAGE(head->mapping, 0x40),
+        DAMAGE(head->mapping, 0x80),
+        DAMAGE(head->mapping, (uint64_t)1 << 43),
+        DAMAGE(tail->kind, NEOMM__KIND_TAIL),
+        DAMAGE(tail->owner, 4),
+        DAMAGE(heap->runs.count, 1),
+        DAMAGE(heap->runs.tail, 1),
+        DAMAGE(heap->run_frames, 1),
     };
     all_found(t, &box, damage, sizeof(damage) / sizeof(damage[0]));
     EXPECT_OK(t, neomm_kfree(box.root, block));
@@ -196,6 +205,53 @@ static void damaged_records_and_totals(struct ktap *t)
         DAMAGE(heap->cpu[1].requested, 1),
     };
     all_found(t, &box, damage, sizeof(damage) / sizeof(damage[0]));
+    EXPECT_OK(t, neomm_kfree(box.root, block));
+    box_close(t, &box);
+}
+
+/* Two wrong counts whose sum is right. */
+static void damaged_counts_that_agree(struct ktap *t)
+{
+    struct box box;
+    if (!box_open(t, &box, BOX_DIRECT, 8, 2))
+        return;
+    void *block = neomm_kmalloc(box.root, 1000, 0);
+    unsigned class_index = neomm__heap_class_of(1000);
+    size_t *first = &box.root->heap->cpu[0].magazine[class_index].count;
+    size_t *second = &box.root->heap->cpu[1].magazine[class_index].count;
+    *first += 20;
+    *second -= 20;
+    EXPECT(t, findings(&box) > 0);
+    *first -= 20;
+    *second += 20;
+    EXPECT_EQ(t, findings(&box), 0);
+    EXPECT_OK(t, neomm_kfree(box.root, block));
+    box_close(t, &box);
+}
+
+/* ---- other addresses of the same memory ---- */
+
+/* Frames of a slab mapped a second time: what lies there is no block of the heap. */
+static void aliases_of_slabs(struct ktap *t)
+{
+    struct box box;
+    neomm_vaddr_t vaddr;
+    if (!box_open(t, &box, BOX_WINDOW, 16, 1))
+        return;
+    struct neomm_tables *kernel = neomm_paging_kernel(box.root);
+    void *block = neomm_kmalloc(box.root, 2048, 0);
+    neomm_frame_t head = place_of(t, &box, block).head;
+    ASSERT_OK(t, neomm_window_alloc(box.root, 2 * NEOMM_PAGE_SIZE, &vaddr));
+    for (uint32_t i = 0; i < 2; i++) {
+        neomm_paddr_t paddr = neomm_frame_paddr(neomm_frame(head.number + i));
+        ASSERT_OK(t, neomm_paging_map(box.root, kernel, vaddr, paddr, NEOMM_PAGE_SIZE,
+                                      NEOMM_PROT_READ, NEOMM_CACHE_WB, 0));
+        void *alias = neomm_window_pointer(box.root, vaddr);
+        EXPECT_EQ(t, neomm_kfree(box.root, alias), NEOMM_E_FOREIGN);
+        EXPECT_OK(t,
+                  neomm_paging_unmap(box.root, kernel, vaddr, NEOMM_PAGE_SIZE, NULL, NULL, NULL));
+    }
+    EXPECT_OK(t, neomm_window_free(box.root, vaddr));
     EXPECT_OK(t, neomm_kfree(box.root, block));
     box_close(t, &box);
 }
@@ -360,6 +416,7 @@ static void window_rights(struct ktap *t)
     if (!env_open(t, &env, &options))
         return;
     neomm_heap_source_window(env.root, &source);
+    EXPECT_EQ(t, source.run_alloc(env.root, UINT32_MAX, 0, &run), NEOMM_E_NOSPACE);
     ASSERT_OK(t, source.run_alloc(env.root, 100, 0, &run));
     neomm_vaddr_t vaddr = neomm_window_vaddr(env.root, run);
     EXPECT_OK(t, env_access(&env, NULL, vaddr + 5 * NEOMM_PAGE_SIZE, &value, 4, true, false));
@@ -385,6 +442,8 @@ static const struct ktap_case cases[] = {
     KTAP_CASE(damaged_slabs),
     KTAP_CASE_WITH(damaged_runs, kinds),
     KTAP_CASE(damaged_records_and_totals),
+    KTAP_CASE(damaged_counts_that_agree),
+    KTAP_CASE(aliases_of_slabs),
     KTAP_CASE(leaks_are_listed),
     KTAP_CASE(sources_of_a_program),
     KTAP_CASE(direct_growth),

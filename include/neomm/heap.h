@@ -72,11 +72,13 @@ void neomm_heap_source_window(struct neomm *root, struct neomm_page_source *sour
  * NEOMM_E_EXISTS; NEOMM_E_NOENT without pmm. */
 neomm_status neomm_heap_init(struct neomm *root, const struct neomm_heap_options *options);
 
-/* Ends it. NEOMM_E_BUSY while an object lives (the leak check: each is logged, at most 16). */
+/* Ends it. NEOMM_E_BUSY while an object lives (the leak check: each is logged, at most 16);
+ * NEOMM_E_NOENT: not initialised. */
 neomm_status neomm_heap_fini(struct neomm *root);
 
-/* Frees `pointer` (NULL: nothing happens). An invalid pointer, a double free or a foreign
- * pointer is logged and changes nothing; the status says which. Interrupts: yes. */
+/* Frees `pointer` (NULL: nothing happens). What cannot be freed is logged, counted, and changes
+ * nothing: NEOMM_E_INVALID (inside a block, not its start), NEOMM_E_DOUBLE_FREE (a free object, or
+ * anything in memory that is free by now), NEOMM_E_FOREIGN (all else). Interrupts: yes. */
 neomm_status neomm_kfree(struct neomm *root, void *pointer);
 
 /* At least `size` bytes, aligned to 16, or for powers of two up to a page to `size`. NULL when
@@ -94,7 +96,8 @@ void *neomm_kmalloc_array_at(struct neomm *root, size_t count, size_t size, neom
 
 /* Changes the size; contents up to the smaller size are kept. pointer NULL: kmalloc. size 0:
  * kfree, returns NULL. On failure returns NULL and the old block stays as it was. With NEOMM_ZERO
- * the bytes beyond the old *usable* size are zero. */
+ * the bytes beyond the old *usable* size are zero. The block stays in place where it can and is
+ * not more than half unused then; NEOMM_DMA holds for memory newly taken. */
 void *neomm_krealloc_at(struct neomm *root, void *pointer, size_t size, neomm_flags_t flags,
                         const struct neomm_site *site) NEOMM_MUST_CHECK NEOMM_ALLOC_SIZE(3);
 
