@@ -157,6 +157,34 @@ static void bad_ranges(struct ktap *t)
     world_close(t, &world);
 }
 
+/* The end of one section and the beginning of the next one with RAM are neighbours in the bitmap
+ * and not in memory; alignment above a section's size is that of the frames. */
+static void sections_apart(struct ktap *t)
+{
+    static const struct neomm_boot_range map[] = {{M(127), M(1), U}, {M(256), M(1), U}};
+    const struct world_options options = {.ram_bytes = M(258), MAP(map)};
+    struct neomm_range_request request = {.frames = FRAME(M(1)) + 1};
+    neomm_frame_t first;
+    if (!world_open(t, &world, &options))
+        return;
+    EXPECT_EQ(t, neomm_pmm_alloc_range(world.root, &request, &first), NEOMM_E_NOMEM);
+    EXPECT_EQ(t, neomm_pmm_claim(world.root, neomm_frame(FRAME(M(128)) - 1), 2), NEOMM_E_BUSY);
+    EXPECT_EQ(t, neomm_pmm_claim(world.root, neomm_frame(FRAME(M(128)) - 1), FRAME(M(128)) + 2),
+              NEOMM_E_BUSY);
+    request = (struct neomm_range_request){.frames = 2, .align = FRAME(M(256))};
+    EXPECT_OK(t, neomm_pmm_alloc_range(world.root, &request, &first));
+    EXPECT_EQ(t, first.number, FRAME(M(256)));
+    EXPECT_EQ(t, neomm_pmm_alloc_range(world.root, &request, &first), NEOMM_E_NOMEM);
+    EXPECT_OK(t, neomm_pmm_claim(world.root, neomm_frame(FRAME(M(128)) - 1), 1));
+    EXPECT_EQ(t,
+              neomm_pmm_free_range(world.root, neomm_frame(FRAME(M(128)) - 1), FRAME(M(128)) + 2),
+              NEOMM_E_FOREIGN);
+    EXPECT_OK(t, neomm_pmm_free_range(world.root, neomm_frame(FRAME(M(128)) - 1), 1));
+    EXPECT_OK(t, neomm_pmm_free_range(world.root, neomm_frame(FRAME(M(256))), 2));
+    world_compare(t, &world);
+    world_close(t, &world);
+}
+
 /* One bad frame in a range, and nothing of it is freed. */
 static void all_or_nothing(struct ktap *t)
 {
@@ -580,6 +608,23 @@ static void metadata_sizes(struct ktap *t)
     world_close(t, &world);
 }
 
+/* Memory that the format cannot reach is neither handed out, nor reclaimed, nor built upon. */
+static void unreachable(struct ktap *t)
+{
+    static const struct neomm_boot_range map[] = {
+        {M(2), M(20), U}, {M(5000), M(20), U}, {M(6000), M(1), NEOMM_MEMORY_BOOT}};
+    const struct world_options options = {
+        .ram_bytes = M(32), MAP(map), .carve = true, .without_pmm = true};
+    if (!world_open(t, &world, &options))
+        return;
+    world.root->layout.physical_bits = 32;
+    size_t metadata = neomm__pages(neomm_pmm_metadata_size(world.root, &world.map));
+    EXPECT_OK(t, neomm_pmm_init(world.root, &world.map, NULL));
+    EXPECT_EQ(t, neomm_pmm_free_frames(world.root), FRAME(M(20)) - metadata);
+    EXPECT_EQ(t, neomm_pmm_reclaim_boot(world.root), 0);
+    world_close(t, &world);
+}
+
 /* The last frame that a frame number can name lies below 16 TiB and is given up for it. */
 static void largest_number(struct ktap *t)
 {
@@ -781,6 +826,8 @@ static const struct ktap_case cases[] = {
     KTAP_CASE(busy_frees),
     KTAP_CASE(descriptors),
     KTAP_CASE(bad_ranges),
+    KTAP_CASE(sections_apart),
+    KTAP_CASE(unreachable),
     KTAP_CASE(all_or_nothing),
     KTAP_CASE(reclaims),
     KTAP_CASE(reclaim_gives_up),
