@@ -587,7 +587,43 @@ static void every_failure(struct ktap *t)
     }
 }
 
+/* The layer itself: without the layers below, with an unknown policy, and at every failure. */
+static void beginning_fails(struct ktap *t)
+{
+    struct env env;
+    const struct neomm_vmm_options unknown = {.policy = "no such policy"};
+    const struct neomm_vmm_options good = {.policy = "fifo", .zero_page = true};
+    const struct env_options below = {.layer = ENV_SWAP, .format = (enum neomm_format)t->parameter};
+    ASSERT(t, env_open(t, &env, &below));
+    EXPECT_EQ(t, neomm_vmm_init(env.root, &unknown), NEOMM_E_NOENT);
+    EXPECT_EQ(t, neomm_vmm_fini(env.root), NEOMM_E_NOENT);
+    EXPECT(t, !neomm_valloc(env.root, PAGE, RW));
+    EXPECT(t, !neomm_space_at(env.root, 1));
+    struct neomm_space *space;
+    unsigned failed = 0;
+    EXPECT_EQ(t, neomm_space_create(env.root, NULL, &space), NEOMM_E_NOENT);
+    for (uint64_t n = 1; n < 100 && env_fault_plan(&env, n, false); n++) {
+        neomm_status status = neomm_vmm_init(env.root, &good);
+        bool reached = env_fault_count(&env) >= n;
+        (void)env_fault_plan(&env, 0, false);
+        /* The heap may have got over it by its other page source. */
+        EXPECT(t, status == NEOMM_OK || (reached && status == NEOMM_E_NOMEM));
+        env_fsck(t, &env);
+        failed += status == NEOMM_E_NOMEM;
+        if (status == NEOMM_OK)
+            EXPECT_OK(t, neomm_vmm_fini(env.root));
+        if (!reached) {
+            EXPECT(t, failed >= 2);
+            break;
+        }
+    }
+    EXPECT_OK(t, neomm_vmm_init(env.root, &good));
+    EXPECT_OK(t, neomm_vmm_fini(env.root));
+    env_close(t, &env);
+}
+
 static const struct ktap_case cases[] = {
+    KTAP_CASE_WITH(beginning_fails, formats),
     KTAP_CASE_WITH(random_calls, model_runs),
     KTAP_CASE_WITH(bad_arguments, formats),
     KTAP_CASE_WITH(fault_outcomes, formats),
