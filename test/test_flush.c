@@ -233,8 +233,10 @@ static bool reports(struct ktap *t, enum neomm_format format, uint32_t user_cpu,
     scenarios[site](&s);
     const char *text = sim_last_violation(s.machine.sim);
     bool reported = sim_violations(s.machine.sim) != 0;
-    if (reported)
+    if (reported) {
+        ktap_note(t, "%s", text);
         EXPECT(t, strstr(text, "stale translation") && strstr(text, due));
+    }
     close_setting(&s);
     return reported;
 }
@@ -284,6 +286,7 @@ static void every_cpu_forgets(struct ktap *t)
             for (unsigned i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
                 unmap_and_check(&s, &s.tables, USER, counts[i]);
                 unmap_and_check(&s, neomm_paging_kernel(s.machine.root), s.window, counts[i]);
+                EXPECT_EQ(t, (neomm_cpu_read_cr4() & NEOMM_CR4_PGE) != 0, absences[a] == 0);
             }
             close_setting(&s);
         }

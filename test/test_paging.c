@@ -677,9 +677,29 @@ static void the_kernels_half_is_shared(struct ktap *t)
     env_close(t, &env);
 }
 
+/* What CPUID offers is on, the rest is off. */
+static void check_registers(struct ktap *t, uint32_t absent)
+{
+    static const struct {
+        uint32_t absent;
+        uintptr_t bit;
+    } features[] = {
+        {SIM_NO_PGE, NEOMM_CR4_PGE},   {SIM_NO_PSE, NEOMM_CR4_PSE},   {SIM_NO_SMEP, NEOMM_CR4_SMEP},
+        {SIM_NO_SMAP, NEOMM_CR4_SMAP}, {SIM_NO_UMIP, NEOMM_CR4_UMIP},
+    };
+    uintptr_t cr4 = neomm_cpu_read_cr4();
+    for (unsigned i = 0; i < sizeof(features) / sizeof(features[0]); i++)
+        EXPECT_EQ(t, (cr4 & features[i].bit) != 0, (absent & features[i].absent) == 0);
+    EXPECT(t, (neomm_cpu_read_cr0() & NEOMM_CR0_WP) != 0);
+    EXPECT_EQ(t, (neomm_cpu_read_msr(NEOMM_MSR_EFER) & NEOMM_EFER_NXE) != 0,
+              (absent & SIM_NO_NX) == 0);
+    EXPECT_EQ(t, neomm_cpu_read_msr(NEOMM_MSR_PAT), 0x0007040600070406);
+}
+
 static void cpus_without_features_work(struct ktap *t)
 {
-    static const uint32_t absences[] = {SIM_NO_NX,
+    static const uint32_t absences[] = {0,
+                                        SIM_NO_NX,
                                         SIM_NO_PGE,
                                         SIM_NO_SMEP | SIM_NO_SMAP | SIM_NO_UMIP,
                                         SIM_NO_1G,
@@ -695,6 +715,7 @@ static void cpus_without_features_work(struct ktap *t)
         neomm_paddr_t paddr;
         uint32_t error = 0;
         ASSERT(t, high_open(t, &machine, &options));
+        check_registers(t, absences[i]);
         EXPECT_OK(t, neomm_paging_create(machine.root, &tables, 1));
         EXPECT_OK(t, neomm_paging_map(machine.root, &tables, USER, 8 << 20, 8 << 20, RW,
                                       NEOMM_CACHE_WB, 0));
