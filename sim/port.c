@@ -9,9 +9,9 @@
 
 /* A task that waits this long in host time, with nothing on its way, waits for ever; soon where
  * it is the only one, but other host threads may be about to begin. */
-#define STUCK_SECONDS 60
+#define STUCK_SECONDS       60
 #define STUCK_SECONDS_ALONE 1
-#define HOST_SLICE_NS 2000000
+#define HOST_SLICE_NS       2000000
 
 static struct sim *here(const char *function)
 {

@@ -27,7 +27,7 @@ struct map_note {
 
 struct map_result {
     const struct map_input *input;
-    uint64_t limit;            /* as given; 0: none */
+    uint64_t limit; /* as given; 0: none */
     struct neomm_bootmap map;
     struct map_note *notes;
     uint32_t note_count, note_capacity;

@@ -9,26 +9,26 @@
 
 #include <neomm/types.h>
 
-#define NEOMM_CR0_WP ((uintptr_t)1 << 16)
-#define NEOMM_CR0_PG ((uintptr_t)1 << 31)
-#define NEOMM_CR4_PSE ((uintptr_t)1 << 4)
-#define NEOMM_CR4_PAE ((uintptr_t)1 << 5)
-#define NEOMM_CR4_PGE ((uintptr_t)1 << 7)
-#define NEOMM_CR4_UMIP ((uintptr_t)1 << 11)
-#define NEOMM_CR4_LA57 ((uintptr_t)1 << 12)
+#define NEOMM_CR0_WP    ((uintptr_t)1 << 16)
+#define NEOMM_CR0_PG    ((uintptr_t)1 << 31)
+#define NEOMM_CR4_PSE   ((uintptr_t)1 << 4)
+#define NEOMM_CR4_PAE   ((uintptr_t)1 << 5)
+#define NEOMM_CR4_PGE   ((uintptr_t)1 << 7)
+#define NEOMM_CR4_UMIP  ((uintptr_t)1 << 11)
+#define NEOMM_CR4_LA57  ((uintptr_t)1 << 12)
 #define NEOMM_CR4_PCIDE ((uintptr_t)1 << 17)
-#define NEOMM_CR4_SMEP ((uintptr_t)1 << 20)
-#define NEOMM_CR4_SMAP ((uintptr_t)1 << 21)
-#define NEOMM_MSR_EFER 0xc0000080u
-#define NEOMM_MSR_PAT 0x277u
-#define NEOMM_EFER_NXE ((uint64_t)1 << 11)
+#define NEOMM_CR4_SMEP  ((uintptr_t)1 << 20)
+#define NEOMM_CR4_SMAP  ((uintptr_t)1 << 21)
+#define NEOMM_MSR_EFER  0xc0000080u
+#define NEOMM_MSR_PAT   0x277u
+#define NEOMM_EFER_NXE  ((uint64_t)1 << 11)
 
 /* Error code bits of a page fault (SDM 3A 4.7). */
-#define NEOMM_PF_PRESENT 0x01u  /* the translation was there but forbade the access */
-#define NEOMM_PF_WRITE 0x02u
-#define NEOMM_PF_USER 0x04u
+#define NEOMM_PF_PRESENT  0x01u /* the translation was there but forbade the access */
+#define NEOMM_PF_WRITE    0x02u
+#define NEOMM_PF_USER     0x04u
 #define NEOMM_PF_RESERVED 0x08u /* a reserved bit was set in an entry */
-#define NEOMM_PF_FETCH 0x10u
+#define NEOMM_PF_FETCH    0x10u
 
 NEOMM_EXTERN_C_BEGIN
 

@@ -12,72 +12,72 @@
 /* Every place that can run out of something or wait for a device. The sweep of the tests makes
  * each fail, and fails itself when one was never reached. */
 #define NEOMM_FAULT_SITE_LIST(X)                                                                   \
-    X(PMM_ALLOC)        /* a block of frames */                                                    \
-    X(PMM_BULK)         /* one frame of a bulk request */                                          \
-    X(PMM_RANGE)        /* a contiguous range */                                                   \
-    X(PMM_METADATA)     /* room for bitmap and descriptors at initialisation */                    \
-    X(PAGING_TABLE)     /* a page table */                                                         \
-    X(PAGING_WINDOW)    /* addresses of the kernel window */                                       \
-    X(PAGING_SLOT)      /* a slot for a frame above the direct map */                              \
-    X(HEAP_STATE)       /* the heap's own state */                                                 \
-    X(HEAP_SLAB)        /* a slab for a class without free objects */                              \
-    X(HEAP_RUN)         /* a large run */                                                          \
-    X(SWAP_STATE)       /* the swap layer's own state */                                           \
-    X(SWAP_AREA)        /* the records of an area */                                               \
-    X(SWAP_SLOT)        /* a slot */                                                               \
-    X(SWAP_READ)        /* a page read from a device */                                            \
-    X(SWAP_WRITE)       /* a page written to a device */                                           \
-    X(VMM_STATE)        /* the layer's own state */                                                \
-    X(VMM_SPACE)        /* an address space */                                                     \
-    X(VMM_REGION)       /* a region or a node of the region tree */                                \
-    X(VMM_FRAME)        /* a frame for a fault */
+    X(PMM_ALLOC)     /* a block of frames */                                                       \
+    X(PMM_BULK)      /* one frame of a bulk request */                                             \
+    X(PMM_RANGE)     /* a contiguous range */                                                      \
+    X(PMM_METADATA)  /* room for bitmap and descriptors at initialisation */                       \
+    X(PAGING_TABLE)  /* a page table */                                                            \
+    X(PAGING_WINDOW) /* addresses of the kernel window */                                          \
+    X(PAGING_SLOT)   /* a slot for a frame above the direct map */                                 \
+    X(HEAP_STATE)    /* the heap's own state */                                                    \
+    X(HEAP_SLAB)     /* a slab for a class without free objects */                                 \
+    X(HEAP_RUN)      /* a large run */                                                             \
+    X(SWAP_STATE)    /* the swap layer's own state */                                              \
+    X(SWAP_AREA)     /* the records of an area */                                                  \
+    X(SWAP_SLOT)     /* a slot */                                                                  \
+    X(SWAP_READ)     /* a page read from a device */                                               \
+    X(SWAP_WRITE)    /* a page written to a device */                                              \
+    X(VMM_STATE)     /* the layer's own state */                                                   \
+    X(VMM_SPACE)     /* an address space */                                                        \
+    X(VMM_REGION)    /* a region or a node of the region tree */                                   \
+    X(VMM_FRAME)     /* a frame for a fault */
 
 enum neomm_fault_site {
 #define NEOMM_FAULT_SITE_ENUM(name) NEOMM_FAULT_SITE_##name,
     NEOMM_FAULT_SITE_LIST(NEOMM_FAULT_SITE_ENUM)
 #undef NEOMM_FAULT_SITE_ENUM
-    NEOMM_FAULT_SITES
+        NEOMM_FAULT_SITES
 };
 
 /* Every place that invalidates translations. A test may skip each; a run of the tests with one
  * skipped must then end with a report of the stale translation. */
 #define NEOMM_FLUSH_SITE_LIST(X)                                                                   \
-    X(UNMAP)            /* leaves cleared by unmap */                                              \
-    X(UNMAP_TABLE)      /* a table unlinked because it became empty */                             \
-    X(PROTECT)          /* rights narrowed */                                                      \
-    X(SPLIT)            /* a large leaf replaced by a table */                                     \
-    X(EXCHANGE)         /* a present entry replaced */                                             \
-    X(HARVEST)          /* accessed or dirty cleared */                                            \
-    X(SLOT)             /* a slot for a high frame reused or released */                           \
-    X(SWITCH)           /* other tables loaded */
+    X(UNMAP)       /* leaves cleared by unmap */                                                   \
+    X(UNMAP_TABLE) /* a table unlinked because it became empty */                                  \
+    X(PROTECT)     /* rights narrowed */                                                           \
+    X(SPLIT)       /* a large leaf replaced by a table */                                          \
+    X(EXCHANGE)    /* a present entry replaced */                                                  \
+    X(HARVEST)     /* accessed or dirty cleared */                                                 \
+    X(SLOT)        /* a slot for a high frame reused or released */                                \
+    X(SWITCH)      /* other tables loaded */
 
 enum neomm_flush_site {
 #define NEOMM_FLUSH_SITE_ENUM(name) NEOMM_FLUSH_SITE_##name,
     NEOMM_FLUSH_SITE_LIST(NEOMM_FLUSH_SITE_ENUM)
 #undef NEOMM_FLUSH_SITE_ENUM
-    NEOMM_FLUSH_SITES
+        NEOMM_FLUSH_SITES
 };
 
 /* Lock classes in their order: a lock is taken only while all locks held are of earlier
  * classes. Those before TABLES may be held while sleeping. */
 #define NEOMM_LOCK_CLASS_LIST(X)                                                                   \
-    X(SPACES)           /* the table of spaces */                                                  \
-    X(SPACE)            /* a space's map */                                                        \
+    X(SPACES) /* the table of spaces */                                                            \
+    X(SPACE)  /* a space's map */                                                                  \
     X(REGION)                                                                                      \
     X(OBJECT)                                                                                      \
-    X(WINDOW)           /* ranges of the kernel window */                                          \
-    X(TABLES)           /* the page tables of one space */                                         \
-    X(POLICY)           /* a replacement domain */                                                 \
-    X(SWAP)             /* slots of an area */                                                     \
-    X(SLAB)             /* a size class */                                                         \
-    X(PMM)              /* a zone */                                                               \
+    X(WINDOW) /* ranges of the kernel window */                                                    \
+    X(TABLES) /* the page tables of one space */                                                   \
+    X(POLICY) /* a replacement domain */                                                           \
+    X(SWAP)   /* slots of an area */                                                               \
+    X(SLAB)   /* a size class */                                                                   \
+    X(PMM)    /* a zone */                                                                         \
     X(LOG)
 
 enum neomm_lock_class {
 #define NEOMM_LOCK_CLASS_ENUM(name) NEOMM_LOCK_CLASS_##name,
     NEOMM_LOCK_CLASS_LIST(NEOMM_LOCK_CLASS_ENUM)
 #undef NEOMM_LOCK_CLASS_ENUM
-    NEOMM_LOCK_CLASSES
+        NEOMM_LOCK_CLASSES
 };
 
 NEOMM_EXTERN_C_BEGIN

@@ -17,25 +17,25 @@
 /* The tables of one address space. Zero it, then neomm_paging_create. Fields are the library's;
  * `owner` may be read. */
 struct neomm_tables {
-    neomm_frame_t top;         /* the root table */
-    uint32_t owner;            /* index of the space, 0 for the kernel's */
-    uint32_t table_frames;     /* tables below the root that belong to this space */
+    neomm_frame_t top;     /* the root table */
+    uint32_t owner;        /* index of the space, 0 for the kernel's */
+    uint32_t table_frames; /* tables below the root that belong to this space */
     uint32_t lock[4];
     struct neomm_cpumask cpus; /* CPUs that have it loaded */
 };
 
 enum neomm_mapping_state {
-    NEOMM_MAPPING_NONE,        /* entry all zero, or no table */
+    NEOMM_MAPPING_NONE, /* entry all zero, or no table */
     NEOMM_MAPPING_PRESENT,
-    NEOMM_MAPPING_SWAPPED      /* not present, `swap` says where the contents are */
+    NEOMM_MAPPING_SWAPPED /* not present, `swap` says where the contents are */
 };
 
 /* One leaf entry, decoded. */
 struct neomm_mapping {
     enum neomm_mapping_state state;
     neomm_prot_t prot;
-    neomm_paddr_t paddr;       /* of the leaf's first byte */
-    size_t size;               /* bytes the entry covers: 4K, 2M, 4M or 1G, more where NONE */
+    neomm_paddr_t paddr; /* of the leaf's first byte */
+    size_t size;         /* bytes the entry covers: 4K, 2M, 4M or 1G, more where NONE */
     enum neomm_cache cache;
     bool accessed;
     bool dirty;
@@ -43,7 +43,7 @@ struct neomm_mapping {
 };
 
 /* Options of neomm_paging_map. */
-#define NEOMM_MAP_SMALL 0x1u   /* 4K leaves only, where the largest that fits is the default */
+#define NEOMM_MAP_SMALL 0x1u /* 4K leaves only, where the largest that fits is the default */
 
 /* A leaf that is gone: called after its invalidation, so its frame may be freed here. Holds the
  * page-table lock: may free frames and swap slots; must not call paging and must not sleep. */
@@ -84,8 +84,7 @@ void neomm_paging_cpu_fini(struct neomm *root);
 struct neomm_tables *neomm_paging_kernel(struct neomm *root);
 
 /* Makes empty tables that share the kernel's half. NEOMM_E_NOMEM. */
-neomm_status neomm_paging_create(struct neomm *root, struct neomm_tables *tables,
-                                 uint32_t owner);
+neomm_status neomm_paging_create(struct neomm *root, struct neomm_tables *tables, uint32_t owner);
 
 /* Frees the tables of a space that has no leaf mapped: NEOMM_E_BUSY if it has, or if a CPU has
  * it loaded. */
@@ -100,9 +99,9 @@ void neomm_paging_activate(struct neomm *root, struct neomm_tables *tables);
  * straddles, not canonical, beyond the physical width); NEOMM_E_ACCESS (WRITE with EXEC);
  * NEOMM_E_NOMEM. On any error nothing is mapped. flags: allocation flags for tables (never
  * reclaims); options: NEOMM_MAP_*. */
-neomm_status neomm_paging_map(struct neomm *root, struct neomm_tables *tables,
-                              neomm_vaddr_t vaddr, neomm_paddr_t paddr, size_t size,
-                              neomm_prot_t prot, enum neomm_cache cache, unsigned options);
+neomm_status neomm_paging_map(struct neomm *root, struct neomm_tables *tables, neomm_vaddr_t vaddr,
+                              neomm_paddr_t paddr, size_t size, neomm_prot_t prot,
+                              enum neomm_cache cache, unsigned options);
 
 /* The same for `count` separate frames, one 4K leaf each. */
 neomm_status neomm_paging_map_frames(struct neomm *root, struct neomm_tables *tables,
@@ -144,9 +143,8 @@ neomm_status neomm_paging_harvest(struct neomm *root, struct neomm_tables *table
                                   neomm_leaf_fn *visit, void *context);
 
 /* Visits every leaf and swap entry in the range, ascending; changes nothing. */
-neomm_status neomm_paging_walk(struct neomm *root, struct neomm_tables *tables,
-                               neomm_vaddr_t vaddr, size_t size, neomm_leaf_fn *visit,
-                               void *context);
+neomm_status neomm_paging_walk(struct neomm *root, struct neomm_tables *tables, neomm_vaddr_t vaddr,
+                               size_t size, neomm_leaf_fn *visit, void *context);
 
 /* A text dump of the range, neighbours merged: "start-end rwxu size-of-leaf -> paddr". */
 void neomm_paging_dump(struct neomm *root, struct neomm_tables *tables, neomm_vaddr_t vaddr,

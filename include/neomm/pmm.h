@@ -14,17 +14,17 @@
 /* Kinds of memory, from harmless to worst: where entries overlap, the larger number wins. */
 enum neomm_memory_type {
     NEOMM_MEMORY_USABLE = 1,
-    NEOMM_MEMORY_BOOT,         /* usable after neomm_pmm_reclaim_boot: loader's data, modules */
-    NEOMM_MEMORY_ACPI,         /* ACPI tables, reclaimable once read */
-    NEOMM_MEMORY_KERNEL,       /* the kernel's image and other reservations */
-    NEOMM_MEMORY_NVS,          /* ACPI non-volatile storage */
-    NEOMM_MEMORY_RESERVED,     /* reserved, and every type the firmware invents */
-    NEOMM_MEMORY_BAD           /* reported faulty */
+    NEOMM_MEMORY_BOOT,     /* usable after neomm_pmm_reclaim_boot: loader's data, modules */
+    NEOMM_MEMORY_ACPI,     /* ACPI tables, reclaimable once read */
+    NEOMM_MEMORY_KERNEL,   /* the kernel's image and other reservations */
+    NEOMM_MEMORY_NVS,      /* ACPI non-volatile storage */
+    NEOMM_MEMORY_RESERVED, /* reserved, and every type the firmware invents */
+    NEOMM_MEMORY_BAD       /* reported faulty */
 };
 
 struct neomm_boot_range {
     neomm_paddr_t base;
-    uint64_t length;           /* bytes; base + length may reach 2^64 */
+    uint64_t length; /* bytes; base + length may reach 2^64 */
     enum neomm_memory_type type;
 };
 
@@ -33,13 +33,13 @@ struct neomm_boot_range {
  * of one kind are ascending, and those that touch come as one where nothing else came between;
  * ROUNDED goes from the first usable byte of a frame to its last. */
 enum neomm_boot_note {
-    NEOMM_BOOT_EMPTY,          /* length 0: ignored */
-    NEOMM_BOOT_WRAPS,          /* base + length beyond 2^64: cut there */
-    NEOMM_BOOT_OVERLAP,        /* a worse entry covers this part of a usable one */
-    NEOMM_BOOT_ROUNDED,        /* a usable part lost because it is not a whole frame */
-    NEOMM_BOOT_FRAME_ZERO,     /* frame 0 is never handed out: it became RESERVED */
-    NEOMM_BOOT_LIMIT,          /* above what the format or the library can address */
-    NEOMM_BOOT_FULL            /* no room in the storage: memory left out, never handed out */
+    NEOMM_BOOT_EMPTY,      /* length 0: ignored */
+    NEOMM_BOOT_WRAPS,      /* base + length beyond 2^64: cut there */
+    NEOMM_BOOT_OVERLAP,    /* a worse entry covers this part of a usable one */
+    NEOMM_BOOT_ROUNDED,    /* a usable part lost because it is not a whole frame */
+    NEOMM_BOOT_FRAME_ZERO, /* frame 0 is never handed out: it became RESERVED */
+    NEOMM_BOOT_LIMIT,      /* above what the format or the library can address */
+    NEOMM_BOOT_FULL        /* no room in the storage: memory left out, never handed out */
 };
 
 typedef void neomm_boot_note_fn(void *context, enum neomm_boot_note note,
@@ -50,9 +50,9 @@ struct neomm_bootmap {
     struct neomm_boot_range *ranges;
     uint32_t count;
     uint32_t capacity;
-    uint32_t dropped;          /* entries for which there was no room */
-    bool resolved;             /* and nothing added since */
-    bool unsafe;               /* one of the dropped entries was not usable */
+    uint32_t dropped; /* entries for which there was no room */
+    bool resolved;    /* and nothing added since */
+    bool unsafe;      /* one of the dropped entries was not usable */
 };
 
 /* Zones, low to high. A request falls back downwards, never upwards. */
@@ -60,27 +60,27 @@ enum neomm_zone { NEOMM_ZONE_DMA, NEOMM_ZONE_NORMAL, NEOMM_ZONE_HIGH, NEOMM_ZONE
 
 /* Contiguous frames with constraints. */
 struct neomm_range_request {
-    uint32_t frames;           /* 1 or more */
-    uint32_t align;            /* frames, a power of two; 0 and 1: any */
-    uint32_t boundary;         /* frames, a power of two the range must not cross; 0: any */
-    neomm_paddr_t limit;       /* the range ends at or below; 0: any */
+    uint32_t frames;     /* 1 or more */
+    uint32_t align;      /* frames, a power of two; 0 and 1: any */
+    uint32_t boundary;   /* frames, a power of two the range must not cross; 0: any */
+    neomm_paddr_t limit; /* the range ends at or below; 0: any */
     neomm_flags_t flags;
 };
 
 struct neomm_pmm_options {
-    void *metadata;            /* 64-byte aligned; NULL: the top of the highest usable range of
-                                * the direct map that has room, which must be mapped by now */
-    size_t metadata_size;      /* bytes at `metadata` */
-    bool metadata_zeroed;      /* it is known to be zero: initialisation touches no descriptor */
-    uint32_t reserve_frames;   /* the last frames of the direct map, only for NEOMM_RESERVE; at
-                                * most a half of them; 0: as the configuration says */
+    void *metadata;          /* 64-byte aligned; NULL: the top of the highest usable range of
+                              * the direct map that has room, which must be mapped by now */
+    size_t metadata_size;    /* bytes at `metadata` */
+    bool metadata_zeroed;    /* it is known to be zero: initialisation touches no descriptor */
+    uint32_t reserve_frames; /* the last frames of the direct map, only for NEOMM_RESERVE; at
+                              * most a half of them; 0: as the configuration says */
 };
 
 struct neomm_zone_stats {
     /* Frames; the first is the others' sum. Reserved: what the map lists as other than usable,
      * below the end of all usable memory. */
     uint64_t total, free, used, reserved, metadata;
-    uint64_t free_runs[NEOMM_ORDER_MAX + 1];        /* free aligned blocks by order, greedy */
+    uint64_t free_runs[NEOMM_ORDER_MAX + 1]; /* free aligned blocks by order, greedy */
 };
 
 /* Asked to free about `frames` frames; returns how many it freed. Called only for a caller that
@@ -186,8 +186,7 @@ void neomm_pmm_set_reclaim(struct neomm *root, neomm_reclaim_fn *reclaim, void *
 /* Free frames now, all zones; a racy sum. */
 uint64_t neomm_pmm_free_frames(const struct neomm *root);
 /* One zone's statistics. Cost: a pass over its bitmap. Locks: pmm. */
-void neomm_pmm_zone_stats(struct neomm *root, enum neomm_zone zone,
-                          struct neomm_zone_stats *stats);
+void neomm_pmm_zone_stats(struct neomm *root, enum neomm_zone zone, struct neomm_zone_stats *stats);
 
 NEOMM_EXTERN_C_END
 

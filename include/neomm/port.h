@@ -16,10 +16,10 @@
 /* A CPU as the library sees it. The kernel keeps one in each CPU's own area, zeroed, sets
  * `index` and `root`, and returns it from neomm_port_cpu. The rest belongs to the library. */
 struct neomm_cpu {
-    uint32_t index;            /* 0 to cpus - 1 */
-    struct neomm *root;        /* the instance that compat.h's calls act on */
-    uint32_t lock_depth;       /* locks held now, instrumented flavour */
-    uint8_t lock_class[28];    /* their classes, in order of taking */
+    uint32_t index;         /* 0 to cpus - 1 */
+    struct neomm *root;     /* the instance that compat.h's calls act on */
+    uint32_t lock_depth;    /* locks held now, instrumented flavour */
+    uint8_t lock_class[28]; /* their classes, in order of taking */
     uintptr_t reserved[4];
 };
 
@@ -53,8 +53,7 @@ void neomm_port_irq_restore(neomm_irq_t state);
 /* Runs call(argument) on every CPU of `cpus` except this one, and returns when all have run it.
  * Called with interrupts masked and spinlocks held: a CPU that waits here must go on serving
  * calls directed at itself. `call` takes no lock. */
-void neomm_port_ipi(const struct neomm_cpumask *cpus, void (*call)(void *argument),
-                    void *argument);
+void neomm_port_ipi(const struct neomm_cpumask *cpus, void (*call)(void *argument), void *argument);
 
 /* ---- stage 3 ---- */
 

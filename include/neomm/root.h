@@ -16,8 +16,8 @@
 /* A range of virtual addresses that C code may dereference: pointer = vaddr + delta. In a kernel
  * delta is 0; in the simulator it leads to where the arena is mapped in the host process. */
 struct neomm_area {
-    neomm_vaddr_t base;        /* page aligned */
-    size_t size;               /* bytes, page aligned, base + size may be 0 (top of memory) */
+    neomm_vaddr_t base; /* page aligned */
+    size_t size;        /* bytes, page aligned, base + size may be 0 (top of memory) */
     intptr_t delta;
 };
 
@@ -31,9 +31,9 @@ struct neomm_area {
  */
 struct neomm_layout {
     enum neomm_format format;
-    uint32_t physical_bits;    /* MAXPHYADDR by CPUID, 32 to 52 */
-    neomm_vaddr_t user_base;   /* lowest address mmap gives out, not 0 */
-    neomm_vaddr_t user_limit;  /* first address that is not the user's */
+    uint32_t physical_bits;   /* MAXPHYADDR by CPUID, 32 to 52 */
+    neomm_vaddr_t user_base;  /* lowest address mmap gives out, not 0 */
+    neomm_vaddr_t user_limit; /* first address that is not the user's */
     struct neomm_area direct;
     struct neomm_area window;
     struct neomm_area slots;
@@ -47,7 +47,7 @@ struct neomm_config;
 
 struct neomm_options {
     struct neomm_layout layout;
-    uint32_t cpus;             /* 1 to NEOMM_CPU_MAX */
+    uint32_t cpus;                     /* 1 to NEOMM_CPU_MAX */
     const struct neomm_config *config; /* copied; NULL: the defaults */
 };
 

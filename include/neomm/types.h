@@ -18,7 +18,7 @@
 
 #ifdef __cplusplus
 #define NEOMM_EXTERN_C_BEGIN extern "C" {
-#define NEOMM_EXTERN_C_END }
+#define NEOMM_EXTERN_C_END   }
 #else
 #define NEOMM_EXTERN_C_BEGIN
 #define NEOMM_EXTERN_C_END
@@ -28,12 +28,12 @@
 #error "libneomm needs gcc or clang (attributes and __atomic builtins)"
 #endif
 
-#define NEOMM_MUST_CHECK __attribute__((warn_unused_result))
-#define NEOMM_NORETURN __attribute__((noreturn))
+#define NEOMM_MUST_CHECK          __attribute__((warn_unused_result))
+#define NEOMM_NORETURN            __attribute__((noreturn))
 #define NEOMM_PRINTF(text, first) __attribute__((format(printf, text, first)))
 
 /* What an allocating function promises to compilers and analysers. gcc also learns who frees. */
-#define NEOMM_MALLOC __attribute__((malloc, warn_unused_result))
+#define NEOMM_MALLOC          __attribute__((malloc, warn_unused_result))
 #define NEOMM_ALLOC_SIZE(...) __attribute__((alloc_size(__VA_ARGS__)))
 #if defined(__clang__)
 #define NEOMM_FREED_BY(function, argument)
@@ -43,7 +43,7 @@
 
 /* The smallest leaf of all four formats, and the unit of the frame allocator. */
 #define NEOMM_PAGE_SHIFT 12
-#define NEOMM_PAGE_SIZE ((size_t)1 << NEOMM_PAGE_SHIFT)
+#define NEOMM_PAGE_SIZE  ((size_t)1 << NEOMM_PAGE_SHIFT)
 
 /* Orders of the frame allocator: 2^order frames, 4 KiB to 4 MiB. */
 #define NEOMM_ORDER_MAX 10
@@ -111,36 +111,36 @@ typedef enum neomm_status {
 
 /* Allocation flags. 0: may sleep and may reclaim. */
 typedef uint32_t neomm_flags_t;
-#define NEOMM_ATOMIC ((neomm_flags_t)1 << 0)    /* must not sleep; implies NORECLAIM */
+#define NEOMM_ATOMIC    ((neomm_flags_t)1 << 0) /* must not sleep; implies NORECLAIM */
 #define NEOMM_NORECLAIM ((neomm_flags_t)1 << 1) /* fail rather than call the reclaim callback */
-#define NEOMM_ZERO ((neomm_flags_t)1 << 2)      /* filled with zeros */
-#define NEOMM_DMA ((neomm_flags_t)1 << 3)       /* below 16 MiB */
-#define NEOMM_HIGH ((neomm_flags_t)1 << 4)      /* frames above the direct map will do */
-#define NEOMM_MOVABLE ((neomm_flags_t)1 << 5)   /* the owner can move the contents elsewhere */
-#define NEOMM_RESERVE ((neomm_flags_t)1 << 6)   /* may use the reserve below the low watermark */
+#define NEOMM_ZERO      ((neomm_flags_t)1 << 2) /* filled with zeros */
+#define NEOMM_DMA       ((neomm_flags_t)1 << 3) /* below 16 MiB */
+#define NEOMM_HIGH      ((neomm_flags_t)1 << 4) /* frames above the direct map will do */
+#define NEOMM_MOVABLE   ((neomm_flags_t)1 << 5) /* the owner can move the contents elsewhere */
+#define NEOMM_RESERVE   ((neomm_flags_t)1 << 6) /* may use the reserve below the low watermark */
 
 /* Rights of a mapping. Whether a page is the user's follows from its address alone, so user
  * and kernel can never mix. WRITE with EXEC is refused (NEOMM_E_ACCESS). */
 typedef uint32_t neomm_prot_t;
-#define NEOMM_PROT_NONE ((neomm_prot_t)0)
-#define NEOMM_PROT_READ ((neomm_prot_t)1 << 0)
+#define NEOMM_PROT_NONE  ((neomm_prot_t)0)
+#define NEOMM_PROT_READ  ((neomm_prot_t)1 << 0)
 #define NEOMM_PROT_WRITE ((neomm_prot_t)1 << 1)
-#define NEOMM_PROT_EXEC ((neomm_prot_t)1 << 2)
+#define NEOMM_PROT_EXEC  ((neomm_prot_t)1 << 2)
 
 /* How the CPU may cache a mapping (PAT entries that paging sets up). */
 enum neomm_cache {
-    NEOMM_CACHE_WB,            /* write-back: memory */
-    NEOMM_CACHE_WT,            /* write-through */
-    NEOMM_CACHE_UC_MINUS,      /* uncached, an MTRR may make it write-combining */
-    NEOMM_CACHE_UC             /* uncached: device registers */
+    NEOMM_CACHE_WB,       /* write-back: memory */
+    NEOMM_CACHE_WT,       /* write-through */
+    NEOMM_CACHE_UC_MINUS, /* uncached, an MTRR may make it write-combining */
+    NEOMM_CACHE_UC        /* uncached: device registers */
 };
 
 /* The four page-table formats (Intel SDM volume 3A, chapter 4). */
 enum neomm_format {
-    NEOMM_FORMAT_2LEVEL,       /* i386: 32-bit entries, 4K and 4M pages */
-    NEOMM_FORMAT_PAE,          /* i386: 64-bit entries, 3 levels, 4K and 2M pages, NX */
-    NEOMM_FORMAT_4LEVEL,       /* x86_64: 48-bit addresses, 4K, 2M and 1G pages, NX */
-    NEOMM_FORMAT_5LEVEL        /* x86_64: 57-bit addresses, 4K, 2M and 1G pages, NX */
+    NEOMM_FORMAT_2LEVEL, /* i386: 32-bit entries, 4K and 4M pages */
+    NEOMM_FORMAT_PAE,    /* i386: 64-bit entries, 3 levels, 4K and 2M pages, NX */
+    NEOMM_FORMAT_4LEVEL, /* x86_64: 48-bit addresses, 4K, 2M and 1G pages, NX */
+    NEOMM_FORMAT_5LEVEL  /* x86_64: 57-bit addresses, 4K, 2M and 1G pages, NX */
 };
 
 /* What a not-present entry of a page table may hold: where the page's contents went. All zero is
@@ -148,8 +148,8 @@ enum neomm_format {
  * 2^32 slots and 16 bits of the generation. */
 struct neomm_swap_entry {
     uint32_t slot;
-    uint16_t generation;       /* of the slot's use: a stale entry does not match the record */
-    uint16_t kind;             /* NEOMM_SWAP_NONE: nil; others by the swap layer, 1 to 3 */
+    uint16_t generation; /* of the slot's use: a stale entry does not match the record */
+    uint16_t kind;       /* NEOMM_SWAP_NONE: nil; others by the swap layer, 1 to 3 */
 };
 enum neomm_swap_kind { NEOMM_SWAP_NONE, NEOMM_SWAP_SLOT };
 

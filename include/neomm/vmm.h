@@ -17,36 +17,36 @@ struct neomm_space;
 
 struct neomm_limits {
     uint64_t virtual_bytes;
-    uint64_t resident_bytes;   /* reached: the space evicts one of its own pages a fault */
+    uint64_t resident_bytes; /* reached: the space evicts one of its own pages a fault */
     uint64_t swap_bytes;
 };
 
 struct neomm_vmm_options {
-    const char *policy;        /* replacement policy; NULL: clock */
-    bool zero_page;            /* read faults of anonymous memory share one frame of zeros */
+    const char *policy; /* replacement policy; NULL: clock */
+    bool zero_page;     /* read faults of anonymous memory share one frame of zeros */
 };
 
 /* Flags of neomm_mmap. */
-#define NEOMM_MAP_FIXED 0x1u   /* exactly at the address; what is there is replaced */
-#define NEOMM_MAP_EXACT 0x2u   /* exactly at the address, NEOMM_E_EXISTS if something is there */
+#define NEOMM_MAP_FIXED    0x1u /* exactly at the address; what is there is replaced */
+#define NEOMM_MAP_EXACT    0x2u /* exactly at the address, NEOMM_E_EXISTS if something is there */
 #define NEOMM_MAP_POPULATE 0x4u
 
 /* How a fault ended, for the kernel to act on. */
 enum neomm_fault_outcome {
-    NEOMM_FAULT_RESOLVED,      /* run the instruction again */
-    NEOMM_FAULT_SEGV,          /* nothing is mapped there */
-    NEOMM_FAULT_ACCESS,        /* mapped, but not for this access */
-    NEOMM_FAULT_BUS,           /* the contents are lost: swap read failed or damaged */
-    NEOMM_FAULT_NOMEM,         /* no memory could be had */
-    NEOMM_FAULT_RETRY          /* lost a race or must wait: run the instruction again */
+    NEOMM_FAULT_RESOLVED, /* run the instruction again */
+    NEOMM_FAULT_SEGV,     /* nothing is mapped there */
+    NEOMM_FAULT_ACCESS,   /* mapped, but not for this access */
+    NEOMM_FAULT_BUS,      /* the contents are lost: swap read failed or damaged */
+    NEOMM_FAULT_NOMEM,    /* no memory could be had */
+    NEOMM_FAULT_RETRY     /* lost a race or must wait: run the instruction again */
 };
 
 /* What a resolved fault did. */
 enum neomm_fault_kind {
     NEOMM_FAULT_NONE,
-    NEOMM_FAULT_ZERO,          /* first touch: a new frame of zeros */
-    NEOMM_FAULT_SWAP_IN,       /* read back from swap */
-    NEOMM_FAULT_SPURIOUS       /* already mapped as needed */
+    NEOMM_FAULT_ZERO,    /* first touch: a new frame of zeros */
+    NEOMM_FAULT_SWAP_IN, /* read back from swap */
+    NEOMM_FAULT_SPURIOUS /* already mapped as needed */
 };
 
 struct neomm_fault_result {
@@ -60,8 +60,8 @@ struct neomm_space_stats {
     uint64_t virtual_bytes, resident_bytes, swap_bytes;
     uint64_t table_bytes;
     uint64_t faults_zero, faults_swap_in, faults_other;
-    uint64_t evictions;        /* pages that left memory */
-    uint64_t swap_writes;      /* of them, written (others were clean in their slot) */
+    uint64_t evictions;   /* pages that left memory */
+    uint64_t swap_writes; /* of them, written (others were clean in their slot) */
 };
 
 NEOMM_EXTERN_C_BEGIN
@@ -112,8 +112,8 @@ enum neomm_fault_outcome neomm_fault(struct neomm *root, struct neomm_space *spa
 
 /* Copies between kernel memory and user memory of the space that is loaded on this CPU. Checks
  * the range, faults pages in. *done (may be NULL): bytes copied. NEOMM_E_FAULT, NEOMM_E_RANGE. */
-neomm_status neomm_copy_to_user(struct neomm *root, struct neomm_space *space,
-                                neomm_vaddr_t to, const void *from, size_t size, size_t *done);
+neomm_status neomm_copy_to_user(struct neomm *root, struct neomm_space *space, neomm_vaddr_t to,
+                                const void *from, size_t size, size_t *done);
 neomm_status neomm_copy_from_user(struct neomm *root, struct neomm_space *space, void *to,
                                   neomm_vaddr_t from, size_t size, size_t *done);
 

@@ -15,31 +15,31 @@
 
 #ifndef NEOMM_ATOMIC_PLAIN
 
-#define neomm__load_relaxed(p) __atomic_load_n(p, __ATOMIC_RELAXED)
-#define neomm__load_acquire(p) __atomic_load_n(p, __ATOMIC_ACQUIRE)
+#define neomm__load_relaxed(p)     __atomic_load_n(p, __ATOMIC_RELAXED)
+#define neomm__load_acquire(p)     __atomic_load_n(p, __ATOMIC_ACQUIRE)
 #define neomm__store_relaxed(p, v) __atomic_store_n(p, v, __ATOMIC_RELAXED)
 #define neomm__store_release(p, v) __atomic_store_n(p, v, __ATOMIC_RELEASE)
 /* Read-modify-write: all acquire and release. The old value comes back. */
 #define neomm__fetch_add(p, v) __atomic_fetch_add(p, v, __ATOMIC_ACQ_REL)
 #define neomm__fetch_sub(p, v) __atomic_fetch_sub(p, v, __ATOMIC_ACQ_REL)
-#define neomm__fetch_or(p, v) __atomic_fetch_or(p, v, __ATOMIC_ACQ_REL)
+#define neomm__fetch_or(p, v)  __atomic_fetch_or(p, v, __ATOMIC_ACQ_REL)
 #define neomm__fetch_and(p, v) __atomic_fetch_and(p, v, __ATOMIC_ACQ_REL)
-#define neomm__exchange(p, v) __atomic_exchange_n(p, v, __ATOMIC_ACQ_REL)
+#define neomm__exchange(p, v)  __atomic_exchange_n(p, v, __ATOMIC_ACQ_REL)
 /* On failure *expected is what was there. */
 #define neomm__cas(p, expected, desired)                                                           \
     __atomic_compare_exchange_n(p, expected, desired, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)
 
 #else
 
-#define neomm__load_relaxed(p) (*(p))
-#define neomm__load_acquire(p) (*(p))
+#define neomm__load_relaxed(p)     (*(p))
+#define neomm__load_acquire(p)     (*(p))
 #define neomm__store_relaxed(p, v) ((void)(*(p) = (v)))
 #define neomm__store_release(p, v) ((void)(*(p) = (v)))
-#define neomm__fetch_add(p, v) ((*(p) += (v)) - (v))
-#define neomm__fetch_sub(p, v) ((*(p) -= (v)) + (v))
-#define neomm__fetch_or(p, v) __atomic_fetch_or(p, v, __ATOMIC_RELAXED)
-#define neomm__fetch_and(p, v) __atomic_fetch_and(p, v, __ATOMIC_RELAXED)
-#define neomm__exchange(p, v) __atomic_exchange_n(p, v, __ATOMIC_RELAXED)
+#define neomm__fetch_add(p, v)     ((*(p) += (v)) - (v))
+#define neomm__fetch_sub(p, v)     ((*(p) -= (v)) + (v))
+#define neomm__fetch_or(p, v)      __atomic_fetch_or(p, v, __ATOMIC_RELAXED)
+#define neomm__fetch_and(p, v)     __atomic_fetch_and(p, v, __ATOMIC_RELAXED)
+#define neomm__exchange(p, v)      __atomic_exchange_n(p, v, __ATOMIC_RELAXED)
 #define neomm__cas(p, expected, desired)                                                           \
     (*(p) == *(expected) ? (*(p) = (desired), true) : (*(expected) = *(p), false))
 

@@ -38,10 +38,10 @@ size_t neomm__bitmap_last_set(const neomm__word_t *map, size_t from, size_t end)
 /* What a run of clear bits must satisfy. Bit n counts as number n + offset where alignment and
  * boundary are concerned (modulo the width of a word). */
 struct neomm__bitmap_want {
-    size_t from, end;          /* the run lies in [from, end) */
-    size_t count;              /* bits, 1 or more */
-    size_t align;              /* of the first bit's number: a power of two; 0 and 1: any */
-    size_t boundary;           /* a power of two whose multiples the run does not cross; 0: any */
+    size_t from, end; /* the run lies in [from, end) */
+    size_t count;     /* bits, 1 or more */
+    size_t align;     /* of the first bit's number: a power of two; 0 and 1: any */
+    size_t boundary;  /* a power of two whose multiples the run does not cross; 0: any */
     size_t offset;
 };
 

@@ -10,10 +10,10 @@
 #include <neomm/types.h>
 
 /* `align` is a power of two everywhere. */
-#define NEOMM__ALIGN_DOWN(x, align) ((x) & ~((__typeof__(x))(align) - 1))
-#define NEOMM__ALIGN_UP(x, align) NEOMM__ALIGN_DOWN((x) + ((__typeof__(x))(align) - 1), align)
-#define NEOMM__ALIGNED(x, align) (((x) & ((__typeof__(x))(align) - 1)) == 0)
-#define NEOMM__COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
+#define NEOMM__ALIGN_DOWN(x, align) ((x) & ~((__typeof__(x))(align)-1))
+#define NEOMM__ALIGN_UP(x, align)   NEOMM__ALIGN_DOWN((x) + ((__typeof__(x))(align)-1), align)
+#define NEOMM__ALIGNED(x, align)    (((x) & ((__typeof__(x))(align)-1)) == 0)
+#define NEOMM__COUNT_OF(array)      (sizeof(array) / sizeof((array)[0]))
 
 /* The machine word of bitmaps: on either architecture bit n of the map is bit n % 8 of byte
  * n / 8, so that a dump reads the same. */

@@ -2,8 +2,8 @@
  * SPDX-License-Identifier: MIT
  *
  * %s %c %d %u %x %p %%, with `l`, `ll` and `z`, with `#` for x (0x0 for 0), a width (also `*`),
- * `0` and `-`, and a precision for %s (also `.*`). Anything else is a mistake the compiler's format check
- * does not see, and prints as itself.
+ * `0` and `-`, and a precision for %s (also `.*`). Anything else is a mistake the compiler's format
+ * check does not see, and prints as itself.
  */
 #ifndef NEOMM_BASE_FORMAT_H
 #define NEOMM_BASE_FORMAT_H

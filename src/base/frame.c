@@ -9,8 +9,8 @@ static struct neomm__frame *linked(const struct neomm__frames *frames, uint32_t 
     return neomm__frame_at(frames, neomm_frame(number));
 }
 
-void neomm__frame_list_push_tail(const struct neomm__frames *frames,
-                                 struct neomm__frame_list *list, neomm_frame_t frame)
+void neomm__frame_list_push_tail(const struct neomm__frames *frames, struct neomm__frame_list *list,
+                                 neomm_frame_t frame)
 {
     struct neomm__frame *entry = neomm__frame_at(frames, frame);
     entry->previous = list->tail;
@@ -23,8 +23,8 @@ void neomm__frame_list_push_tail(const struct neomm__frames *frames,
     list->count++;
 }
 
-void neomm__frame_list_push_head(const struct neomm__frames *frames,
-                                 struct neomm__frame_list *list, neomm_frame_t frame)
+void neomm__frame_list_push_head(const struct neomm__frames *frames, struct neomm__frame_list *list,
+                                 neomm_frame_t frame)
 {
     struct neomm__frame *entry = neomm__frame_at(frames, frame);
     entry->previous = 0;

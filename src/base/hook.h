@@ -10,22 +10,22 @@
 /* True: this attempt at SITE is to fail. */
 #define NEOMM__FAULT(SITE) neomm_hook_fault(NEOMM_FAULT_SITE_##SITE)
 /* True: leave out the invalidation of this site. */
-#define NEOMM__FLUSH_SKIPPED(site) neomm_hook_flush_skipped(site)
-#define NEOMM__SETTLED(top, site) neomm_hook_settled(top, site)
+#define NEOMM__FLUSH_SKIPPED(site)                neomm_hook_flush_skipped(site)
+#define NEOMM__SETTLED(top, site)                 neomm_hook_settled(top, site)
 #define NEOMM__ENTRY_STORED(entry, before, after) neomm_hook_entry_stored(entry, before, after)
-#define NEOMM__FRAMES_ALLOCATED(frame, count) neomm_hook_frames_allocated(frame, count)
-#define NEOMM__FRAMES_FREED(frame, count) neomm_hook_frames_freed(frame, count)
-#define NEOMM__YIELD() neomm_hook_yield()
+#define NEOMM__FRAMES_ALLOCATED(frame, count)     neomm_hook_frames_allocated(frame, count)
+#define NEOMM__FRAMES_FREED(frame, count)         neomm_hook_frames_freed(frame, count)
+#define NEOMM__YIELD()                            neomm_hook_yield()
 
 #else
 
-#define NEOMM__FAULT(SITE) false
-#define NEOMM__FLUSH_SKIPPED(site) ((void)(site), false)
-#define NEOMM__SETTLED(top, site) ((void)(top), (void)(site))
+#define NEOMM__FAULT(SITE)                        false
+#define NEOMM__FLUSH_SKIPPED(site)                ((void)(site), false)
+#define NEOMM__SETTLED(top, site)                 ((void)(top), (void)(site))
 #define NEOMM__ENTRY_STORED(entry, before, after) ((void)(entry), (void)(before), (void)(after))
-#define NEOMM__FRAMES_ALLOCATED(frame, count) ((void)(frame), (void)(count))
-#define NEOMM__FRAMES_FREED(frame, count) ((void)(frame), (void)(count))
-#define NEOMM__YIELD() ((void)0)
+#define NEOMM__FRAMES_ALLOCATED(frame, count)     ((void)(frame), (void)(count))
+#define NEOMM__FRAMES_FREED(frame, count)         ((void)(frame), (void)(count))
+#define NEOMM__YIELD()                            ((void)0)
 
 #endif
 

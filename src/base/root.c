@@ -31,7 +31,8 @@ size_t neomm_root_size(uint32_t cpus)
 /* An area is whole pages and does not wrap; its end may be the top of the address space. */
 static neomm_status check_area(const struct neomm_area *area)
 {
-    if (!NEOMM__ALIGNED(area->base, NEOMM_PAGE_SIZE) || !NEOMM__ALIGNED(area->size, NEOMM_PAGE_SIZE))
+    if (!NEOMM__ALIGNED(area->base, NEOMM_PAGE_SIZE) ||
+        !NEOMM__ALIGNED(area->size, NEOMM_PAGE_SIZE))
         return NEOMM_E_ALIGN;
     if (area->size != 0 && area->base + (area->size - 1) < area->base)
         return NEOMM_E_RANGE;

@@ -50,10 +50,10 @@ struct neomm__slot_ops {
 struct neomm__cpu_state {
     size_t counter[NEOMM_COUNTERS];
     struct neomm_tables *tables; /* loaded on this CPU, NULL: none of this root's */
-    uint32_t slots_used;       /* bit n: slot n holds a high frame */
-    uint32_t epoch;            /* see epoch.h */
+    uint32_t slots_used;         /* bit n: slot n holds a high frame */
+    uint32_t epoch;              /* see epoch.h */
     uint32_t epoch_depth;
-    uint32_t reclaiming;       /* inside the reclaim callback */
+    uint32_t reclaiming; /* inside the reclaim callback */
 } __attribute__((aligned(64)));
 
 struct neomm {

@@ -25,9 +25,9 @@
 #include <neomm/pmm.h>
 
 #define NEOMM__FIELD_ORDER 9
-#define NEOMM__FIELD_BITS ((size_t)1 << NEOMM__FIELD_ORDER)
-#define NEOMM__TREE_BITS ((size_t)NEOMM__SECTION_FRAMES)
-#define NEOMM__DMA_FRAMES ((uint32_t)4096) /* 16 MiB */
+#define NEOMM__FIELD_BITS  ((size_t)1 << NEOMM__FIELD_ORDER)
+#define NEOMM__TREE_BITS   ((size_t)NEOMM__SECTION_FRAMES)
+#define NEOMM__DMA_FRAMES  ((uint32_t)4096) /* 16 MiB */
 
 struct neomm__zone {
     size_t first, end;         /* bits */
@@ -47,12 +47,12 @@ struct neomm__pmm {
     neomm__word_t *taken, *managed;
     uint16_t *field_free;
     uint16_t *tree_free;
-    uint8_t *tree_touched;     /* a descriptor of the tree may be other than zero */
-    uint32_t *tree_section;    /* the section a tree stands for, ascending */
+    uint8_t *tree_touched;  /* a descriptor of the tree may be other than zero */
+    uint32_t *tree_section; /* the section a tree stands for, ascending */
     uint32_t trees;
     size_t bits;
     struct neomm__zone zone[NEOMM_ZONES];
-    size_t reserve;            /* frames of the direct map kept for NEOMM_RESERVE */
+    size_t reserve; /* frames of the direct map kept for NEOMM_RESERVE */
     struct neomm__boot_run *boot;
     uint32_t boots;
     struct neomm__boot_run metadata; /* taken out of the boot map; count 0: it was not */
