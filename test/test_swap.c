@@ -130,6 +130,21 @@ static void bad_pages(struct ktap *t)
     env_close(t, &env);
 }
 
+/* As many as the header has room for. */
+static void most_bad_pages(struct ktap *t)
+{
+    struct env env;
+    if (!open_env(t, &env, ENV_SWAP))
+        return;
+    struct neomm_block_device *disk = new_disk(&env, 1000);
+    put_number(disk, 1032, 637);
+    for (uint32_t i = 0; i < 637; i++)
+        put_number(disk, 1536 + 4 * (size_t)i, 999 - i);
+    EXPECT_OK(t, neomm_swap_add(env.root, disk, 0));
+    EXPECT_EQ(t, stats_of(&env).bad, 637);
+    env_close(t, &env);
+}
+
 static void area_facts(struct ktap *t)
 {
     struct neomm_swap_area area;
@@ -222,6 +237,16 @@ static void life(struct ktap *t)
         EXPECT_OK(t, neomm_swap_free(env.root, entry));
         EXPECT_OK(t, neomm_swap_fini(env.root));
     }
+    env_close(t, &env);
+}
+
+/* Swap is below the address spaces and does not end under them. */
+static void under_vmm(struct ktap *t)
+{
+    struct env env;
+    if (!open_env(t, &env, ENV_VMM))
+        return;
+    EXPECT_EQ(t, neomm_swap_fini(env.root), NEOMM_E_BUSY);
     env_close(t, &env);
 }
 
@@ -530,10 +555,12 @@ static const uint64_t seeds[] = {1, 2, 3};
 static const struct ktap_case cases[] = {
     KTAP_CASE(header_refused),
     KTAP_CASE(bad_pages),
+    KTAP_CASE(most_bad_pages),
     KTAP_CASE(area_facts),
     KTAP_CASE(adding),
     KTAP_CASE_WITH(too_large, format_list),
     KTAP_CASE(life),
+    KTAP_CASE(under_vmm),
     KTAP_CASE(before_pmm),
     KTAP_CASE_WITH(slots_against_model, seeds),
     KTAP_CASE(all_used_then_none),

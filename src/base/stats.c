@@ -74,11 +74,12 @@ neomm_status neomm_snapshot_check(const struct neomm_snapshot *snapshot, size_t 
 
 static unsigned long long kib_of_frames(uint64_t frames)
 {
-    return (unsigned long long)frames << (NEOMM_PAGE_SHIFT - 10);
+    unsigned long long kib = frames;
+    return kib << (NEOMM_PAGE_SHIFT - 10);
 }
 
 /* Rounded up: what is there is never shown as nothing. */
-static unsigned long long kib(uint64_t bytes)
+static unsigned long long kib_of_bytes(uint64_t bytes)
 {
     return (unsigned long long)(bytes / 1024 + (bytes % 1024 != 0));
 }
@@ -131,8 +132,8 @@ static void text_kernel(const struct neomm__stats_out *out, const struct neomm_s
     neomm__stats_put(out,
                      "\n%-8s %llu KiB in %llu objects (%llu KiB asked for), %llu KiB of slabs,"
                      " %llu KiB of runs\n",
-                     "heap", kib(heap->allocated_bytes), (unsigned long long)heap->objects,
-                     kib(heap->requested_bytes), kib_of_frames(heap->slab_frames),
+                     "heap", kib_of_bytes(heap->allocated_bytes), (unsigned long long)heap->objects,
+                     kib_of_bytes(heap->requested_bytes), kib_of_frames(heap->slab_frames),
                      kib_of_frames(heap->run_frames));
     neomm__stats_put(out, "%-8s %llu KiB\n", "tables", kib_of_frames(snapshot->table_frames));
     neomm__stats_put(out, "%-8s %u areas, %llu KiB bad, %llu KiB filled, %llu read, %llu written\n",
@@ -147,8 +148,9 @@ static void text_kernel(const struct neomm__stats_out *out, const struct neomm_s
 static void text_space(const struct neomm__stats_out *out, const struct neomm_space_stats *space)
 {
     neomm__stats_put(out, "%5u %10llu %10llu %10llu %8llu %7u", space->index,
-                     kib(space->virtual_bytes), kib(space->resident_bytes), kib(space->swap_bytes),
-                     kib(space->table_bytes), space->regions);
+                     kib_of_bytes(space->virtual_bytes), kib_of_bytes(space->resident_bytes),
+                     kib_of_bytes(space->swap_bytes), kib_of_bytes(space->table_bytes),
+                     space->regions);
     neomm__stats_put(
         out, " %10llu %10llu %10llu %10llu %10llu\n", (unsigned long long)space->faults_zero,
         (unsigned long long)space->faults_swap_in, (unsigned long long)space->faults_other,

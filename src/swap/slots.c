@@ -159,7 +159,6 @@ static void release(struct neomm *root, struct neomm__swap_area *area, struct ne
     bool bad = slot->flags & NEOMM__SLOT_BAD;
     if (slot->flags & NEOMM__SLOT_FILLED)
         area->filled--;
-    slot->value = 0;
     slot->generation = (uint16_t)((slot->generation + 1u) & neomm__swap_generation_mask(root));
     slot->flags = bad ? NEOMM__SLOT_BAD : 0;
     area->used--;
