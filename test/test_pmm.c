@@ -161,9 +161,9 @@ static void bad_ranges(struct ktap *t)
  * and not in memory; alignment above a section's size is that of the frames. */
 static void sections_apart(struct ktap *t)
 {
-    static const struct neomm_boot_range map[] = {{M(127), M(1), U}, {M(256), M(1), U}};
-    const struct world_options options = {.ram_bytes = M(258), MAP(map)};
-    struct neomm_range_request request = {.frames = FRAME(M(1)) + 1};
+    static const struct neomm_boot_range map[] = {{M(127), M(1), U}, {M(256), M(129), U}};
+    const struct world_options options = {.ram_bytes = M(386), MAP(map)};
+    struct neomm_range_request request = {.frames = FRAME(M(129)) + 1};
     neomm_frame_t first;
     if (!world_open(t, &world, &options))
         return;
@@ -618,6 +618,8 @@ static void unreachable(struct ktap *t)
     if (!world_open(t, &world, &options))
         return;
     world.root->layout.physical_bits = 32;
+    if (sizeof(size_t) == 8)
+        world.root->layout.direct.size = (size_t)M(8192);
     size_t metadata = neomm__pages(neomm_pmm_metadata_size(world.root, &world.map));
     EXPECT_OK(t, neomm_pmm_init(world.root, &world.map, NULL));
     EXPECT_EQ(t, neomm_pmm_free_frames(world.root), FRAME(M(20)) - metadata);

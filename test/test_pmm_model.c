@@ -11,7 +11,7 @@
 #define M(n)       ((uint64_t)(n) << 20)
 #define U          NEOMM_MEMORY_USABLE
 #define BLOCKS_MAX 70000
-#define STEPS      (NEOMM_INSTRUMENTED ? 60000 : 200000)
+#define STEPS      (NEOMM_INSTRUMENTED ? 16000 : 200000)
 
 static struct world world;
 
