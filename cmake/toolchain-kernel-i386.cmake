@@ -7,4 +7,4 @@ set(NEOMM_ARCH i386 CACHE STRING "")
 set(CMAKE_C_FLAGS_INIT "-m32 -march=i686 -ffreestanding -fno-pic -fno-pie -mgeneral-regs-only \
 -fno-stack-protector -fno-asynchronous-unwind-tables")
 set(CMAKE_ASM_FLAGS_INIT "-m32")
-set(CMAKE_EXE_LINKER_FLAGS_INIT "-m32 -nostdlib -static -no-pie")
+set(CMAKE_EXE_LINKER_FLAGS_INIT "-m32 -nostdlib -static")

@@ -7,4 +7,4 @@ set(NEOMM_ARCH x86_64 CACHE STRING "")
 set(CMAKE_C_FLAGS_INIT "-m64 -ffreestanding -fno-pic -fno-pie -mgeneral-regs-only \
 -fno-stack-protector -fno-asynchronous-unwind-tables -mno-red-zone -mcmodel=kernel")
 set(CMAKE_ASM_FLAGS_INIT "-m64")
-set(CMAKE_EXE_LINKER_FLAGS_INIT "-m64 -nostdlib -static -no-pie")
+set(CMAKE_EXE_LINKER_FLAGS_INIT "-m64 -nostdlib -static")

@@ -1,11 +1,30 @@
-/* What the instrumented flavour asks of a kernel: nothing fails on purpose, nothing is left out.
+/* What the instrumented flavour asks of a kernel. Nothing is watched; fault points fail by plan.
  * SPDX-License-Identifier: MIT */
-#include <neomm/hook.h>
+#include "hooks.h"
+
+static struct {
+    uint64_t passes, fail_at;
+    bool forever;
+} plan;
+
+void hooks_fault_plan(uint64_t n, bool forever)
+{
+    plan.passes = 0;
+    plan.fail_at = n;
+    plan.forever = forever;
+}
+
+uint64_t hooks_fault_count(void)
+{
+    return plan.passes;
+}
 
 bool neomm_hook_fault(enum neomm_fault_site site)
 {
     (void)site;
-    return false;
+    plan.passes++;
+    return plan.fail_at != 0 &&
+           (plan.forever ? plan.passes >= plan.fail_at : plan.passes == plan.fail_at);
 }
 
 void neomm_hook_frames_allocated(neomm_frame_t frame, uint32_t count)

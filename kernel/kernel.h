@@ -85,6 +85,10 @@ struct user_end {
 
 /* User copies that ended at a fix-up so far. */
 unsigned trap_fixups(void);
+/* Tells whose page faults those of the kernel's user copies are, where user_set_space has no
+ * say; NULL: user_set_space has. */
+typedef struct neomm_space *trap_finder(void);
+void trap_set_finder(trap_finder *finder);
 /* The program that runs in the space with this index, if it is the one, ends. */
 void user_kill(uint32_t space);
 /* Loads `space` on this CPU and lets page faults at user addresses go to it; NULL: none. */
@@ -109,25 +113,28 @@ extern const char user_jump[];  /* address */
 extern const char user_print[]; /* address, length: writes to the console */
 extern const char user_halt[];  /* a privileged instruction */
 
-/* ---- memory.c: the memory manager's life ---- */
-extern struct neomm *kernel_root;
+/* ---- port_kernel.c ---- */
+/* Its `root` is the instance that page faults are resolved by. */
 extern struct neomm_cpu kernel_cpu;
+
+/* ---- memory.c: the kernel's own memory manager ---- */
 
 /* Brings up every layer from the firmware's map. False: failed, and said why. */
 bool memory_start(uint32_t loader_info);
-/* Ends the layers from vmm down to the heap, each of which checks for leaks. */
+/* Ends the layers above paging, each of which checks for leaks. */
 bool memory_stop(void);
+struct neomm *memory_root(void);
+/* The layout for this machine, whose memory lies below `end`. */
+neomm_status memory_layout(neomm_paddr_t end, struct neomm_layout *layout);
 /* memstat to the console. */
 void memory_report(void);
 
-/* ---- test_boot.c and others: the suites ---- */
+/* ---- suites.c, test_boot.c ---- */
 extern const struct ktap_suite suite_boot;
-
-/* ---- ramdisk.c ---- */
-/* A disk in kernel memory with a swap area on it. NULL: no memory. */
-struct neomm_block_device *ramdisk_create(struct neomm *root, uint32_t pages);
-neomm_status ramdisk_destroy(void);
-/* Completes what was submitted; true if there was anything. */
-bool ramdisk_poll(void);
+/* Memory that the suites have for themselves: the memory manager maps it, but leaves it alone.
+ * Length 0: none. */
+extern const struct neomm_boot_range suites_memory;
+/* Runs every suite of this kernel; returns the number of failed cases. */
+unsigned suites_run(void);
 
 #endif

@@ -37,6 +37,5 @@ void kernel_main(uint32_t loader_info)
         __builtin_trap();
     if (!memory_start(loader_info))
         machine_exit(EXIT_FAILED);
-    unsigned failures = ktap_run(&suite_boot, NULL);
-    machine_exit(failures == 0 ? EXIT_PASSED : EXIT_FAILED);
+    machine_exit(suites_run() == 0 ? EXIT_PASSED : EXIT_FAILED);
 }

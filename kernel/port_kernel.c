@@ -4,6 +4,7 @@
  */
 #include "io.h"
 #include "kernel.h"
+#include "ramdisk.h"
 
 #define FLAGS_INTERRUPTS   0x200u
 #define CPUID_1_ECX_RDRAND (1u << 30)

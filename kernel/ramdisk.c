@@ -1,4 +1,4 @@
-/* A disk in kernel memory, formatted as a swap area.
+/* A disk in memory, formatted as a swap area.
  * SPDX-License-Identifier: MIT
  *
  * Requests are queued by submit and completed by ramdisk_poll, as a real device would do it in
@@ -7,21 +7,14 @@
  * Source: util-linux mkswap(8), Linux include/linux/swap.h for the places in the first page:
  * 1024 version, 1028 last page, 1032 number of bad pages; 4086 signature.
  */
-#include "kernel.h"
+#include "ramdisk.h"
 
-#define QUEUE            64
 #define HEADER_VERSION   1024
 #define HEADER_LAST_PAGE 1028
 #define HEADER_BAD_PAGES 1032
 #define HEADER_SIGNATURE 4086
 
-static struct {
-    struct neomm *root;
-    struct neomm_block_device device;
-    unsigned char *memory;
-    struct neomm_block_request *queue[QUEUE];
-    uint32_t first, count;
-} disk;
+static struct ramdisk *disks;
 
 static void copy(unsigned char *to, const unsigned char *from)
 {
@@ -29,76 +22,91 @@ static void copy(unsigned char *to, const unsigned char *from)
         to[i] = from[i];
 }
 
-static neomm_status transfer(const struct neomm_block_request *request)
+static neomm_status transfer(struct ramdisk *disk, const struct neomm_block_request *request)
 {
     if (request->operation == NEOMM_BLOCK_FLUSH)
         return NEOMM_OK;
-    if (request->page >= disk.device.pages)
+    if (request->page >= disk->device.pages)
         return NEOMM_E_RANGE;
-    unsigned char *frame = neomm_frame_map(disk.root, request->frame);
-    unsigned char *page = disk.memory + (size_t)request->page * NEOMM_PAGE_SIZE;
+    unsigned char *page = disk->memory + (size_t)request->page * NEOMM_PAGE_SIZE;
+    unsigned char *frame = neomm_frame_map(disk->root, request->frame);
     if (!frame)
         return NEOMM_E_IO;
     if (request->operation == NEOMM_BLOCK_WRITE)
         copy(page, frame);
     else
         copy(frame, page);
-    neomm_frame_unmap(disk.root, frame);
+    neomm_frame_unmap(disk->root, frame);
     return NEOMM_OK;
+}
+
+static void complete(struct ramdisk *disk)
+{
+    struct neomm_block_request *request = disk->queue[disk->first];
+    disk->first = (disk->first + 1) % RAMDISK_QUEUE;
+    disk->count--;
+    request->status = transfer(disk, request);
+    request->done(request);
 }
 
 bool ramdisk_poll(void)
 {
-    if (disk.count == 0)
-        return false;
-    struct neomm_block_request *request = disk.queue[disk.first];
-    disk.first = (disk.first + 1) % QUEUE;
-    disk.count--;
-    request->status = transfer(request);
-    request->done(request);
-    return true;
+    for (struct ramdisk *disk = disks; disk; disk = disk->next) {
+        if (disk->count > 0) {
+            complete(disk);
+            return true;
+        }
+    }
+    return false;
 }
 
 static void submit(struct neomm_block_device *device, struct neomm_block_request **requests,
                    uint32_t count)
 {
-    (void)device;
+    struct ramdisk *disk = device->context;
     for (uint32_t i = 0; i < count; i++) {
-        if (disk.count == QUEUE)
-            ramdisk_poll();
-        disk.queue[(disk.first + disk.count) % QUEUE] = requests[i];
-        disk.count++;
+        if (disk->count == RAMDISK_QUEUE)
+            complete(disk);
+        disk->queue[(disk->first + disk->count) % RAMDISK_QUEUE] = requests[i];
+        disk->count++;
     }
 }
 
-static void put32(size_t offset, uint32_t value)
+static void put32(unsigned char *at, uint32_t value)
 {
     for (unsigned i = 0; i < 4; i++)
-        disk.memory[offset + i] = (unsigned char)(value >> (8 * i));
+        at[i] = (unsigned char)(value >> (8 * i));
 }
 
-static void format(uint32_t pages)
+static void format(unsigned char *header, uint32_t pages)
 {
     static const char signature[10] = {'S', 'W', 'A', 'P', 'S', 'P', 'A', 'C', 'E', '2'};
-    put32(HEADER_VERSION, 1);
-    put32(HEADER_LAST_PAGE, pages - 1);
-    put32(HEADER_BAD_PAGES, 0);
+    for (size_t i = 0; i < NEOMM_PAGE_SIZE; i++)
+        header[i] = 0;
+    put32(header + HEADER_VERSION, 1);
+    put32(header + HEADER_LAST_PAGE, pages - 1);
+    put32(header + HEADER_BAD_PAGES, 0);
     for (size_t i = 0; i < sizeof(signature); i++)
-        disk.memory[HEADER_SIGNATURE + i] = (unsigned char)signature[i];
+        header[HEADER_SIGNATURE + i] = (unsigned char)signature[i];
 }
 
-struct neomm_block_device *ramdisk_create(struct neomm *root, uint32_t pages)
+void ramdisk_open(struct ramdisk *disk, struct neomm *root, void *memory, uint32_t pages)
 {
-    disk.root = root;
-    disk.memory = neomm_kzalloc(root, pages * NEOMM_PAGE_SIZE, 0);
-    if (!disk.memory)
-        return NULL;
-    disk.device = (struct neomm_block_device){.name = "ram", .pages = pages, .submit = submit};
-    format(pages);
-    return &disk.device;
+    *disk = (struct ramdisk){
+        .root = root,
+        .device = {.name = "ram", .pages = pages, .context = disk, .submit = submit},
+        .memory = memory,
+        .next = disks,
+    };
+    format(disk->memory, pages);
+    disks = disk;
 }
 
-neomm_status ramdisk_destroy(void)
+void ramdisk_close(struct ramdisk *disk)
 {
-    return neomm_kfree(disk.root, disk.memory);
+    struct ramdisk **link = &disks;
+    while (*link && *link != disk)
+        link = &(*link)->next;
+    if (*link)
+        *link = disk->next;
 }

@@ -25,11 +25,11 @@ static uint64_t free_before; /* frames, before `program` was made */
 static neomm_status load_image(struct program *p)
 {
     size_t size = (size_t)(user_image_end - user_image);
-    neomm_status status = neomm_mmap(kernel_root, p->space, &p->code, size, RW, 0);
+    neomm_status status = neomm_mmap(memory_root(), p->space, &p->code, size, RW, 0);
     if (status == NEOMM_OK)
-        status = neomm_copy_to_user(kernel_root, p->space, p->code, user_image, size, NULL);
+        status = neomm_copy_to_user(memory_root(), p->space, p->code, user_image, size, NULL);
     if (status == NEOMM_OK)
-        status = neomm_mprotect(kernel_root, p->space, p->code, PAGE, RX);
+        status = neomm_mprotect(memory_root(), p->space, p->code, PAGE, RX);
     return status;
 }
 
@@ -38,22 +38,22 @@ static neomm_status program_start(struct program *p, uint32_t pages,
                                   const struct neomm_limits *limits)
 {
     *p = (struct program){0};
-    neomm_status status = neomm_space_create(kernel_root, limits, &p->space);
+    neomm_status status = neomm_space_create(memory_root(), limits, &p->space);
     if (status != NEOMM_OK)
         return status;
     user_set_space(p->space);
     status = load_image(p);
     if (status == NEOMM_OK)
-        status = neomm_mmap(kernel_root, p->space, &p->data, pages * PAGE, RW, 0);
+        status = neomm_mmap(memory_root(), p->space, &p->data, pages * PAGE, RW, 0);
     if (status == NEOMM_OK)
-        status = neomm_mmap(kernel_root, p->space, &p->stack, PAGE, RW, 0);
+        status = neomm_mmap(memory_root(), p->space, &p->stack, PAGE, RW, 0);
     return status;
 }
 
 static neomm_status program_end(struct program *p)
 {
     user_set_space(NULL);
-    neomm_status status = neomm_space_destroy(kernel_root, p->space);
+    neomm_status status = neomm_space_destroy(memory_root(), p->space);
     p->space = NULL;
     return status;
 }
@@ -70,14 +70,14 @@ static struct user_end run(const struct program *p, const char *function, uintpt
 static struct neomm_space_stats stats_of(const struct program *p)
 {
     struct neomm_space_stats stats;
-    neomm_space_stats(kernel_root, p->space, &stats);
+    neomm_space_stats(memory_root(), p->space, &stats);
     return stats;
 }
 
 static uint64_t free_frames(void)
 {
-    neomm_heap_shrink(kernel_root);
-    return neomm_pmm_free_frames(kernel_root);
+    neomm_heap_shrink(memory_root());
+    return neomm_pmm_free_frames(memory_root());
 }
 
 static void fsck_line(void *context, const char *line)
@@ -87,41 +87,41 @@ static void fsck_line(void *context, const char *line)
 
 static void frames(struct ktap *t)
 {
-    uint64_t before = neomm_pmm_free_frames(kernel_root);
+    uint64_t before = neomm_pmm_free_frames(memory_root());
     neomm_frame_t frame[NEOMM_ORDER_MAX + 1];
     uint64_t taken = 0;
     for (unsigned order = 0; order <= NEOMM_ORDER_MAX; order++) {
-        ASSERT_OK(t, neomm_pmm_alloc(kernel_root, order, 0, &frame[order]));
+        ASSERT_OK(t, neomm_pmm_alloc(memory_root(), order, 0, &frame[order]));
         EXPECT_EQ(t, frame[order].number & ((1u << order) - 1), 0);
         taken += 1u << order;
-        EXPECT_EQ(t, neomm_pmm_free_frames(kernel_root), before - taken);
+        EXPECT_EQ(t, neomm_pmm_free_frames(memory_root()), before - taken);
     }
     for (unsigned order = 0; order <= NEOMM_ORDER_MAX; order++)
-        EXPECT_OK(t, neomm_pmm_free(kernel_root, frame[order], order));
-    EXPECT_EQ(t, neomm_pmm_free(kernel_root, frame[0], 0), NEOMM_E_DOUBLE_FREE);
-    EXPECT_EQ(t, neomm_pmm_free_frames(kernel_root), before);
+        EXPECT_OK(t, neomm_pmm_free(memory_root(), frame[order], order));
+    EXPECT_EQ(t, neomm_pmm_free(memory_root(), frame[0], 0), NEOMM_E_DOUBLE_FREE);
+    EXPECT_EQ(t, neomm_pmm_free_frames(memory_root()), before);
 }
 
 /* Each frame keeps what was written to it, those above the direct map too. */
 static void frame_contents(struct ktap *t)
 {
     neomm_frame_t frame[32];
-    ASSERT_OK(t, neomm_pmm_alloc_bulk(kernel_root, 32, NEOMM_HIGH, frame));
+    ASSERT_OK(t, neomm_pmm_alloc_bulk(memory_root(), 32, NEOMM_HIGH, frame));
     for (unsigned i = 0; i < 32; i++) {
-        uint32_t *words = neomm_frame_map(kernel_root, frame[i]);
+        uint32_t *words = neomm_frame_map(memory_root(), frame[i]);
         ASSERT(t, words);
         for (unsigned j = 0; j < PAGE / 4; j++)
             words[j] = i << 16 | j;
-        neomm_frame_unmap(kernel_root, words);
+        neomm_frame_unmap(memory_root(), words);
     }
     for (unsigned i = 0; i < 32; i++) {
-        uint32_t *words = neomm_frame_map(kernel_root, frame[i]);
+        uint32_t *words = neomm_frame_map(memory_root(), frame[i]);
         ASSERT(t, words);
         for (unsigned j = 0; j < PAGE / 4; j++)
             EXPECT_EQ(t, words[j], i << 16 | j);
-        neomm_frame_unmap(kernel_root, words);
+        neomm_frame_unmap(memory_root(), words);
     }
-    EXPECT_OK(t, neomm_pmm_free_bulk(kernel_root, 32, frame, NULL));
+    EXPECT_OK(t, neomm_pmm_free_bulk(memory_root(), 32, frame, NULL));
 }
 
 static bool filled(const unsigned char *block, size_t size, unsigned char byte)
@@ -144,31 +144,31 @@ static void heap(struct ktap *t)
     unsigned char *block[BLOCKS];
     uint64_t before = free_frames();
     for (unsigned i = 0; i < BLOCKS; i++) {
-        block[i] = neomm_kmalloc(kernel_root, 1 + i * i * 3, 0);
+        block[i] = neomm_kmalloc(memory_root(), 1 + i * i * 3, 0);
         ASSERT(t, block[i]);
         fill(block[i], 1 + i * i * 3, (unsigned char)i);
     }
     for (unsigned i = 0; i < BLOCKS; i++)
         EXPECT(t, filled(block[i], 1 + i * i * 3, (unsigned char)i));
-    unsigned char *larger = neomm_krealloc(kernel_root, block[5], 100000, 0);
+    unsigned char *larger = neomm_krealloc(memory_root(), block[5], 100000, 0);
     ASSERT(t, larger);
     EXPECT(t, filled(larger, 1 + 5 * 5 * 3, 5));
     block[5] = larger;
     for (unsigned i = 0; i < BLOCKS; i++)
-        EXPECT_OK(t, neomm_kfree(kernel_root, block[i]));
+        EXPECT_OK(t, neomm_kfree(memory_root(), block[i]));
     EXPECT_EQ(t, free_frames(), before);
 }
 
 static void window(struct ktap *t)
 {
     uint64_t before = free_frames();
-    unsigned char *block = neomm_valloc(kernel_root, 5 * PAGE, RW);
+    unsigned char *block = neomm_valloc(memory_root(), 5 * PAGE, RW);
     ASSERT(t, block);
     fill(block, 5 * PAGE, 0xc3);
     EXPECT(t, filled(block, 5 * PAGE, 0xc3));
-    EXPECT(t, !neomm_valloc(kernel_root, PAGE, RW | NEOMM_PROT_EXEC));
-    EXPECT_OK(t, neomm_vfree(kernel_root, block));
-    EXPECT_EQ(t, neomm_vfree(kernel_root, block), NEOMM_E_NOENT);
+    EXPECT(t, !neomm_valloc(memory_root(), PAGE, RW | NEOMM_PROT_EXEC));
+    EXPECT_OK(t, neomm_vfree(memory_root(), block));
+    EXPECT_EQ(t, neomm_vfree(memory_root(), block), NEOMM_E_NOENT);
     EXPECT_EQ(t, free_frames(), before);
 }
 
@@ -194,7 +194,7 @@ static void user_output(struct ktap *t)
 {
     static const char text[] = "# hello from user mode\n";
     ASSERT(t, program.space);
-    ASSERT_OK(t, neomm_copy_to_user(kernel_root, program.space, program.stack, text,
+    ASSERT_OK(t, neomm_copy_to_user(memory_root(), program.space, program.stack, text,
                                     sizeof(text) - 1, NULL));
     struct user_end end = run(&program, user_print, program.stack, sizeof(text) - 1, 0);
     EXPECT(t, end.exited);
@@ -206,10 +206,10 @@ static void swap_out_and_in(struct ktap *t)
 {
     ASSERT(t, program.space);
     struct neomm_space_stats before = stats_of(&program);
-    EXPECT_EQ(t, neomm_space_evict(kernel_root, program.space, 1), 1);
+    EXPECT_EQ(t, neomm_space_evict(memory_root(), program.space, 1), 1);
     EXPECT_EQ(t, stats_of(&program).evictions, before.evictions + 1);
     EXPECT_EQ(t, stats_of(&program).resident_bytes, before.resident_bytes - PAGE);
-    EXPECT(t, neomm_space_evict(kernel_root, program.space, 100) >= DATA_PAGES);
+    EXPECT(t, neomm_space_evict(memory_root(), program.space, 100) >= DATA_PAGES);
     EXPECT_EQ(t, stats_of(&program).resident_bytes, 0);
     struct user_end end = run(&program, user_check, program.data, DATA_PAGES, SEED);
     EXPECT(t, end.exited);
@@ -259,28 +259,28 @@ static void bad_pointers(struct ktap *t)
     char buffer[2 * PAGE];
     size_t done = 1;
     ASSERT(t, program.space);
-    neomm_vaddr_t hole = program.data, limit = neomm_layout_of(kernel_root)->user_limit;
-    ASSERT_OK(t, neomm_mmap(kernel_root, program.space, &hole, 2 * PAGE, RW, 0));
-    ASSERT_OK(t, neomm_munmap(kernel_root, program.space, hole + PAGE, PAGE));
+    neomm_vaddr_t hole = program.data, limit = neomm_layout_of(memory_root())->user_limit;
+    ASSERT_OK(t, neomm_mmap(memory_root(), program.space, &hole, 2 * PAGE, RW, 0));
+    ASSERT_OK(t, neomm_munmap(memory_root(), program.space, hole + PAGE, PAGE));
     unsigned fixups = trap_fixups();
     EXPECT_EQ(t, neomm_cpu_user_copy(hole + PAGE, buffer, 16, false), 16);
     EXPECT_EQ(t, trap_fixups(), fixups + 1);
-    EXPECT_EQ(t, neomm_copy_from_user(kernel_root, program.space, buffer, hole + PAGE, 8, &done),
+    EXPECT_EQ(t, neomm_copy_from_user(memory_root(), program.space, buffer, hole + PAGE, 8, &done),
               NEOMM_E_FAULT);
     EXPECT_EQ(t, done, 0);
-    EXPECT_EQ(t, neomm_copy_from_user(kernel_root, program.space, buffer, hole, 2 * PAGE, &done),
+    EXPECT_EQ(t, neomm_copy_from_user(memory_root(), program.space, buffer, hole, 2 * PAGE, &done),
               NEOMM_E_FAULT);
     EXPECT_EQ(t, done, PAGE);
-    EXPECT_EQ(t, neomm_copy_to_user(kernel_root, program.space, program.code, buffer, 8, &done),
+    EXPECT_EQ(t, neomm_copy_to_user(memory_root(), program.space, program.code, buffer, 8, &done),
               NEOMM_E_FAULT);
-    EXPECT(t, neomm_copy_from_user(kernel_root, program.space, buffer, limit - 8, 16, &done) !=
+    EXPECT(t, neomm_copy_from_user(memory_root(), program.space, buffer, limit - 8, 16, &done) !=
                   NEOMM_OK);
-    EXPECT(t, neomm_copy_to_user(kernel_root, program.space, (neomm_vaddr_t)image_data, buffer, 8,
+    EXPECT(t, neomm_copy_to_user(memory_root(), program.space, (neomm_vaddr_t)image_data, buffer, 8,
                                  &done) != NEOMM_OK);
     struct user_end end = run(&program, user_print, hole + PAGE, 8, 0);
     EXPECT(t, end.exited);
     EXPECT_EQ(t, (intptr_t)end.code, NEOMM_E_FAULT);
-    EXPECT_OK(t, neomm_munmap(kernel_root, program.space, hole, PAGE));
+    EXPECT_OK(t, neomm_munmap(memory_root(), program.space, hole, PAGE));
 }
 
 static void expect_fault(struct ktap *t, const char *function, neomm_vaddr_t address,
@@ -305,8 +305,8 @@ static void user_errors(struct ktap *t)
 {
     ASSERT(t, program.space);
     neomm_vaddr_t absent = program.data;
-    ASSERT_OK(t, neomm_mmap(kernel_root, program.space, &absent, PAGE, RW, 0));
-    ASSERT_OK(t, neomm_munmap(kernel_root, program.space, absent, PAGE));
+    ASSERT_OK(t, neomm_mmap(memory_root(), program.space, &absent, PAGE, RW, 0));
+    ASSERT_OK(t, neomm_munmap(memory_root(), program.space, absent, PAGE));
     expect_fault(t, user_load, absent, NEOMM_FAULT_SEGV);
     expect_fault(t, user_store, absent, NEOMM_FAULT_SEGV);
     expect_fault(t, user_load, 0, NEOMM_FAULT_SEGV);
@@ -324,7 +324,7 @@ static void user_errors(struct ktap *t)
 
 static void consistency(struct ktap *t)
 {
-    EXPECT_EQ(t, neomm_fsck(kernel_root, fsck_line, t), 0);
+    EXPECT_EQ(t, neomm_fsck(memory_root(), fsck_line, t), 0);
 }
 
 static void space_exit(struct ktap *t)
@@ -333,9 +333,9 @@ static void space_exit(struct ktap *t)
     EXPECT_OK(t, program_end(&program));
     EXPECT_EQ(t, free_frames(), free_before);
     struct neomm_swap_stats swap;
-    neomm_swap_stats(kernel_root, &swap);
+    neomm_swap_stats(memory_root(), &swap);
     EXPECT_EQ(t, swap.used, 0);
-    EXPECT_EQ(t, neomm_fsck(kernel_root, fsck_line, t), 0);
+    EXPECT_EQ(t, neomm_fsck(memory_root(), fsck_line, t), 0);
 }
 
 static void memstat(struct ktap *t)
@@ -347,7 +347,7 @@ static void memstat(struct ktap *t)
 static void shut_down(struct ktap *t)
 {
     EXPECT(t, memory_stop());
-    EXPECT_EQ(t, neomm_fsck(kernel_root, fsck_line, t), 0);
+    EXPECT_EQ(t, neomm_fsck(memory_root(), fsck_line, t), 0);
 }
 
 static const struct ktap_case cases[] = {

@@ -15,8 +15,14 @@
 static struct {
     struct neomm_space *space;
     struct user_end *end;
+    trap_finder *finder;
     unsigned fixups;
 } current;
+
+static struct neomm_space *loaded_space(void)
+{
+    return current.finder ? current.finder() : current.space;
+}
 
 static bool from_user(const struct trap_frame *frame)
 {
@@ -39,14 +45,11 @@ NEOMM_NORETURN static void crash(const struct trap_frame *frame, neomm_vaddr_t a
 }
 
 /* A fault of user code, or of a user copy on its behalf, is the address space's affair. */
-static enum neomm_fault_outcome resolve(neomm_vaddr_t address, uint32_t error, struct user_end *end)
+static enum neomm_fault_outcome resolve(struct neomm_space *space, neomm_vaddr_t address,
+                                        uint32_t error)
 {
     struct neomm_fault_result result;
-    enum neomm_fault_outcome outcome =
-        neomm_fault(kernel_root, current.space, address, error, &result);
-    if (end)
-        end->faults++;
-    return outcome;
+    return neomm_fault(kernel_cpu.root, space, address, error, &result);
 }
 
 static bool resolved(enum neomm_fault_outcome outcome)
@@ -56,7 +59,8 @@ static bool resolved(enum neomm_fault_outcome outcome)
 
 static void user_page_fault(struct trap_frame *frame, neomm_vaddr_t address)
 {
-    enum neomm_fault_outcome outcome = resolve(address, (uint32_t)frame->error, current.end);
+    enum neomm_fault_outcome outcome = resolve(current.space, address, (uint32_t)frame->error);
+    current.end->faults++;
     if (resolved(outcome))
         return;
     current.end->vector = frame->vector;
@@ -70,9 +74,11 @@ static void user_page_fault(struct trap_frame *frame, neomm_vaddr_t address)
 static void kernel_page_fault(struct trap_frame *frame, neomm_vaddr_t address)
 {
     uintptr_t fixup = neomm_cpu_fixup(frame->ip);
-    if (fixup == 0 || address >= neomm_layout_of(kernel_root)->user_limit)
+    if (fixup == 0)
         crash(frame, address);
-    if (current.space && resolved(resolve(address, (uint32_t)frame->error, NULL)))
+    struct neomm_space *space = loaded_space();
+    if (space && address < neomm_layout_of(kernel_cpu.root)->user_limit &&
+        resolved(resolve(space, address, (uint32_t)frame->error)))
         return;
     frame->ip = fixup;
     current.fixups++;
@@ -102,7 +108,7 @@ static neomm_status call_write(neomm_vaddr_t address, size_t length)
     while (length > 0) {
         size_t size = length < sizeof(piece) ? length : sizeof(piece);
         neomm_status status =
-            neomm_copy_from_user(kernel_root, current.space, piece, address, size, NULL);
+            neomm_copy_from_user(kernel_cpu.root, current.space, piece, address, size, NULL);
         if (status != NEOMM_OK)
             return status;
         console_write(piece, size);
@@ -136,7 +142,7 @@ void trap_handle(struct trap_frame *frame)
         system_call(frame);
     } else if (frame->vector < VECTOR_EXCEPTIONS) {
         if (!from_user(frame))
-            crash(frame, 0);
+            crash(frame, cpu_fault_address());
         current.end->vector = frame->vector;
         user_exit();
     }
@@ -150,10 +156,15 @@ void user_kill(uint32_t space)
         current.end->killed = true;
 }
 
+void trap_set_finder(trap_finder *finder)
+{
+    current.finder = finder;
+}
+
 void user_set_space(struct neomm_space *space)
 {
     current.space = space;
-    neomm_space_activate(kernel_root, space);
+    neomm_space_activate(kernel_cpu.root, space);
 }
 
 void user_run(neomm_vaddr_t entry, neomm_vaddr_t stack, const uintptr_t arguments[USER_ARGUMENTS],
