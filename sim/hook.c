@@ -12,8 +12,8 @@
 #define SPINS_MAX (1u << 26)
 
 /* Counted for the whole process, over all machines: a sweep asks what the program ever reached. */
-static uint64_t site_passes[NEOMM_FAULT_SITES];
-static uint64_t site_failures[NEOMM_FAULT_SITES];
+static size_t site_passes[NEOMM_FAULT_SITES];
+static size_t site_failures[NEOMM_FAULT_SITES];
 
 static const char *const site_names[] = {
 #define NAME(name) #name,
@@ -21,12 +21,12 @@ static const char *const site_names[] = {
 #undef NAME
 };
 
-static uint64_t load(const uint64_t *count)
+static size_t load(const size_t *count)
 {
     return __atomic_load_n(count, __ATOMIC_RELAXED);
 }
 
-static void add_one(uint64_t *count)
+static void add_one(size_t *count)
 {
     (void)__atomic_fetch_add(count, 1, __ATOMIC_RELAXED);
 }
