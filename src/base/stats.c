@@ -74,14 +74,14 @@ neomm_status neomm_snapshot_check(const struct neomm_snapshot *snapshot, size_t 
 
 static unsigned long long kib_of_frames(uint64_t frames)
 {
-    unsigned long long kib = frames;
-    return kib << (NEOMM_PAGE_SHIFT - 10);
+    return (unsigned long long)frames << (NEOMM_PAGE_SHIFT - 10);
 }
 
 /* Rounded up: what is there is never shown as nothing. */
 static unsigned long long kib_of_bytes(uint64_t bytes)
 {
-    return (unsigned long long)(bytes / 1024 + (bytes % 1024 != 0));
+    unsigned long long kib = bytes / 1024;
+    return kib + (bytes % 1024 != 0);
 }
 
 static void text_zone(const struct neomm__stats_out *out, const char *name,
