@@ -119,6 +119,9 @@ extern struct neomm_cpu kernel_cpu;
 
 /* ---- memory.c: the kernel's own memory manager ---- */
 
+/* Of the disk it swaps to. */
+#define SWAP_PAGES 256
+
 /* Brings up every layer from the firmware's map. False: failed, and said why. */
 bool memory_start(uint32_t loader_info);
 /* Ends the layers above paging, each of which checks for leaks. */

@@ -6,7 +6,6 @@
 
 /* What the library's storage rule makes of 128 entries of the firmware. */
 #define MAP_STORAGE         (3 * 128 + 16)
-#define SWAP_PAGES          256
 #define HIGH_RAM_MOST       ((neomm_paddr_t)16 << 30)
 #define CPUID_EXTENDED_MOST 0x80000000u
 #define CPUID_ADDRESS_SIZES 0x80000008u

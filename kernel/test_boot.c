@@ -322,6 +322,97 @@ static void user_errors(struct ktap *t)
     EXPECT_EQ(t, run(&program, user_check, program.data, DATA_PAGES, SEED).code, 0);
 }
 
+/* What was reachable through the TLB a moment ago is not any more. */
+static void invalidations(struct ktap *t)
+{
+    ASSERT(t, program.space);
+    neomm_vaddr_t at = program.data;
+    ASSERT_OK(t, neomm_mmap(memory_root(), program.space, &at, 2 * PAGE, RW, 0));
+    EXPECT_EQ(t, run(&program, user_fill, at, 2, SEED).code, 0);
+    EXPECT_OK(t, neomm_mprotect(memory_root(), program.space, at, PAGE, NEOMM_PROT_READ));
+    EXPECT(t, run(&program, user_load, at, 0, 0).exited);
+    expect_fault(t, user_store, at, NEOMM_FAULT_ACCESS);
+    EXPECT_OK(t, neomm_mprotect(memory_root(), program.space, at, PAGE, RW));
+    EXPECT(t, run(&program, user_store, at, 1, 0).exited);
+    EXPECT_OK(t, neomm_munmap(memory_root(), program.space, at, 2 * PAGE));
+    expect_fault(t, user_load, at, NEOMM_FAULT_SEGV);
+    expect_fault(t, user_store, at + PAGE, NEOMM_FAULT_SEGV);
+}
+
+static bool can_access(const void *pointer, bool write)
+{
+    uint8_t byte;
+    if (neomm_cpu_user_copy((neomm_vaddr_t)pointer, &byte, 1, false) != 0)
+        return false;
+    return !write || neomm_cpu_user_copy((neomm_vaddr_t)pointer, &byte, 1, true) == 0;
+}
+
+/* The parts of the image have their rights, and nothing of the boot's is left. */
+static void kernel_rights(struct ktap *t)
+{
+    const char *direct = neomm_direct_pointer(memory_root(), 0);
+    user_set_space(NULL);
+    EXPECT(t, can_access(image_text, false));
+    EXPECT(t, !can_access(image_text, true));
+    EXPECT(t, can_access(image_rodata, false));
+    EXPECT(t, !can_access(image_rodata, true));
+    EXPECT(t, can_access(image_data, true));
+    EXPECT(t, can_access(image_stack, true));
+    EXPECT(t, !can_access(image_data_end, false));
+    EXPECT(t, !can_access(direct + image_physical(image_text), true));
+    EXPECT(t, !can_access((const void *)(uintptr_t)image_physical(image_text), false));
+    user_set_space(program.space);
+}
+
+/* Whatever protection the CPU offers is on. */
+static void cpu_features(struct ktap *t)
+{
+    uint32_t basic[4], top[4], extended[4] = {0};
+    uintptr_t cr4 = neomm_cpu_read_cr4();
+    neomm_cpu_cpuid(0, 0, top);
+    neomm_cpu_cpuid(1, 0, basic);
+    if (top[0] >= 7)
+        neomm_cpu_cpuid(7, 0, extended);
+    EXPECT(t, neomm_cpu_read_cr0() & NEOMM_CR0_WP);
+    EXPECT_EQ(t, (cr4 & NEOMM_CR4_PGE) != 0, basic[3] >> 13 & 1);
+    EXPECT_EQ(t, (cr4 & NEOMM_CR4_SMEP) != 0, extended[1] >> 7 & 1);
+    EXPECT_EQ(t, (cr4 & NEOMM_CR4_SMAP) != 0, extended[1] >> 20 & 1);
+    EXPECT_EQ(t, (cr4 & NEOMM_CR4_UMIP) != 0, extended[2] >> 2 & 1);
+    if (format_has_nx())
+        EXPECT(t, neomm_cpu_read_msr(NEOMM_MSR_EFER) & NEOMM_EFER_NXE);
+}
+
+/* Takes frames in the largest blocks until few are left outside smaller ones. */
+static uint32_t take_frames(neomm_frame_t *block, uint32_t most)
+{
+    const uint64_t enough = 4u << NEOMM_ORDER_MAX;
+    uint32_t taken = 0;
+    while (taken < most && neomm_pmm_free_frames(memory_root()) > enough &&
+           neomm_pmm_alloc(memory_root(), NEOMM_ORDER_MAX, NEOMM_HIGH | NEOMM_NORECLAIM,
+                           &block[taken]) == NEOMM_OK)
+        taken++;
+    return taken;
+}
+
+/* A program that wants more than memory and swap have is ended; the others go on. */
+static void out_of_memory(struct ktap *t)
+{
+    static neomm_frame_t block[2048];
+    struct program greedy;
+    uint32_t taken = take_frames(block, sizeof(block) / sizeof(block[0]));
+    uint32_t pages = (uint32_t)neomm_pmm_free_frames(memory_root()) + 2 * SWAP_PAGES;
+    ASSERT_OK(t, program_start(&greedy, pages, NULL));
+    struct user_end end = run(&greedy, user_fill, greedy.data, pages, SEED);
+    EXPECT(t, !end.exited);
+    EXPECT(t, end.killed || end.outcome == NEOMM_FAULT_NOMEM);
+    EXPECT(t, stats_of(&greedy).swap_bytes > SWAP_PAGES / 2 * PAGE);
+    EXPECT_OK(t, program_end(&greedy));
+    for (uint32_t i = 0; i < taken; i++)
+        EXPECT_OK(t, neomm_pmm_free(memory_root(), block[i], NEOMM_ORDER_MAX));
+    user_set_space(program.space);
+    EXPECT_EQ(t, run(&program, user_check, program.data, DATA_PAGES, SEED).code, 0);
+}
+
 static void consistency(struct ktap *t)
 {
     EXPECT_EQ(t, neomm_fsck(memory_root(), fsck_line, t), 0);
@@ -351,11 +442,13 @@ static void shut_down(struct ktap *t)
 }
 
 static const struct ktap_case cases[] = {
-    KTAP_CASE(frames),          KTAP_CASE(frame_contents), KTAP_CASE(heap),
-    KTAP_CASE(window),          KTAP_CASE(user_fault),     KTAP_CASE(user_output),
-    KTAP_CASE(swap_out_and_in), KTAP_CASE(resident_limit), KTAP_CASE(two_spaces),
-    KTAP_CASE(bad_pointers),    KTAP_CASE(user_errors),    KTAP_CASE(consistency),
-    KTAP_CASE(space_exit),      KTAP_CASE(memstat),        KTAP_CASE(shut_down),
+    KTAP_CASE(cpu_features),   KTAP_CASE(frames),        KTAP_CASE(frame_contents),
+    KTAP_CASE(heap),           KTAP_CASE(window),        KTAP_CASE(user_fault),
+    KTAP_CASE(kernel_rights),  KTAP_CASE(user_output),   KTAP_CASE(swap_out_and_in),
+    KTAP_CASE(resident_limit), KTAP_CASE(two_spaces),    KTAP_CASE(bad_pointers),
+    KTAP_CASE(user_errors),    KTAP_CASE(invalidations), KTAP_CASE(out_of_memory),
+    KTAP_CASE(consistency),    KTAP_CASE(space_exit),    KTAP_CASE(memstat),
+    KTAP_CASE(shut_down),
 };
 
 KTAP_SUITE(boot, cases);
