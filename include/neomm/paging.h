@@ -5,7 +5,14 @@
  * its lock, descends once a table, gathers what must be invalidated, invalidates on every CPU
  * that can hold a translation, and only then lets go of frames and tables.
  *
- * Whether an address is the user's follows from the layout; a range may not straddle the halves.
+ * Whether an address is the user's follows from the layout: the tables of a space take ranges of
+ * the user's half, the kernel's tables take ranges inside the window or the image, and for query,
+ * walk and dump inside the direct map and the slots, too. Anything else is NEOMM_E_RANGE, and so
+ * is an empty range; NEOMM_E_ALIGN: not whole pages; NEOMM_E_NOENT: paging is not initialised.
+ *
+ * A leaf with any right can be read, whatever was asked. One with no right (NEOMM_PROT_NONE) is
+ * mapped for this layer and not there for the CPU. What was asked with or without EXEC comes back
+ * as asked, also where the CPU has no NX and executes either.
  * Source: Intel SDM volume 3A, chapter 4.
  */
 #ifndef NEOMM_PAGING_H
@@ -70,12 +77,13 @@ NEOMM_EXTERN_C_BEGIN
 neomm_status neomm_paging_init(struct neomm *root, const struct neomm_paging_options *options);
 
 /* Gives all back. NEOMM_E_BUSY while tables of a space exist or the window is in use. The
- * caller has left the kernel's tables (or never loaded them). */
+ * caller has left the kernel's tables (or never loaded them) and global translations. */
 neomm_status neomm_paging_fini(struct neomm *root);
 
 /* Once on each CPU, after neomm_paging_init: turns on what CPUID offers (NX, WP, PGE, PSE, SMEP,
  * SMAP, UMIP), sets PAT, and loads the kernel's tables. From here on the CPU gets shootdowns.
- * Interrupts masked. */
+ * Interrupts masked. NEOMM_E_UNSUPPORTED: the CPU is not in the paging mode of the layout's
+ * format (CR4.PAE, CR4.LA57), which the boot code enters. */
 neomm_status neomm_paging_cpu_init(struct neomm *root);
 
 /* This CPU goes: loads nothing, forgets it. */
@@ -97,8 +105,8 @@ void neomm_paging_activate(struct neomm *root, struct neomm_tables *tables);
 /* Maps [vaddr, vaddr + size) to contiguous physical memory from paddr with the largest leaves
  * that fit. Needs the whole range unmapped: NEOMM_E_EXISTS. NEOMM_E_ALIGN; NEOMM_E_RANGE (wraps,
  * straddles, not canonical, beyond the physical width); NEOMM_E_ACCESS (WRITE with EXEC);
- * NEOMM_E_NOMEM. On any error nothing is mapped. flags: allocation flags for tables (never
- * reclaims); options: NEOMM_MAP_*. */
+ * NEOMM_E_INVALID (unknown bits); NEOMM_E_NOMEM. On any error nothing is mapped and no table
+ * was made. Tables are allocated NORECLAIM. options: NEOMM_MAP_*. */
 neomm_status neomm_paging_map(struct neomm *root, struct neomm_tables *tables, neomm_vaddr_t vaddr,
                               neomm_paddr_t paddr, size_t size, neomm_prot_t prot,
                               enum neomm_cache cache, unsigned options);
@@ -110,8 +118,8 @@ neomm_status neomm_paging_map_frames(struct neomm *root, struct neomm_tables *ta
 
 /* Unmaps whatever leaf or swap entry lies in the range; holes are fine. Calls released (may be
  * NULL) for each, then frees tables that became empty. A leaf larger than the part of the range
- * it lies in is split first: NEOMM_E_NOMEM can only come from that, with *done bytes unmapped
- * (done may be NULL). */
+ * it lies in is split first: NEOMM_E_NOMEM can only come from that, before anything is unmapped.
+ * *done (may be NULL): bytes of the range that are unmapped now, 0 on any error. */
 neomm_status neomm_paging_unmap(struct neomm *root, struct neomm_tables *tables,
                                 neomm_vaddr_t vaddr, size_t size, neomm_leaf_fn *released,
                                 void *context, size_t *done);
@@ -129,8 +137,9 @@ neomm_status neomm_paging_query(struct neomm *root, struct neomm_tables *tables,
  * or swap entry; A and D are not compared): else NEOMM_E_AGAIN. `next` may be present (paddr,
  * prot, cache, accessed and dirty as given), swapped, or none. *last (may be NULL) is the entry
  * as it was at the exchange, with the accessed and dirty bits that no CPU can change any more:
- * where the old leaf was present it has been invalidated everywhere on return.
- * NEOMM_E_NOMEM: a table was missing. */
+ * where the old leaf was present it has been invalidated everywhere on return. With NEOMM_E_AGAIN
+ * it is the entry as it is. An entry inside a large leaf is never what is expected.
+ * NEOMM_E_NOMEM: a table was missing; NEOMM_E_RANGE: a swap entry that the format cannot hold. */
 neomm_status neomm_paging_exchange(struct neomm *root, struct neomm_tables *tables,
                                    neomm_vaddr_t vaddr, const struct neomm_mapping *expect,
                                    const struct neomm_mapping *next, struct neomm_mapping *last);
@@ -142,18 +151,21 @@ neomm_status neomm_paging_harvest(struct neomm *root, struct neomm_tables *table
                                   neomm_vaddr_t vaddr, size_t size, bool clear_dirty,
                                   neomm_leaf_fn *visit, void *context);
 
-/* Visits every leaf and swap entry in the range, ascending; changes nothing. */
+/* Visits every leaf and swap entry in the range, ascending; changes nothing. A large leaf at the
+ * edge is visited whole: its address may lie before vaddr. */
 neomm_status neomm_paging_walk(struct neomm *root, struct neomm_tables *tables, neomm_vaddr_t vaddr,
                                size_t size, neomm_leaf_fn *visit, void *context);
 
-/* A text dump of the range, neighbours merged: "start-end rwxu size-of-leaf -> paddr". */
+/* A text dump of the range, neighbours merged: "first-last rwxu size-of-leaf -> paddr", addresses
+ * in hexadecimal, `u` or `k` for the half. line is called with the page-table lock held. */
 void neomm_paging_dump(struct neomm *root, struct neomm_tables *tables, neomm_vaddr_t vaddr,
                        size_t size, neomm_report_fn *line, void *context);
 
 /* ---- the kernel window: ranges of addresses; what is mapped there is the caller's ---- */
 
-/* Reserves `size` bytes (page multiple) with an unmapped guard page behind. NEOMM_E_NOSPACE.
- * First fit by address. Metadata: frames, taken NORECLAIM. */
+/* Reserves `size` bytes (page multiple) with an unmapped guard page behind. NEOMM_E_NOSPACE,
+ * NEOMM_E_NOMEM, NEOMM_E_INVALID (size 0), NEOMM_E_ALIGN. First fit by address. Metadata: frames,
+ * taken NORECLAIM. Cost: a pass over the ranges. Locks: window. Interrupts: yes. */
 neomm_status neomm_window_alloc(struct neomm *root, size_t size, neomm_vaddr_t *vaddr);
 
 /* Gives a range back; the caller has unmapped it. NEOMM_E_NOENT: not the start of a range;

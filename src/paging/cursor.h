@@ -43,7 +43,7 @@ static inline unsigned index_at(unsigned level, neomm_vaddr_t vaddr)
     return (unsigned)(vaddr >> FORMAT_SHIFT(level)) & (FORMAT_ENTRIES(level) - 1);
 }
 
-/* Frames hold entries of the tables' own, so this frame's table is at hand. */
+/* Tables lie in direct-mapped memory only, so a frame number is as good as a pointer. */
 static inline void cursor_enter(struct cursor *c, unsigned level, neomm_frame_t frame)
 {
     c->level = level;
