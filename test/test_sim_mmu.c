@@ -263,7 +263,7 @@ static void rights_change(struct ktap *t)
 {
     static const enum sim_access orders[] = {SIM_READ, SIM_FETCH, SIM_WRITE, SIM_READ};
     struct bench bench;
-    uint32_t error;
+    uint32_t error = 0;
     struct setting s = {.nxe = true, .us = true};
     neomm_vaddr_t vaddr = 0x401000;
     ASSERT(t, open_format(t, &bench));
