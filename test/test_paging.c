@@ -134,7 +134,7 @@ static void the_direct_map_is_ram_alone(struct ktap *t)
 {
     static const struct neomm_boot_range map[] = {
         {0, 0x9f000, NEOMM_MEMORY_USABLE},
-        {0x100000, 0xf00000 - 0x5000, NEOMM_MEMORY_USABLE},
+        {0x100000, 0xf00000 - 0x9000, NEOMM_MEMORY_USABLE}, /* then a hole */
         {0xffb000, 0x5000, NEOMM_MEMORY_ACPI},
         {0x1000000, 0x7ff000, NEOMM_MEMORY_USABLE},
         {0x1900000, 0x100000, NEOMM_MEMORY_RESERVED},
@@ -289,6 +289,24 @@ static void segments_are_mapped_as_told(struct ktap *t)
         EXPECT_EQ(t, m.prot, segments[i].prot);
         EXPECT_EQ(t, m.paddr, segments[i].paddr);
     }
+    high_close(t, &machine);
+}
+
+/* The boot code enters the paging mode; from a wrong one there is no way on. */
+static void the_mode_must_be_the_formats(struct ktap *t)
+{
+    struct high_machine machine;
+    struct high_options options = {.format = (enum neomm_format)t->parameter, .no_paging = true};
+    if (sizeof(void *) > 4) {
+        ktap_skip(t, "x86_64 cannot leave its mode");
+        return;
+    }
+    ASSERT(t, high_open(t, &machine, &options));
+    EXPECT_OK(t, neomm_paging_init(machine.root, NULL));
+    neomm_cpu_write_cr4(neomm_cpu_read_cr4() ^ NEOMM_CR4_PAE);
+    EXPECT_EQ(t, neomm_paging_cpu_init(machine.root), NEOMM_E_UNSUPPORTED);
+    neomm_cpu_write_cr4(neomm_cpu_read_cr4() ^ NEOMM_CR4_PAE);
+    EXPECT_OK(t, neomm_paging_cpu_init(machine.root));
     high_close(t, &machine);
 }
 
@@ -658,6 +676,7 @@ static const struct ktap_case cases[] = {
     KTAP_CASE_WITH(mistakes_are_refused, formats),
     KTAP_CASE_WITH(needs_initialisation, formats),
     KTAP_CASE_WITH(segments_are_mapped_as_told, formats),
+    KTAP_CASE_WITH(the_mode_must_be_the_formats, formats),
     KTAP_CASE_WITH(failures_change_nothing, formats),
     KTAP_CASE_WITH(starts_fail_cleanly, formats),
     KTAP_CASE_WITH(one_descent_a_table, formats),
