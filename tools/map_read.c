@@ -45,7 +45,7 @@ static const char *quoted(const char *text, char *quote)
     size_t length = 0;
     for (; text[length] != '\0' && length < QUOTE_MAX; length++)
         quote[length] = isprint((unsigned char)text[length]) ? text[length] : '?';
-    (void)strcpy(quote + length, text[length] != '\0' ? "..." : "");
+    memcpy(quote + length, text[length] != '\0' ? "..." : "\0\0\0", 4);
     return quote;
 }
 
@@ -104,7 +104,7 @@ static bool take_first(struct line *line, uint64_t *number)
 
 static const struct {
     const char *word;
-    enum neomm_memory_type type;
+    enum neomm_memory_type type = NEOMM_MEMORY_RESERVED;
 } words[] = {
     {"usable", NEOMM_MEMORY_USABLE},       {"ram", NEOMM_MEMORY_USABLE},
     {"ACPI data", NEOMM_MEMORY_ACPI},      {"ACPI NVS", NEOMM_MEMORY_NVS},
@@ -197,7 +197,7 @@ static bool parse_brackets(struct line *line, struct map_input *input)
 {
     uint64_t first, last;
     bool carry;
-    enum neomm_memory_type type;
+    enum neomm_memory_type type = NEOMM_MEMORY_RESERVED;
     if (!take_first(line, &first))
         return false;
     if (!take(line, "-"))
@@ -218,7 +218,7 @@ static bool parse_old(struct line *line, struct map_input *input)
 {
     uint64_t first, end;
     bool carry;
-    enum neomm_memory_type type;
+    enum neomm_memory_type type = NEOMM_MEMORY_RESERVED;
     if (!take_first(line, &first))
         return false;
     if (!take(line, "-"))
@@ -236,7 +236,7 @@ static bool parse_plain(struct line *line, struct map_input *input)
 {
     uint64_t first, end;
     bool carry;
-    enum neomm_memory_type type;
+    enum neomm_memory_type type = NEOMM_MEMORY_RESERVED;
     return take_first(line, &first) && take_number(line, &end, &carry) && take_type(line, &type) &&
            add_range(line, input, first, end, carry, type);
 }
