@@ -104,7 +104,7 @@ static bool take_first(struct line *line, uint64_t *number)
 
 static const struct {
     const char *word;
-    enum neomm_memory_type type = NEOMM_MEMORY_RESERVED;
+    enum neomm_memory_type type;
 } words[] = {
     {"usable", NEOMM_MEMORY_USABLE},       {"ram", NEOMM_MEMORY_USABLE},
     {"ACPI data", NEOMM_MEMORY_ACPI},      {"ACPI NVS", NEOMM_MEMORY_NVS},
