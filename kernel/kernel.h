@@ -1,9 +1,11 @@
 /* The demo kernel's inside: what its files have of each other.
  * SPDX-License-Identifier: MIT
  *
- *   boot.S -> kernel_main      main.c       brings everything up, tests, exits
- *   entry.S -> trap_handle     trap.c       page faults, system calls, crashes
- *   port.c                                  what libneomm needs of a kernel
+ *   ARCH/boot.S    -> main.c      from the loader to C
+ *   memory.c, system.c            the memory manager, from the firmware's map upwards
+ *   ARCH/entry.S   -> trap.c      page faults, system calls, crashes
+ *   port_kernel.c                 what libneomm needs of a kernel
+ *   suites.c, test_boot.c         what is run once everything is up
  */
 #ifndef KERNEL_KERNEL_H
 #define KERNEL_KERNEL_H
