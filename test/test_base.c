@@ -174,7 +174,7 @@ static void bit_counts(struct ktap *t)
             if (x >> bit & 1)
                 lowest = bit;
         for (unsigned bit = 0; bit < NEOMM__WORD_BITS; bit++) {
-            count += x >> bit & 1;
+            count += (unsigned)(x >> bit & 1);
             if (x >> bit & 1)
                 highest = bit;
         }

@@ -46,7 +46,7 @@ neomm_status neomm__region_reserve(struct neomm *root, struct neomm__region_map 
 
 static void open_gap(struct neomm__region_map *map, uint32_t at)
 {
-    NEOMM__ASSERT(map->count < map->capacity);
+    NEOMM__ASSERT(map->regions && map->count < map->capacity);
     memmove(&map->regions[at + 1], &map->regions[at], (map->count - at) * sizeof(map->regions[0]));
     map->count++;
 }
