@@ -19,6 +19,7 @@ enum meanwhile {
     PROTECT,
     EVICT_OTHERS,
     UNMAP_OTHERS,
+    UNMAP_ALL,
     UNMAP_AND_EVICT_OTHERS, /* which take its slot if it is free */
     MEANWHILES
 };
@@ -93,6 +94,9 @@ static void act(struct transit *transit)
     case UNMAP_OTHERS:
         unmap(transit, 1, PAGES - 1);
         break;
+    case UNMAP_ALL:
+        unmap(transit, 0, PAGES);
+        break;
     case UNMAP_AND_EVICT_OTHERS:
         unmap(transit, 0, 1);
         (void)neomm_space_evict(transit->env.root, transit->space, 3);
@@ -114,7 +118,8 @@ static void submit(struct neomm_block_device *device, struct neomm_block_request
     transit->disk->submit(transit->disk, requests, count);
 }
 
-static bool open_transit(struct ktap *t, struct transit *transit, enum neomm_format format)
+static bool open_transit(struct ktap *t, struct transit *transit, enum neomm_format format,
+                         const struct neomm_limits *limits)
 {
     const struct env_options options = {.layer = ENV_VMM, .format = format, .policy = "fifo"};
     *transit = (struct transit){.t = t};
@@ -128,7 +133,7 @@ static bool open_transit(struct ktap *t, struct transit *transit, enum neomm_for
     transit->device.submit = submit;
     EXPECT_OK(t, neomm_swap_add(root, &transit->device, 0));
     transit->at = neomm_layout_of(root)->user_base;
-    EXPECT_OK(t, neomm_space_create(root, NULL, &transit->space));
+    EXPECT_OK(t, neomm_space_create(root, limits, &transit->space));
     neomm_space_activate(root, transit->space);
     EXPECT_OK(t, neomm_mmap(root, transit->space, &transit->at, PAGES * PAGE, RW, 0));
     for (uint32_t i = 0; i < PAGES; i++) {
@@ -153,14 +158,14 @@ static void close_transit(struct transit *transit)
 }
 
 /* Parameter: enum meanwhile | format << 4. */
-static const uint64_t meanwhiles[] = {0x00, 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08,
-                                      0x10, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18};
+static const uint64_t meanwhiles[] = {0x00, 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08, 0x09,
+                                      0x10, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18, 0x19};
 static const uint64_t format[] = ENV_FORMATS;
 
 static void while_written_out(struct ktap *t)
 {
     static struct transit transit;
-    ASSERT(t, open_transit(t, &transit, (enum neomm_format)format[t->parameter >> 4]));
+    ASSERT(t, open_transit(t, &transit, (enum neomm_format)format[t->parameter >> 4], NULL));
     transit.operation = NEOMM_BLOCK_WRITE;
     transit.meanwhile = (enum meanwhile)(t->parameter & 0xf);
     transit.armed = true;
@@ -172,7 +177,7 @@ static void while_read_in(struct ktap *t)
 {
     static struct transit transit;
     struct neomm_fault_result result;
-    ASSERT(t, open_transit(t, &transit, (enum neomm_format)format[t->parameter >> 4]));
+    ASSERT(t, open_transit(t, &transit, (enum neomm_format)format[t->parameter >> 4], NULL));
     EXPECT_EQ(t, neomm_space_evict(transit.env.root, transit.space, PAGES), PAGES);
     for (uint32_t i = 1; i < 5; i++)
         get(&transit, i);
@@ -185,7 +190,28 @@ static void while_read_in(struct ktap *t)
     close_transit(&transit);
 }
 
+/* A fault at the resident limit evicts; when the lock comes back there is nothing to evict any
+ * more, since all of it was unmapped: that is room, not want of memory. */
+static void while_evicted_for_a_fault(struct ktap *t)
+{
+    static struct transit transit;
+    const struct neomm_limits limits = {NEOMM_UNLIMITED, PAGES * PAGE, NEOMM_UNLIMITED};
+    struct neomm_fault_result result;
+    ASSERT(t, open_transit(t, &transit, (enum neomm_format)t->parameter, &limits));
+    neomm_vaddr_t further = transit.at + 2 * PAGES * PAGE;
+    EXPECT_OK(t, neomm_mmap(transit.env.root, transit.space, &further, PAGE, RW, 0));
+    transit.operation = NEOMM_BLOCK_WRITE;
+    transit.meanwhile = UNMAP_ALL;
+    transit.armed = true;
+    EXPECT_EQ(t,
+              neomm_fault(transit.env.root, transit.space, further, NEOMM_PF_USER | NEOMM_PF_WRITE,
+                          &result),
+              NEOMM_FAULT_RESOLVED);
+    close_transit(&transit);
+}
+
 static const struct ktap_case cases[] = {
+    KTAP_CASE_WITH(while_evicted_for_a_fault, format),
     KTAP_CASE_WITH(while_written_out, meanwhiles),
     KTAP_CASE_WITH(while_read_in, meanwhiles),
 };

@@ -9,6 +9,9 @@
 #include "vmm/vmm_priv.h"
 
 #define ROUNDS 16u
+/* Others may free what is needed, or unmap what could have been evicted, while the lock is given
+ * up; only the second time that nothing can be freed is believed. */
+#define SHORTAGES 2u
 
 struct work {
     struct neomm *root;
@@ -19,6 +22,7 @@ struct work {
     neomm_frame_t frame;          /* fetched and not yet mapped, nil: none */
     struct neomm_swap_entry read; /* whose contents are in the frame; kind 0: none's */
     bool zeroed;                  /* the frame is filled with zeros */
+    unsigned shortages;           /* times that nothing could be freed */
 };
 
 /* What a round came to. */
@@ -108,7 +112,9 @@ static enum round make_room(struct work *work, struct neomm_fault_result *result
     neomm__space_leave(work->space);
     uint32_t freed = neomm__reclaim(work->root, 4);
     neomm__space_reenter(work->space);
-    return freed != 0 ? AGAIN : finish(result, NEOMM_FAULT_NOMEM, NEOMM_FAULT_NONE);
+    if (freed != 0 || ++work->shortages < SHORTAGES)
+        return AGAIN;
+    return finish(result, NEOMM_FAULT_NOMEM, NEOMM_FAULT_NONE);
 }
 
 /* An exchange that did not go through: short of a table, or a lost race. */
@@ -192,7 +198,7 @@ static enum round round_needs_frame(struct work *work, const struct neomm_mappin
     neomm_status status;
     if (at_resident_limit(work->space)) {
         status = neomm__evict_one(work->root, work->space);
-        return status == NEOMM_OK || status == NEOMM_E_AGAIN
+        return status == NEOMM_OK || status == NEOMM_E_AGAIN || !at_resident_limit(work->space)
                    ? AGAIN
                    : finish(result, NEOMM_FAULT_NOMEM, NEOMM_FAULT_NONE);
     }

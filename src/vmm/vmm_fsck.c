@@ -1,5 +1,6 @@
 /* The consistency check of the address spaces: regions, leaves, descriptors, counts, domains.
  * SPDX-License-Identifier: MIT */
+#include "swap/policy.h"
 #include "vmm/vmm_priv.h"
 
 struct check {
@@ -94,6 +95,7 @@ static uint64_t check_space(struct neomm *root, struct neomm_space *space,
     check_count(&check, "resident", check.resident, space->resident_pages);
     check_count(&check, "in swap", check.swapped, space->swap_pages);
     if (space->policy.ops) {
+        neomm__policy_fsck(&space->policy, report);
         check_count(&check, "in its domain", space->policy.count, check.resident);
         return 0;
     }
@@ -113,6 +115,7 @@ void neomm__vmm_fsck(struct neomm *root, struct neomm__report *report)
     }
     if (spaces != vmm->spaces)
         neomm__report(report, "vmm: %u spaces in the table, counted are %u", spaces, vmm->spaces);
+    neomm__policy_fsck(&vmm->global, report);
     if (global != vmm->global.count)
         neomm__report(report, "vmm: the global domain holds %u frames, its spaces %llu",
                       vmm->global.count, (unsigned long long)global);
