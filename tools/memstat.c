@@ -1,5 +1,7 @@
 /* memstat: the statistics of a finished or running simulation.
  * SPDX-License-Identifier: MIT */
+#include "config_file.h"
+
 #include <neomm/stats.h>
 
 #include <errno.h>
@@ -11,13 +13,15 @@
 
 static const char usage[] =
     "usage: memstat [--json] SNAPSHOT [DELAY [COUNT]]\n"
+    "       memstat --check-config FILE\n"
     "\n"
     "Prints the statistics that `neomm replay --snapshot SNAPSHOT` keeps in a file while it runs\n"
     "and leaves there at its end. With DELAY again and again, every DELAY seconds, COUNT times.\n"
     "\n"
-    "  --json   one JSON object a line (schema neomm.memstat/1)\n"
+    "  --json               one JSON object a line (schema neomm.memstat/1)\n"
+    "  --check-config FILE  reports every mistake in a memory_manager.conf\n"
     "\n"
-    "Exit status: 0 printed, 1 no readable snapshot, 2 usage.\n";
+    "Exit status: 0 printed or no mistake, 1 no readable snapshot or a mistake, 2 usage.\n";
 
 static void print(void *context, const char *text, size_t length)
 {
@@ -69,15 +73,27 @@ static void pause_for(double seconds)
     nanosleep(&time, NULL);
 }
 
+static int check_config(const char *path)
+{
+    struct neomm_config config;
+    return config_file_read(&config, path) ? 0 : 1;
+}
+
 int main(int argc, char **argv)
 {
     static const struct option options[] = {
-        {"json", no_argument, NULL, 'j'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+        {"json", no_argument, NULL, 'j'},
+        {"check-config", required_argument, NULL, 'c'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
+    };
     bool json = false;
     int option;
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
         if (option == 'h')
             return fputs(usage, stdout) < 0;
+        if (option == 'c')
+            return check_config(optarg);
         if (option != 'j')
             return 2;
         json = true;

@@ -3,6 +3,7 @@
 #include "replay.h"
 
 #include "commands.h"
+#include "config_file.h"
 #include "units.h"
 
 #include <errno.h>
@@ -161,31 +162,12 @@ static int parse_options(struct replay_options *options, int argc, char **argv)
 
 /* ---- configuration ---- */
 
-static void config_message(void *context, enum neomm_config_level level, const char *text)
-{
-    (void)context, (void)level;
-    fprintf(stderr, "%s\n", text);
-}
-
 static bool read_config(struct neomm_config *config, const char *path)
 {
-    static char text[1 << 20];
-    uint32_t errors;
+    if (path)
+        return config_file_read(config, path);
     neomm_config_default(config);
-    if (!path)
-        return true;
-    FILE *file = fopen(path, "rb");
-    size_t length = file ? fread(text, 1, sizeof(text), file) : 0;
-    bool whole = file && !ferror(file) && feof(file);
-    if (file)
-        fclose(file);
-    if (!whole) {
-        fprintf(stderr, "neomm replay: %s: %s\n", path,
-                errno ? strerror(errno) : "larger than 1 MiB");
-        return false;
-    }
-    neomm_config_parse(config, path, text, length, true, config_message, NULL, &errors);
-    return errors == 0;
+    return true;
 }
 
 /* What the command line leaves open comes from the configuration. */

@@ -16,7 +16,7 @@ expect() {
     shift 2
     timeout 60 "$@" >"$work/out" 2>&1 </dev/null
     have=$?
-    if [ "$have" -eq "$want" ] && grep -qE -- "$pattern" "$work/out"; then
+    if [ "$have" -eq "$want" ] && { [ -z "$pattern" ] || grep -qE -- "$pattern" "$work/out"; }; then
         passed=$((passed + 1))
     else
         failed=$((failed + 1))
@@ -111,6 +111,9 @@ head -c 100 "$work/end.snap" >"$work/short.snap"
 expect 1 'not a snapshot' "$memstat" "$work/short.snap"
 expect 1 'not a snapshot' "$memstat" "$work/many"
 expect 1 'nothere' "$memstat" "$work/nothere"
+expect 0 '' "$memstat" --check-config "$work/good.conf"
+expect 1 "bad.conf:2:1: error: .*did you mean 'policy'" "$memstat" --check-config "$work/bad.conf"
+expect 1 'nothere: error: No such file' "$memstat" --check-config "$work/nothere"
 expect 2 'usage: memstat' "$memstat"
 expect 2 'usage: memstat' "$memstat" x y z
 expect 2 'usage: memstat' "$memstat" x 1 2 3
