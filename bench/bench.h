@@ -8,17 +8,28 @@
 #ifndef NEOMM_BENCH_BENCH_H
 #define NEOMM_BENCH_BENCH_H
 
+#include "peer.h"
+
 #include "sim/boot.h"
 
 /* The machine that the benchmarks of one layer share. */
 struct bench_machine {
     struct sim_system system;
     struct neomm *root;
-    uint64_t random; /* xorshift state, the same at the start of each measurement */
+    uint64_t random;  /* xorshift state, the same at the start of each measurement */
+    uint64_t started; /* bench_time at the start of this measurement */
+    uint64_t untimed; /* of it, what does not count: added to by the benchmark */
+    uint64_t ram_bytes;
+    const struct bench_peer *peer; /* of --peer, NULL: none */
 };
 
 /* Does at least `count` operations; returns how many, 0: failed. */
 typedef uint64_t bench_fn(struct bench_machine *machine, uint64_t count);
+/* What is no time: a size, a share. */
+typedef double bench_value_fn(struct bench_machine *machine);
+
+/* Nanoseconds of this thread's CPU time. */
+uint64_t bench_time(void);
 
 struct bench_case {
     const char *name;
@@ -28,6 +39,8 @@ struct bench_case {
     void (*teardown)(struct bench_machine *machine);
     bench_fn *ours;
     bench_fn *peer;
+    bench_value_fn *ours_value, *peer_value; /* instead of ours and peer */
+    bool plugin;                             /* the peer is that of --peer, if there is one */
 };
 
 struct bench_layer {
@@ -35,11 +48,15 @@ struct bench_layer {
     enum sim_layer layer; /* what has to run */
     uint64_t ram_bytes;
     uint32_t swap_pages;
+    uint32_t cpus;                                 /* 0: 1 */
+    bool slow;                                     /* left out by --quick */
+    void (*finish)(struct bench_machine *machine); /* before the machine ends; may be NULL */
     const struct bench_case *cases;
     uint32_t case_count;
 };
 
-extern const struct bench_layer bench_pmm, bench_paging, bench_heap, bench_swap, bench_vmm;
+extern const struct bench_layer bench_pmm, bench_pmm_4g, bench_pmm_64g, bench_paging, bench_heap,
+    bench_swap, bench_vmm;
 
 #define BENCH_COUNT(array) ((uint32_t)(sizeof(array) / sizeof((array)[0])))
 
@@ -53,6 +70,8 @@ struct bench_result {
 struct bench_plan {
     uint32_t runs;
     uint64_t nanoseconds; /* that one measurement takes, about */
+    bool quick;
+    const struct bench_peer *peer; /* NULL: none */
 };
 
 /* Measures all cases of a layer on one machine. False: a message is on stderr. */

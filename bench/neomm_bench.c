@@ -10,11 +10,11 @@
 #define RUNS_MAX     1000u
 #define CASES_MAX    32u
 
-static const struct bench_layer *const layers[] = {&bench_pmm, &bench_paging, &bench_heap,
-                                                   &bench_vmm, &bench_swap};
+static const struct bench_layer *const layers[] = {
+    &bench_pmm, &bench_pmm_4g, &bench_pmm_64g, &bench_paging, &bench_heap, &bench_vmm, &bench_swap};
 
 static const char help[] =
-    "usage: neomm-bench LAYER [--json] [--runs N] [--quick]\n"
+    "usage: neomm-bench LAYER [--json] [--runs N] [--quick] [--peer FILE.so]\n"
     "\n"
     "Measures a layer of libneomm on a simulated machine: pmm, paging, heap, vmm, swap, or all.\n"
     "Each benchmark runs N times (9), in turns with its peer if it has one, in thread CPU time;\n"
@@ -24,12 +24,14 @@ static const char help[] =
     "  --json    one array of {name, unit, ours, peer, ratio, min, max}\n"
     "  --runs N  1 to 1000\n"
     "  --quick   short measurements, to see that all of it works\n"
+    "  --peer F  a frame allocator to measure beside ours (bench/peer.h says what it exports)\n"
     "  --help    this text\n";
 
 struct arguments {
     const char *layer;
     bool json;
     struct bench_plan plan;
+    struct bench_peer peer;
 };
 
 static int usage(const char *what, const char *argument)
@@ -58,9 +60,16 @@ static int parse(int argc, char **argv, struct arguments *arguments)
         }
         if (strcmp(argv[i], "--json") == 0)
             arguments->json = true;
-        else if (strcmp(argv[i], "--quick") == 0)
+        else if (strcmp(argv[i], "--quick") == 0) {
             arguments->plan.nanoseconds = 200000;
-        else if (strcmp(argv[i], "--runs") == 0) {
+            arguments->plan.quick = true;
+        } else if (strcmp(argv[i], "--peer") == 0) {
+            if (i + 1 == argc)
+                return usage("--peer wants a shared object", "");
+            if (!bench_peer_load(&arguments->peer, argv[++i]))
+                return 1;
+            arguments->plan.peer = &arguments->peer;
+        } else if (strcmp(argv[i], "--runs") == 0) {
             if (!parse_runs(i + 1 < argc ? argv[++i] : NULL, &arguments->plan.runs))
                 return usage("--runs wants a number from 1 to 1000", "");
         } else if (argv[i][0] == '-')
@@ -77,7 +86,7 @@ static void print_json(const struct bench_result *result, bool first)
 {
     (void)printf("%s\n  {\"name\": \"%s\", \"unit\": \"%s\", \"ours\": %.3f, ", first ? "" : ",",
                  result->test->name, result->test->unit, result->ours);
-    if (result->test->peer)
+    if (result->peer > 0)
         (void)printf("\"peer\": %.3f, \"ratio\": %.3f, ", result->peer,
                      result->ours / result->peer);
     else
@@ -89,9 +98,11 @@ static void print_text(const struct bench_result *result)
 {
     (void)printf("%-28s %-10s %10.1f %10.1f %10.1f", result->test->name, result->test->unit,
                  result->ours, result->minimum, result->maximum);
-    if (result->test->peer)
+    if (result->peer > 0)
         (void)printf(" %10.1f %7.2f  %s", result->peer, result->ours / result->peer,
                      result->test->peer_name);
+    else if (result->test->plugin)
+        (void)printf("     absent          %s", result->test->peer_name);
     (void)putchar('\n');
 }
 
@@ -99,6 +110,8 @@ static bool run_layer(const struct bench_layer *layer, const struct arguments *a
                       bool *first)
 {
     struct bench_result results[CASES_MAX];
+    if (layer->slow && arguments->plan.quick)
+        return true;
     if (!bench_measure(layer, &arguments->plan, results))
         return false;
     for (uint32_t i = 0; i < layer->case_count; i++, *first = false) {
@@ -112,7 +125,7 @@ static bool run_layer(const struct bench_layer *layer, const struct arguments *a
 
 int main(int argc, char **argv)
 {
-    struct arguments arguments = {.plan = {RUNS_DEFAULT, 20000000}};
+    struct arguments arguments = {.plan = {.runs = RUNS_DEFAULT, .nanoseconds = 20000000}};
     bool first = true, found = false, good = true;
     int status = parse(argc, argv, &arguments);
     if (status != 0)
