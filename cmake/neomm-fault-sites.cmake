@@ -10,4 +10,4 @@ foreach(test IN LISTS neomm_tests)
 endforeach()
 add_test(NAME fault-sites COMMAND ${PROJECT_SOURCE_DIR}/test/lint/fault_sites.sh
   ${PROJECT_SOURCE_DIR} ${neomm_fault_sites} ${NEOMM_ARCH})
-set_tests_properties(fault-sites PROPERTIES LABELS fault TIMEOUT 60 DEPENDS "${neomm_tests}")
+set_tests_properties(fault-sites PROPERTIES LABELS sweep TIMEOUT 60 DEPENDS "${neomm_tests}")
