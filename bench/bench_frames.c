@@ -461,7 +461,7 @@ BOTH(full_pair, full_pair(machine, side, count))
 
 #define ROW(size, id, row_unit, function)                                                          \
     {                                                                                              \
-        .name = "pmm-" size "/" id, .unit = row_unit, .peer_name = "--peer", .plugin = true,       \
+        .name = "pmm/" size "-" id, .unit = row_unit, .peer_name = "--peer", .plugin = true,       \
         .ours = ours_##function, .peer = peer_##function                                           \
     }
 
@@ -477,7 +477,7 @@ BOTH(full_pair, full_pair(machine, side, count))
             ROW(size, "nearly-full-free", "ns", nearly_full_free),                                 \
             ROW(size, "nearly-full-alloc", "ns", nearly_full_alloc),                               \
             ROW(size, "full-pair", "ns", full_pair), ROW(size, "init", "ns", init),                \
-            {.name = "pmm-" size "/metadata",                                                      \
+            {.name = "pmm/" size "-metadata",                                                      \
              .unit = "bits/frame",                                                                 \
              .peer_name = "--peer",                                                                \
              .plugin = true,                                                                       \
