@@ -62,6 +62,10 @@ void neomm_hook_yield(void)
 {
 }
 
+void neomm_hook_spin(void)
+{
+}
+
 void neomm_hook_locked(enum neomm_lock_class lock_class)
 {
     (void)lock_class;

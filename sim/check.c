@@ -42,6 +42,8 @@ void sim_violation(struct sim *sim, const char *format, ...)
     sim_unlock(sim);
     if (go_on)
         return;
+    if (sim_place.sched)
+        sim_crash(sim, true, sim->violation);
     (void)fprintf(stderr, "sim: VIOLATION: %s\n", sim->violation);
     print_place(sim);
     print_log(sim);

@@ -221,6 +221,7 @@ void neomm_cpu_invlpg(neomm_vaddr_t vaddr)
 bool sim_move(struct sim *sim, neomm_vaddr_t vaddr, void *data, size_t size, enum sim_access access,
               bool user, uint32_t *error)
 {
+    sim_sched_here("makes a reference", __builtin_return_address(0));
     bool entered = sim_cpu_enter(sim);
     void *at = sim_reference(sim, vaddr, access, user, error);
     if (at && access == SIM_WRITE)

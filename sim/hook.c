@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-/* So many yields on one CPU without a lock taken or released are a spin without end. */
+/* So many on one CPU without a lock taken or released are a spin without end. */
 #define SPINS_MAX (1u << 26)
 
 /* Counted for the whole process, over all machines: a sweep asks what the program ever reached. */
@@ -68,6 +68,7 @@ bool neomm_hook_fault(enum neomm_fault_site site)
     add_one(&site_passes[site]);
     if (!sim)
         return false;
+    sim_sched_here("passes a fault point", __builtin_return_address(0));
     sim_lock(sim);
     uint64_t seen = ++sim->fault_seen;
     bool fail = sim->fault_nth != 0 &&
@@ -113,6 +114,7 @@ void sim_faults_report_at_exit(void)
 void neomm_hook_frames_allocated(neomm_frame_t frame, uint32_t count)
 {
     struct sim *sim = sim_place.sim;
+    sim_sched_here("has taken frames", __builtin_return_address(0));
     sim_tlb_check_frames(sim, frame, count, false);
     sim_lock(sim);
     sim_arena_allocated(sim, frame, count);
@@ -122,6 +124,7 @@ void neomm_hook_frames_allocated(neomm_frame_t frame, uint32_t count)
 void neomm_hook_frames_freed(neomm_frame_t frame, uint32_t count)
 {
     struct sim *sim = sim_place.sim;
+    sim_sched_here("has given back frames", __builtin_return_address(0));
     sim_tlb_check_frames(sim, frame, count, true);
     sim_lock(sim);
     sim_arena_freed(sim, frame, count);
@@ -136,7 +139,7 @@ void neomm_hook_locked(enum neomm_lock_class lock_class)
     (void)lock_class;
     if (!sim_place.masked)
         sim_violation(cpu->sim, "lock: a spinlock taken with interrupts on");
-    cpu->yields = 0;
+    cpu->spins = 0;
     if (++cpu->locks_held > cpu->locks_most)
         cpu->locks_most = cpu->locks_held;
 }
@@ -145,7 +148,7 @@ void neomm_hook_unlocked(enum neomm_lock_class lock_class)
 {
     struct sim_cpu *cpu = sim_place.cpu;
     (void)lock_class;
-    cpu->yields = 0;
+    cpu->spins = 0;
     if (cpu->locks_held == 0)
         sim_violation(cpu->sim, "lock: released more often than taken");
     else
@@ -160,20 +163,33 @@ uint32_t sim_locks_most(const struct sim *sim)
     return most;
 }
 
-/* With several host threads, gives way at moments that depend on the seed. With one, nobody else
- * can end a spin. */
+/* With several host threads, gives way at moments that depend on the seed. */
+static void give_way(struct sim_cpu *cpu)
+{
+    uint32_t x = ++cpu->yields * 0x9e3779b9u ^ (uint32_t)cpu->sim->options.seed;
+    if (sim_is_threaded(cpu->sim) && ((x ^ x >> 15) & 63) == 0)
+        (void)sched_yield();
+}
+
 void neomm_hook_yield(void)
+{
+    if (sim_place.sched)
+        sim_sched_switch("shares a word", __builtin_return_address(0));
+    else if (sim_place.cpu)
+        give_way(sim_place.cpu);
+}
+
+/* Alone in the host, nobody else can end a spin. */
+void neomm_hook_spin(void)
 {
     struct sim_cpu *cpu = sim_place.cpu;
     if (!cpu)
         return;
-    cpu->yields++;
-    if (!sim_is_threaded(cpu->sim)) {
-        if (cpu->yields > SPINS_MAX)
-            sim_crash(cpu->sim, true, "sim: a CPU spins for ever on a lock that it holds itself");
+    if (sim_place.sched) {
+        sim_sched_spin(__builtin_return_address(0));
         return;
     }
-    uint32_t x = cpu->yields * 0x9e3779b9u ^ (uint32_t)cpu->sim->options.seed;
-    if (((x ^ x >> 15) & 63) == 0)
-        (void)sched_yield();
+    if (!sim_is_threaded(cpu->sim) && ++cpu->spins > SPINS_MAX)
+        sim_crash(cpu->sim, true, "sim: a CPU spins for ever on a lock that it holds itself");
+    give_way(cpu);
 }

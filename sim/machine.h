@@ -17,6 +17,7 @@
 
 struct sim_mmu;
 struct sim_disk;
+struct sim_sched;
 
 struct sim_cpu {
     struct neomm_cpu port; /* what neomm_port_cpu returns */
@@ -28,7 +29,8 @@ struct sim_cpu {
     bool access_open;                /* EFLAGS.AC: user copies under SMAP */
     bool masked;                     /* interrupts, while no thread is this CPU */
     uint32_t saves;                  /* irq_saves not restored, while no thread is this CPU */
-    uint32_t yields;                 /* since a lock was taken or released */
+    uint32_t yields;                 /* places passed where another CPU might run */
+    uint32_t spins;                  /* since a lock was taken or released */
     uint32_t locks_held, locks_most; /* nesting, from the lock hooks */
     pthread_mutex_t serving;
 };
@@ -101,6 +103,7 @@ struct sim_place {
     bool serving;        /* holds cpu->serving */
     uint32_t interrupts; /* handlers it is inside of */
     struct sim_catcher *catcher;
+    struct sim_sched *sched; /* under which this CPU is one of several coroutines, else NULL */
 };
 extern _Thread_local struct sim_place sim_place;
 
@@ -170,6 +173,28 @@ uint64_t sim_random(struct sim *sim);
 bool sim_disk_complete_one(struct sim *sim);
 uint64_t sim_disks_pending(const struct sim *sim);
 void sim_disks_destroy(struct sim *sim);
+
+/* ---- sched.c: only where sim_place.sched is set ---- */
+/* The port's functions of the same names. */
+void sim_sched_ipi(const struct neomm_cpumask *cpus, void (*call)(void *argument), void *argument);
+neomm_status sim_sched_wait(const uint32_t *word, uint32_t value, uint64_t timeout_ns,
+                            const void *where);
+void sim_sched_wake(const uint32_t *word, uint32_t count);
+/* Another CPU may run, for the reason `doing`, at the code address `where`; or has to. */
+void sim_sched_switch(const char *doing, const void *where);
+void sim_sched_spin(const void *where);
+/* Interrupts are on again: calls that wait for that run now. */
+void sim_sched_unmasked(void);
+
+static inline void sim_sched_here(const char *doing, const void *where)
+{
+    if (__builtin_expect(sim_place.sched != NULL, 0))
+        sim_sched_switch(doing, where);
+}
+
+/* ---- port.c ---- */
+/* This thread is the other CPU for the time of the call, as in an interrupt handler there. */
+void sim_run_as(struct sim *sim, uint32_t target, void (*call)(void *argument), void *argument);
 
 /* ---- hook.c ---- */
 /* Once a process: see NEOMM_FAULT_SITES_OUT in hook.c. */

@@ -81,6 +81,8 @@ void neomm_port_irq_restore(neomm_irq_t state)
     place->masked = false;
     if (place->serving)
         sim_cpu_leave_slowly();
+    if (place->sched)
+        sim_sched_unmasked();
 }
 
 bool sim_interrupts_masked(void)
@@ -90,8 +92,7 @@ bool sim_interrupts_masked(void)
 
 /* ---- stage 2 ---- */
 
-/* This thread is the other CPU for the time of the call, as in an interrupt handler there. */
-static void run_as(struct sim *sim, uint32_t target, void (*call)(void *argument), void *argument)
+void sim_run_as(struct sim *sim, uint32_t target, void (*call)(void *argument), void *argument)
 {
     struct sim_place before = sim_place;
     struct sim_place *place = &sim_place;
@@ -119,15 +120,19 @@ void neomm_port_ipi(const struct neomm_cpumask *cpus, void (*call)(void *argumen
     uint32_t self = sim_place.cpu->index, count = sim->options.cpus;
     uint32_t start = (uint32_t)(sim_random(sim) % count);
     bool served = sim_place.serving;
-    if (served)
-        sim_cpu_leave_slowly();
     for (uint32_t i = count; i < NEOMM_CPU_MAX; i++)
         if (cpus->word[i / 32] >> (i % 32) & 1)
             sim_violation(sim, "port: a call for CPU %u of %u", i, count);
+    if (sim_place.sched) {
+        sim_sched_ipi(cpus, call, argument);
+        return;
+    }
+    if (served)
+        sim_cpu_leave_slowly();
     for (uint32_t i = 0; i < count; i++) {
         uint32_t target = (start + i) % count;
         if (target != self && cpus->word[target / 32] >> (target % 32) & 1)
-            run_as(sim, target, call, argument);
+            sim_run_as(sim, target, call, argument);
     }
     if (served)
         (void)sim_cpu_enter_slowly();
@@ -208,6 +213,8 @@ neomm_status neomm_port_wait(const uint32_t *word, uint32_t value, uint64_t time
 {
     struct sim *sim = here(__func__);
     check_may_sleep(sim);
+    if (sim_place.sched)
+        return sim_sched_wait(word, value, timeout_ns, __builtin_return_address(0));
     while (unchanged(word, value)) {
         if (sim_disk_complete_one(sim))
             continue;
@@ -229,8 +236,8 @@ neomm_status neomm_port_wait(const uint32_t *word, uint32_t value, uint64_t time
 void neomm_port_wake(const uint32_t *word, uint32_t count)
 {
     struct sim *sim = here(__func__);
-    (void)word;
-    (void)count;
+    if (sim_place.sched)
+        sim_sched_wake(word, count);
     sim_lock(sim);
     sim->wakes++;
     (void)pthread_cond_broadcast(&sim->woken);

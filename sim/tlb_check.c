@@ -333,6 +333,7 @@ void neomm_hook_entry_stored(neomm_paddr_t entry, uint64_t before, uint64_t afte
         sim_tlb_close(sim, cached);
     }
     sim_unlock(sim);
+    sim_sched_here("has stored an entry", __builtin_return_address(0));
 }
 
 /* Only what this CPU changed: another may be in the middle of an operation of its own. */

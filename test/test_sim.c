@@ -427,7 +427,7 @@ static void end_badly(enum end end)
         break;
     case END_SPIN:
         for (;;)
-            neomm_hook_yield();
+            neomm_hook_spin();
     }
     _exit(0);
 }

@@ -101,6 +101,8 @@ void neomm_hook_settled(neomm_frame_t top, enum neomm_flush_site site);
 
 /* Another CPU may run here. */
 void neomm_hook_yield(void);
+/* This CPU waits in a loop for another one, which has to run. */
+void neomm_hook_spin(void);
 
 void neomm_hook_locked(enum neomm_lock_class lock_class);
 void neomm_hook_unlocked(enum neomm_lock_class lock_class);

@@ -5,6 +5,10 @@
  * are machine words or narrower: 64-bit atomics on i386 would become library calls, except for
  * the compare-exchange at the end, which is one instruction there too (CMPXCHG8B).
  * NEOMM_ATOMIC_PLAIN gives analysers plain loads and stores to read.
+ *
+ * In the instrumented flavour another simulated CPU may run before each access that has an order:
+ * read-modify-write, acquire and release. Relaxed accesses are no such place: what they see is
+ * checked by an ordered access later, or does not matter.
  */
 #ifndef NEOMM_BASE_ATOMIC_H
 #define NEOMM_BASE_ATOMIC_H
@@ -16,18 +20,19 @@
 #ifndef NEOMM_ATOMIC_PLAIN
 
 #define neomm__load_relaxed(p)     __atomic_load_n(p, __ATOMIC_RELAXED)
-#define neomm__load_acquire(p)     __atomic_load_n(p, __ATOMIC_ACQUIRE)
+#define neomm__load_acquire(p)     (NEOMM__YIELD(), __atomic_load_n(p, __ATOMIC_ACQUIRE))
 #define neomm__store_relaxed(p, v) __atomic_store_n(p, v, __ATOMIC_RELAXED)
-#define neomm__store_release(p, v) __atomic_store_n(p, v, __ATOMIC_RELEASE)
+#define neomm__store_release(p, v) (NEOMM__YIELD(), __atomic_store_n(p, v, __ATOMIC_RELEASE))
 /* Read-modify-write: all acquire and release. The old value comes back. */
-#define neomm__fetch_add(p, v) __atomic_fetch_add(p, v, __ATOMIC_ACQ_REL)
-#define neomm__fetch_sub(p, v) __atomic_fetch_sub(p, v, __ATOMIC_ACQ_REL)
-#define neomm__fetch_or(p, v)  __atomic_fetch_or(p, v, __ATOMIC_ACQ_REL)
-#define neomm__fetch_and(p, v) __atomic_fetch_and(p, v, __ATOMIC_ACQ_REL)
-#define neomm__exchange(p, v)  __atomic_exchange_n(p, v, __ATOMIC_ACQ_REL)
+#define neomm__fetch_add(p, v) (NEOMM__YIELD(), __atomic_fetch_add(p, v, __ATOMIC_ACQ_REL))
+#define neomm__fetch_sub(p, v) (NEOMM__YIELD(), __atomic_fetch_sub(p, v, __ATOMIC_ACQ_REL))
+#define neomm__fetch_or(p, v)  (NEOMM__YIELD(), __atomic_fetch_or(p, v, __ATOMIC_ACQ_REL))
+#define neomm__fetch_and(p, v) (NEOMM__YIELD(), __atomic_fetch_and(p, v, __ATOMIC_ACQ_REL))
+#define neomm__exchange(p, v)  (NEOMM__YIELD(), __atomic_exchange_n(p, v, __ATOMIC_ACQ_REL))
 /* On failure *expected is what was there. */
 #define neomm__cas(p, expected, desired)                                                           \
-    __atomic_compare_exchange_n(p, expected, desired, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)
+    (NEOMM__YIELD(), __atomic_compare_exchange_n(p, expected, desired, false, __ATOMIC_ACQ_REL,    \
+                                                 __ATOMIC_ACQUIRE))
 
 #else
 
@@ -49,13 +54,14 @@
  * value that was there comes back; it was exchanged if that equals `expected`. */
 static inline uint64_t neomm__cas64(uint64_t *p, uint64_t expected, uint64_t desired)
 {
+    NEOMM__YIELD();
     return __sync_val_compare_and_swap(p, expected, desired);
 }
 
-/* A pause in a spin: the hint to the CPU, and a place where the simulator may switch. */
+/* A pause in a spin: the hint to the CPU, and a place where the simulator has to switch. */
 static inline void neomm__spin(void)
 {
-    NEOMM__YIELD();
+    NEOMM__SPIN();
     __builtin_ia32_pause();
 }
 

@@ -16,6 +16,7 @@
 #define NEOMM__FRAMES_ALLOCATED(frame, count)     neomm_hook_frames_allocated(frame, count)
 #define NEOMM__FRAMES_FREED(frame, count)         neomm_hook_frames_freed(frame, count)
 #define NEOMM__YIELD()                            neomm_hook_yield()
+#define NEOMM__SPIN()                             neomm_hook_spin()
 
 #else
 
@@ -26,6 +27,7 @@
 #define NEOMM__FRAMES_ALLOCATED(frame, count)     ((void)(frame), (void)(count))
 #define NEOMM__FRAMES_FREED(frame, count)         ((void)(frame), (void)(count))
 #define NEOMM__YIELD()                            ((void)0)
+#define NEOMM__SPIN()                             ((void)0)
 
 #endif
 

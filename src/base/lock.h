@@ -48,7 +48,6 @@ void neomm__lock_assert_none(const char *where);
 static inline neomm_irq_t neomm__lock(struct neomm__lock *lock)
 {
     neomm_irq_t irq = neomm_port_irq_save();
-    NEOMM__YIELD();
     while (neomm__exchange(&lock->word, 1) != 0) {
         neomm_port_irq_restore(irq);
         while (neomm__load_relaxed(&lock->word) != 0)
@@ -65,7 +64,6 @@ static inline neomm_irq_t neomm__lock(struct neomm__lock *lock)
 static inline bool neomm__try_lock(struct neomm__lock *lock, neomm_irq_t *irq)
 {
     *irq = neomm_port_irq_save();
-    NEOMM__YIELD();
     if (neomm__exchange(&lock->word, 1) != 0) {
         neomm_port_irq_restore(*irq);
         return false;

@@ -11,7 +11,6 @@ enum { FREE, HELD, CONTENDED };
 bool neomm__mutex_try_lock(struct neomm__lock *lock)
 {
     uint32_t expected = FREE;
-    NEOMM__YIELD();
     return neomm__cas(&lock->word, &expected, HELD);
 }
 
