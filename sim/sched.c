@@ -111,20 +111,27 @@ static void say(struct sim_sched *sched, const char *format, ...)
     va_end(arguments);
 }
 
+/* Where in the program an address is, for addr2line. */
+static size_t offset_of(const void *where)
+{
+    Dl_info info;
+    if (!where || !dladdr(where, &info))
+        return 0;
+    return (size_t)((uintptr_t)where - (uintptr_t)info.dli_fbase);
+}
+
 static void say_where(struct sim_sched *sched, const struct sim_co *co)
 {
     static const char *const states[] = {"can run", "spins", "waits for calls to run", "sleeps",
                                          "has ended"};
-    Dl_info info;
     say(sched, "CPU %u %s", index_of(sched, co), states[co->state]);
     if (co->state == CO_WAITING)
         say(sched, " until a word is not %#x", co->value);
     if (co->state == CO_CALLING)
         say(sched, " on %u CPUs", co->unanswered);
     if (co->state != CO_ENDED)
-        say(sched, ", %u locks held, last %s", co->place.cpu->port.lock_depth, co->doing);
-    if (co->state != CO_ENDED && co->where && dladdr(co->where, &info))
-        say(sched, " at +%#zx", (size_t)((uintptr_t)co->where - (uintptr_t)info.dli_fbase));
+        say(sched, ", %u locks held, last %s at +%#zx", co->place.cpu->port.lock_depth, co->doing,
+            offset_of(co->where));
     say(sched, "\n");
 }
 
@@ -298,6 +305,9 @@ static void count_point(struct sim_sched *sched, const char *doing, const void *
     uint64_t most = sched->options->points ? sched->options->points : POINTS_MAX;
     sched->current->doing = doing;
     sched->current->where = where;
+    if (sched->traced)
+        (void)fprintf(stderr, "sched: %zu: CPU %u %s at +%#zx\n", sched->decisions,
+                      index_of(sched, sched->current), doing, offset_of(where));
     if (++sched->points > most)
         stop_with_places(sched, SIM_SCHED_LIVELOCK);
 }

@@ -73,8 +73,9 @@ struct sim_sched_result {
     char text[SIM_SCHED_CPUS * 128]; /* what was wrong, a line for each CPU */
 };
 
-/* Runs schedules of the scenario until one is bad or there are no more; true: none was bad. This
- * host thread alone may be a CPU of the machine. */
+/* With NEOMM_SCHEDULE="SEED CHOICES" in the environment only that schedule, and each point of it to
+ * stderr. Otherwise runs schedules of the scenario until one is bad or there are no more; true:
+ * none was bad. This host thread alone may be a CPU of the machine. */
 bool sim_sched_explore(const struct sim_scenario *scenario, const struct sim_sched_options *options,
                        struct sim_sched_result *result);
 

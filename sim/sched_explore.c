@@ -203,9 +203,23 @@ static bool run_some(struct sim_sched *sched)
     return well;
 }
 
+/* NEOMM_SCHEDULE="SEED CHOICES" in the environment: that one schedule instead, with a trace. */
+static bool read_wish(struct sim_sched_options *options)
+{
+    const char *wish = getenv("NEOMM_SCHEDULE");
+    char *end;
+    if (!wish)
+        return false;
+    options->mode = SIM_SCHED_REPLAY;
+    options->seed = strtoull(wish, &end, 10);
+    options->choices = end + strspn(end, " ");
+    return true;
+}
+
 bool sim_sched_explore(const struct sim_scenario *scenario, const struct sim_sched_options *options,
                        struct sim_sched_result *result)
 {
+    struct sim_sched_options wish = *options;
     bool well = false;
     memset(result, 0, sizeof(*result));
     result->end = SIM_SCHED_REFUSED;
@@ -215,11 +229,12 @@ bool sim_sched_explore(const struct sim_scenario *scenario, const struct sim_sch
     struct sim_sched *sched = calloc(1, sizeof(*sched));
     if (!sched)
         return false;
+    sched->traced = read_wish(&wish);
     sched->scenario = scenario;
-    sched->options = options;
+    sched->options = &wish;
     sched->result = result;
     if (sim_sched_create(sched))
-        well = options->mode == SIM_SCHED_EXHAUSTIVE ? run_all(sched) : run_some(sched);
+        well = wish.mode == SIM_SCHED_EXHAUSTIVE ? run_all(sched) : run_some(sched);
     sim_sched_destroy(sched);
     free(sched);
     return well;

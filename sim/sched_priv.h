@@ -58,6 +58,7 @@ struct sim_sched {
     unsigned quiet;                /* no points: inside a call that runs on a CPU which waits */
     uint64_t progress;             /* grows whenever a CPU does more than spin */
     uint64_t points, turns;
+    bool traced; /* each point goes to stderr */
     enum sim_sched_end end;
     /* The schedule so far. */
     struct sim_decision *decision;

@@ -425,8 +425,7 @@ static void serves_calls(struct ktap *t)
     if (unavailable(t))
         return;
     EXPECT(t, explore_all(&two, 3, &result));
-    EXPECT(t, result.complete);
-    EXPECT_EQ(t, result.schedules, 0);
+    EXPECT(t, result.complete && result.schedules > 50);
     EXPECT(t, explore_all(&three, 1, &result));
     if (result.end != SIM_SCHED_DONE)
         sched_note(t, &result);

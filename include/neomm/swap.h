@@ -123,6 +123,10 @@ neomm_status neomm_swap_alloc(struct neomm *root, uint32_t owner,
 neomm_status neomm_swap_dup(struct neomm *root, struct neomm_swap_entry entry);
 neomm_status neomm_swap_free(struct neomm *root, struct neomm_swap_entry entry);
 
+/* Users of the slot, 0 for an entry of an earlier use. What others read in a slot may not be
+ * overwritten, so a page is written to a slot with one user only. */
+uint32_t neomm_swap_users(struct neomm *root, struct neomm_swap_entry entry);
+
 /* The entry of a slot that is in use, with its generation now: for a caller that holds a count
  * of the slot and kept only its number. NEOMM_E_NOENT. */
 neomm_status neomm_swap_entry_of(struct neomm *root, uint32_t slot, struct neomm_swap_entry *entry);

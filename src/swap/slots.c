@@ -181,6 +181,18 @@ neomm_status neomm_swap_free(struct neomm *root, struct neomm_swap_entry entry)
     return slot ? NEOMM_OK : NEOMM_E_NOENT;
 }
 
+uint32_t neomm_swap_users(struct neomm *root, struct neomm_swap_entry entry)
+{
+    struct neomm__swap_area *area = neomm__swap_area_of(root, entry.slot);
+    if (!area)
+        return 0;
+    neomm_irq_t irq = neomm__lock(&area->lock);
+    const struct neomm__slot *slot = neomm__swap_record(root, area, entry);
+    uint32_t users = slot ? slot->count : 0;
+    neomm__unlock(&area->lock, irq);
+    return users;
+}
+
 neomm_status neomm_swap_entry_of(struct neomm *root, uint32_t number,
                                  struct neomm_swap_entry *entry)
 {

@@ -75,6 +75,18 @@ static neomm_status ensure_slot(struct neomm *root, struct neomm_space *space,
     return NEOMM_OK;
 }
 
+/* The frame is to be written: to a slot that nobody else reads. A fault that has read this one may
+ * still map what it read, as long as the page's entry names this slot. */
+static neomm_status own_slot(struct neomm *root, struct neomm_space *space,
+                             struct neomm__frame *entry, struct neomm_swap_entry *slot)
+{
+    if (neomm_swap_users(root, *slot) == 1)
+        return NEOMM_OK;
+    neomm__frame_clear(entry, NEOMM__FRAME_SLOT);
+    (void)neomm_swap_free(root, *slot);
+    return ensure_slot(root, space, entry, slot);
+}
+
 /* ---- one page ---- */
 
 /* Writes the frame to its slot without the lock. A count of the slot and a reference of the
@@ -150,6 +162,9 @@ static neomm_status evict_page(struct neomm *root, struct neomm_space *space, ne
         neomm__frame_set(entry, NEOMM__FRAME_DIRTY);
     if (!neomm__frame_has(entry, NEOMM__FRAME_DIRTY))
         return replace_leaf(root, space, vaddr, frame, slot);
+    status = own_slot(root, space, entry, &slot);
+    if (status != NEOMM_OK)
+        return status;
 
     (void)neomm__fetch_add(&entry->references, 1);
     neomm__frame_set(entry, NEOMM__FRAME_BUSY);

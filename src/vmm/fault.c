@@ -20,7 +20,8 @@ struct work {
     bool write;
     neomm_prot_t region_prot;
     neomm_frame_t frame;          /* fetched and not yet mapped, nil: none */
-    struct neomm_swap_entry read; /* whose contents are in the frame; kind 0: none's */
+    struct neomm_swap_entry read; /* whose contents are in the frame, with a count that keeps them
+                                   * from being overwritten; kind 0: none's */
     bool zeroed;                  /* the frame is filled with zeros */
     unsigned shortages;           /* times that nothing could be freed */
 };
@@ -47,12 +48,19 @@ static bool permits(neomm_prot_t prot, uint32_t error)
 
 /* ---- fetching, without the lock ---- */
 
+static void drop_contents(struct work *work)
+{
+    if (work->read.kind != NEOMM_SWAP_NONE)
+        (void)neomm_swap_free(work->root, work->read);
+    work->read.kind = NEOMM_SWAP_NONE;
+}
+
 static void drop_frame(struct work *work)
 {
     if (!neomm_frame_is_nil(work->frame))
         neomm__user_frame_put(work->root, work->frame);
     work->frame = neomm_frame(0);
-    work->read.kind = NEOMM_SWAP_NONE;
+    drop_contents(work);
 }
 
 /* Takes a frame, at the cost of others' if need be. The space's lock is held and given up. */
@@ -68,18 +76,22 @@ static neomm_status fetch_frame(struct work *work, bool zeroed)
     return status;
 }
 
-/* Reads the contents of `entry`, whose slot is held meanwhile. Lock as above. */
+/* Reads the contents of `entry`. Its slot is held from here until they are mapped or dropped:
+ * meanwhile others may fault the page in, write it and evict it again, and then it must go to
+ * another slot, or the old contents would pass for the new. Lock as above. */
 static neomm_status fetch_contents(struct work *work, struct neomm_swap_entry entry)
 {
+    drop_contents(work);
     neomm_status status = neomm_swap_dup(work->root, entry);
     if (status != NEOMM_OK)
         return status;
     struct neomm_swap_page page = {entry, work->frame, NEOMM_OK};
+    work->read = entry;
     neomm__space_leave(work->space);
     status = neomm_swap_read(work->root, &page, 1);
     neomm__space_reenter(work->space);
-    (void)neomm_swap_free(work->root, entry);
-    work->read = status == NEOMM_OK ? entry : (struct neomm_swap_entry){0};
+    if (status != NEOMM_OK)
+        drop_contents(work);
     work->zeroed = false;
     return status;
 }
@@ -164,6 +176,7 @@ static enum round map_fetched(struct work *work, const struct neomm_mapping *old
     if (status != NEOMM_OK)
         return exchange_failed(work, status, result);
     work->frame = neomm_frame(0);
+    drop_contents(work);
     struct neomm_policy *policy = neomm__space_policy(work->root, space);
     if (swapped) {
         space->swap_pages--;

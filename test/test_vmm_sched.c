@@ -1,0 +1,350 @@
+/* Address spaces with several CPUs in them, in many orders: faults, eviction, unmapping, the end
+ * of a space and reclaim side by side, some thousand schedules by seed and the simplest ones all.
+ * SPDX-License-Identifier: MIT */
+#include "env.h"
+#include "sched_note.h"
+
+#include "sim/machine.h"
+#include "vmm/vmm_priv.h"
+
+#include <stdlib.h>
+
+#define PAGE     NEOMM_PAGE_SIZE
+#define PAGES    4u
+#define CPUS_MAX 3u
+#define RW       (NEOMM_PROT_READ | NEOMM_PROT_WRITE)
+
+/* What a CPU does with the pages, each once or in a loop. */
+enum act {
+    REST,
+    TOUCH,      /* writes its own word of each page, and reads it back */
+    TOUCH_LAST, /* the same from the last page on */
+    LOOK,       /* reads each page's words of the others */
+    EVICT,
+    UNMAP,
+    UNMAP_HALF,
+    UNMAP_MAP, /* and maps the range again */
+    PROTECT,   /* read only, and back */
+    DESTROY,   /* the second space, with pages in it */
+    RECLAIM,
+    MAKE /* a space of its own, used and destroyed */
+};
+
+struct plan {
+    const char *name;
+    enum act act[CPUS_MAX];
+    bool evicted; /* when the CPUs begin, all pages are in swap */
+    bool limited; /* two pages may be resident */
+    bool mapped;  /* nobody takes pages away: no access may fail */
+};
+
+static const struct plan plans[] = {
+    {"fault, fault", {TOUCH, TOUCH}, false, false, true},
+    {"fault, fault the other way", {TOUCH, TOUCH_LAST}, true, false, true},
+    {"fault, unmap", {TOUCH, UNMAP}, false, false, false},
+    {"fault from swap, unmap", {TOUCH, UNMAP_HALF}, true, false, false},
+    {"fault, unmap and map", {TOUCH, UNMAP_MAP}, false, false, false},
+    {"fault, evict", {TOUCH, EVICT}, false, false, true},
+    {"fault from swap, evict", {TOUCH, EVICT}, true, false, true},
+    {"evict, unmap", {EVICT, UNMAP}, false, false, false},
+    {"evict, unmap and map", {EVICT, UNMAP_MAP}, false, false, false},
+    {"evict, evict", {EVICT, EVICT}, false, false, true},
+    {"fault, protect", {TOUCH, PROTECT}, false, false, false},
+    {"evict, protect", {EVICT, PROTECT}, false, false, true},
+    {"destroy, reclaim", {DESTROY, RECLAIM}, false, false, true},
+    {"destroy, reclaim, fault", {DESTROY, RECLAIM, TOUCH}, false, false, true},
+    {"fault, reclaim", {TOUCH, RECLAIM}, true, false, true},
+    {"fault, fault at the limit", {TOUCH, TOUCH_LAST}, false, true, true},
+    {"fault, evict, fault", {TOUCH, EVICT, TOUCH_LAST}, true, false, true},
+    {"fault, evict, unmap", {TOUCH, EVICT, UNMAP_MAP}, true, false, false},
+    {"fault, look, reclaim", {TOUCH, LOOK, RECLAIM}, true, true, true},
+    {"make, make, reclaim", {MAKE, MAKE, RECLAIM}, false, false, true},
+};
+#define PLANS (sizeof(plans) / sizeof(plans[0]))
+
+struct match {
+    struct ktap *t;
+    const struct plan *plan;
+    uint32_t cpus;
+    struct env env;
+    struct neomm_space *space, *other;
+    neomm_vaddr_t at;
+    uint32_t mistakes;
+};
+
+static void mistake(struct match *m, uint32_t cpu, const char *what)
+{
+    if (m->mistakes++ == 0)
+        ktap_note(m->t, "CPU %u: %s", cpu, what);
+}
+
+/* ---- what the CPUs do ---- */
+
+static bool access_word(struct match *m, uint32_t cpu, uint32_t page, uint32_t word,
+                        uint64_t *value, bool write)
+{
+    neomm_vaddr_t at = m->at + page * PAGE + word * 8u;
+    neomm_status status = env_access(&m->env, m->space, at, value, 8, write, true);
+    if (status != NEOMM_OK && m->plan->mapped)
+        mistake(m, cpu, "an access failed");
+    return status == NEOMM_OK;
+}
+
+/* Nobody else writes this word: what is read is what was written last, or nothing after the page
+ * was unmapped and mapped again. */
+static void touch(struct match *m, uint32_t cpu, uint32_t page)
+{
+    uint64_t before = 0, now = 0, next;
+    if (!access_word(m, cpu, page, cpu, &before, false))
+        return;
+    next = before + 1;
+    if (!access_word(m, cpu, page, cpu, &next, true))
+        return;
+    if (!access_word(m, cpu, page, cpu, &now, false))
+        return;
+    if (now != before + 1 && (m->plan->mapped || now != 0))
+        mistake(m, cpu, "a page does not hold what was written to it");
+}
+
+static void touch_all(struct match *m, uint32_t cpu, bool backwards)
+{
+    for (uint32_t i = 0; i < PAGES; i++)
+        touch(m, cpu, backwards ? PAGES - 1 - i : i);
+}
+
+static void look(struct match *m, uint32_t cpu)
+{
+    for (uint32_t page = 0; page < PAGES; page++) {
+        uint64_t value = 0;
+        if (access_word(m, cpu, page, CPUS_MAX, &value, false) && value != 100 + page)
+            mistake(m, cpu, "a page lost what was in it");
+    }
+}
+
+static void expect(struct match *m, uint32_t cpu, neomm_status status, const char *what)
+{
+    if (status != NEOMM_OK)
+        mistake(m, cpu, what);
+}
+
+static void unmap(struct match *m, uint32_t cpu, uint32_t pages, bool again)
+{
+    struct neomm *root = m->env.root;
+    neomm_vaddr_t at = m->at;
+    expect(m, cpu, neomm_munmap(root, m->space, at, pages * PAGE), "munmap failed");
+    if (again)
+        expect(m, cpu, neomm_mmap(root, m->space, &at, pages * PAGE, RW, NEOMM_MAP_EXACT),
+               "mmap failed");
+}
+
+static void protect(struct match *m, uint32_t cpu)
+{
+    struct neomm *root = m->env.root;
+    expect(m, cpu, neomm_mprotect(root, m->space, m->at, PAGES * PAGE, NEOMM_PROT_READ),
+           "mprotect failed");
+    expect(m, cpu, neomm_mprotect(root, m->space, m->at, PAGES * PAGE, RW), "mprotect failed");
+}
+
+static void fill(struct match *m, struct neomm_space *space, neomm_vaddr_t at)
+{
+    for (uint32_t page = 0; page < PAGES; page++) {
+        uint64_t value = 100 + page;
+        if (env_access(&m->env, space, at + page * PAGE + CPUS_MAX * 8u, &value, 8, true, true) !=
+            NEOMM_OK)
+            mistake(m, neomm_port_cpu()->index, "the first write to a page failed");
+    }
+}
+
+static struct neomm_space *make(struct match *m, const struct neomm_limits *limits)
+{
+    struct neomm *root = m->env.root;
+    struct neomm_space *space = NULL;
+    neomm_vaddr_t at = m->at;
+    if (neomm_space_create(root, limits, &space) != NEOMM_OK ||
+        neomm_mmap(root, space, &at, PAGES * PAGE, RW, NEOMM_MAP_EXACT) != NEOMM_OK) {
+        mistake(m, neomm_port_cpu()->index, "a space could not be made");
+        return NULL;
+    }
+    neomm_space_activate(root, space);
+    fill(m, space, at);
+    neomm_space_activate(root, NULL);
+    return space;
+}
+
+static void destroy(struct match *m, uint32_t cpu, struct neomm_space *space)
+{
+    if (space)
+        expect(m, cpu, neomm_space_destroy(m->env.root, space), "a space could not be destroyed");
+}
+
+/* Without a space loaded: what a CPU of the kernel does. */
+static bool act_outside(struct match *m, uint32_t cpu)
+{
+    switch (m->plan->act[cpu]) {
+    case DESTROY:
+        destroy(m, cpu, m->other);
+        m->other = NULL;
+        return true;
+    case RECLAIM:
+        (void)neomm__reclaim(m->env.root, PAGES + 1);
+        return true;
+    case MAKE:
+        destroy(m, cpu, make(m, NULL));
+        return true;
+    default:
+        return false;
+    }
+}
+
+static void act_inside(struct match *m, uint32_t cpu)
+{
+    switch (m->plan->act[cpu]) {
+    case TOUCH:
+    case TOUCH_LAST:
+        touch_all(m, cpu, m->plan->act[cpu] == TOUCH_LAST);
+        break;
+    case LOOK:
+        look(m, cpu);
+        break;
+    case EVICT:
+        (void)neomm_space_evict(m->env.root, m->space, PAGES);
+        break;
+    case UNMAP:
+    case UNMAP_MAP:
+        unmap(m, cpu, PAGES, m->plan->act[cpu] == UNMAP_MAP);
+        break;
+    case UNMAP_HALF:
+        unmap(m, cpu, PAGES / 2, false);
+        break;
+    case PROTECT:
+        protect(m, cpu);
+        break;
+    default:
+        break;
+    }
+}
+
+static void run(void *context, uint32_t cpu)
+{
+    struct match *m = context;
+    if (act_outside(m, cpu))
+        return;
+    neomm_space_activate(m->env.root, m->space);
+    act_inside(m, cpu);
+    neomm_space_activate(m->env.root, NULL);
+}
+
+/* ---- before and after a schedule ---- */
+
+static const uint64_t formats[] = ENV_FORMATS;
+
+static struct sim *begin(void *context, uint64_t seed)
+{
+    struct match *m = context;
+    const struct env_options options = {.layer = ENV_VMM,
+                                        .format = (enum neomm_format)formats[seed & 1],
+                                        .ram_bytes = 4u << 20,
+                                        .cpus = m->cpus,
+                                        .swap_pages = 32,
+                                        .seed = seed};
+    const struct neomm_limits limits = {
+        NEOMM_UNLIMITED, m->plan->limited ? 2 * PAGE : NEOMM_UNLIMITED, NEOMM_UNLIMITED};
+    m->mistakes = 0;
+    if (!env_open(m->t, &m->env, &options))
+        return NULL;
+    m->at = neomm_layout_of(m->env.root)->user_base;
+    m->space = make(m, &limits);
+    m->other = make(m, NULL);
+    if (m->plan->evicted)
+        (void)neomm_space_evict(m->env.root, m->space, PAGES);
+    return m->env.machine;
+}
+
+/* What was there before is there still, where nobody took it away, and so are the words of each
+ * CPU: each touch counts one. */
+static void check_pages(struct match *m)
+{
+    neomm_space_activate(m->env.root, m->space);
+    look(m, 0);
+    for (uint32_t cpu = 0; cpu < m->cpus; cpu++) {
+        bool touched = m->plan->act[cpu] == TOUCH || m->plan->act[cpu] == TOUCH_LAST;
+        for (uint32_t page = 0; page < PAGES; page++) {
+            uint64_t value = 0;
+            if (access_word(m, 0, page, cpu, &value, false) && value != touched)
+                mistake(m, cpu, "a write was lost");
+        }
+    }
+    neomm_space_activate(m->env.root, NULL);
+}
+
+static bool end(void *context, enum sim_sched_end how)
+{
+    struct match *m = context;
+    unsigned failures = m->t->failures;
+    if (how != SIM_SCHED_DONE) {
+        sim_destroy(m->env.machine);
+        free(m->env.system);
+        return false;
+    }
+    if (m->plan->mapped)
+        check_pages(m);
+    env_fsck(m->t, &m->env);
+    destroy(m, 0, m->space);
+    destroy(m, 0, m->other);
+    env_close(m->t, &m->env);
+    return m->mistakes == 0 && m->t->failures == failures;
+}
+
+/* ---- many schedules ---- */
+
+static void search(struct ktap *t, const struct plan *plan, const struct sim_sched_options *options,
+                   struct sim_sched_result *result)
+{
+    struct match match = {.t = t, .plan = plan, .cpus = plan->act[2] == REST ? 2 : 3};
+    const struct sim_scenario scenario = {match.cpus, &match, begin, run, end};
+    if (sim_sched_explore(&scenario, options, result))
+        return;
+    ktap_fail(t, __FILE__, __LINE__, plan->name);
+    sched_note(t, result);
+}
+
+static bool unavailable(struct ktap *t)
+{
+    if (sim_sched_unavailable())
+        ktap_skip(t, sim_sched_unavailable());
+    return sim_sched_unavailable() != NULL;
+}
+
+static void by_chance(struct ktap *t, uint64_t schedules)
+{
+    const struct plan *plan = &plans[t->parameter];
+    if (unavailable(t))
+        return;
+    for (uint64_t format = 0; format < 2; format++) {
+        for (uint64_t i = 0; i < schedules; i++) {
+            const struct sim_sched_options options = {.mode = SIM_SCHED_RANDOM,
+                                                      .seed = 2 * i + format,
+                                                      .schedules = 1,
+                                                      .preemptions = 1 + (uint32_t)i % 24};
+            struct sim_sched_result result;
+            search(t, plan, &options, &result);
+            if (result.end != SIM_SCHED_DONE)
+                return;
+        }
+    }
+}
+
+/* Parameter: number of the plan. */
+static const uint64_t plan_numbers[] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,
+                                        10, 11, 12, 13, 14, 15, 16, 17, 18, 19};
+_Static_assert(sizeof(plan_numbers) / sizeof(plan_numbers[0]) == PLANS, "each plan is run");
+
+static void some_by_seed(struct ktap *t)
+{
+    by_chance(t, 100);
+}
+
+static const struct ktap_case cases[] = {
+    KTAP_CASE_WITH(some_by_seed, plan_numbers),
+};
+KTAP_SUITE(vmm_sched, cases);
