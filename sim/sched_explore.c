@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RARITY_MAX 7u
+#define RARITIES 13u
 
 const char *sim_sched_end_text(enum sim_sched_end end)
 {
@@ -142,7 +142,9 @@ static bool run_one(struct sim_sched *sched, uint64_t seed)
     sched->diverged = false;
     sched->next = sched->options->choices ? sched->options->choices : "";
     sched->random = seed;
-    sched->rarity = (unsigned)(draw(sched) % RARITY_MAX);
+    sched->rarity = (unsigned)(draw(sched) % RARITIES);
+    if (sched->options->mode == SIM_SCHED_RANDOM)
+        sched->bound = (uint32_t)(draw(sched) % (sched->options->preemptions + 1u));
     sim_sched_run(sched);
     if (sched->diverged || (sched->options->mode == SIM_SCHED_REPLAY && *sched->next != '\0'))
         sched->end = SIM_SCHED_DIVERGED;
@@ -197,7 +199,6 @@ static bool run_some(struct sim_sched *sched)
     bool replay = options->mode == SIM_SCHED_REPLAY;
     uint64_t schedules = replay ? 1 : options->schedules;
     bool well = true;
-    sched->bound = options->preemptions;
     for (uint64_t i = 0; well && i < schedules; i++)
         well = run_one(sched, options->seed + i);
     return well;

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 
 #define PAGE     NEOMM_PAGE_SIZE
-#define PAGES    4u
+#define MOST     4u /* pages */
 #define CPUS_MAX 3u
 #define RW       (NEOMM_PROT_READ | NEOMM_PROT_WRITE)
 
@@ -35,37 +35,41 @@ struct plan {
     enum act act[CPUS_MAX];
     bool evicted; /* when the CPUs begin, all pages are in swap */
     bool limited; /* two pages may be resident */
+    bool fresh;   /* nobody has touched a page yet */
     bool mapped;  /* nobody takes pages away: no access may fail */
 };
 
 static const struct plan plans[] = {
-    {"fault, fault", {TOUCH, TOUCH}, false, false, true},
-    {"fault, fault the other way", {TOUCH, TOUCH_LAST}, true, false, true},
-    {"fault, unmap", {TOUCH, UNMAP}, false, false, false},
-    {"fault from swap, unmap", {TOUCH, UNMAP_HALF}, true, false, false},
-    {"fault, unmap and map", {TOUCH, UNMAP_MAP}, false, false, false},
-    {"fault, evict", {TOUCH, EVICT}, false, false, true},
-    {"fault from swap, evict", {TOUCH, EVICT}, true, false, true},
-    {"evict, unmap", {EVICT, UNMAP}, false, false, false},
-    {"evict, unmap and map", {EVICT, UNMAP_MAP}, false, false, false},
-    {"evict, evict", {EVICT, EVICT}, false, false, true},
-    {"fault, protect", {TOUCH, PROTECT}, false, false, false},
-    {"evict, protect", {EVICT, PROTECT}, false, false, true},
-    {"destroy, reclaim", {DESTROY, RECLAIM}, false, false, true},
-    {"destroy, reclaim, fault", {DESTROY, RECLAIM, TOUCH}, false, false, true},
-    {"fault, reclaim", {TOUCH, RECLAIM}, true, false, true},
-    {"fault, fault at the limit", {TOUCH, TOUCH_LAST}, false, true, true},
-    {"fault, evict, fault", {TOUCH, EVICT, TOUCH_LAST}, true, false, true},
-    {"fault, evict, unmap", {TOUCH, EVICT, UNMAP_MAP}, true, false, false},
-    {"fault, look, reclaim", {TOUCH, LOOK, RECLAIM}, true, true, true},
-    {"make, make, reclaim", {MAKE, MAKE, RECLAIM}, false, false, true},
+    {"fault, fault", {TOUCH, TOUCH}, false, false, true, true},
+    {"fault, fault the other way", {TOUCH, TOUCH_LAST}, true, false, false, true},
+    {"fault, unmap", {TOUCH, UNMAP}, false, false, true, false},
+    {"fault from swap, unmap", {TOUCH, UNMAP_HALF}, true, false, false, false},
+    {"fault, unmap and map", {TOUCH, UNMAP_MAP}, false, false, false, false},
+    {"fault, evict", {TOUCH, EVICT}, false, false, false, true},
+    {"fault from swap, evict", {TOUCH, EVICT}, true, false, false, true},
+    {"evict, unmap", {EVICT, UNMAP}, false, false, false, false},
+    {"evict, unmap and map", {EVICT, UNMAP_MAP}, false, false, false, false},
+    {"evict, evict", {EVICT, EVICT}, false, false, false, true},
+    {"fault, protect", {TOUCH, PROTECT}, false, false, false, false},
+    {"evict, protect", {EVICT, PROTECT}, false, false, false, true},
+    {"destroy, reclaim", {DESTROY, RECLAIM}, false, false, false, true},
+    {"destroy, reclaim, fault", {DESTROY, RECLAIM, TOUCH}, false, false, false, true},
+    {"fault, reclaim", {TOUCH, RECLAIM}, true, false, false, true},
+    {"fault, fault at the limit", {TOUCH, TOUCH_LAST}, false, true, false, true},
+    {"first fault, evict", {TOUCH, EVICT}, false, false, true, true},
+    {"first fault at the limit, look", {TOUCH, LOOK}, false, true, true, true},
+    {"first fault, protect", {TOUCH, PROTECT}, false, false, true, false},
+    {"fault, evict, fault", {TOUCH, EVICT, TOUCH_LAST}, true, false, false, true},
+    {"fault, evict, unmap", {TOUCH, EVICT, UNMAP_MAP}, true, false, false, false},
+    {"fault, look, reclaim", {TOUCH, LOOK, RECLAIM}, true, true, false, true},
+    {"make, make, reclaim", {MAKE, MAKE, RECLAIM}, false, false, false, true},
 };
 #define PLANS (sizeof(plans) / sizeof(plans[0]))
 
 struct match {
     struct ktap *t;
     const struct plan *plan;
-    uint32_t cpus;
+    uint32_t cpus, pages;
     struct env env;
     struct neomm_space *space, *other;
     neomm_vaddr_t at;
@@ -108,15 +112,16 @@ static void touch(struct match *m, uint32_t cpu, uint32_t page)
 
 static void touch_all(struct match *m, uint32_t cpu, bool backwards)
 {
-    for (uint32_t i = 0; i < PAGES; i++)
-        touch(m, cpu, backwards ? PAGES - 1 - i : i);
+    for (uint32_t i = 0; i < m->pages; i++)
+        touch(m, cpu, backwards ? m->pages - 1 - i : i);
 }
 
 static void look(struct match *m, uint32_t cpu)
 {
-    for (uint32_t page = 0; page < PAGES; page++) {
+    for (uint32_t page = 0; page < m->pages; page++) {
         uint64_t value = 0;
-        if (access_word(m, cpu, page, CPUS_MAX, &value, false) && value != 100 + page)
+        if (access_word(m, cpu, page, CPUS_MAX, &value, false) &&
+            value != (m->plan->fresh ? 0 : 100 + page))
             mistake(m, cpu, "a page lost what was in it");
     }
 }
@@ -140,14 +145,14 @@ static void unmap(struct match *m, uint32_t cpu, uint32_t pages, bool again)
 static void protect(struct match *m, uint32_t cpu)
 {
     struct neomm *root = m->env.root;
-    expect(m, cpu, neomm_mprotect(root, m->space, m->at, PAGES * PAGE, NEOMM_PROT_READ),
+    expect(m, cpu, neomm_mprotect(root, m->space, m->at, m->pages * PAGE, NEOMM_PROT_READ),
            "mprotect failed");
-    expect(m, cpu, neomm_mprotect(root, m->space, m->at, PAGES * PAGE, RW), "mprotect failed");
+    expect(m, cpu, neomm_mprotect(root, m->space, m->at, m->pages * PAGE, RW), "mprotect failed");
 }
 
 static void fill(struct match *m, struct neomm_space *space, neomm_vaddr_t at)
 {
-    for (uint32_t page = 0; page < PAGES; page++) {
+    for (uint32_t page = 0; page < m->pages; page++) {
         uint64_t value = 100 + page;
         if (env_access(&m->env, space, at + page * PAGE + CPUS_MAX * 8u, &value, 8, true, true) !=
             NEOMM_OK)
@@ -161,7 +166,7 @@ static struct neomm_space *make(struct match *m, const struct neomm_limits *limi
     struct neomm_space *space = NULL;
     neomm_vaddr_t at = m->at;
     if (neomm_space_create(root, limits, &space) != NEOMM_OK ||
-        neomm_mmap(root, space, &at, PAGES * PAGE, RW, NEOMM_MAP_EXACT) != NEOMM_OK) {
+        neomm_mmap(root, space, &at, m->pages * PAGE, RW, NEOMM_MAP_EXACT) != NEOMM_OK) {
         mistake(m, neomm_port_cpu()->index, "a space could not be made");
         return NULL;
     }
@@ -186,7 +191,7 @@ static bool act_outside(struct match *m, uint32_t cpu)
         m->other = NULL;
         return true;
     case RECLAIM:
-        (void)neomm__reclaim(m->env.root, PAGES + 1);
+        (void)neomm__reclaim(m->env.root, m->pages + 1);
         return true;
     case MAKE:
         destroy(m, cpu, make(m, NULL));
@@ -207,14 +212,14 @@ static void act_inside(struct match *m, uint32_t cpu)
         look(m, cpu);
         break;
     case EVICT:
-        (void)neomm_space_evict(m->env.root, m->space, PAGES);
+        (void)neomm_space_evict(m->env.root, m->space, m->pages);
         break;
     case UNMAP:
     case UNMAP_MAP:
-        unmap(m, cpu, PAGES, m->plan->act[cpu] == UNMAP_MAP);
+        unmap(m, cpu, m->pages, m->plan->act[cpu] == UNMAP_MAP);
         break;
     case UNMAP_HALF:
-        unmap(m, cpu, PAGES / 2, false);
+        unmap(m, cpu, (m->pages + 1) / 2, false);
         break;
     case PROTECT:
         protect(m, cpu);
@@ -255,8 +260,10 @@ static struct sim *begin(void *context, uint64_t seed)
     m->at = neomm_layout_of(m->env.root)->user_base;
     m->space = make(m, &limits);
     m->other = make(m, NULL);
+    if (m->plan->fresh)
+        unmap(m, 0, m->pages, true);
     if (m->plan->evicted)
-        (void)neomm_space_evict(m->env.root, m->space, PAGES);
+        (void)neomm_space_evict(m->env.root, m->space, m->pages);
     return m->env.machine;
 }
 
@@ -268,7 +275,7 @@ static void check_pages(struct match *m)
     look(m, 0);
     for (uint32_t cpu = 0; cpu < m->cpus; cpu++) {
         bool touched = m->plan->act[cpu] == TOUCH || m->plan->act[cpu] == TOUCH_LAST;
-        for (uint32_t page = 0; page < PAGES; page++) {
+        for (uint32_t page = 0; page < m->pages; page++) {
             uint64_t value = 0;
             if (access_word(m, 0, page, cpu, &value, false) && value != touched)
                 mistake(m, cpu, "a write was lost");
@@ -297,10 +304,11 @@ static bool end(void *context, enum sim_sched_end how)
 
 /* ---- many schedules ---- */
 
-static void search(struct ktap *t, const struct plan *plan, const struct sim_sched_options *options,
-                   struct sim_sched_result *result)
+static void search(struct ktap *t, const struct plan *plan, uint32_t pages,
+                   const struct sim_sched_options *options, struct sim_sched_result *result)
 {
-    struct match match = {.t = t, .plan = plan, .cpus = plan->act[2] == REST ? 2 : 3};
+    struct match match = {
+        .t = t, .plan = plan, .cpus = plan->act[2] == REST ? 2 : 3, .pages = pages};
     const struct sim_scenario scenario = {match.cpus, &match, begin, run, end};
     if (sim_sched_explore(&scenario, options, result))
         return;
@@ -315,36 +323,52 @@ static bool unavailable(struct ktap *t)
     return sim_sched_unavailable() != NULL;
 }
 
-static void by_chance(struct ktap *t, uint64_t schedules)
+/* How many times as many schedules as usual: NEOMM_SCHEDULES in the environment. */
+static uint64_t factor(void)
 {
-    const struct plan *plan = &plans[t->parameter];
-    if (unavailable(t))
-        return;
-    for (uint64_t format = 0; format < 2; format++) {
-        for (uint64_t i = 0; i < schedules; i++) {
-            const struct sim_sched_options options = {.mode = SIM_SCHED_RANDOM,
-                                                      .seed = 2 * i + format,
-                                                      .schedules = 1,
-                                                      .preemptions = 1 + (uint32_t)i % 24};
-            struct sim_sched_result result;
-            search(t, plan, &options, &result);
-            if (result.end != SIM_SCHED_DONE)
-                return;
-        }
-    }
+    const char *text = getenv("NEOMM_SCHEDULES");
+    return text && atoi(text) > 0 ? (uint64_t)atoi(text) : 1;
 }
 
 /* Parameter: number of the plan. */
-static const uint64_t plan_numbers[] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,
-                                        10, 11, 12, 13, 14, 15, 16, 17, 18, 19};
+static const uint64_t plan_numbers[] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11,
+                                        12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22};
 _Static_assert(sizeof(plan_numbers) / sizeof(plan_numbers[0]) == PLANS, "each plan is run");
 
-static void some_by_seed(struct ktap *t)
+/* Both formats, by the seed. */
+static void by_seed(struct ktap *t)
 {
-    by_chance(t, 100);
+    if (unavailable(t))
+        return;
+    for (uint32_t pages = 1; pages <= MOST; pages++) {
+        const struct sim_sched_options options = {.mode = SIM_SCHED_RANDOM,
+                                                  .seed = 1000000 * pages,
+                                                  .schedules = 25 * factor(),
+                                                  .preemptions = 24};
+        struct sim_sched_result result;
+        search(t, &plans[t->parameter], pages, &options, &result);
+    }
+}
+
+/* Over one page: the first of all schedules with one preemption, and all with two where there is
+ * time. */
+static void one_after_the_other(struct ktap *t)
+{
+    const struct sim_sched_options options = {.mode = SIM_SCHED_EXHAUSTIVE,
+                                              .seed = t->parameter,
+                                              .schedules = 100 * factor(),
+                                              .preemptions = factor() > 1 ? 2 : 1};
+    struct sim_sched_result result;
+    if (unavailable(t))
+        return;
+    search(t, &plans[t->parameter], 1, &options, &result);
+    ktap_note(t, "%s: %llu schedules, %llu points%s", plans[t->parameter].name,
+              (unsigned long long)result.schedules, (unsigned long long)result.points,
+              result.complete ? "" : ", not all");
 }
 
 static const struct ktap_case cases[] = {
-    KTAP_CASE_WITH(some_by_seed, plan_numbers),
+    KTAP_CASE_WITH(by_seed, plan_numbers),
+    KTAP_CASE_WITH(one_after_the_other, plan_numbers),
 };
 KTAP_SUITE(vmm_sched, cases);
