@@ -31,8 +31,8 @@
 #define neomm__exchange(p, v)  (NEOMM__YIELD(), __atomic_exchange_n(p, v, __ATOMIC_ACQ_REL))
 /* On failure *expected is what was there. */
 #define neomm__cas(p, expected, desired)                                                           \
-    (NEOMM__YIELD(), __atomic_compare_exchange_n(p, expected, desired, false, __ATOMIC_ACQ_REL,    \
-                                                 __ATOMIC_ACQUIRE))
+    (NEOMM__YIELD(),                                                                               \
+     __atomic_compare_exchange_n(p, expected, desired, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
 
 #else
 
