@@ -420,108 +420,6 @@ static void everything(struct ktap *t)
     EXPECT_EQ(t, map.count, 0);
 }
 
-/* ---- the firmware's formats ---- */
-
-static uint8_t *put(uint8_t *at, uint64_t value, uint32_t bytes)
-{
-    for (uint32_t i = 0; i < bytes; i++)
-        at[i] = (uint8_t)(value >> 8 * i);
-    return at + bytes;
-}
-
-static uint8_t *put_entry(uint8_t *at, uint64_t base, uint64_t length, uint32_t type)
-{
-    return put(put(put(at, base, 8), length, 8), type, 4);
-}
-
-static void types(struct ktap *t)
-{
-    static const uint32_t numbers_known[] = {1, 2, 3, 4, 5};
-    static const enum neomm_memory_type meant[] = {NEOMM_MEMORY_USABLE, NEOMM_MEMORY_RESERVED,
-                                                   NEOMM_MEMORY_ACPI, NEOMM_MEMORY_NVS,
-                                                   NEOMM_MEMORY_BAD};
-    for (uint32_t i = 0; i < 5; i++)
-        EXPECT_EQ(t, neomm_e820_type(numbers_known[i]), meant[i]);
-    EXPECT_EQ(t, neomm_e820_type(0), NEOMM_MEMORY_RESERVED);
-    for (uint32_t type = 6; type < 40; type++)
-        EXPECT_EQ(t, neomm_e820_type(type), NEOMM_MEMORY_RESERVED);
-    EXPECT_EQ(t, neomm_e820_type(UINT32_MAX), NEOMM_MEMORY_RESERVED);
-}
-
-static const uint64_t strides[] = {20, 24};
-
-static void e820(struct ktap *t)
-{
-    uint8_t table[3 * 24 + 1] = {0};
-    uint32_t stride = (uint32_t)t->parameter;
-    struct neomm_bootmap map;
-    uint8_t *at = table + 1; /* at an odd address */
-    (void)put_entry(at, 0x1122334455667000u, 0x8877665544332211u, 1);
-    (void)put_entry(at + stride, 0xf0000, 0x10000, 2);
-    (void)put_entry(at + (size_t)2 * stride, 0x100000, 0x700000, 1);
-    neomm_bootmap_init(&map, storage, 8);
-    EXPECT_OK(t, neomm_bootmap_add_e820(&map, at, 3, stride));
-    ASSERT(t, map.count == 3);
-    EXPECT_EQ(t, map.ranges[0].base, 0x1122334455667000u);
-    EXPECT_EQ(t, map.ranges[0].length, 0x8877665544332211u);
-    EXPECT_EQ(t, map.ranges[1].type, NEOMM_MEMORY_RESERVED);
-    EXPECT_EQ(t, map.ranges[2].base, 0x100000);
-    neomm_bootmap_init(&map, storage, 2);
-    EXPECT_EQ(t, neomm_bootmap_add_e820(&map, at, 3, stride), NEOMM_E_NOSPACE);
-    EXPECT_EQ(t, map.count, 2);
-    EXPECT_EQ(t, map.dropped, 1);
-    neomm_bootmap_init(&map, storage, 8);
-    EXPECT_EQ(t, neomm_bootmap_add_e820(&map, at, 3, 19), NEOMM_E_INVALID);
-    EXPECT_EQ(t, map.count, 0);
-    EXPECT_OK(t, neomm_bootmap_add_e820(&map, NULL, 0, 20));
-}
-
-static void multiboot1(struct ktap *t)
-{
-    uint8_t buffer[128] = {0};
-    struct neomm_bootmap map;
-    uint8_t *at = put_entry(put(buffer, 20, 4), 0, 0x9fc00, 1);
-    at = put_entry(put(at, 28, 4), 0x100000, 0x7ee0000, 1) + 8; /* with 8 bytes more */
-    at = put_entry(put(at, 20, 4), 0xfffc0000u, 0x40000, 3);
-    uint32_t bytes = (uint32_t)(at - buffer);
-    neomm_bootmap_init(&map, storage, 8);
-    EXPECT_OK(t, neomm_bootmap_add_multiboot1(&map, buffer, bytes));
-    ASSERT(t, map.count == 3);
-    EXPECT_EQ(t, map.ranges[1].base, 0x100000);
-    EXPECT_EQ(t, map.ranges[2].base, 0xfffc0000u);
-    EXPECT_EQ(t, map.ranges[2].type, NEOMM_MEMORY_ACPI);
-    neomm_bootmap_init(&map, storage, 2);
-    EXPECT_EQ(t, neomm_bootmap_add_multiboot1(&map, buffer, bytes), NEOMM_E_NOSPACE);
-    EXPECT_EQ(t, map.count, 2);
-}
-
-/* Whatever is cut off or claimed, nothing outside the buffer is read (the sanitizers watch) and
- * the whole entries before are in. */
-static void multiboot1_broken(struct ktap *t)
-{
-    uint8_t buffer[72];
-    struct neomm_bootmap map;
-    for (uint32_t bytes = 0; bytes <= sizeof(buffer); bytes++) {
-        uint8_t *tail = buffer + sizeof(buffer) - bytes;
-        uint8_t whole[72];
-        uint8_t *at = whole;
-        for (int i = 0; i < 3; i++)
-            at = put_entry(put(at, 20, 4), 0x1000, 0x1000, 1);
-        memcpy(tail, whole, bytes);
-        neomm_bootmap_init(&map, storage, 8);
-        EXPECT_EQ(t, neomm_bootmap_add_multiboot1(&map, tail, bytes),
-                  bytes % 24 == 0 ? NEOMM_OK : NEOMM_E_INVALID);
-        EXPECT_EQ(t, map.count, bytes / 24);
-    }
-    static const uint32_t sizes[] = {0, 1, 19, 69, 0x7fffffff, 0xfffffffcu, 0xffffffffu};
-    for (uint32_t i = 0; i < NEOMM__COUNT_OF(sizes); i++) {
-        neomm_bootmap_init(&map, storage, 8);
-        (void)put(buffer, sizes[i], 4);
-        EXPECT_EQ(t, neomm_bootmap_add_multiboot1(&map, buffer, sizeof(buffer)), NEOMM_E_INVALID);
-        EXPECT_EQ(t, map.count, 0);
-    }
-}
-
 static const struct ktap_case cases[] = {
     KTAP_CASE_WITH(random_maps, numbers),
     KTAP_CASE_WITH(twice, numbers),
@@ -530,9 +428,5 @@ static const struct ktap_case cases[] = {
     KTAP_CASE(dropped),
     KTAP_CASE(added_later),
     KTAP_CASE(everything),
-    KTAP_CASE(types),
-    KTAP_CASE_WITH(e820, strides),
-    KTAP_CASE(multiboot1),
-    KTAP_CASE(multiboot1_broken),
 };
 KTAP_SUITE(bootmap, cases);

@@ -117,6 +117,49 @@ neomm_status neomm_bootmap_add_e820(struct neomm_bootmap *map, const void *table
 neomm_status neomm_bootmap_add_multiboot1(struct neomm_bootmap *map, const void *buffer,
                                           uint32_t bytes);
 
+/* Adds a list of ranges, as a kernel has that got its map elsewhere. NEOMM_E_INVALID, with
+ * nothing added: one has no such type. */
+neomm_status neomm_bootmap_add_list(struct neomm_bootmap *map, const struct neomm_boot_range *list,
+                                    uint32_t count);
+
+/* Adds the memory map of Multiboot 2's boot information, of which `most` bytes can be read (what
+ * the kernel has mapped there). Tags of type 6 are read; without one the UEFI map of type 17 is,
+ * by the rules below. The whole information is checked before anything is added: tags inside it,
+ * whole entries of a size that a later version may have enlarged, an end. As in Multiboot 1, what
+ * the loader calls usable holds the kernel, its modules and the information itself too: the
+ * caller adds them as KERNEL or BOOT.
+ * NEOMM_E_ALIGN: not at a multiple of 8. NEOMM_E_INVALID: broken. NEOMM_E_NOENT: neither tag is
+ * there. NEOMM_E_BUSY: UEFI's boot services still run (tag 18) and change the map: end them, and
+ * add what GetMemoryMap said last. Source: Multiboot 2.0, 3.4 and 3.6. */
+neomm_status neomm_bootmap_add_multiboot2(struct neomm_bootmap *map, const void *information,
+                                          uint32_t most);
+
+/* The type for a UEFI memory type and its attributes, once boot services have ended. (UEFI 2.10,
+ * 7.2.1 and 7.2.3)
+ *
+ *   USABLE    conventional (7)
+ *   BOOT      loader code and data (1, 2): the kernel, what the loader built for it, and often
+ *             the tables and the stack it runs on; boot services code and data (3, 4): the
+ *             firmware's own tables and stack, and some firmware still looks at its data when
+ *             runtime services are given virtual addresses
+ *   ACPI      ACPI reclaim (9)
+ *   NVS       ACPI NVS (10)
+ *   BAD       unusable (8): errors were found in it
+ *   RESERVED  runtime services (5, 6), which are called later; device memory and ports (11, 12);
+ *             PAL code (13); persistent memory (14), whose contents outlive the kernel and are
+ *             somebody's; unaccepted memory (15), where an access traps until the hypervisor is
+ *             asked; 0 and all that firmware and loaders invent
+ *
+ * Of the first three kinds, memory that a runtime service needs mapped, that is set aside for a
+ * purpose (SP), that keeps its contents (NV), or that cannot be cached write-back is RESERVED. */
+enum neomm_memory_type neomm_uefi_type(uint32_t type, uint64_t attributes);
+
+/* Adds the map that UEFI's GetMemoryMap gave: `bytes` of descriptors, `descriptor_bytes` apart
+ * (40 or more: the firmware says). NEOMM_E_INVALID, with nothing added: less than 40, or not whole
+ * descriptors. */
+neomm_status neomm_bootmap_add_uefi(struct neomm_bootmap *map, const void *buffer, uint32_t bytes,
+                                    uint32_t descriptor_bytes);
+
 /* Sorts, merges, resolves overlaps (the worst type wins), rounds usable parts inwards and the
  * others outwards to frames, and cuts at `limit` bytes (rounded down to frames; 0: 16 TiB). A
  * frame that BOOT or ACPI and nothing else covers only in part becomes RESERVED, since a reclaim
