@@ -25,6 +25,7 @@ set(NEOMM_ARCH_CPU_SOURCES src/arch/${NEOMM_ARCH}/cpu.c)
 set(NEOMM_PMM_SOURCES
   src/pmm/bootmap.c
   src/pmm/bootmap_firmware.c
+  src/pmm/memtest.c
   src/pmm/pmm.c
   src/pmm/pmm_check.c
   src/pmm/pmm_init.c

@@ -218,3 +218,38 @@ void sim_arena_allocated(struct sim *sim, neomm_frame_t first, uint32_t count)
         mark_poisoned(sim, frame, false);
     }
 }
+
+/* ---- bad cells ---- */
+
+static void add_cell_fault(struct sim *sim, struct sim_cell_fault fault)
+{
+    if (sim->cell_faults == SIM_CELL_FAULTS || !sim_pointer(sim, fault.address) ||
+        !sim_pointer(sim, fault.alias)) {
+        (void)fputs("sim: no such cell, or too many that are bad\n", stderr);
+        abort();
+    }
+    sim->cell_fault[sim->cell_faults++] = fault;
+}
+
+void sim_physical_stick(struct sim *sim, neomm_paddr_t address, uint64_t bits, uint64_t value)
+{
+    add_cell_fault(sim, (struct sim_cell_fault){address & ~(neomm_paddr_t)7, 0, bits, value});
+}
+
+void sim_physical_alias(struct sim *sim, neomm_paddr_t address, neomm_paddr_t alias)
+{
+    add_cell_fault(
+        sim, (struct sim_cell_fault){address & ~(neomm_paddr_t)7, alias & ~(neomm_paddr_t)7, 0, 0});
+}
+
+void sim_arena_settle(struct sim *sim)
+{
+    for (uint32_t i = 0; i < sim->cell_faults; i++) {
+        const struct sim_cell_fault *fault = &sim->cell_fault[i];
+        uint64_t *word = sim_pointer(sim, fault->address);
+        if (fault->alias != 0)
+            *word = *(const uint64_t *)sim_pointer(sim, fault->alias);
+        else
+            *word = (*word & ~fault->mask) | (fault->value & fault->mask);
+    }
+}

@@ -216,6 +216,14 @@ void neomm_cpu_invlpg(neomm_vaddr_t vaddr)
     sim_cpu_leave(entered);
 }
 
+/* ---- caches, of which the machine has none ---- */
+
+void neomm_cpu_flush_cache(const void *pointer, size_t size)
+{
+    (void)pointer, (void)size;
+    sim_arena_settle(cpu_here()->sim);
+}
+
 /* ---- memory ---- */
 
 bool sim_move(struct sim *sim, neomm_vaddr_t vaddr, void *data, size_t size, enum sim_access access,

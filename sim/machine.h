@@ -50,6 +50,13 @@ enum { SIM_WINDOW, SIM_SLOTS, SIM_WINDOWS };
 #define SIM_TEXT_MAX  1024
 #define SIM_LOG_LINES 64
 
+/* A bad word of RAM: bits that stay as they are, or another word that is the same cell. */
+struct sim_cell_fault {
+    neomm_paddr_t address, alias; /* alias 0: stuck bits */
+    uint64_t mask, value;
+};
+#define SIM_CELL_FAULTS 16
+
 struct sim {
     struct sim_options options; /* defaults filled in */
     struct sim_cpu *cpu;        /* options.cpus of them */
@@ -67,6 +74,8 @@ struct sim {
     uint8_t **chunk;
     uint8_t *poisoned;    /* a bit a frame: filled with poison when it was freed */
     uint64_t image_bytes; /* that sim_image gave out */
+    struct sim_cell_fault cell_fault[SIM_CELL_FAULTS]; /* broken cells of RAM */
+    uint32_t cell_faults;
 
     struct sim_window window[SIM_WINDOWS];
 
@@ -150,6 +159,8 @@ static inline void *sim_pointer(struct sim *sim, neomm_paddr_t paddr)
 
 bool sim_arena_create(struct sim *sim);
 void sim_arena_destroy(struct sim *sim);
+/* Every bad word takes the value that it has when it is read from RAM and not from a cache. */
+void sim_arena_settle(struct sim *sim);
 void sim_arena_freed(struct sim *sim, neomm_frame_t first, uint32_t count);
 void sim_arena_allocated(struct sim *sim, neomm_frame_t first, uint32_t count);
 

@@ -54,6 +54,11 @@ void sim_set_root(struct sim *sim, struct neomm *root);
 /* ---- physical memory ---- */
 bool sim_physical_read(struct sim *sim, neomm_paddr_t from, void *to, size_t size);
 bool sim_physical_write(struct sim *sim, neomm_paddr_t to, const void *from, size_t size);
+/* Bad RAM, as a CPU sees it that flushes its caches (neomm_cpu_flush_cache): `bits` of the word of
+ * 8 bytes at `address` stay as in `value`; or the word is the one at `alias` seen again. At most
+ * 16 of both. */
+void sim_physical_stick(struct sim *sim, neomm_paddr_t address, uint64_t bits, uint64_t value);
+void sim_physical_alias(struct sim *sim, neomm_paddr_t address, neomm_paddr_t alias);
 /* The contents of RAM and the registers of every CPU, to come back to; what TLBs hold is forgotten
  * then, and disks, clock and random numbers go on. One host thread only. */
 struct sim_snapshot;

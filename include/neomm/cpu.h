@@ -49,6 +49,10 @@ void neomm_cpu_write_msr(uint32_t msr, uint64_t value);
 /* CPUID: out[0..3] = eax, ebx, ecx, edx. */
 void neomm_cpu_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
 
+/* Writes what this CPU's caches hold of [pointer, pointer + size) back and forgets it: the next
+ * read comes from memory. */
+void neomm_cpu_flush_cache(const void *pointer, size_t size);
+
 /* Copies between a C pointer and user addresses through the loaded tables, with the rights of
  * the user (SMAP opened for the copy). Returns the bytes NOT done: 0 is success; on a fault that
  * the fault handler could not resolve, what remains. The caller has checked the range against

@@ -219,6 +219,44 @@ neomm_status neomm_pmm_free_range(struct neomm *root, neomm_frame_t first, uint3
  * free, with nothing changed. Undone by neomm_pmm_free_range. */
 neomm_status neomm_pmm_claim(struct neomm *root, neomm_frame_t first, uint32_t frames);
 
+/* ---- bad memory ---- */
+
+/* What neomm_pmm_memtest writes and expects to read back, passes over the whole range each: */
+#define NEOMM_MEMTEST_ONES  ((uint32_t)1 << 0) /* 64: a one walks through zeros, and through */
+#define NEOMM_MEMTEST_ZEROS ((uint32_t)1 << 1) /* 64: a zero, through ones: data lines, cells */
+#define NEOMM_MEMTEST_ADDRESS                                                                      \
+    ((uint32_t)1 << 2) /* 2: each word its own address, and that                                   \
+                        * inverted: address lines, RAM seen twice */
+#define NEOMM_MEMTEST_PATTERNS                                                                     \
+    ((uint32_t)1 << 3) /* 6: all zeros, all ones, both alternations, and                           \
+                        * mixed bits with their inverse: neighbours */
+#define NEOMM_MEMTEST_ALL    ((uint32_t)0xf)
+#define NEOMM_MEMTEST_RETIRE ((uint32_t)1 << 8) /* each bad frame: neomm_pmm_retire */
+
+struct neomm_memtest_result {
+    neomm_paddr_t address; /* of the lowest word of 8 bytes that did not hold; all 0: none */
+    uint64_t bits;         /* of that word, those that were wrong at least once */
+    uint32_t frames;       /* that did not hold */
+};
+
+/* Tests `frames` frames from `first`, which the caller has claimed or allocated as a range or one
+ * by one, and which nobody looks at: their contents are lost, those of other memory are not
+ * touched. `tests`: of the NEOMM_MEMTEST_* above. The CPU's caches are flushed between writing and
+ * reading. NEOMM_E_CORRUPT: it was bad memory, see *result; after RETIRE the caller has the good
+ * frames still, and frees them without the others. NEOMM_E_INVALID (no frames, no such test, a
+ * part of a larger block), NEOMM_E_FOREIGN (not the caller's), NEOMM_E_BUSY (references other than
+ * 1, mapped, or another layer's), with nothing touched; NEOMM_E_NOMEM: a frame above the direct
+ * map found no slot, and nothing is known or retired. Masks interrupts for a frame at a time. Cost:
+ * a write and a read of all frames a pass. */
+neomm_status neomm_pmm_memtest(struct neomm *root, neomm_frame_t first, uint32_t frames,
+                               uint32_t tests,
+                               struct neomm_memtest_result *result) NEOMM_MUST_CHECK;
+
+/* Takes an allocated frame of order 0 out of use for good: it counts as reserved from now on, and
+ * freeing it is NEOMM_E_FOREIGN. Errors as of neomm_pmm_free. To keep it away after the next boot,
+ * add it to the boot map as NEOMM_MEMORY_BAD. Locks: pmm. */
+neomm_status neomm_pmm_retire(struct neomm *root, neomm_frame_t frame);
+
 /* Turns memory of type BOOT and ACPI into free memory; returns the frames gained. Once. */
 uint64_t neomm_pmm_reclaim_boot(struct neomm *root);
 

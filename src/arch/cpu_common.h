@@ -72,6 +72,25 @@ void neomm_cpu_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
                      : "a"(leaf), "c"(subleaf));
 }
 
+/* ---- caches ---- */
+
+#define CPUID_CLFLUSH ((uint32_t)1 << 19)
+
+/* WBINVD where there is no CLFLUSH, which is ordered by locked instructions alone (SDM 2A). */
+void neomm_cpu_flush_cache(const void *pointer, size_t size)
+{
+    uint32_t basic[4];
+    neomm_cpu_cpuid(1, 0, basic);
+    uintptr_t line = (basic[1] >> 8 & 0xff) * 8, at = (uintptr_t)pointer & ~(line - 1);
+    if (!(basic[3] & CPUID_CLFLUSH) || line == 0) {
+        __asm__ volatile("wbinvd" : : : "memory");
+        return;
+    }
+    for (; at < (uintptr_t)pointer + size; at += line)
+        __asm__ volatile("clflush (%0)" : : "r"(at) : "memory");
+    __asm__ volatile("lock orl $0, %0" : "+m"(basic[0]) : : "memory", "cc");
+}
+
 /* ---- user memory ---- */
 
 struct fixup {
