@@ -188,7 +188,7 @@ static void uefi(struct ktap *t)
     (void)put_descriptor(at, 7, PAGE(256), 0x1000, WB);
     (void)put_descriptor(at + size, 3, 0x12345678, (uint64_t)1 << 51, WB);
     (void)put_descriptor(at + (size_t)2 * size, 11, PAGE(3), (uint64_t)1 << 52, 1);
-    (void)put_descriptor(at + (size_t)3 * size, 7, 0, 0, WB);
+    (void)put_descriptor(at + (size_t)3 * size, 7, 0, ((uint64_t)1 << 52) - 1, WB);
     neomm_bootmap_init(&map, storage, 8);
     EXPECT_OK(t, neomm_bootmap_add_uefi(&map, at, 4 * size, size));
     ASSERT(t, map.count == 4);
@@ -200,7 +200,7 @@ static void uefi(struct ktap *t)
     EXPECT_EQ(t, storage[1].type, NEOMM_MEMORY_BOOT);
     EXPECT(t, storage[2].length == UINT64_MAX);
     EXPECT_EQ(t, storage[2].type, NEOMM_MEMORY_RESERVED);
-    EXPECT_EQ(t, storage[3].length, 0);
+    EXPECT(t, storage[3].length == 0 - (uint64_t)NEOMM_PAGE_SIZE);
     neomm_bootmap_init(&map, storage, 3);
     EXPECT_EQ(t, neomm_bootmap_add_uefi(&map, at, 4 * size, size), NEOMM_E_NOSPACE);
     EXPECT_EQ(t, map.dropped, 1);
@@ -392,6 +392,34 @@ static void multiboot2_uefi(struct ktap *t)
     }
 }
 
+/* Broken tags behind which all goes on as it should. */
+static void multiboot2_hidden(struct ktap *t)
+{
+    struct neomm_bootmap map;
+    for (uint32_t size = 7; size <= 8; size++) {
+        uint8_t *at = put_tag(begin_information(), NAME, size);
+        at = pad(put_entry(put_map_tag(at, MAP, 24, 0, 1), 0, PAGE(1), 1));
+        uint32_t bytes = end_information(at);
+        neomm_bootmap_init(&map, storage, 8);
+        EXPECT_EQ(t, neomm_bootmap_add_multiboot2(&map, buffer, bytes),
+                  size == 7 ? NEOMM_E_INVALID : NEOMM_OK);
+    }
+    for (uint32_t item = 39; item <= 40; item++) {
+        uint8_t *at = put_map_tag(begin_information(), MAP, 24, 0, 1);
+        at = pad(put_entry(at, 0, PAGE(1), 1));
+        at = put_map_tag(at, UEFI_MAP, item, 1, 2);
+        uint32_t bytes = end_information(pad(at + (size_t)2 * item));
+        neomm_bootmap_init(&map, storage, 8);
+        EXPECT_EQ(t, neomm_bootmap_add_multiboot2(&map, buffer, bytes),
+                  item == 39 ? NEOMM_E_INVALID : NEOMM_OK);
+    }
+    /* 2^32 - 1 is a multiple of 51: what a tag of 15 bytes seems to hold. */
+    uint8_t *at = put(put(put_tag(begin_information(), UEFI_MAP, 15), 51, 4), 0, 4);
+    uint32_t bytes = end_information(at);
+    neomm_bootmap_init(&map, storage, 8);
+    EXPECT_EQ(t, neomm_bootmap_add_multiboot2(&map, buffer, bytes), NEOMM_E_INVALID);
+}
+
 /* ---- sizes: 0 to 1000 entries come out as they went in, in every format ---- */
 
 static void make_list(uint32_t count)
@@ -482,6 +510,7 @@ static const struct ktap_case cases[] = {
     KTAP_CASE(multiboot2_cut),
     KTAP_CASE(multiboot2_lies),
     KTAP_CASE(multiboot2_uefi),
+    KTAP_CASE(multiboot2_hidden),
     KTAP_CASE_WITH(counts, formats),
 };
 KTAP_SUITE(bootmap_firmware, cases);

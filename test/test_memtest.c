@@ -335,6 +335,71 @@ static void *map_some(struct neomm *root, neomm_frame_t frame)
     return maps_left > 0 ? maps_left--, map_slot(root, frame) : NULL;
 }
 
+/* What is in the frame whenever it is read. */
+static uint64_t seen[256][2];
+static uint32_t maps_done;
+
+static void *map_and_look(struct neomm *root, neomm_frame_t frame)
+{
+    uint64_t *words = map_slot(root, frame);
+    if (maps_done % 2 == 1 && maps_done / 2 < 256)
+        memcpy(seen[maps_done / 2], words, sizeof(seen[0]));
+    maps_done++;
+    return words;
+}
+
+static uint32_t passes_of(struct ktap *t, uint32_t tests)
+{
+    struct neomm_memtest_result result;
+    maps_done = 0;
+    EXPECT_OK(t, neomm_pmm_memtest(world.root, neomm_frame(FIRST), 1, tests, &result));
+    return maps_done / 2;
+}
+
+/* Every pass that is promised, and no other. */
+static void passes(struct ktap *t)
+{
+    static const uint64_t fixed[] = {0, UINT64_MAX, 0x5555555555555555u, 0xaaaaaaaaaaaaaaaau};
+    if (!open_claimed(t, &high))
+        return;
+    map_slot = world.root->slots.map;
+    world.root->slots.map = map_and_look;
+    EXPECT_EQ(t, passes_of(t, NEOMM_MEMTEST_ONES), 64);
+    EXPECT_EQ(t, passes_of(t, NEOMM_MEMTEST_ZEROS), 64);
+    EXPECT_EQ(t, passes_of(t, NEOMM_MEMTEST_ADDRESS), 2);
+    EXPECT_EQ(t, passes_of(t, NEOMM_MEMTEST_PATTERNS), 6);
+    EXPECT_EQ(t, passes_of(t, NEOMM_MEMTEST_ALL), 136);
+    uint64_t address = word_at(FIRST, 0);
+    for (unsigned i = 0; i < 64; i++) {
+        EXPECT(t, seen[i][0] == (uint64_t)1 << i && seen[i][1] == (uint64_t)1 << (i + 1) % 64);
+        EXPECT(t, seen[64 + i][0] == ~seen[i][0] && seen[64 + i][1] == ~seen[i][1]);
+    }
+    for (unsigned word = 0; word < 2; word++) {
+        EXPECT(t, seen[128][word] == address + word * 8 && seen[129][word] == ~seen[128][word]);
+        for (unsigned i = 0; i < 4; i++)
+            EXPECT(t, seen[130 + i][word] == fixed[i]);
+        EXPECT(t, seen[134][word] == neomm__mix(address + word * 8));
+        EXPECT(t, seen[135][word] == ~seen[134][word]);
+    }
+    close_claimed(t);
+}
+
+/* Another CPU tests the frames behind. */
+static void side_by_side(struct ktap *t)
+{
+    struct neomm_memtest_result result;
+    if (!open_claimed(t, &plain))
+        return;
+    struct neomm__frame *other = neomm__frame(world.root, neomm_frame(FIRST + 4));
+    other->kind = NEOMM__KIND_BAD;
+    EXPECT_OK(t, neomm_pmm_memtest(world.root, neomm_frame(FIRST), 4,
+                                   NEOMM_MEMTEST_ADDRESS | NEOMM_MEMTEST_RETIRE, &result));
+    EXPECT_EQ(t, other->kind, NEOMM__KIND_BAD);
+    EXPECT_EQ(t, result.frames, 0);
+    other->kind = NEOMM__KIND_NONE;
+    close_claimed(t);
+}
+
 /* The slots run out in the reading half: what was found by then is the caller's still. */
 static void interrupted(struct ktap *t)
 {
@@ -367,6 +432,8 @@ static const struct ktap_case cases[] = {
     KTAP_CASE(busy),
     KTAP_CASE(without_allocator),
     KTAP_CASE(above_direct_map),
+    KTAP_CASE(passes),
+    KTAP_CASE(side_by_side),
     KTAP_CASE(interrupted),
 };
 KTAP_SUITE(memtest, cases);

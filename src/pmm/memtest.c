@@ -148,8 +148,6 @@ neomm_status neomm_pmm_memtest(struct neomm *root, neomm_frame_t first, uint32_t
     if (!root->pmm || frames == 0 || (tests & NEOMM_MEMTEST_ALL) == 0 ||
         (tests & ~(NEOMM_MEMTEST_ALL | NEOMM_MEMTEST_RETIRE)) != 0)
         return NEOMM_E_INVALID;
-    if (frames - 1 > UINT32_MAX - first.number)
-        return NEOMM_E_FOREIGN;
     for (uint32_t i = 0; i < frames; i++) {
         neomm_status status = check_owned(root, neomm_frame(first.number + i));
         if (status != NEOMM_OK)
