@@ -58,6 +58,15 @@ run --list --lines 14-24 $file
 expect '--list' 0 "^$file:14: delete count: \(\*clamped\)\+\+;\$"
 [ "$(wc -l <"$work/out")" -eq 3 ] || { echo "mutate: --list prints other than 3"; failed=1; }
 
+# One run at a time in one copy.
+mkdir "$work/build/busy"
+echo $$ >"$work/build/busy/pid"
+run $file toy
+
+[ $status -eq 2 ] && grep -q "another run uses" "$work/err" && [ -d "$work/build/busy" ] ||
+    { echo "mutate: two runs in one copy"; failed=1; }
+rm -r "$work/build/busy"
+
 # What cannot be judged is an error and no verdict.
 run $file nonsense
 [ $status -eq 2 ] || { echo "mutate: an unknown test passed"; failed=1; }
