@@ -124,6 +124,21 @@ static void frame_contents(struct ktap *t)
     EXPECT_OK(t, neomm_pmm_free_bulk(memory_root(), 32, frame, NULL));
 }
 
+/* Memory below and above the direct map's end is good, read past the CPU's caches. */
+static void memory_test(struct ktap *t)
+{
+    static const neomm_flags_t flags[] = {NEOMM_DMA, 0, NEOMM_HIGH};
+    for (unsigned i = 0; i < sizeof(flags) / sizeof(flags[0]); i++) {
+        const struct neomm_range_request request = {.frames = 16, .flags = flags[i]};
+        struct neomm_memtest_result result;
+        neomm_frame_t first;
+        ASSERT_OK(t, neomm_pmm_alloc_range(memory_root(), &request, &first));
+        EXPECT_OK(t, neomm_pmm_memtest(memory_root(), first, 16, NEOMM_MEMTEST_ALL, &result));
+        EXPECT_EQ(t, result.frames, 0);
+        EXPECT_OK(t, neomm_pmm_free_range(memory_root(), first, 16));
+    }
+}
+
 static bool filled(const unsigned char *block, size_t size, unsigned char byte)
 {
     for (size_t i = 0; i < size; i++)
@@ -442,13 +457,13 @@ static void shut_down(struct ktap *t)
 }
 
 static const struct ktap_case cases[] = {
-    KTAP_CASE(cpu_features),   KTAP_CASE(frames),        KTAP_CASE(frame_contents),
-    KTAP_CASE(heap),           KTAP_CASE(window),        KTAP_CASE(user_fault),
-    KTAP_CASE(kernel_rights),  KTAP_CASE(user_output),   KTAP_CASE(swap_out_and_in),
-    KTAP_CASE(resident_limit), KTAP_CASE(two_spaces),    KTAP_CASE(bad_pointers),
-    KTAP_CASE(user_errors),    KTAP_CASE(invalidations), KTAP_CASE(out_of_memory),
-    KTAP_CASE(consistency),    KTAP_CASE(space_exit),    KTAP_CASE(memstat),
-    KTAP_CASE(shut_down),
+    KTAP_CASE(cpu_features),    KTAP_CASE(frames),         KTAP_CASE(frame_contents),
+    KTAP_CASE(memory_test),     KTAP_CASE(heap),           KTAP_CASE(window),
+    KTAP_CASE(user_fault),      KTAP_CASE(kernel_rights),  KTAP_CASE(user_output),
+    KTAP_CASE(swap_out_and_in), KTAP_CASE(resident_limit), KTAP_CASE(two_spaces),
+    KTAP_CASE(bad_pointers),    KTAP_CASE(user_errors),    KTAP_CASE(invalidations),
+    KTAP_CASE(out_of_memory),   KTAP_CASE(consistency),    KTAP_CASE(space_exit),
+    KTAP_CASE(memstat),         KTAP_CASE(shut_down),
 };
 
 KTAP_SUITE(boot, cases);
