@@ -381,6 +381,22 @@ static void dropped(struct ktap *t)
     EXPECT(t, !map.resolved);
 }
 
+/* Of an entry that goes one byte beyond a worse one, that byte counts. */
+static void one_byte(struct ktap *t)
+{
+    struct neomm_bootmap map;
+    neomm_bootmap_init(&map, storage, 32);
+    EXPECT_OK(t, neomm_bootmap_add(&map, 0x3000, 0x3000, NEOMM_MEMORY_USABLE));
+    EXPECT_OK(t, neomm_bootmap_add(&map, 0x1000, 0x2001, NEOMM_MEMORY_RESERVED));
+    EXPECT_OK(t, neomm_bootmap_add(&map, 0x1000, 0x2000, NEOMM_MEMORY_BAD));
+    EXPECT_OK(t, neomm_bootmap_resolve(&map, 0, NULL, NULL));
+    ASSERT(t, map.count == 3);
+    EXPECT_EQ(t, map.ranges[1].base, 0x3000);
+    EXPECT_EQ(t, map.ranges[1].type, NEOMM_MEMORY_RESERVED);
+    EXPECT_EQ(t, map.ranges[2].base, 0x4000);
+    EXPECT_EQ(t, map.ranges[2].type, NEOMM_MEMORY_USABLE);
+}
+
 /* A kernel resolves first and reserves its own memory then. */
 static void added_later(struct ktap *t)
 {
@@ -426,6 +442,7 @@ static const struct ktap_case cases[] = {
     KTAP_CASE(exhaustive),
     KTAP_CASE(little_storage),
     KTAP_CASE(dropped),
+    KTAP_CASE(one_byte),
     KTAP_CASE(added_later),
     KTAP_CASE(everything),
 };
