@@ -108,17 +108,39 @@ static bool resolve(struct map_result *result)
     return result->notes && resolve_into(result, storage, capacity);
 }
 
-/* A kernel's frame allocator over this map. Its direct map is host memory that is reserved and
- * not backed: of it the allocator writes its bitmaps and nothing else, the rest being zero. */
-static neomm_status boot(struct map_result *result, struct neomm *root)
+/* Zeros that are not backed before they are written; NULL: the host refuses. */
+static void *reserve_host_memory(size_t size)
 {
-    const struct neomm_pmm_options options = {.metadata_zeroed = true};
-    neomm_status status = neomm_pmm_init(root, &result->map, &options);
-    if (status != NEOMM_OK)
-        return status;
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return memory == MAP_FAILED ? NULL : memory;
+}
+
+static neomm_status look_at_zones(struct map_result *result, struct neomm *root)
+{
     for (int zone = 0; zone < NEOMM_ZONES; zone++)
         neomm_pmm_zone_stats(root, (enum neomm_zone)zone, &result->zone[zone]);
     return neomm_pmm_fini(root);
+}
+
+/* A kernel's frame allocator over this map. Its direct map is host memory that is reserved and
+ * not backed: of it the allocator writes its bitmaps and nothing else, the rest being zero. Where
+ * the map has no room for its metadata, they lie outside, and the report says so. */
+static neomm_status boot(struct map_result *result, struct neomm *root)
+{
+    struct neomm_pmm_options options = {.metadata_zeroed = true};
+    neomm_status status = neomm_pmm_init(root, &result->map, &options);
+    if (status == NEOMM_E_NOMEM) {
+        result->homeless = neomm_pmm_metadata_size(root, &result->map);
+        options.metadata_size = (size_t)result->homeless;
+        options.metadata = reserve_host_memory(options.metadata_size);
+        status = options.metadata ? neomm_pmm_init(root, &result->map, &options) : status;
+    }
+    if (status == NEOMM_OK)
+        status = look_at_zones(result, root);
+    if (options.metadata)
+        (void)munmap(options.metadata, options.metadata_size);
+    return status;
 }
 
 static neomm_status boot_on_host(struct map_result *result)
@@ -130,9 +152,8 @@ static neomm_status boot_on_host(struct map_result *result)
     if (status != NEOMM_OK)
         return status;
     void *memory = aligned_alloc(64, (neomm_root_size(1) + 63) & ~(size_t)63);
-    void *ram =
-        mmap(NULL, end, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (!memory || ram == MAP_FAILED) {
+    void *ram = reserve_host_memory(end);
+    if (!memory || !ram) {
         free(memory);
         return NEOMM_E_NOMEM;
     }
@@ -208,9 +229,5 @@ int command_map(int argc, char **argv)
     if (!standard)
         (void)fclose(file);
     free(input.entries);
-    if (status == 0 && (fflush(stdout) != 0 || ferror(stdout))) {
-        (void)fprintf(stderr, "map: error: standard output: %s\n", strerror(errno));
-        status = 1;
-    }
     return status;
 }

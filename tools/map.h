@@ -32,6 +32,7 @@ struct map_result {
     struct map_note *notes;
     uint32_t note_count, note_capacity;
     struct neomm_zone_stats zone[NEOMM_ZONES];
+    uint64_t homeless; /* bytes of metadata for which no usable range has room; else 0 */
 };
 
 void map_print_text(const struct map_result *result);

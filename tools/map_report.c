@@ -109,6 +109,7 @@ static void print_zone(const char *name, const struct neomm_zone_stats *zone)
 void map_print_text(const struct map_result *result)
 {
     struct neomm_zone_stats all = all_zones(result);
+    char text[SIZE_TEXT];
     (void)printf("Entries read: %u. Other lines, skipped: %llu.\n\nThe map:\n",
                  result->input->count, (unsigned long long)result->input->skipped);
     for (uint32_t i = 0; i < result->map.count; i++)
@@ -118,13 +119,17 @@ void map_print_text(const struct map_result *result)
         if (result->zone[i].total != 0)
             print_zone(zone_names[i], &result->zone[i]);
     print_zone("all", &all);
+    if (result->homeless != 0)
+        (void)printf("\nNo usable range has room for %s of metadata: a kernel can start only with\n"
+                     "other memory for them.\n",
+                     size_text(result->homeless, text));
     if (result->note_count == 0)
         (void)printf("\nNothing was clipped.\n");
     else
         (void)printf("\nClipped:\n");
     for (uint32_t i = 0; i < result->note_count; i++) {
-        char text[80];
-        print_range(&result->notes[i].part, reason(&result->notes[i], text, sizeof(text)));
+        char why[80];
+        print_range(&result->notes[i].part, reason(&result->notes[i], why, sizeof(why)));
     }
 }
 
@@ -167,6 +172,7 @@ void map_print_json(const struct map_result *result)
     }
     (void)printf("],\"all\":");
     print_json_zone("all", &all);
+    (void)printf(",\"homeless_metadata\":%llu", (unsigned long long)result->homeless);
     (void)printf(",\"clipped\":[");
     for (uint32_t i = 0; i < result->note_count; i++) {
         (void)printf("%s", i ? "," : "");

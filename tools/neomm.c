@@ -4,6 +4,7 @@
 
 #include <neomm/neomm.h>
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -27,12 +28,21 @@ static void print_usage(FILE *to)
                   "\n`neomm COMMAND --help` says more. `neomm --version` prints the version.\n");
 }
 
+/* A result that could not be written is none. */
+static int output_is_complete(const char *name, int status)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return status;
+    (void)fprintf(stderr, "%s: error: standard output: %s\n", name, strerror(errno));
+    return status == 0 ? 1 : status;
+}
+
 int main(int argc, char **argv)
 {
     const char *name = argc > 1 ? argv[1] : "";
     for (size_t i = 0; i < COMMANDS; i++)
         if (strcmp(name, commands[i].name) == 0)
-            return commands[i].run(argc - 1, argv + 1);
+            return output_is_complete(name, commands[i].run(argc - 1, argv + 1));
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {
         print_usage(stdout);
         return 0;

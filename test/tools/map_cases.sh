@@ -123,8 +123,16 @@ printf 'hello\nworld\n' >"$work/map"
 expect 1 'no memory map here: 2 lines' -
 printf '0x0 0x1000 reserved\n' >"$work/map"
 expect 1 'no usable memory in 1 entries' -
+# Nowhere is room for the metadata.
 printf '0x1000 0x3000 usable\n' >"$work/map"
-expect 1 'cannot start on this map: out of memory' -
+expect 0 '^No usable range has room for .* of metadata' -
+i=0
+while [ $i -lt 1000 ]; do
+    printf '0x%x 0x%x usable\n' $((i * 16777216)) $((i * 16777216 + 4194304))
+    i=$((i + 1))
+done >"$work/map"
+expect 0 '"homeless_metadata":[1-9]' --json -
+check 'usable of 1000 islands' "$(number usable)" $((1000 * 4194304 - 4096))
 expect 1 'Is a directory' "$work"
 expect 1 'No such file' "$work/none"
 head -c 100000 /dev/urandom >"$work/map"
