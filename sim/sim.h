@@ -30,6 +30,7 @@ struct sim_options {
     size_t window_bytes;    /* 0: a default that fits the host */
     uint32_t physical_bits; /* 0: 32 for 2-level, 36 for PAE, else 46 */
     uint32_t absent;        /* SIM_NO_*: what the CPUs lack */
+    bool page_zero;         /* the layout's user half begins at 0, as made-up programs like it */
     bool keep_going;        /* a violation is counted and noted, not the end */
 };
 

@@ -195,6 +195,8 @@ bool sim_windows_create(struct sim *sim)
         layout->direct.size = 0;
         return true;
     }
+    if (sim->options.page_zero)
+        layout->user_base = 0;
     layout->physical_bits = sim->options.physical_bits;
     layout->direct.delta = (intptr_t)((uintptr_t)sim->ram - layout->direct.base);
     if (layout->window.size > most)

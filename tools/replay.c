@@ -200,7 +200,10 @@ static bool start_machine(struct replay *replay, const struct neomm_config *conf
     const struct replay_options *options = &replay->options;
     const struct neomm_vmm_options vmm = {.policy = options->policy, .zero_page = false};
     const struct sim_system_options system = {
-        .machine = {.format = options->format, .ram_bytes = options->ram, .seed = options->seed},
+        .machine = {.format = options->format,
+                    .ram_bytes = options->ram,
+                    .seed = options->seed,
+                    .page_zero = true},
         .layer = SIM_LAYER_VMM,
         .swap_pages = (uint32_t)(options->swap >> 12),
         .config = config,

@@ -32,7 +32,7 @@ struct neomm_area {
 struct neomm_layout {
     enum neomm_format format;
     uint32_t physical_bits;   /* MAXPHYADDR by CPUID, 32 to 52 */
-    neomm_vaddr_t user_base;  /* lowest address mmap gives out, not 0 */
+    neomm_vaddr_t user_base;  /* lowest address mmap gives out; a kernel's is not 0 */
     neomm_vaddr_t user_limit; /* first address that is not the user's */
     struct neomm_area direct;
     struct neomm_area window;

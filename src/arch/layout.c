@@ -37,8 +37,7 @@ static neomm_status check_user(const struct neomm_layout *layout,
     if (!NEOMM__ALIGNED(layout->user_base, NEOMM_PAGE_SIZE) ||
         !NEOMM__ALIGNED(layout->user_limit, NEOMM_PAGE_SIZE))
         return NEOMM_E_ALIGN;
-    if (layout->user_base == 0 || layout->user_base >= layout->user_limit ||
-        layout->user_limit > rule->user_end)
+    if (layout->user_base >= layout->user_limit || layout->user_limit > rule->user_end)
         return NEOMM_E_RANGE;
     return NEOMM__ALIGNED(layout->user_limit, rule->split) ? NEOMM_OK : NEOMM_E_ALIGN;
 }
