@@ -52,7 +52,7 @@ void replay_report_json(const struct replay *replay)
     printf("\"faults\":{\"total\":%llu,\"zero\":%llu,\"swap_in\":%llu,\"other\":%llu},",
            (ull)all_faults(r), (ull)r->faults_zero, (ull)r->faults_swap_in, (ull)r->faults_other);
     printf("\"evictions\":%llu,\"swap_writes\":%llu,\"content_errors\":%llu,"
-           "\"tlb\":{\"hits\":%llu,\"walks\":%llu}}\n",
+           "\"tlb_hits\":%llu,\"walks\":%llu}\n",
            (ull)r->space.evictions, (ull)r->space.swap_writes, (ull)r->content_errors,
            (ull)r->tlb.hits, (ull)r->tlb.walks);
 }

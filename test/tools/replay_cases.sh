@@ -60,7 +60,15 @@ replay 1 'trace:1: error: the address has more than 64 bits' 'I  123456789012345
 replay 1 'trace:3: error: address 0xffff888000000000 is outside the user half' \
     '\n L 400000,4\n L ffff888000000000,8\n'
 replay 1 'trace:1: error: address 0x7fffffffeffc is outside' ' L 7fffffffeffc,8\n'
-replay 1 'trace:1: error: address 0x8 is outside' ' L 00000008,8\n'
+
+# Made-up traces begin at page 0.
+replay 0 '"faults":."total":4,"zero":2,"swap_in":2,' ' S 0,8\n L 1008,8\n L 0,8\n S ffc,8\n' --json \
+    --resident-limit 1p
+replay 0 '"tlb_hits":[0-9]+,"walks":[0-9]+' "$good" --json
+if "$neomm" replay --json "$(trace "$good")" >/dev/full 2>/dev/null; then
+    failed=$((failed + 1))
+    echo '# a full disk went unseen'
+fi
 replay 1 'trace:2: error: the last line is cut short' ' L 400000,4\n S 4000'
 replay 1 'trace:2: error: the last line is cut short' ' L 400000,4\n S'
 replay 1 'error: no record in the trace' ''

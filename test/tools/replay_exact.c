@@ -241,7 +241,7 @@ static void compare(const char *neomm, const char *trace, const struct reference
         check(trace, arguments, "faults.zero", field(json, "zero"), refs->pages);
         check(trace, arguments, "faults.swap_in", field(json, "swap_in"), faults - refs->pages);
         check(trace, arguments, "references", field(json, "references"), refs->all);
-        check(trace, arguments, "hits and walks", field(json, "hits") + field(json, "walks"),
+        check(trace, arguments, "hits and walks", field(json, "tlb_hits") + field(json, "walks"),
               refs->all);
         check(trace, arguments, "evictions", field(json, "evictions"),
               faults - (refs->pages < frames ? refs->pages : frames));
