@@ -61,11 +61,13 @@ static neomm_status place(struct neomm *root, struct neomm_space *space, neomm_v
         return at < space->map.count && space->map.regions[at].start < end ? NEOMM_E_EXISTS
                                                                            : NEOMM_OK;
     }
+    /* Page 0 is given to those who ask for it, never chosen. */
+    neomm_vaddr_t lowest = layout->user_base ? layout->user_base : NEOMM_PAGE_SIZE;
     neomm_vaddr_t found = 0;
-    if (*address >= layout->user_base)
+    if (*address >= lowest)
         found = neomm__region_gap(&space->map, *address, layout->user_limit, size);
     if (found == 0)
-        found = neomm__region_gap(&space->map, layout->user_base, layout->user_limit, size);
+        found = neomm__region_gap(&space->map, lowest, layout->user_limit, size);
     *address = found;
     return found == 0 ? NEOMM_E_NOSPACE : NEOMM_OK;
 }
