@@ -12,13 +12,7 @@
  */
 #include "vmm/vmm_priv.h"
 
-static void note_dirty(void *context, neomm_vaddr_t vaddr, const struct neomm_mapping *leaf)
-{
-    (void)vaddr;
-    *(bool *)context = leaf->dirty;
-}
-
-static void note_accessed(void *context, neomm_vaddr_t vaddr, const struct neomm_mapping *leaf)
+static void note_leaf(void *context, neomm_vaddr_t vaddr, const struct neomm_mapping *leaf)
 {
     (void)vaddr;
     *(struct neomm_mapping *)context = *leaf;
@@ -150,15 +144,15 @@ static neomm_status evict_page(struct neomm *root, struct neomm_space *space, ne
     neomm_vaddr_t vaddr = neomm__mapping_vaddr(entry->mapping);
     uint64_t mapping = entry->mapping;
     struct neomm_swap_entry slot;
-    bool dirty = false;
+    struct neomm_mapping leaf = {.state = NEOMM_MAPPING_NONE};
     neomm_status status = ensure_slot(root, space, entry, &slot);
     if (status != NEOMM_OK)
         return status;
-    status = neomm_paging_harvest(root, &space->tables, vaddr, NEOMM_PAGE_SIZE, true, note_dirty,
-                                  &dirty);
+    status =
+        neomm_paging_harvest(root, &space->tables, vaddr, NEOMM_PAGE_SIZE, true, note_leaf, &leaf);
     if (status != NEOMM_OK)
         return status;
-    if (dirty)
+    if (leaf.dirty)
         neomm__frame_set(entry, NEOMM__FRAME_DIRTY);
     if (!neomm__frame_has(entry, NEOMM__FRAME_DIRTY))
         return replace_leaf(root, space, vaddr, frame, slot);
@@ -250,7 +244,7 @@ static neomm_status try_candidate(struct neomm *root, struct neomm_policy *polic
     }
     NEOMM__COUNT(root, EVICT_TEST);
     neomm_status status = neomm_paging_harvest(root, &candidate->space->tables, candidate->vaddr,
-                                               NEOMM_PAGE_SIZE, false, note_accessed, &leaf);
+                                               NEOMM_PAGE_SIZE, false, note_leaf, &leaf);
     if (status != NEOMM_OK)
         return status;
     bool dirty = leaf.dirty || neomm__frame_has(entry, NEOMM__FRAME_DIRTY);
