@@ -23,14 +23,18 @@ set(NEOMM_ARCH_SOURCES
 set(NEOMM_ARCH_CPU_SOURCES src/arch/${NEOMM_ARCH}/cpu.c)
 
 set(NEOMM_PMM_SOURCES
+  src/pmm/area.c
   src/pmm/bootmap.c
   src/pmm/bootmap_firmware.c
+  src/pmm/field.c
+  src/pmm/frame_cache.c
   src/pmm/memtest.c
   src/pmm/pmm.c
   src/pmm/pmm_check.c
   src/pmm/pmm_init.c
+  src/pmm/pmm_stats.c
   src/pmm/range.c
-  src/pmm/zone.c)
+  src/pmm/ram_run.c)
 
 set(NEOMM_PAGING_SOURCES
   src/paging/engines.c

@@ -98,7 +98,8 @@ static void make_model(struct world *world)
         if (range->type <= NEOMM_MEMORY_ACPI)
             world->frames = first + count;
     }
-    uint32_t high = direct < world->frames ? (uint32_t)direct : world->frames;
+    uint32_t high =
+        direct < world->frames ? (uint32_t)direct & ~((1u << NEOMM_ORDER_MAX) - 1) : world->frames;
     world->border[NEOMM_ZONE_DMA] = high < 4096 ? high : 4096;
     world->border[NEOMM_ZONE_NORMAL] = high;
     world->border[NEOMM_ZONE_HIGH] = world->frames;

@@ -4,7 +4,7 @@
 #include "pmm_world.h"
 
 #include "base/bits.h"
-#include "pmm/pmm.h"
+#include "pmm/pmm_priv.h"
 
 #include <string.h>
 
@@ -84,14 +84,17 @@ static void busy_frees(struct ktap *t)
         return;
     neomm_frame_t frame = alloc(t, 2, 0);
     struct neomm__frame *first = neomm__frame(world.root, frame);
-    for (uint32_t references = 0; references < 4; references++) {
+    for (uint32_t references = 1; references < 4; references++) {
         first->references = references;
         EXPECT_EQ(t, neomm_pmm_free(world.root, frame, 2),
                   references == 1 ? NEOMM_OK : NEOMM_E_BUSY);
         if (references == 1)
             frame = alloc(t, 2, 0);
     }
+    first->references = 0;
+    EXPECT_EQ(t, neomm_pmm_free(world.root, frame, 2), NEOMM_E_DOUBLE_FREE);
     first->references = 1;
+    neomm__frame_set(first, NEOMM__FRAME_TAILS);
     for (uint32_t i = 0; i < 4; i++) {
         first[i].mappings = 1;
         EXPECT_EQ(t, neomm_pmm_free(world.root, frame, 2), NEOMM_E_BUSY);
@@ -111,6 +114,7 @@ static void descriptors(struct ktap *t)
     struct neomm__frame *first = neomm__frame(world.root, frame);
     EXPECT_EQ(t, first->references, 1);
     EXPECT_EQ(t, first->order, 3);
+    neomm__frame_set(first, NEOMM__FRAME_TAILS);
     for (uint32_t i = 0; i < 8; i++) {
         first[i].kind = NEOMM__KIND_TAIL;
         first[i].owner = 0x1234;
@@ -559,11 +563,13 @@ static void metadata_touched(struct ktap *t)
     for (int zeroed_before = 0; zeroed_before < 2; zeroed_before++) {
         if (!world_open(t, &world, &options))
             return;
-        memset(world.metadata, 0xa5, world.metadata_size);
+        size_t bytes = NEOMM__SECTION_FRAMES * sizeof(struct neomm__frame), same = 0;
+        size_t rest = world.metadata_size - bytes;
+        memset(world.metadata, zeroed_before ? 0 : 0xa5, rest);
+        memset((uint8_t *)world.metadata + rest, 0xa5, bytes);
         world.pmm.metadata_zeroed = zeroed_before != 0;
         EXPECT_OK(t, neomm_pmm_init(world.root, &world.map, &world.pmm));
         const uint8_t *table = (const uint8_t *)world.root->frames.table;
-        size_t bytes = NEOMM__SECTION_FRAMES * sizeof(struct neomm__frame), same = 0;
         for (size_t i = 0; i < bytes; i++)
             same += table[i] == (zeroed_before ? 0xa5 : 0);
         EXPECT_EQ(t, same, bytes);
@@ -791,17 +797,20 @@ static void corruption(struct ktap *t)
     struct neomm__pmm *pmm = world.root->pmm;
     neomm_frame_t block = alloc(t, 4, 0);
     neomm_frame_t pair = neomm_frame(block.number + 64);
+    neomm_frame_t low = alloc(t, 0, NEOMM_DMA);
     EXPECT_OK(t, neomm_pmm_claim(world.root, pair, 2));
     struct neomm__frame *first = neomm__frame(world.root, block);
     size_t bit = neomm__bit_of(world.root, block);
     EXPECT_EQ(t, findings(), 0);
-    EXPECT_FOUND(t, pmm->field_free[3], 1);
+    EXPECT_FOUND(t, pmm->field[3], 1);
     EXPECT_FOUND(t, pmm->tree_free[0], 1);
-    EXPECT_FOUND(t, pmm->zone[NEOMM_ZONE_DMA].free, 1);
-    EXPECT_FOUND(t, pmm->zone[NEOMM_ZONE_NORMAL].managed, 1);
-    EXPECT_FOUND(t, pmm->zone[NEOMM_ZONE_NORMAL].hint[3], 1);
-    EXPECT_FOUND(t, pmm->tree_section[0], 1);
-    EXPECT_FOUND(t, pmm->trees, 1);
+    EXPECT_FOUND(t, pmm->area[NEOMM_ZONE_DMA].free, 1);
+    EXPECT_FOUND(t, pmm->area[NEOMM_ZONE_NORMAL].managed, 1);
+    EXPECT_FOUND(t, pmm->area[NEOMM_ZONE_DMA].filled[0], 0u - 1u);
+    EXPECT_FOUND(t, pmm->section_number[0], 1);
+    EXPECT_FOUND(t, pmm->sections, 1);
+    EXPECT_FOUND(t, pmm->cpu[0].borrowing, 1);
+    EXPECT_FOUND(t, pmm->lock.word, 1);
     EXPECT_FOUND(t, world.root->frames.section[0], 1);
     EXPECT_FOUND(t, first->order, 1);
     EXPECT_FOUND(t, first->order, 31);
@@ -812,12 +821,13 @@ static void corruption(struct ktap *t)
     EXPECT_FOUND(t, neomm__frame(world.root, pair)->order, 1);
     EXPECT_FOUND(t, neomm__frame(world.root, neomm_frame(FRAME(M(4))))->flags,
                  NEOMM__FRAME_ALLOCATED);
-    EXPECT_FOUND(t, pmm->tree_touched[0], -1);
+    EXPECT_FOUND(t, pmm->tree_touched[neomm__tree_of(pmm, bit)], -1);
     size_t word = bit / NEOMM__WORD_BITS;
     neomm__word_t mask = (neomm__word_t)1 << bit % NEOMM__WORD_BITS;
     EXPECT_FOUND(t, pmm->taken[word], 0u - mask);
-    EXPECT_FOUND(t, pmm->managed[word], 0u - mask);
-    EXPECT_FOUND(t, pmm->managed[(bit + 128) / NEOMM__WORD_BITS], 0u - mask);
+    EXPECT_FOUND(t, pmm->run[0].count, 1);
+    EXPECT_FOUND(t, pmm->run[1].type, 1);
+    EXPECT_OK(t, neomm_pmm_free(world.root, low, 0));
     EXPECT_OK(t, neomm_pmm_free(world.root, block, 4));
     EXPECT_OK(t, neomm_pmm_free_range(world.root, pair, 2));
     world_close(t, &world);

@@ -17,6 +17,14 @@
 #error "NEOMM_CPU_MAX must be a multiple of 32 from 32 to 1024"
 #endif
 
+/* The most nodes (places of memory at different distances from the CPUs). */
+#ifndef NEOMM_NODE_MAX
+#define NEOMM_NODE_MAX 8
+#endif
+#if NEOMM_NODE_MAX < 1 || NEOMM_NODE_MAX > 64
+#error "NEOMM_NODE_MAX must be 1 to 64"
+#endif
+
 /* The highest log level that is compiled in (enum neomm_log_level). */
 #ifndef NEOMM_LOG_MAX
 #define NEOMM_LOG_MAX 3

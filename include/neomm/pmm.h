@@ -13,7 +13,8 @@
 
 /* Kinds of memory, from harmless to worst: where entries overlap, the larger number wins. */
 enum neomm_memory_type {
-    NEOMM_MEMORY_USABLE = 1,
+    NEOMM_MEMORY_HOTPLUG = 1, /* none yet: neomm_pmm_add may bring it */
+    NEOMM_MEMORY_USABLE,
     NEOMM_MEMORY_BOOT,     /* usable after neomm_pmm_reclaim_boot: loader's data, modules */
     NEOMM_MEMORY_ACPI,     /* ACPI tables, reclaimable once read */
     NEOMM_MEMORY_KERNEL,   /* the kernel's image and other reservations */
@@ -58,6 +59,13 @@ struct neomm_bootmap {
 /* Zones, low to high. A request falls back downwards, never upwards. */
 enum neomm_zone { NEOMM_ZONE_DMA, NEOMM_ZONE_NORMAL, NEOMM_ZONE_HIGH, NEOMM_ZONES };
 
+/* Memory that is near some CPUs (a proximity domain of ACPI's SRAT). */
+struct neomm_node_range {
+    neomm_paddr_t base;
+    uint64_t length; /* bytes */
+    uint32_t node;   /* 0 to NEOMM_NODE_MAX - 1 */
+};
+
 /* Contiguous frames with constraints. */
 struct neomm_range_request {
     uint32_t frames;     /* 1 or more */
@@ -74,6 +82,11 @@ struct neomm_pmm_options {
     bool metadata_zeroed;    /* it is known to be zero: initialisation touches no descriptor */
     uint32_t reserve_frames; /* the last frames of the direct map, only for NEOMM_RESERVE; at
                               * most a half of them; 0: as the configuration says */
+    /* Nodes, NULL where all memory is equally near. A section of 128 MiB belongs to the node of
+     * the first range listed that touches it; what no range touches, to node 0. */
+    const struct neomm_node_range *node_range;
+    uint32_t node_ranges;
+    const uint8_t *cpu_node; /* of each CPU; NULL: 0 */
 };
 
 struct neomm_zone_stats {
@@ -86,6 +99,10 @@ struct neomm_zone_stats {
 /* Asked to free about `frames` frames; returns how many it freed. Called only for a caller that
  * may reclaim, with no lock of pmm held, and never from inside itself on the same CPU. */
 typedef uint32_t neomm_reclaim_fn(void *context, uint32_t frames, neomm_flags_t flags);
+
+/* Asked to move the contents of movable frames until a block of 2^order frames is free, when there
+ * are frames but no such block; true: there may be one now. Called as the above. */
+typedef bool neomm_compact_fn(void *context, unsigned order, neomm_flags_t flags);
 
 NEOMM_EXTERN_C_BEGIN
 
@@ -264,10 +281,39 @@ uint64_t neomm_pmm_reclaim_boot(struct neomm *root);
  * while the layer is not initialised. */
 void neomm_pmm_set_reclaim(struct neomm *root, neomm_reclaim_fn *reclaim, void *context);
 
-/* Free frames now, all zones; a racy sum. */
+/* The same for who makes contiguous memory. */
+void neomm_pmm_set_compact(struct neomm *root, neomm_compact_fn *compact, void *context);
+
+/* Makes memory free that the boot map listed as NEOMM_MEMORY_HOTPLUG and that is there now:
+ * whole frames, all of one such range. The direct map must reach it. NEOMM_E_ALIGN;
+ * NEOMM_E_INVALID (nothing); NEOMM_E_FOREIGN (not listed); NEOMM_E_EXISTS (usable already);
+ * NEOMM_E_NOSPACE (added in too many separate parts). Locks: pmm. */
+neomm_status neomm_pmm_add(struct neomm *root, neomm_paddr_t base, uint64_t length);
+
+/* ---- the CPUs' caches ---- */
+
+/* Gives back what all CPUs keep in front of the bitmap. The allocator does so by itself before it
+ * reports that memory ran out. Any context; may be called from an interrupt, but then the
+ * interrupted CPU's cache may be passed over. Cost: CPUs, and a clear bit a frame. */
+void neomm_pmm_drain(struct neomm *root);
+/* A CPU stops, or comes back: while it is offline its caches keep nothing. Called when it runs no
+ * code of the library. All CPUs are online after neomm_pmm_init. NEOMM_E_INVALID: no such CPU. */
+neomm_status neomm_pmm_cpu_offline(struct neomm *root, uint32_t cpu);
+neomm_status neomm_pmm_cpu_online(struct neomm *root, uint32_t cpu);
+
+/* ---- figures ---- */
+
+/* Free frames now, all zones; a racy sum. Any context. Cost: zones times CPUs. */
 uint64_t neomm_pmm_free_frames(const struct neomm *root);
-/* One zone's statistics. Cost: a pass over its bitmap. Locks: pmm. */
+/* One zone's statistics, of all nodes or of one. Drains the CPUs' caches first, so that free
+ * blocks are whole. Cost: a pass over its bitmap. Any context. */
 void neomm_pmm_zone_stats(struct neomm *root, enum neomm_zone zone, struct neomm_zone_stats *stats);
+void neomm_pmm_node_stats(struct neomm *root, uint32_t node, enum neomm_zone zone,
+                          struct neomm_zone_stats *stats);
+/* How much of a zone's free memory is of no use for blocks of 2^order frames: 0 (all of it could
+ * be) to 1000 (none; also without free memory). Source: M. Gorman, A. Whitcroft, "The What, The
+ * Why and the Where To of Anti-Fragmentation", OLS 2006. Any context. */
+uint32_t neomm_pmm_fragmentation(const struct neomm_zone_stats *stats, unsigned order);
 
 NEOMM_EXTERN_C_END
 

@@ -37,15 +37,23 @@ enum neomm__kind {
 #define NEOMM__FRAME_BUSY      0x04u /* being written to swap */
 #define NEOMM__FRAME_POLICY    0x08u /* in a replacement policy */
 #define NEOMM__FRAME_DIRTY     0x10u /* differs from the copy in its slot, or has none */
+#define NEOMM__FRAME_MOVABLE   0x20u /* allocated with NEOMM_MOVABLE */
+#define NEOMM__FRAME_TAILS     0x40u /* the descriptors behind the first of the block are in use */
+#define NEOMM__FRAME_RETIRED   0x80u /* bad memory that nobody gets again */
 
 struct neomm__frame {
-    uint32_t references; /* atomic; 1 when allocated */
-    uint32_t mappings;   /* atomic; leaf entries that point here */
-    uint8_t kind;        /* enum neomm__kind */
-    uint8_t flags;       /* NEOMM__FRAME_* */
-    uint8_t order;       /* of an allocated block's first frame */
-    uint8_t policy;      /* the replacement policy's 8 bits */
-    uint32_t owner;      /* by kind */
+    union {
+        struct {
+            uint32_t references; /* atomic; 1 when allocated */
+            uint32_t mappings;   /* atomic; leaf entries that point here */
+        };
+        uint64_t users; /* both: NEOMM__FRAME_OWNED, and nobody else holds or maps it */
+    };
+    uint8_t kind;   /* enum neomm__kind */
+    uint8_t flags;  /* NEOMM__FRAME_* */
+    uint8_t order;  /* of an allocated block's first frame */
+    uint8_t policy; /* the replacement policy's 8 bits */
+    uint32_t owner; /* by kind */
     /* The one mapping, space index << 44 | virtual page number; by kind otherwise (a slab's
      * state). On i386 read and written under the lock of the owner only. */
     uint64_t mapping;
@@ -53,6 +61,8 @@ struct neomm__frame {
 };
 
 _Static_assert(sizeof(struct neomm__frame) == 32, "a descriptor is 32 bytes");
+
+#define NEOMM__FRAME_OWNED ((uint64_t)1)
 
 #define NEOMM__MAPPING_PAGE_BITS 44
 

@@ -6,6 +6,8 @@
 static void tag_tail(struct neomm *root, const struct neomm_page_source *source, uint8_t *base,
                      uint32_t from, uint32_t to, enum neomm__kind kind)
 {
+    neomm_frame_t head = source->frame_of(source->context, base);
+    neomm__frame_set(neomm__frame(root, head), NEOMM__FRAME_TAILS);
     for (uint32_t i = from; i < to; i++) {
         neomm_frame_t frame = source->frame_of(source->context, base + i * NEOMM_PAGE_SIZE);
         neomm__frame(root, frame)->owner = kind == NEOMM__KIND_NONE ? 0 : i;

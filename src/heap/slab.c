@@ -2,7 +2,7 @@
  * SPDX-License-Identifier: MIT */
 #include "heap_priv.h"
 
-#include "pmm/pmm.h"
+#include "pmm/pmm_priv.h"
 
 static struct neomm__slab *slab_of(const struct neomm *root, neomm_frame_t head)
 {
@@ -43,6 +43,8 @@ static void tag(struct neomm *root, const struct neomm__slab *slab, enum neomm__
         neomm__frame(root, frame)->kind = gone ? NEOMM__KIND_NONE : NEOMM__KIND_TAIL;
     }
     struct neomm__frame *head = neomm__frame(root, neomm_frame(slab->frame));
+    if (!gone)
+        neomm__frame_set(head, NEOMM__FRAME_TAILS);
     head->owner = gone ? 0 : slab->class_index;
     head->mapping = record;
     head->kind = (uint8_t)kind;
@@ -211,9 +213,9 @@ static const struct neomm_page_source *source_of(const struct neomm__heap *heap,
 }
 
 /* Memory that the frame allocator has back: the slab or run that was here is gone. */
-static bool is_free_memory(const struct neomm *root, neomm_frame_t frame)
+static bool is_free_memory(struct neomm *root, neomm_frame_t frame)
 {
-    return neomm__bitmap_test(root->pmm->managed, neomm__bit_of(root, frame)) &&
+    return neomm__is_managed(root, neomm__bit_of(root, frame)) &&
            neomm__load_acquire(&neomm__frame(root, frame)->references) == 0;
 }
 

@@ -3,7 +3,7 @@
 #include "paging/tables.h"
 
 #include "base/bits.h"
-#include "pmm/pmm.h"
+#include "pmm/pmm_priv.h"
 
 #include <neomm/cpu.h>
 
@@ -14,51 +14,18 @@ struct extent {
     uint32_t first, end;
 };
 
-static bool run_has(const struct neomm__boot_run *run, size_t bit)
-{
-    return bit >= run->bit && bit - run->bit < run->count;
-}
-
-/* The end of the bits of RAM from `bit` on that are of one sort; `bit` itself: it is not RAM. */
-static size_t run_end(const struct neomm__pmm *pmm, size_t bit)
-{
-    if (neomm__bitmap_test(pmm->managed, bit)) {
-        size_t end = neomm__bitmap_next_clear(pmm->managed, bit, pmm->bits);
-        return end == NEOMM__BITMAP_NONE ? pmm->bits : end;
-    }
-    if (run_has(&pmm->metadata, bit))
-        return pmm->metadata.bit + pmm->metadata.count;
-    for (uint32_t i = 0; i < pmm->boots; i++)
-        if (run_has(&pmm->boot[i], bit))
-            return pmm->boot[i].bit + pmm->boot[i].count;
-    return bit;
-}
-
-/* The first bit of RAM behind `bit`, which is none. */
-static size_t run_start(const struct neomm__pmm *pmm, size_t bit)
-{
-    size_t start = neomm__bitmap_next_set(pmm->managed, bit, pmm->bits);
-    if (pmm->metadata.count != 0 && pmm->metadata.bit > bit && pmm->metadata.bit < start)
-        start = pmm->metadata.bit;
-    for (uint32_t i = 0; i < pmm->boots; i++)
-        if (pmm->boot[i].bit > bit && pmm->boot[i].bit < start)
-            start = pmm->boot[i].bit;
-    return start;
-}
-
-/* The RAM run that begins at or behind `*bit`, cut at the end of its section. */
+/* The piece of RAM at or behind *bit that is in one run and one section; *bit is its end then. */
 static bool next_piece(const struct neomm__pmm *pmm, size_t *bit, struct extent *piece)
 {
-    while (*bit < pmm->bits) {
-        size_t end = run_end(pmm, *bit);
-        size_t section_end = NEOMM__ALIGN_DOWN(*bit, NEOMM__TREE_BITS) + NEOMM__TREE_BITS;
-        if (end == *bit) {
-            *bit = run_start(pmm, *bit);
+    for (uint32_t i = 0; i < pmm->runs; i++) {
+        const struct neomm__ram_run *run = &pmm->run[i];
+        size_t end = run->bit + run->count, first = run->bit > *bit ? run->bit : *bit;
+        size_t section_end = NEOMM__ALIGN_DOWN(first, NEOMM__SECTION_BITS) + NEOMM__SECTION_BITS;
+        if (end <= *bit || run->type == NEOMM__RAM_HOTPLUG)
             continue;
-        }
         end = end < section_end ? end : section_end;
-        piece->first = neomm__frame_of(pmm, *bit).number;
-        piece->end = piece->first + (uint32_t)(end - *bit);
+        piece->first = neomm__frame_of(pmm, first).number;
+        piece->end = piece->first + (uint32_t)(end - first);
         *bit = end;
         return true;
     }

@@ -6,7 +6,7 @@
  * addresses of one cell show, too. Which frames are bad is kept in their descriptors meanwhile.
  */
 #include "base/bits.h"
-#include "pmm/pmm.h"
+#include "pmm/pmm_priv.h"
 
 #include <neomm/cpu.h>
 
@@ -164,22 +164,22 @@ neomm_status neomm_pmm_memtest(struct neomm *root, neomm_frame_t first, uint32_t
 
 /* ---- frames out of use ---- */
 
-/* Its bit stays taken; what is taken and not managed is nobody's. */
+/* Its bit stays taken, and its descriptor says why. */
 neomm_status neomm_pmm_retire(struct neomm *root, neomm_frame_t frame)
 {
     struct neomm__pmm *pmm = root->pmm;
     size_t bit;
+    bool movable;
     if (!pmm)
         return NEOMM_E_INVALID;
+    neomm_status status = neomm__pmm_disown(root, frame, 0, &bit, &movable);
+    if (status != NEOMM_OK)
+        return status;
     neomm_irq_t irq = neomm__lock(&pmm->lock);
-    neomm_status status = neomm__pmm_check_free(root, frame, 0, &bit);
-    if (status == NEOMM_OK) {
-        struct neomm__zone *zone = &pmm->zone[neomm__zone_of(pmm, bit)];
-        memset(&root->frames.table[bit], 0, sizeof(struct neomm__frame));
-        neomm__bitmap_clear_run(pmm->managed, bit, 1);
-        zone->managed--;
-        zone->reserved++;
-    }
+    struct neomm__area *area = &pmm->area[pmm->tree_area[neomm__tree_of(pmm, bit)]];
+    neomm__frame_set(&root->frames.table[bit], NEOMM__FRAME_RETIRED);
+    area->managed--;
+    area->reserved++;
     neomm__unlock(&pmm->lock, irq);
-    return status;
+    return NEOMM_OK;
 }

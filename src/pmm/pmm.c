@@ -1,6 +1,6 @@
-/* The frame allocator: blocks of 2^order frames, and reclaim when there are none.
+/* The frame allocator: blocks of 2^order frames, and what happens when there are none.
  * SPDX-License-Identifier: MIT */
-#include "pmm/pmm.h"
+#include "pmm/pmm_priv.h"
 
 /* Reclaim may free frames that do not make up the block that is wanted, or that somebody else
  * takes first: after this many tries the caller is told. */
@@ -13,65 +13,94 @@ enum neomm_zone neomm__pmm_top_zone(const struct neomm *root, neomm_flags_t flag
     return (flags & NEOMM_HIGH) && root->slots.map ? NEOMM_ZONE_HIGH : NEOMM_ZONE_NORMAL;
 }
 
-bool neomm__pmm_spare(const struct neomm__pmm *pmm, size_t frames, neomm_flags_t flags)
-{
-    size_t free = pmm->zone[NEOMM_ZONE_DMA].free + pmm->zone[NEOMM_ZONE_NORMAL].free;
-    size_t kept = flags & NEOMM_RESERVE ? 0 : pmm->reserve;
-    return free >= kept && free - kept >= frames;
-}
+/* ---- owners ---- */
 
-void neomm__pmm_own(struct neomm *root, size_t bit, unsigned order)
+/* The descriptor of a free frame is zero. Its users come last: who reads that somebody owns it
+ * reads the rest as it is. */
+void neomm__pmm_own(struct neomm *root, size_t bit, unsigned order, neomm_flags_t flags)
 {
     struct neomm__frame *first = &root->frames.table[bit];
-    memset(first, 0, sizeof(*first));
-    first->flags = NEOMM__FRAME_ALLOCATED;
     first->order = (uint8_t)order;
+    first->flags = NEOMM__FRAME_ALLOCATED | (flags & NEOMM_MOVABLE ? NEOMM__FRAME_MOVABLE : 0);
     neomm__store_release(&first->references, 1);
-    root->pmm->tree_touched[bit / NEOMM__TREE_BITS] = 1;
 }
 
-/* Takes a block from the highest zone that has one. */
-static size_t take_locked(struct neomm *root, unsigned order, neomm_flags_t flags)
+/* The frame is no owner's first: why? A larger block's further frame, or nobody's. */
+static neomm_status nobodys(const struct neomm *root, size_t bit)
 {
-    struct neomm__pmm *pmm = root->pmm;
-    size_t size = (size_t)1 << order, bit = NEOMM__BITMAP_NONE;
-    unsigned zone = (unsigned)neomm__pmm_top_zone(root, flags) + 1;
-    while (bit == NEOMM__BITMAP_NONE && zone-- > 0) {
-        if (zone != NEOMM_ZONE_HIGH && !neomm__pmm_spare(pmm, size, flags))
-            break;
-        bit = neomm__zone_find(pmm, (enum neomm_zone)zone, order);
+    const struct neomm__frame *table = root->frames.table;
+    for (unsigned order = 1; order <= NEOMM_ORDER_MAX; order++) {
+        const struct neomm__frame *head = &table[NEOMM__ALIGN_DOWN(bit, (size_t)1 << order)];
+        if (neomm__frame_has(head, NEOMM__FRAME_ALLOCATED) && head->order >= order &&
+            head != &table[bit])
+            return NEOMM_E_INVALID;
     }
-    if (bit == NEOMM__BITMAP_NONE)
-        return bit;
-    neomm__zone_take(pmm, bit, size);
-    neomm__pmm_own(root, bit, order);
-    NEOMM__FRAMES_ALLOCATED(neomm__frame_of(pmm, bit), (uint32_t)size);
-    return bit;
+    return NEOMM_E_DOUBLE_FREE;
 }
 
-neomm_status neomm__pmm_failed(struct neomm *root)
+/* Why a block cannot be freed. */
+static neomm_status refuse(struct neomm *root, size_t bit, unsigned order)
 {
-    NEOMM__COUNT(root, FRAME_FAIL);
-    return NEOMM_E_NOMEM;
+    const struct neomm__frame *first = &root->frames.table[bit];
+    if (!neomm__is_managed(root, bit))
+        return NEOMM_E_FOREIGN;
+    if (neomm__load_acquire(&first->references) == 0)
+        return nobodys(root, bit);
+    return first->order != order ? NEOMM_E_INVALID : NEOMM_E_BUSY;
 }
 
-bool neomm__pmm_reclaim(struct neomm *root, size_t frames, neomm_flags_t flags, unsigned tries)
+static bool is_block(const struct neomm__frame *first, unsigned order)
 {
-    if ((flags & (NEOMM_ATOMIC | NEOMM_NORECLAIM)) || tries >= RECLAIM_TRIES)
-        return false;
-    neomm_irq_t irq = neomm__lock(&root->pmm->lock);
-    neomm_reclaim_fn *reclaim = root->reclaim;
-    void *context = root->reclaim_context;
-    uint32_t *reclaiming = &neomm__cpu(root)->reclaiming;
-    neomm__unlock(&root->pmm->lock, irq);
-    if (!reclaim || neomm__exchange(reclaiming, 1) != 0)
-        return false;
-    neomm__lock_assert_none("pmm: reclaim with a lock held; the caller must say NORECLAIM");
-    NEOMM__COUNT(root, RECLAIM);
-    uint32_t freed = reclaim(context, frames < UINT32_MAX ? (uint32_t)frames : UINT32_MAX, flags);
-    neomm__store_release(reclaiming, 0);
-    return freed > 0;
+    return neomm__frame_has(first, NEOMM__FRAME_ALLOCATED) && first->order == order;
 }
+
+static bool tails_mapped(const struct neomm__frame *first, size_t size)
+{
+    if (neomm__frame_has(first, NEOMM__FRAME_TAILS))
+        for (size_t i = 1; i < size; i++)
+            if (neomm__load_acquire(&first[i].mappings) != 0)
+                return true;
+    return false;
+}
+
+neomm_status neomm__pmm_may_free(struct neomm *root, neomm_frame_t frame, unsigned order)
+{
+    size_t at = neomm__bit_of(root, frame);
+    if (at == NEOMM__BITMAP_NONE)
+        return NEOMM_E_FOREIGN;
+    const struct neomm__frame *first = &root->frames.table[at];
+    if (is_block(first, order) && !tails_mapped(first, (size_t)1 << order) &&
+        neomm__load_acquire(&first->references) == 1 && neomm__load_acquire(&first->mappings) == 0)
+        return NEOMM_OK;
+    return refuse(root, at, order);
+}
+
+/* One compare-exchange decides who frees a block: its loser, and whoever comes later, finds no
+ * user. What kind of block it is was seen before and is looked at again, since it may have been
+ * freed and allocated otherwise in between. */
+neomm_status neomm__pmm_disown(struct neomm *root, neomm_frame_t frame, unsigned order, size_t *bit,
+                               bool *movable)
+{
+    size_t at = neomm__bit_of(root, frame), size = (size_t)1 << order;
+    if (at == NEOMM__BITMAP_NONE)
+        return NEOMM_E_FOREIGN;
+    struct neomm__frame *first = &root->frames.table[at];
+    if (!is_block(first, order) || tails_mapped(first, size) ||
+        neomm__cas64(&first->users, NEOMM__FRAME_OWNED, 0) != NEOMM__FRAME_OWNED)
+        return refuse(root, at, order);
+    if (!is_block(first, order)) {
+        neomm__store_release(&first->references, 1);
+        return NEOMM_E_INVALID;
+    }
+    *bit = at;
+    *movable = neomm__frame_has(first, NEOMM__FRAME_MOVABLE);
+    NEOMM__FRAMES_FREED(frame, (uint32_t)size);
+    size = neomm__frame_has(first, NEOMM__FRAME_TAILS) ? size : 1;
+    memset(first, 0, size * sizeof(*first));
+    return NEOMM_OK;
+}
+
+/* ---- contents ---- */
 
 bool neomm__pmm_zero(struct neomm *root, neomm_frame_t first, size_t count)
 {
@@ -89,22 +118,149 @@ bool neomm__pmm_zero(struct neomm *root, neomm_frame_t first, size_t count)
     return true;
 }
 
+/* ---- no frames ---- */
+
+neomm_status neomm__pmm_failed(struct neomm *root)
+{
+    NEOMM__COUNT(root, FRAME_FAIL);
+    return NEOMM_E_NOMEM;
+}
+
+/* Calls out, once on a CPU at a time. */
+static bool call_out(struct neomm *root, size_t frames, unsigned order, neomm_flags_t flags,
+                     bool compact)
+{
+    struct neomm__pmm *pmm = root->pmm;
+    neomm_irq_t irq = neomm__lock(&pmm->lock);
+    neomm_reclaim_fn *reclaim = root->reclaim;
+    void *context = compact ? pmm->compact_context : root->reclaim_context;
+    neomm_compact_fn *move = pmm->compact;
+    uint32_t *reclaiming = &neomm__cpu(root)->reclaiming;
+    neomm__unlock(&pmm->lock, irq);
+    if ((compact ? !move : !reclaim) || neomm__exchange(reclaiming, 1) != 0)
+        return false;
+    neomm__lock_assert_none("pmm: reclaim with a lock held; the caller must say NORECLAIM");
+    bool more;
+    if (compact) {
+        more = move(context, order, flags);
+    } else {
+        NEOMM__COUNT(root, RECLAIM);
+        more = reclaim(context, frames < UINT32_MAX ? (uint32_t)frames : UINT32_MAX, flags) > 0;
+    }
+    neomm__store_release(reclaiming, 0);
+    return more;
+}
+
+bool neomm__pmm_reclaim(struct neomm *root, size_t frames, neomm_flags_t flags, unsigned tries)
+{
+    if ((flags & (NEOMM_ATOMIC | NEOMM_NORECLAIM)) || tries >= RECLAIM_TRIES)
+        return false;
+    unsigned order = neomm__log2_up(frames);
+    if (order > 0 && order <= NEOMM_ORDER_MAX && neomm_pmm_free_frames(root) >= 2 * frames &&
+        call_out(root, frames, order, flags, true))
+        return true;
+    return call_out(root, frames, order, flags, false);
+}
+
+/* ---- allocating ---- */
+
+static size_t take_from(struct neomm *root, uint32_t number, unsigned order, neomm_flags_t flags,
+                        bool sure)
+{
+    struct neomm__pmm *pmm = root->pmm;
+    struct neomm__area *area = &pmm->area[number];
+    uint32_t hint = neomm__load_relaxed(&area->hint), bit;
+    unsigned n = order == 0
+                     ? neomm__area_take_frames(pmm, number, 1, flags, &hint, &bit)
+                     : neomm__area_take_blocks(root, number, 1, order, flags, &hint, sure, &bit);
+    if (n == 0)
+        return NEOMM__BITMAP_NONE;
+    neomm__store_relaxed(&area->hint, hint);
+    return bit;
+}
+
+/* Would a zone have so many frames if the caches were empty and all of them in one place? */
+static bool could_have(const struct neomm__pmm *pmm, unsigned zone, size_t size,
+                       neomm_flags_t flags)
+{
+    for (uint32_t number = zone; number < pmm->nodes * NEOMM_ZONES; number += NEOMM_ZONES) {
+        const struct neomm__area *area = &pmm->area[number];
+        size_t free = neomm__load_relaxed(&area->free) + neomm__cache_frames(pmm, number);
+        if (free >= size + (flags & NEOMM_RESERVE ? 0 : area->minimum))
+            return true;
+    }
+    return false;
+}
+
+/* From the highest zone that has a block; in a zone, from this CPU's node and those behind it. A
+ * lower zone serves when those above surely have nothing: its frames are scarcer. */
+static size_t take(struct neomm *root, unsigned order, neomm_flags_t flags, bool sure)
+{
+    struct neomm__pmm *pmm = root->pmm;
+    uint32_t home = pmm->cpu[neomm_port_cpu()->index].node;
+    size_t bit = NEOMM__BITMAP_NONE;
+    for (unsigned zone = (unsigned)neomm__pmm_top_zone(root, flags) + 1; zone-- > 0;) {
+        for (uint32_t i = 0; i < pmm->nodes && bit == NEOMM__BITMAP_NONE; i++) {
+            uint32_t node = home + i < pmm->nodes ? home + i : home + i - pmm->nodes;
+            bit = take_from(root, node * NEOMM_ZONES + zone, order, flags, sure);
+        }
+        if (bit != NEOMM__BITMAP_NONE ||
+            (!sure && could_have(pmm, zone, (size_t)1 << order, flags)))
+            return bit;
+    }
+    return bit;
+}
+
+/* Before a failure: what CPUs keep in their caches, what others are about to give back, and what
+ * hints deny. The lock makes this CPU the only one that looks so hard. */
+static size_t take_the_last(struct neomm *root, unsigned order, neomm_flags_t flags)
+{
+    struct neomm__pmm *pmm = root->pmm;
+    uint32_t returned;
+    size_t bit;
+    (void)neomm__fetch_add(&pmm->uncached, 1);
+    neomm__cache_drain(root);
+    neomm_irq_t irq = neomm__lock(&pmm->lock);
+    do {
+        returned = neomm__load_acquire(&pmm->returned);
+        bit = take(root, order, flags, true);
+        if (bit == NEOMM__BITMAP_NONE)
+            neomm__area_settle(root);
+    } while (bit == NEOMM__BITMAP_NONE && neomm__load_acquire(&pmm->returned) != returned);
+    neomm__unlock(&pmm->lock, irq);
+    (void)neomm__fetch_sub(&pmm->uncached, 1);
+    return bit;
+}
+
+static size_t take_slowly(struct neomm *root, unsigned order, neomm_flags_t flags)
+{
+    for (unsigned tries = 0;; tries++) {
+        size_t bit = take(root, order, flags, false);
+        if (bit == NEOMM__BITMAP_NONE)
+            bit = take_the_last(root, order, flags);
+        if (bit != NEOMM__BITMAP_NONE) {
+            root->pmm->tree_touched[neomm__tree_of(root->pmm, bit)] = 1;
+            NEOMM__COUNT(root, FRAME_ALLOC);
+            return bit;
+        }
+        if (!neomm__pmm_reclaim(root, (size_t)1 << order, flags, tries))
+            return bit;
+    }
+}
+
 static neomm_status allocate(struct neomm *root, unsigned order, neomm_flags_t flags,
                              neomm_frame_t *frame)
 {
-    size_t size = (size_t)1 << order;
-    for (unsigned tries = 0;; tries++) {
-        neomm_irq_t irq = neomm__lock(&root->pmm->lock);
-        size_t bit = take_locked(root, order, flags);
-        neomm__unlock(&root->pmm->lock, irq);
-        if (bit != NEOMM__BITMAP_NONE) {
-            *frame = neomm__frame_of(root->pmm, bit);
-            break;
-        }
-        if (!neomm__pmm_reclaim(root, size, flags, tries))
-            return neomm__pmm_failed(root);
-    }
-    NEOMM__COUNT(root, FRAME_ALLOC);
+    size_t size = (size_t)1 << order, bit = NEOMM__BITMAP_NONE;
+    if ((order == 0 || order == NEOMM__FIELD_ORDER) && !(flags & NEOMM_DMA))
+        bit = neomm__cache_alloc(root, order, flags);
+    if (bit == NEOMM__BITMAP_NONE)
+        bit = take_slowly(root, order, flags);
+    if (bit == NEOMM__BITMAP_NONE)
+        return neomm__pmm_failed(root);
+    *frame = neomm__frame_of(root->pmm, bit);
+    neomm__pmm_own(root, bit, order, flags);
+    NEOMM__FRAMES_ALLOCATED(*frame, (uint32_t)size);
     if (!(flags & NEOMM_ZERO) || neomm__pmm_zero(root, *frame, size))
         return NEOMM_OK;
     /* All slots of this CPU hold other frames: one of the direct map needs none. */
@@ -123,64 +279,77 @@ neomm_status neomm_pmm_alloc(struct neomm *root, unsigned order, neomm_flags_t f
     return allocate(root, order, flags, frame);
 }
 
-/* ---- freeing ---- */
-
-neomm_status neomm__pmm_check_free(struct neomm *root, neomm_frame_t frame, unsigned order,
-                                   size_t *bit)
-{
-    size_t at = neomm__bit_of(root, frame), size = (size_t)1 << order;
-    if (at == NEOMM__BITMAP_NONE || !neomm__bitmap_test(root->pmm->managed, at))
-        return NEOMM_E_FOREIGN;
-    if (!neomm__bitmap_test(root->pmm->taken, at))
-        return NEOMM_E_DOUBLE_FREE;
-    struct neomm__frame *first = &root->frames.table[at];
-    if (!(first->flags & NEOMM__FRAME_ALLOCATED) || first->order != order)
-        return NEOMM_E_INVALID;
-    if (neomm__load_acquire(&first->references) != 1)
-        return NEOMM_E_BUSY;
-    for (size_t i = 0; i < size; i++)
-        if (neomm__load_acquire(&first[i].mappings) != 0)
-            return NEOMM_E_BUSY;
-    *bit = at;
-    return NEOMM_OK;
-}
-
-/* Free frames have descriptors of zeros, whatever their last owner left in them. */
-void neomm__pmm_disown(struct neomm *root, size_t bit, size_t count)
-{
-    NEOMM__FRAMES_FREED(neomm__frame_of(root->pmm, bit), (uint32_t)count);
-    memset(&root->frames.table[bit], 0, count * sizeof(struct neomm__frame));
-    neomm__zone_release(root->pmm, bit, count);
-}
-
 neomm_status neomm_pmm_free(struct neomm *root, neomm_frame_t frame, unsigned order)
 {
     size_t bit;
+    bool movable;
     if (order > NEOMM_ORDER_MAX || !root->pmm)
         return NEOMM_E_INVALID;
-    neomm_irq_t irq = neomm__lock(&root->pmm->lock);
-    neomm_status status = neomm__pmm_check_free(root, frame, order, &bit);
-    if (status == NEOMM_OK)
-        neomm__pmm_disown(root, bit, (size_t)1 << order);
-    neomm__unlock(&root->pmm->lock, irq);
-    if (status == NEOMM_OK)
-        NEOMM__COUNT(root, FRAME_FREE);
-    return status;
+    neomm_status status = neomm__pmm_disown(root, frame, order, &bit, &movable);
+    if (status != NEOMM_OK)
+        return status;
+    if (order == 0 || order == NEOMM__FIELD_ORDER) {
+        neomm__cache_free(root, bit, order, movable);
+        return NEOMM_OK;
+    }
+    neomm__area_release(root->pmm, bit, (size_t)1 << order);
+    NEOMM__COUNT(root, FRAME_FREE);
+    return NEOMM_OK;
+}
+
+/* ---- many single frames ---- */
+
+/* What the bitmap has for a bulk request, a word's worth at a time. */
+static uint32_t take_bulk(struct neomm *root, uint32_t count, neomm_flags_t flags, uint32_t *bits)
+{
+    struct neomm__pmm *pmm = root->pmm;
+    uint32_t home = pmm->cpu[neomm_port_cpu()->index].node;
+    uint32_t number = home * NEOMM_ZONES + (uint32_t)neomm__pmm_top_zone(root, flags);
+    struct neomm__area *area = &pmm->area[number];
+    uint32_t hint = neomm__load_relaxed(&area->hint);
+    uint32_t n = neomm__area_take_frames(pmm, number, count, flags, &hint, bits);
+    neomm__store_relaxed(&area->hint, hint);
+    for (uint32_t i = 0; i < n; i++)
+        pmm->tree_touched[neomm__tree_of(pmm, bits[i])] = 1;
+    neomm__count_add(root, NEOMM_COUNTER_FRAME_ALLOC, n);
+    return n;
+}
+
+/* Some of the frames, at least one; 0: there is none. */
+static uint32_t allocate_some(struct neomm *root, uint32_t count, neomm_flags_t flags,
+                              neomm_frame_t *frames)
+{
+    uint32_t bits[NEOMM__WORD_BITS], n = 0;
+    uint32_t most = count < NEOMM__COUNT_OF(bits) ? count : NEOMM__COUNT_OF(bits);
+    if (!(flags & (NEOMM_DMA | NEOMM_ZERO)))
+        n = neomm__cache_alloc_bulk(root, flags, most, bits);
+    if (n == 0 && !(flags & (NEOMM_DMA | NEOMM_ZERO)))
+        n = take_bulk(root, most, flags, bits);
+    if (n == 0)
+        return allocate(root, 0, flags, &frames[0]) == NEOMM_OK;
+    for (uint32_t i = 0; i < n; i++) {
+        frames[i] = neomm__frame_of(root->pmm, bits[i]);
+        neomm__pmm_own(root, bits[i], 0, flags);
+        NEOMM__FRAMES_ALLOCATED(frames[i], 1);
+    }
+    return n;
 }
 
 neomm_status neomm_pmm_alloc_bulk(struct neomm *root, uint32_t count, neomm_flags_t flags,
                                   neomm_frame_t *frames)
 {
     neomm_status status = root->pmm ? NEOMM_OK : NEOMM_E_INVALID;
-    uint32_t done = 0;
+    uint32_t done = 0, n;
+    for (uint32_t i = 0; i < count && status == NEOMM_OK; i++)
+        if (NEOMM__FAULT(PMM_BULK))
+            status = neomm__pmm_failed(root);
     while (status == NEOMM_OK && done < count) {
-        status = NEOMM__FAULT(PMM_BULK) ? neomm__pmm_failed(root)
-                                        : allocate(root, 0, flags, &frames[done]);
-        done += status == NEOMM_OK;
+        n = allocate_some(root, count - done, flags, frames + done);
+        done += n;
+        status = n > 0 ? NEOMM_OK : NEOMM_E_NOMEM;
     }
     if (status != NEOMM_OK)
-        while (done > 0)
-            (void)neomm_pmm_free(root, frames[--done], 0);
+        (void)neomm_pmm_free_bulk(root, done, frames, NULL);
     return status;
 }
 
@@ -208,20 +377,43 @@ void neomm_pmm_set_reclaim(struct neomm *root, neomm_reclaim_fn *reclaim, void *
     neomm__unlock(&root->pmm->lock, irq);
 }
 
+void neomm_pmm_set_compact(struct neomm *root, neomm_compact_fn *compact, void *context)
+{
+    if (!root->pmm)
+        return;
+    neomm_irq_t irq = neomm__lock(&root->pmm->lock);
+    root->pmm->compact = compact;
+    root->pmm->compact_context = context;
+    neomm__unlock(&root->pmm->lock, irq);
+}
+
 uint64_t neomm_pmm_free_frames(const struct neomm *root)
 {
+    const struct neomm__pmm *pmm = root->pmm;
     uint64_t sum = 0;
-    for (unsigned zone = 0; root->pmm && zone < NEOMM_ZONES; zone++)
-        sum += neomm__load_relaxed(&root->pmm->zone[zone].free);
+    for (uint32_t i = 0; pmm && i < pmm->nodes * NEOMM_ZONES; i++)
+        sum += neomm__load_relaxed(&pmm->area[i].free) + neomm__cache_frames(pmm, i);
     return sum;
 }
 
-void neomm_pmm_zone_stats(struct neomm *root, enum neomm_zone zone, struct neomm_zone_stats *stats)
+neomm_status neomm_pmm_cpu_offline(struct neomm *root, uint32_t cpu)
 {
-    memset(stats, 0, sizeof(*stats));
-    if (!root->pmm || (unsigned)zone >= NEOMM_ZONES)
-        return;
-    neomm_irq_t irq = neomm__lock(&root->pmm->lock);
-    neomm__zone_measure(root->pmm, zone, stats);
-    neomm__unlock(&root->pmm->lock, irq);
+    if (!root->pmm || cpu >= root->cpus)
+        return NEOMM_E_INVALID;
+    neomm__cache_enable(root, cpu, false);
+    return NEOMM_OK;
+}
+
+neomm_status neomm_pmm_cpu_online(struct neomm *root, uint32_t cpu)
+{
+    if (!root->pmm || cpu >= root->cpus)
+        return NEOMM_E_INVALID;
+    neomm__cache_enable(root, cpu, true);
+    return NEOMM_OK;
+}
+
+void neomm_pmm_drain(struct neomm *root)
+{
+    if (root->pmm)
+        neomm__cache_drain(root);
 }

@@ -1,8 +1,10 @@
 /* Building the frame allocator from a resolved boot map, and ending it.
  * SPDX-License-Identifier: MIT */
-#include "pmm/pmm.h"
+#include "pmm/pmm_priv.h"
 
 #define METADATA_ALIGN 64
+#define MORE_TREES     2  /* zones may end inside a section */
+#define SPARE_RUNS     16 /* for metadata in the midst of one, and parts that are added later */
 
 /* Frame numbers [first, end). */
 struct extent {
@@ -13,10 +15,11 @@ struct extent {
 struct plan {
     struct extent top;    /* all memory that is or may become usable */
     uint64_t frame_limit; /* frames that the format cannot reach begin here */
-    uint32_t sections, trees, boots;
-    uint64_t boot, section, tree_section, tree_free, tree_touched, field_free, taken, managed,
-        descriptors; /* offsets */
-    uint64_t size;   /* bytes */
+    uint64_t high;        /* frames from here on are not in the direct map */
+    uint32_t map_sections, sections, runs, cpus;
+    uint64_t run, section, section_tree, section_number, tree_free, tree_first, tree_area,
+        tree_touched, filled, field, cpu, caches, taken, descriptors; /* offsets */
+    uint64_t size;                                                    /* bytes */
 };
 
 /* i386 serves 16 GiB: beyond, the descriptors alone would fill the direct map. 2-level entries
@@ -34,9 +37,15 @@ static uint64_t frame_limit(const struct neomm_layout *layout)
     return limit;
 }
 
-static bool is_boot(enum neomm_memory_type type)
+/* The run that a range becomes; 0: none, it is never handed out. */
+static enum neomm__ram_type run_type(enum neomm_memory_type type)
 {
-    return type == NEOMM_MEMORY_BOOT || type == NEOMM_MEMORY_ACPI;
+    if (type == NEOMM_MEMORY_USABLE)
+        return NEOMM__RAM_USABLE;
+    if (type == NEOMM_MEMORY_HOTPLUG)
+        return NEOMM__RAM_HOTPLUG;
+    bool boot = type == NEOMM_MEMORY_BOOT || type == NEOMM_MEMORY_ACPI;
+    return boot ? NEOMM__RAM_BOOT : (enum neomm__ram_type)0;
 }
 
 /* The frames of a range below `limit`. */
@@ -58,35 +67,57 @@ static uint64_t place(struct plan *plan, uint64_t bytes)
     return at;
 }
 
+/* High frames begin at a block of the highest order, so that no block is in two areas. */
+static uint64_t high_border(const struct neomm *root, const struct plan *plan)
+{
+    uint64_t direct = root->layout.direct.size >> NEOMM_PAGE_SHIFT;
+    return direct >= plan->top.end ? UINT64_MAX
+                                   : NEOMM__ALIGN_DOWN(direct, (uint64_t)1 << NEOMM_ORDER_MAX);
+}
+
+static void place_all(struct plan *plan)
+{
+    uint64_t bits = (uint64_t)plan->sections << NEOMM__SECTION_SHIFT;
+    uint64_t trees = plan->sections + MORE_TREES;
+    plan->size = 0;
+    (void)place(plan, sizeof(struct neomm__pmm));
+    plan->run = place(plan, (uint64_t)plan->runs * sizeof(struct neomm__ram_run));
+    plan->section = place(plan, (uint64_t)plan->map_sections * sizeof(uint32_t));
+    plan->section_tree = place(plan, (uint64_t)plan->sections * sizeof(uint32_t));
+    plan->section_number = place(plan, (uint64_t)plan->sections * sizeof(uint32_t));
+    plan->tree_free = place(plan, trees * sizeof(uint32_t));
+    plan->tree_first = place(plan, (trees + 1) * sizeof(uint32_t));
+    plan->tree_area = place(plan, trees);
+    plan->tree_touched = place(plan, trees);
+    plan->filled = place(plan, NEOMM__AREAS * neomm__bitmap_bytes((size_t)trees));
+    plan->field = place(plan, (bits >> NEOMM__FIELD_ORDER) * sizeof(uint16_t));
+    plan->cpu = place(plan, (uint64_t)plan->cpus * sizeof(struct neomm__pmm_cpu));
+    plan->caches = place(plan, plan->cpus * neomm__cache_bytes(plan->high < plan->top.end));
+    plan->taken = place(plan, bits / CHAR_BIT);
+    plan->descriptors = place(plan, bits * sizeof(struct neomm__frame));
+}
+
 static void make_plan(const struct neomm *root, const struct neomm_bootmap *map, struct plan *plan)
 {
     memset(plan, 0, sizeof(*plan));
     plan->frame_limit = frame_limit(&root->layout);
+    plan->cpus = root->cpus;
+    plan->runs = SPARE_RUNS;
     for (uint32_t i = 0; i < map->count; i++) {
         const struct neomm_boot_range *range = &map->ranges[i];
         struct extent extent = extent_of(range, plan->frame_limit);
-        if (extent.first == extent.end ||
-            (range->type != NEOMM_MEMORY_USABLE && !is_boot(range->type)))
+        if (extent.first == extent.end || !run_type(range->type))
             continue;
         uint32_t section = extent.first >> NEOMM__SECTION_SHIFT;
         uint32_t last = (extent.end - 1) >> NEOMM__SECTION_SHIFT;
-        plan->trees += last + 1 - (section < plan->sections ? plan->sections : section);
-        plan->sections = last + 1;
-        plan->boots += is_boot(range->type);
+        plan->sections += last + 1 - (section < plan->map_sections ? plan->map_sections : section);
+        plan->map_sections = last + 1;
+        plan->runs++;
         plan->top.first = plan->top.end == 0 ? extent.first : plan->top.first;
         plan->top.end = extent.end;
     }
-    uint64_t bits = (uint64_t)plan->trees << NEOMM__SECTION_SHIFT;
-    (void)place(plan, sizeof(struct neomm__pmm));
-    plan->boot = place(plan, (uint64_t)plan->boots * sizeof(struct neomm__boot_run));
-    plan->section = place(plan, (uint64_t)plan->sections * sizeof(uint32_t));
-    plan->tree_section = place(plan, (uint64_t)plan->trees * sizeof(uint32_t));
-    plan->tree_free = place(plan, (uint64_t)plan->trees * sizeof(uint16_t));
-    plan->tree_touched = place(plan, plan->trees);
-    plan->field_free = place(plan, (bits >> NEOMM__FIELD_ORDER) * sizeof(uint16_t));
-    plan->taken = place(plan, bits / CHAR_BIT);
-    plan->managed = place(plan, bits / CHAR_BIT);
-    plan->descriptors = place(plan, bits * sizeof(struct neomm__frame));
+    plan->high = high_border(root, plan);
+    place_all(plan);
 }
 
 size_t neomm_pmm_metadata_size(const struct neomm *root, const struct neomm_bootmap *map)
@@ -122,139 +153,237 @@ static struct neomm__pmm *lay_out(struct neomm *root, uint8_t *memory, const str
                                   bool zeroed)
 {
     struct neomm__pmm *pmm = (void *)memory;
-    memset(memory, 0, (size_t)plan->descriptors);
-    pmm->boot = (void *)(memory + plan->boot);
-    pmm->tree_section = (void *)(memory + plan->tree_section);
+    size_t trees = plan->sections + MORE_TREES;
+    if (!zeroed)
+        memset(memory, 0, (size_t)plan->size);
+    pmm->run = (void *)(memory + plan->run);
+    pmm->run_capacity = plan->runs;
+    pmm->section_tree = (void *)(memory + plan->section_tree);
+    pmm->section_number = (void *)(memory + plan->section_number);
     pmm->tree_free = (void *)(memory + plan->tree_free);
+    pmm->tree_first = (void *)(memory + plan->tree_first);
+    pmm->tree_area = memory + plan->tree_area;
     pmm->tree_touched = memory + plan->tree_touched;
-    pmm->field_free = (void *)(memory + plan->field_free);
+    pmm->field = (void *)(memory + plan->field);
     pmm->taken = (void *)(memory + plan->taken);
-    pmm->managed = (void *)(memory + plan->managed);
-    pmm->trees = plan->trees;
-    pmm->bits = plan->trees * NEOMM__TREE_BITS;
+    pmm->cpu = (void *)(memory + plan->cpu);
+    pmm->caches = memory + plan->caches;
+    pmm->cpus = plan->cpus;
+    pmm->high = plan->high < plan->top.end;
+    pmm->sections = plan->sections;
+    pmm->bits = plan->sections * NEOMM__SECTION_BITS;
+    for (size_t i = 0; i < NEOMM__AREAS; i++)
+        pmm->area[i].filled = (void *)(memory + plan->filled + i * neomm__bitmap_bytes(trees));
     neomm__lock_init(&pmm->lock, NEOMM_LOCK_CLASS_PMM);
-    memset(pmm->taken, 0xff, neomm__bitmap_bytes(pmm->bits));
     root->frames.table = (void *)(memory + plan->descriptors);
     root->frames.section = (void *)(memory + plan->section);
-    root->frames.sections = plan->sections;
-    if (!zeroed)
-        memset(root->frames.table, 0, pmm->bits * sizeof(struct neomm__frame));
+    root->frames.sections = plan->map_sections;
     return pmm;
 }
 
 static void number_sections(struct neomm *root, const struct neomm_bootmap *map,
                             const struct plan *plan)
 {
-    uint32_t tree = 0;
+    uint32_t present = 0;
     for (uint32_t i = 0; i < map->count; i++) {
         const struct neomm_boot_range *range = &map->ranges[i];
         struct extent extent = extent_of(range, plan->frame_limit);
-        if (extent.first == extent.end ||
-            (range->type != NEOMM_MEMORY_USABLE && !is_boot(range->type)))
+        if (extent.first == extent.end || !run_type(range->type))
             continue;
         for (uint32_t section = extent.first >> NEOMM__SECTION_SHIFT;
              section <= (extent.end - 1) >> NEOMM__SECTION_SHIFT; section++) {
             if (root->frames.section[section] != 0)
                 continue;
-            root->pmm->tree_section[tree] = section;
-            root->frames.section[section] = ++tree;
+            root->pmm->section_number[present] = section;
+            root->frames.section[section] = ++present;
         }
     }
 }
 
-/* The bit where a zone that begins at frame `number` begins. */
-static size_t zone_border(const struct neomm *root, uint32_t number, uint32_t end)
+/* The node of the section that holds a frame: that of the first listed range there. */
+static uint32_t node_of(const struct neomm_pmm_options *options, uint64_t frame)
 {
-    uint32_t section = number >> NEOMM__SECTION_SHIFT, below = 0;
-    if (number >= end)
-        return root->pmm->bits;
-    for (uint32_t i = 0; i < section; i++)
-        below += root->frames.section[i] != 0;
-    return below * NEOMM__TREE_BITS +
-           (root->frames.section[section] != 0 ? number & (NEOMM__SECTION_FRAMES - 1) : 0);
-}
-
-/* border[]: the frames where the zones end. */
-static void set_zones(struct neomm *root, uint32_t end, uint32_t *border)
-{
-    struct neomm__pmm *pmm = root->pmm;
-    uint32_t high = root->frames.direct < end ? root->frames.direct : end;
-    border[NEOMM_ZONE_DMA] = NEOMM__DMA_FRAMES < high ? NEOMM__DMA_FRAMES : high;
-    border[NEOMM_ZONE_NORMAL] = high;
-    border[NEOMM_ZONE_HIGH] = end;
-    size_t first = 0;
-    for (unsigned i = 0; i < NEOMM_ZONES; i++) {
-        struct neomm__zone *zone = &pmm->zone[i];
-        zone->first = first;
-        zone->end = zone_border(root, border[i], end);
-        first = zone->end;
-        for (unsigned order = 0; order <= NEOMM_ORDER_MAX; order++)
-            zone->hint[order] = (uint32_t)(zone->first / NEOMM__TREE_BITS);
+    uint64_t first = frame >> NEOMM__SECTION_SHIFT << NEOMM__SECTION_SHIFT;
+    neomm_paddr_t from = first << NEOMM_PAGE_SHIFT;
+    for (uint32_t i = 0; i < options->node_ranges; i++) {
+        const struct neomm_node_range *range = &options->node_range[i];
+        uint64_t section_bytes = (uint64_t)NEOMM__SECTION_FRAMES << NEOMM_PAGE_SHIFT;
+        if (range->length != 0 && range->base < from + section_bytes &&
+            from <= range->base + (range->length - 1))
+            return range->node;
     }
+    return 0;
 }
 
-/* Counts frames that exist but are not managed, zone by zone. */
-static void count_unmanaged(struct neomm__pmm *pmm, const uint32_t *border, struct extent extent,
+/* The zone of a frame and, in *end, the first frame that is of another. */
+static enum neomm_zone zone_of(const struct plan *plan, uint64_t frame, uint64_t *end)
+{
+    uint64_t dma = NEOMM__DMA_FRAMES < plan->high ? NEOMM__DMA_FRAMES : plan->high;
+    if (frame < dma) {
+        *end = dma;
+        return NEOMM_ZONE_DMA;
+    }
+    *end = frame < plan->high ? plan->high : UINT64_MAX;
+    return frame < plan->high ? NEOMM_ZONE_NORMAL : NEOMM_ZONE_HIGH;
+}
+
+static void grow_trees(struct neomm__pmm *pmm, const struct plan *plan,
+                       const struct neomm_pmm_options *options)
+{
+    for (uint32_t i = 0; i < pmm->sections; i++) {
+        uint64_t frame = (uint64_t)pmm->section_number[i] << NEOMM__SECTION_SHIFT;
+        uint64_t end = frame + NEOMM__SECTION_FRAMES, border, first = frame;
+        pmm->section_tree[i] = pmm->trees;
+        for (; frame < end; frame = border) {
+            enum neomm_zone zone = zone_of(plan, frame, &border);
+            pmm->tree_area[pmm->trees] =
+                (uint8_t)(node_of(options, frame) * NEOMM_ZONES + (unsigned)zone);
+            pmm->tree_first[pmm->trees++] =
+                (uint32_t)((i * NEOMM__SECTION_BITS + frame - first) >> NEOMM__FIELD_ORDER);
+        }
+    }
+    pmm->tree_first[pmm->trees] = (uint32_t)(pmm->bits >> NEOMM__FIELD_ORDER);
+}
+
+/* Counts frames that exist but are not managed where they belong. */
+static void count_unmanaged(struct neomm__pmm *pmm, const struct plan *plan,
+                            const struct neomm_pmm_options *options, struct extent extent,
                             bool metadata)
 {
-    uint32_t first = extent.first;
-    for (unsigned i = 0; i < NEOMM_ZONES && first < extent.end; i++) {
-        uint32_t end = border[i] < extent.end ? border[i] : extent.end;
-        if (first >= end)
-            continue;
-        if (metadata)
-            pmm->zone[i].metadata += end - first;
-        else
-            pmm->zone[i].reserved += end - first;
-        first = end;
+    uint64_t end = extent.end < plan->top.end ? extent.end : plan->top.end, border;
+    for (uint64_t frame = extent.first; frame < end; frame = border) {
+        enum neomm_zone zone = zone_of(plan, frame, &border);
+        uint64_t section_end =
+            NEOMM__ALIGN_DOWN(frame, (uint64_t)NEOMM__SECTION_FRAMES) + NEOMM__SECTION_FRAMES;
+        if (options->node_ranges > 0 && border > section_end)
+            border = section_end;
+        border = border < end ? border : end;
+        struct neomm__area *area =
+            &pmm->area[node_of(options, frame) * NEOMM_ZONES + (unsigned)zone];
+        *(metadata ? &area->metadata : &area->reserved) += (size_t)(border - frame);
     }
 }
 
-/* Frame 0 is not among them: resolving the map saw to that. */
-static void add_usable(struct neomm *root, uint32_t first, uint32_t end)
+/* Frames that are free from the beginning: their bits are zero already. */
+static void count_free(struct neomm__pmm *pmm, size_t bit, size_t end)
 {
-    if (first < end)
-        neomm__zone_add(root->pmm, neomm__bit_of(root, neomm_frame(first)), end - first, false);
-}
-
-static void populate(struct neomm *root, const struct neomm_bootmap *map, const struct plan *plan,
-                     struct extent carved)
-{
-    struct neomm__pmm *pmm = root->pmm;
-    uint32_t border[NEOMM_ZONES];
-    set_zones(root, plan->top.end, border);
-    count_unmanaged(pmm, border, carved, true);
-    if (carved.first != carved.end)
-        pmm->metadata = (struct neomm__boot_run){neomm__bit_of(root, neomm_frame(carved.first)),
-                                                 carved.end - carved.first};
-    for (uint32_t i = 0; i < map->count; i++) {
-        const struct neomm_boot_range *range = &map->ranges[i];
-        struct extent extent = extent_of(range, plan->frame_limit);
-        if (range->type != NEOMM_MEMORY_USABLE) {
-            count_unmanaged(pmm, border, extent, false);
-            if (extent.first < extent.end && is_boot(range->type))
-                pmm->boot[pmm->boots++] = (struct neomm__boot_run){
-                    neomm__bit_of(root, neomm_frame(extent.first)), extent.end - extent.first};
-        } else if (carved.first >= extent.first && carved.end <= extent.end) {
-            add_usable(root, extent.first, carved.first);
-            add_usable(root, carved.end, extent.end);
-        } else {
-            add_usable(root, extent.first, extent.end);
+    while (bit < end) {
+        uint32_t tree = neomm__tree_of(pmm, bit);
+        size_t tree_end = (size_t)pmm->tree_first[tree + 1] << NEOMM__FIELD_ORDER;
+        size_t stop = end < tree_end ? end : tree_end;
+        struct neomm__area *area = &pmm->area[pmm->tree_area[tree]];
+        area->managed += stop - bit;
+        area->free += stop - bit;
+        area->filled[tree / NEOMM__WORD_BITS] |= (neomm__word_t)1 << tree % NEOMM__WORD_BITS;
+        pmm->tree_free[tree] += (uint32_t)(stop - bit);
+        while (bit < stop) {
+            size_t rest = NEOMM__FIELD_BITS - bit % NEOMM__FIELD_BITS;
+            size_t piece = rest < stop - bit ? rest : stop - bit;
+            pmm->field[bit / NEOMM__FIELD_BITS] += (uint16_t)piece;
+            bit += piece;
         }
     }
 }
 
-/* At most a half of what is free, so that a careless setting does not stop the boot. */
+static void add_run(struct neomm *root, uint32_t first, uint32_t end, enum neomm__ram_type type)
+{
+    struct neomm__pmm *pmm = root->pmm;
+    if (first < end)
+        pmm->run[pmm->runs++] =
+            (struct neomm__ram_run){neomm__bit_of(root, neomm_frame(first)), end - first, type};
+}
+
+static void make_runs(struct neomm *root, const struct neomm_bootmap *map, const struct plan *plan,
+                      const struct neomm_pmm_options *options, struct extent carved)
+{
+    for (uint32_t i = 0; i < map->count; i++) {
+        struct extent extent = extent_of(&map->ranges[i], plan->frame_limit);
+        enum neomm__ram_type type = run_type(map->ranges[i].type);
+        if (type != NEOMM__RAM_USABLE && type != NEOMM__RAM_HOTPLUG)
+            count_unmanaged(root->pmm, plan, options, extent, false);
+        if (type == NEOMM__RAM_USABLE && carved.first < carved.end &&
+            carved.first >= extent.first && carved.end <= extent.end) {
+            add_run(root, extent.first, carved.first, type);
+            add_run(root, carved.first, carved.end, NEOMM__RAM_METADATA);
+            extent.first = carved.end;
+        }
+        if (type)
+            add_run(root, extent.first, extent.end, type);
+    }
+    count_unmanaged(root->pmm, plan, options, carved, true);
+}
+
+/* What is not usable is taken for good. Frame 0 is: resolving the map saw to that. */
+static void populate(struct neomm__pmm *pmm)
+{
+    size_t done = 0;
+    for (uint32_t i = 0; i < pmm->runs; i++) {
+        const struct neomm__ram_run *run = &pmm->run[i];
+        if (run->type != NEOMM__RAM_USABLE)
+            continue;
+        neomm__bitmap_set_run(pmm->taken, done, run->bit - done);
+        done = run->bit + run->count;
+        count_free(pmm, run->bit, done);
+    }
+    neomm__bitmap_set_run(pmm->taken, done, pmm->bits - done);
+}
+
+/* whole * part / total; part is at most total, and the result exact where they are equal. */
+static size_t share_of(size_t whole, size_t part, size_t total)
+{
+    while (total > UINT16_MAX) {
+        total >>= 1;
+        part >>= 1;
+    }
+    return (size_t)neomm__divide((uint64_t)whole * part, (uint32_t)total, NULL);
+}
+
+/* At most a half of what is free, so that a careless setting does not stop the boot. The areas of
+ * the direct map share it by size. */
 static void set_reserve(struct neomm *root, const struct neomm_pmm_options *options)
 {
     struct neomm__pmm *pmm = root->pmm;
-    size_t free = pmm->zone[NEOMM_ZONE_DMA].free + pmm->zone[NEOMM_ZONE_NORMAL].free;
+    size_t free = 0, left;
     uint64_t wanted = options->reserve_frames;
+    for (uint32_t i = 0; i < pmm->nodes * NEOMM_ZONES; i++)
+        free += neomm__zone_of_area(i) != NEOMM_ZONE_HIGH ? pmm->area[i].free : 0;
     if (wanted == 0)
         wanted = neomm_config_bytes(root->config.reserve, neomm_pmm_free_frames(root)
                                                               << NEOMM_PAGE_SHIFT) >>
                  NEOMM_PAGE_SHIFT;
-    pmm->reserve = wanted < free / 2 ? (size_t)wanted : free / 2;
+    left = pmm->reserve = wanted < free / 2 ? (size_t)wanted : free / 2;
+    for (uint32_t i = 0; i < pmm->nodes * NEOMM_ZONES && left > 0; i++) {
+        struct neomm__area *area = &pmm->area[i];
+        if (neomm__zone_of_area(i) == NEOMM_ZONE_HIGH || area->free == 0)
+            continue;
+        area->minimum = share_of(left, area->free, free);
+        left -= area->minimum;
+        free -= area->free;
+    }
+}
+
+static bool nodes_valid(const struct neomm_pmm_options *options, uint32_t cpus)
+{
+    for (uint32_t i = 0; i < options->node_ranges; i++)
+        if (options->node_range[i].node >= NEOMM_NODE_MAX)
+            return false;
+    for (uint32_t i = 0; options->cpu_node && i < cpus; i++)
+        if (options->cpu_node[i] >= NEOMM_NODE_MAX)
+            return false;
+    return true;
+}
+
+static void set_nodes(struct neomm__pmm *pmm, const struct neomm_pmm_options *options)
+{
+    pmm->nodes = 1;
+    for (uint32_t i = 0; i < options->node_ranges; i++)
+        if (options->node_range[i].node >= pmm->nodes)
+            pmm->nodes = options->node_range[i].node + 1;
+    for (uint32_t i = 0; options->cpu_node && i < pmm->cpus; i++) {
+        pmm->cpu[i].node = options->cpu_node[i];
+        if (options->cpu_node[i] >= pmm->nodes)
+            pmm->nodes = options->cpu_node[i] + 1u;
+    }
 }
 
 static void warn_unreachable(const struct neomm_bootmap *map, const struct plan *plan)
@@ -275,10 +404,10 @@ neomm_status neomm_pmm_init(struct neomm *root, const struct neomm_bootmap *map,
     options = options ? options : &none;
     if (root->pmm)
         return NEOMM_E_EXISTS;
-    if (!map->resolved)
+    if (!map->resolved || !nodes_valid(options, root->cpus))
         return NEOMM_E_INVALID;
     make_plan(root, map, &plan);
-    if (plan.trees == 0 || neomm_bootmap_end(map) == 0)
+    if (plan.sections == 0 || neomm_bootmap_end(map) == 0)
         return NEOMM_E_INVALID;
     if (plan.size > SIZE_MAX / 2 || NEOMM__FAULT(PMM_METADATA))
         return NEOMM_E_NOMEM;
@@ -295,27 +424,16 @@ neomm_status neomm_pmm_init(struct neomm *root, const struct neomm_bootmap *map,
     root->frames.direct = direct < UINT32_MAX ? (uint32_t)direct : UINT32_MAX;
     root->pmm = lay_out(root, memory, &plan, options->metadata_zeroed);
     number_sections(root, map, &plan);
-    populate(root, map, &plan, carved);
+    set_nodes(root->pmm, options);
+    grow_trees(root->pmm, &plan, options);
+    make_runs(root, map, &plan, options, carved);
+    populate(root->pmm);
+    neomm__cache_place(root->pmm);
+    neomm__cache_init(root);
     set_reserve(root, options);
     warn_unreachable(map, &plan);
     root->layer[NEOMM__LAYER_PMM] = &neomm__pmm_ops;
     return NEOMM_OK;
-}
-
-uint64_t neomm_pmm_reclaim_boot(struct neomm *root)
-{
-    struct neomm__pmm *pmm = root->pmm;
-    uint64_t gained = 0;
-    if (!pmm)
-        return 0;
-    neomm_irq_t irq = neomm__lock(&pmm->lock);
-    for (uint32_t i = 0; i < pmm->boots; i++) {
-        neomm__zone_add(pmm, pmm->boot[i].bit, pmm->boot[i].count, true);
-        gained += pmm->boot[i].count;
-    }
-    pmm->boots = 0;
-    neomm__unlock(&pmm->lock, irq);
-    return gained;
 }
 
 neomm_status neomm_pmm_fini(struct neomm *root)
@@ -326,8 +444,9 @@ neomm_status neomm_pmm_fini(struct neomm *root)
     for (unsigned layer = NEOMM__LAYER_PMM + 1; layer < NEOMM__LAYERS; layer++)
         if (root->layer[layer])
             return NEOMM_E_BUSY;
-    for (unsigned zone = 0; zone < NEOMM_ZONES; zone++)
-        if (pmm->zone[zone].free != pmm->zone[zone].managed)
+    neomm__cache_drain(root);
+    for (uint32_t i = 0; i < pmm->nodes * NEOMM_ZONES; i++)
+        if (pmm->area[i].free != pmm->area[i].managed)
             return NEOMM_E_BUSY;
     root->layer[NEOMM__LAYER_PMM] = NULL;
     root->pmm = NULL;

@@ -1,6 +1,6 @@
 /* Contiguous ranges of any length, and claims of given frames.
  * SPDX-License-Identifier: MIT */
-#include "pmm/pmm.h"
+#include "pmm/pmm_priv.h"
 
 /* The bit of the first frame at or above `number` that has one. */
 static size_t bit_from(const struct neomm *root, uint64_t number)
@@ -11,15 +11,15 @@ static size_t bit_from(const struct neomm *root, uint64_t number)
         return pmm->bits;
     if (root->frames.section[section] != 0)
         return neomm__bit_of(root, neomm_frame((uint32_t)number));
-    uint32_t low = 0, high = pmm->trees;
+    uint32_t low = 0, high = pmm->sections;
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
-        if (pmm->tree_section[middle] < section)
+        if (pmm->section_number[middle] < section)
             low = middle + 1;
         else
             high = middle;
     }
-    return low * NEOMM__TREE_BITS;
+    return low * NEOMM__SECTION_BITS;
 }
 
 /* The lowest range in the bits [from, end). Bits on either side of an empty section are
@@ -28,12 +28,13 @@ static size_t find_range(const struct neomm__pmm *pmm, size_t from, size_t end,
                          const struct neomm_range_request *request)
 {
     size_t found = NEOMM__BITMAP_NONE;
-    uint32_t tree = (uint32_t)(from / NEOMM__TREE_BITS);
-    while (found == NEOMM__BITMAP_NONE && tree * NEOMM__TREE_BITS < end) {
-        uint32_t stop = tree + 1;
-        while (stop < pmm->trees && pmm->tree_section[stop] == pmm->tree_section[stop - 1] + 1)
+    uint32_t section = (uint32_t)(from / NEOMM__SECTION_BITS);
+    while (found == NEOMM__BITMAP_NONE && section * NEOMM__SECTION_BITS < end) {
+        uint32_t stop = section + 1;
+        while (stop < pmm->sections &&
+               pmm->section_number[stop] == pmm->section_number[stop - 1] + 1)
             stop++;
-        size_t begin = tree * NEOMM__TREE_BITS, border = stop * NEOMM__TREE_BITS;
+        size_t begin = section * NEOMM__SECTION_BITS, border = stop * NEOMM__SECTION_BITS;
         struct neomm__bitmap_want want = {
             .from = begin > from ? begin : from,
             .end = border < end ? border : end,
@@ -43,58 +44,104 @@ static size_t find_range(const struct neomm__pmm *pmm, size_t from, size_t end,
             .offset = neomm__frame_of(pmm, begin).number - begin,
         };
         found = neomm__bitmap_find_clear(pmm->taken, &want);
-        tree = stop;
+        section = stop;
     }
     return found;
 }
 
+/* The bits where a zone begins, those of all nodes together. */
+static size_t zone_first(const struct neomm__pmm *pmm, unsigned zone)
+{
+    uint32_t tree = 0;
+    while (tree < pmm->trees && (unsigned)neomm__zone_of_area(pmm->tree_area[tree]) < zone)
+        tree++;
+    return (size_t)pmm->tree_first[tree] << NEOMM__FIELD_ORDER;
+}
+
+/* Bits change while they are looked at: a range that was found is taken frame by frame or not at
+ * all, and the search goes on behind its first frame when one of them has gone. */
+static size_t take_between(struct neomm *root, size_t from, size_t end,
+                           const struct neomm_range_request *request, bool sure)
+{
+    while (from < end) {
+        size_t bit = find_range(root->pmm, from, end, request);
+        if (bit == NEOMM__BITMAP_NONE ||
+            neomm__area_take_exact(root, bit, request->frames, request->flags, sure, &from))
+            return bit;
+    }
+    return NEOMM__BITMAP_NONE;
+}
+
 /* Like a block, a range comes from as high a zone as possible, but it may begin in a lower one
  * and reach into that. */
-static size_t take_range_locked(struct neomm *root, const struct neomm_range_request *request)
+static size_t take_range(struct neomm *root, const struct neomm_range_request *request, bool sure)
 {
     struct neomm__pmm *pmm = root->pmm;
-    size_t bit = NEOMM__BITMAP_NONE, count = request->frames;
+    size_t bit = NEOMM__BITMAP_NONE;
     unsigned zone = (unsigned)neomm__pmm_top_zone(root, request->flags) + 1;
-    size_t end = pmm->zone[zone - 1].end;
+    size_t end = zone_first(pmm, zone);
     if (request->limit != 0) {
         size_t limit = bit_from(root, request->limit >> NEOMM_PAGE_SHIFT);
         end = limit < end ? limit : end;
     }
-    while (bit == NEOMM__BITMAP_NONE && zone-- > 0) {
-        if (zone != NEOMM_ZONE_HIGH && !neomm__pmm_spare(pmm, count, request->flags))
-            break;
-        bit = find_range(pmm, pmm->zone[zone].first, end, request);
-    }
+    while (bit == NEOMM__BITMAP_NONE && zone-- > 0)
+        bit = take_between(root, zone_first(pmm, zone), end, request, sure);
     return bit;
 }
 
-/* Takes the free bits of a range; the caller's single frames from now on. */
-static void take_all_locked(struct neomm *root, size_t bit, size_t count)
+/* Ranges are looked for by one CPU at a time, with nothing in the others' caches: what they keep
+ * would be in the way. */
+static size_t take_alone(struct neomm *root, const struct neomm_range_request *request)
 {
-    neomm__zone_take(root->pmm, bit, count);
-    for (size_t i = 0; i < count; i++)
-        neomm__pmm_own(root, bit + i, 0);
+    struct neomm__pmm *pmm = root->pmm;
+    uint32_t returned;
+    size_t bit;
+    neomm_irq_t irq = neomm__lock(&pmm->lock);
+    do {
+        returned = neomm__load_acquire(&pmm->returned);
+        bit = take_range(root, request, true);
+        if (bit == NEOMM__BITMAP_NONE)
+            neomm__area_settle(root);
+    } while (bit == NEOMM__BITMAP_NONE && neomm__load_acquire(&pmm->returned) != returned);
+    neomm__unlock(&pmm->lock, irq);
+    return bit;
+}
+
+static size_t take_drained(struct neomm *root, const struct neomm_range_request *request)
+{
+    (void)neomm__fetch_add(&root->pmm->uncached, 1);
+    neomm__cache_drain(root);
+    size_t bit = take_alone(root, request);
+    (void)neomm__fetch_sub(&root->pmm->uncached, 1);
+    return bit;
+}
+
+/* Taken frames become the caller's single ones. */
+static void own_all(struct neomm *root, size_t bit, size_t count, neomm_flags_t flags)
+{
+    for (size_t i = 0; i < count; i++) {
+        root->pmm->tree_touched[neomm__tree_of(root->pmm, bit + i)] = 1;
+        neomm__pmm_own(root, bit + i, 0, flags);
+    }
     NEOMM__FRAMES_ALLOCATED(neomm__frame_of(root->pmm, bit), (uint32_t)count);
+    neomm__count_add(root, NEOMM_COUNTER_FRAME_ALLOC, count);
 }
 
 static neomm_status allocate_range(struct neomm *root, const struct neomm_range_request *request,
                                    neomm_frame_t *first)
 {
-    struct neomm__pmm *pmm = root->pmm;
     size_t bit, count = request->frames;
     for (unsigned tries = 0;; tries++) {
-        neomm_irq_t irq = neomm__lock(&pmm->lock);
-        bit = take_range_locked(root, request);
-        if (bit != NEOMM__BITMAP_NONE)
-            take_all_locked(root, bit, count);
-        neomm__unlock(&pmm->lock, irq);
+        bit = take_range(root, request, false);
+        if (bit == NEOMM__BITMAP_NONE)
+            bit = take_drained(root, request);
         if (bit != NEOMM__BITMAP_NONE)
             break;
         if (!neomm__pmm_reclaim(root, count, request->flags, tries))
             return neomm__pmm_failed(root);
     }
-    *first = neomm__frame_of(pmm, bit);
-    neomm__count_add(root, NEOMM_COUNTER_FRAME_ALLOC, count);
+    own_all(root, bit, count, request->flags);
+    *first = neomm__frame_of(root->pmm, bit);
     if (!(request->flags & NEOMM_ZERO) || neomm__pmm_zero(root, *first, count))
         return NEOMM_OK;
     (void)neomm_pmm_free_range(root, *first, request->frames);
@@ -133,39 +180,73 @@ static size_t row_of(const struct neomm *root, neomm_frame_t first, uint32_t fra
     return bit;
 }
 
+/* All of them become nobody's, or none: those that did before one cannot be freed get their owner
+ * back, as single frames are without anything else. */
+static neomm_status disown_all(struct neomm *root, neomm_frame_t first, uint32_t frames)
+{
+    neomm_status status = NEOMM_OK;
+    uint32_t done = 0;
+    size_t bit;
+    bool movable;
+    for (uint32_t i = 0; i < frames && status == NEOMM_OK; i++)
+        status = neomm__pmm_may_free(root, neomm_frame(first.number + i), 0);
+    while (status == NEOMM_OK && done < frames) {
+        status = neomm__pmm_disown(root, neomm_frame(first.number + done), 0, &bit, &movable);
+        done += status == NEOMM_OK;
+    }
+    while (status != NEOMM_OK && done-- > 0) {
+        neomm_frame_t frame = neomm_frame(first.number + done);
+        neomm__pmm_own(root, neomm__bit_of(root, frame), 0, 0);
+        NEOMM__FRAMES_ALLOCATED(frame, 1);
+    }
+    return status;
+}
+
 neomm_status neomm_pmm_free_range(struct neomm *root, neomm_frame_t first, uint32_t frames)
 {
     if (!root->pmm || frames == 0)
         return NEOMM_E_INVALID;
-    size_t bit = row_of(root, first, frames), unused;
+    size_t bit = row_of(root, first, frames);
     if (bit == NEOMM__BITMAP_NONE)
         return NEOMM_E_FOREIGN;
-    neomm_status status = NEOMM_OK;
-    neomm_irq_t irq = neomm__lock(&root->pmm->lock);
-    for (uint32_t i = 0; i < frames && status == NEOMM_OK; i++)
-        status = neomm__pmm_check_free(root, neomm_frame(first.number + i), 0, &unused);
-    if (status == NEOMM_OK)
-        neomm__pmm_disown(root, bit, frames);
-    neomm__unlock(&root->pmm->lock, irq);
-    if (status == NEOMM_OK)
-        neomm__count_add(root, NEOMM_COUNTER_FRAME_FREE, frames);
-    return status;
+    neomm_status status = disown_all(root, first, frames);
+    if (status != NEOMM_OK)
+        return status;
+    neomm__area_release(root->pmm, bit, frames);
+    neomm__count_add(root, NEOMM_COUNTER_FRAME_FREE, frames);
+    return NEOMM_OK;
+}
+
+static bool take_given(struct neomm *root, size_t bit, uint32_t frames)
+{
+    struct neomm__pmm *pmm = root->pmm;
+    uint32_t returned;
+    size_t next;
+    bool taken;
+    (void)neomm__fetch_add(&pmm->uncached, 1);
+    neomm__cache_drain(root);
+    neomm_irq_t irq = neomm__lock(&pmm->lock);
+    do {
+        returned = neomm__load_acquire(&pmm->returned);
+        taken = neomm__area_take_exact(root, bit, frames, NEOMM_RESERVE, true, &next);
+        if (!taken)
+            neomm__area_settle(root);
+    } while (!taken && neomm__load_acquire(&pmm->returned) != returned);
+    neomm__unlock(&pmm->lock, irq);
+    (void)neomm__fetch_sub(&pmm->uncached, 1);
+    return taken;
 }
 
 neomm_status neomm_pmm_claim(struct neomm *root, neomm_frame_t first, uint32_t frames)
 {
     if (!root->pmm || frames == 0)
         return NEOMM_E_INVALID;
-    size_t bit = row_of(root, first, frames);
+    size_t bit = row_of(root, first, frames), next;
     if (bit == NEOMM__BITMAP_NONE)
         return NEOMM_E_BUSY;
-    neomm_irq_t irq = neomm__lock(&root->pmm->lock);
-    bool free = neomm__bitmap_next_set(root->pmm->taken, bit, bit + frames) == NEOMM__BITMAP_NONE;
-    if (free)
-        take_all_locked(root, bit, frames);
-    neomm__unlock(&root->pmm->lock, irq);
-    if (!free)
+    if (!neomm__area_take_exact(root, bit, frames, NEOMM_RESERVE, false, &next) &&
+        !take_given(root, bit, frames))
         return NEOMM_E_BUSY;
-    neomm__count_add(root, NEOMM_COUNTER_FRAME_ALLOC, frames);
+    own_all(root, bit, frames, 0);
     return NEOMM_OK;
 }

@@ -1,0 +1,326 @@
+/* Frames that each CPU keeps in front of the bitmap.
+ * SPDX-License-Identifier: MIT
+ *
+ *   CPU 0   | unmovable 256 | movable 256 | huge 8 |  the same for high frames, if there are any
+ *   CPU 1   | ...
+ *
+ *   bit[]   | b b b b b b b b b . . . . |   taken from and put back at the end;
+ *             ^ flushed first   ^ count     full: the oldest go to the bitmap
+ *
+ * A cache is entered by exchanging its word, and who finds it entered goes past it to the bitmap.
+ * So an interrupt handler never waits for the code that it interrupted, a task may be stopped or
+ * moved to another CPU while inside, and interrupts need not be masked. Only a CPU that drains all
+ * caches, because memory ran out, waits for others to leave theirs.
+ */
+#include "pmm/pmm_priv.h"
+
+/* A CPU that does not leave its cache for longer than this many looks was stopped inside, and
+ * what it has is passed over. */
+#define PATIENCE ((uint32_t)1 << 20)
+
+#define BATCH_MOST 64u
+
+static bool enter(struct neomm__frame_cache *cache)
+{
+    return neomm__exchange(&cache->entered, 1) == 0;
+}
+
+static void leave(struct neomm__frame_cache *cache)
+{
+    neomm__store_release(&cache->entered, 0);
+}
+
+static struct neomm__frame_cache *cache_of(const struct neomm__pmm *pmm, uint32_t cpu,
+                                           unsigned which)
+{
+    return (void *)(pmm->caches + cpu * pmm->cache_stride + pmm->cache_at[which]);
+}
+
+static unsigned order_of(unsigned which)
+{
+    return which % NEOMM__CACHES == NEOMM__CACHED_HUGE ? NEOMM__FIELD_ORDER : 0;
+}
+
+static unsigned caches_of(const struct neomm__pmm *pmm)
+{
+    return pmm->high ? 2 * NEOMM__CACHES : NEOMM__CACHES;
+}
+
+static inline unsigned which_for(unsigned order, bool movable, bool high)
+{
+    unsigned which = order != 0 ? (unsigned)NEOMM__CACHED_HUGE : (unsigned)movable;
+    return high ? which + NEOMM__CACHES : which;
+}
+
+/* Nobody keeps anything while another CPU looks for the last frames. */
+static bool is_open(const struct neomm__pmm *pmm)
+{
+    return neomm__load_relaxed(&pmm->uncached) == 0;
+}
+
+/* ---- between cache and bitmap; inside ---- */
+
+/* Filled from the end, so that it is handed out ascending. */
+static void refill(struct neomm *root, struct neomm__frame_cache *cache, unsigned which,
+                   neomm_flags_t flags)
+{
+    struct neomm__pmm *pmm = root->pmm;
+    unsigned order = order_of(which), batch = is_open(pmm) ? cache->batch : 1;
+    uint32_t bits[BATCH_MOST];
+    unsigned n = order == 0
+                     ? neomm__area_take_frames(pmm, cache->area, batch, flags, &cache->field, bits)
+                     : neomm__area_take_blocks(root, cache->area, batch, order, flags,
+                                               &cache->field, false, bits);
+    for (unsigned i = 0; i < n; i++) {
+        cache->bit[i] = bits[n - 1 - i];
+        pmm->tree_touched[neomm__tree_of(pmm, bits[i])] = 1;
+    }
+    cache->count = n;
+}
+
+static void give_back(struct neomm__pmm *pmm, unsigned which, const uint32_t *bits, uint32_t count)
+{
+    unsigned order = order_of(which);
+    if (count == 0)
+        return;
+    if (order == 0)
+        neomm__area_release_frames(pmm, bits, count);
+    else
+        for (uint32_t i = 0; i < count; i++)
+            neomm__area_release(pmm, bits[i], (size_t)1 << order);
+}
+
+/* The oldest go: what was used last is still in the CPU's own caches. */
+static void flush(struct neomm__pmm *pmm, struct neomm__frame_cache *cache, unsigned which)
+{
+    uint32_t n = cache->batch < cache->count ? cache->batch : cache->count;
+    give_back(pmm, which, cache->bit, n);
+    cache->count -= n;
+    memmove(cache->bit, cache->bit + n, cache->count * sizeof(cache->bit[0]));
+}
+
+/* ---- one CPU ---- */
+
+size_t neomm__cache_alloc(struct neomm *root, unsigned order, neomm_flags_t flags)
+{
+    struct neomm__pmm *pmm = root->pmm;
+    unsigned which = which_for(order, (flags & NEOMM_MOVABLE) != 0,
+                               neomm__pmm_top_zone(root, flags) == NEOMM_ZONE_HIGH && pmm->high);
+    struct neomm__frame_cache *cache = cache_of(pmm, neomm_port_cpu()->index, which);
+    size_t bit = NEOMM__BITMAP_NONE;
+    if (cache->capacity == 0 || !enter(cache))
+        return bit;
+    if (cache->count == 0)
+        refill(root, cache, which, flags);
+    if (cache->count > 0) {
+        bit = cache->bit[--cache->count];
+        cache->allocated++;
+    }
+    leave(cache);
+    return bit;
+}
+
+uint32_t neomm__cache_alloc_bulk(struct neomm *root, neomm_flags_t flags, uint32_t most,
+                                 uint32_t *bits)
+{
+    struct neomm__pmm *pmm = root->pmm;
+    unsigned which = which_for(0, (flags & NEOMM_MOVABLE) != 0,
+                               neomm__pmm_top_zone(root, flags) == NEOMM_ZONE_HIGH && pmm->high);
+    struct neomm__frame_cache *cache = cache_of(pmm, neomm_port_cpu()->index, which);
+    if (cache->capacity == 0 || !enter(cache))
+        return 0;
+    uint32_t n = cache->count < most ? cache->count : most;
+    for (uint32_t i = 0; i < n; i++)
+        bits[i] = cache->bit[--cache->count];
+    cache->allocated += n;
+    leave(cache);
+    return n;
+}
+
+void neomm__cache_free(struct neomm *root, size_t bit, unsigned order, bool movable)
+{
+    struct neomm__pmm *pmm = root->pmm;
+    uint32_t area = pmm->tree_area[neomm__tree_of(pmm, bit)];
+    unsigned which = which_for(order, movable, neomm__zone_of_area(area) == NEOMM_ZONE_HIGH);
+    struct neomm__frame_cache *cache = cache_of(pmm, neomm_port_cpu()->index, which);
+    if (cache->area != area || cache->capacity == 0 || !enter(cache)) {
+        neomm__area_release(pmm, bit, (size_t)1 << order);
+        neomm__count_add(root, NEOMM_COUNTER_FRAME_FREE, 1);
+        return;
+    }
+    if (cache->count == cache->capacity)
+        flush(pmm, cache, which);
+    cache->bit[cache->count++] = (uint32_t)bit;
+    cache->freed++;
+    if (!is_open(pmm)) {
+        give_back(pmm, which, cache->bit, cache->count);
+        cache->count = 0;
+    }
+    leave(cache);
+}
+
+/* ---- all CPUs ---- */
+
+/* A CPU waits for others, but not for what it interrupted itself. */
+static bool enter_patiently(struct neomm__frame_cache *cache, bool own)
+{
+    for (uint32_t looks = own ? 1 : PATIENCE; looks > 0; looks--) {
+        if (enter(cache))
+            return true;
+        neomm__spin();
+    }
+    return false;
+}
+
+void neomm__cache_drain(struct neomm *root)
+{
+    struct neomm__pmm *pmm = root->pmm;
+    uint32_t own = neomm_port_cpu()->index;
+    for (uint32_t cpu = 0; cpu < pmm->cpus; cpu++)
+        for (unsigned which = 0; which < caches_of(pmm); which++) {
+            struct neomm__frame_cache *cache = cache_of(pmm, cpu, which);
+            if (cache->area == NEOMM__AREAS || !enter_patiently(cache, cpu == own))
+                continue;
+            give_back(pmm, which, cache->bit, cache->count);
+            cache->count = 0;
+            leave(cache);
+        }
+}
+
+size_t neomm__cache_frames(const struct neomm__pmm *pmm, uint32_t area)
+{
+    size_t sum = 0;
+    for (uint32_t cpu = 0; cpu < pmm->cpus; cpu++)
+        for (unsigned which = 0; which < caches_of(pmm); which++) {
+            const struct neomm__frame_cache *cache = cache_of(pmm, cpu, which);
+            if (cache->area == area)
+                sum += (size_t)neomm__load_relaxed(&cache->count) << order_of(which);
+        }
+    return sum;
+}
+
+void neomm__cache_served(const struct neomm__pmm *pmm, uint64_t *allocated, uint64_t *freed)
+{
+    for (uint32_t cpu = 0; cpu < pmm->cpus; cpu++)
+        for (unsigned which = 0; which < caches_of(pmm); which++) {
+            const struct neomm__frame_cache *cache = cache_of(pmm, cpu, which);
+            *allocated += neomm__load_relaxed(&cache->allocated);
+            *freed += neomm__load_relaxed(&cache->freed);
+        }
+}
+
+/* What a cache holds: taken bits of its area, each once, whose descriptors are clean. */
+static void check_cache(const struct neomm *root, const struct neomm__frame_cache *cache,
+                        unsigned order, struct neomm__report *report)
+{
+    const struct neomm__pmm *pmm = root->pmm;
+    for (uint32_t i = 0; i < cache->count; i++) {
+        size_t bit = cache->bit[i];
+        unsigned number = neomm__frame_of(pmm, bit).number;
+        if (pmm->tree_area[neomm__tree_of(pmm, bit)] != cache->area ||
+            neomm__bitmap_count(pmm->taken, bit, (size_t)1 << order) != (size_t)1 << order)
+            neomm__report(report, "pmm: frame %u is in a cache but not taken for it", number);
+        if (root->frames.table[bit].references != 0)
+            neomm__report(report, "pmm: frame %u is in a cache and somebody's", number);
+        for (uint32_t j = 0; j < i; j++)
+            if (cache->bit[j] == bit)
+                neomm__report(report, "pmm: frame %u is in a cache twice", number);
+    }
+}
+
+bool neomm__cache_check(const struct neomm *root, struct neomm__report *report)
+{
+    const struct neomm__pmm *pmm = root->pmm;
+    size_t before = report->findings;
+    for (uint32_t cpu = 0; cpu < pmm->cpus; cpu++)
+        for (unsigned which = 0; which < caches_of(pmm); which++) {
+            const struct neomm__frame_cache *cache = cache_of(pmm, cpu, which);
+            if (neomm__load_acquire(&cache->entered) != 0)
+                neomm__report(report, "pmm: busy: CPU %u is in its cache, nothing was checked",
+                              cpu);
+            else
+                check_cache(root, cache, order_of(which), report);
+        }
+    return report->findings == before;
+}
+
+/* ---- setting up ---- */
+
+static size_t bytes_of(unsigned which)
+{
+    size_t most = order_of(which) == 0 ? NEOMM__CACHE_MOST : NEOMM__HUGE_MOST;
+    return NEOMM__ALIGN_UP(sizeof(struct neomm__frame_cache) + most * sizeof(uint32_t), 64);
+}
+
+size_t neomm__cache_bytes(bool high)
+{
+    size_t sum = 0;
+    for (unsigned which = 0; which < (high ? 2 : 1) * NEOMM__CACHES; which++)
+        sum += bytes_of(which);
+    return sum;
+}
+
+/* The area whose frames a CPU of `node` keeps; NEOMM__AREAS: none. */
+static uint32_t home_of(const struct neomm__pmm *pmm, uint32_t node, bool high)
+{
+    uint32_t first = node * NEOMM_ZONES;
+    if (high)
+        return pmm->area[first + NEOMM_ZONE_HIGH].managed > 0 ? first + NEOMM_ZONE_HIGH
+                                                              : NEOMM__AREAS;
+    for (unsigned zone = NEOMM_ZONE_HIGH; zone-- > 0;)
+        if (pmm->area[first + zone].managed > 0)
+            return first + zone;
+    return NEOMM__AREAS;
+}
+
+/* What all CPUs together keep is a 64th of an area's frames at most. */
+static uint32_t capacity_of(const struct neomm__pmm *pmm, const struct neomm__area *area,
+                            unsigned which)
+{
+    size_t share = (area->managed >> 6) / pmm->cpus >> order_of(which);
+    size_t most = order_of(which) == 0 ? NEOMM__CACHE_MOST : NEOMM__HUGE_MOST;
+    return (uint32_t)(share < most ? share : most);
+}
+
+static void set_capacity(const struct neomm__pmm *pmm, struct neomm__frame_cache *cache,
+                         unsigned which)
+{
+    cache->capacity = capacity_of(pmm, &pmm->area[cache->area], which);
+    cache->batch = cache->capacity / 2 < BATCH_MOST ? (cache->capacity + 1) / 2 : BATCH_MOST;
+}
+
+void neomm__cache_init(struct neomm *root)
+{
+    struct neomm__pmm *pmm = root->pmm;
+    for (uint32_t cpu = 0; cpu < pmm->cpus; cpu++)
+        for (unsigned which = 0; which < caches_of(pmm); which++) {
+            struct neomm__frame_cache *cache = cache_of(pmm, cpu, which);
+            cache->area = home_of(pmm, pmm->cpu[cpu].node, which >= NEOMM__CACHES);
+            if (cache->area != NEOMM__AREAS)
+                set_capacity(pmm, cache, which);
+        }
+}
+
+void neomm__cache_enable(struct neomm *root, uint32_t cpu, bool enable)
+{
+    struct neomm__pmm *pmm = root->pmm;
+    for (unsigned which = 0; which < caches_of(pmm); which++) {
+        struct neomm__frame_cache *cache = cache_of(pmm, cpu, which);
+        if (cache->area == NEOMM__AREAS || !enter_patiently(cache, false))
+            continue;
+        give_back(pmm, which, cache->bit, cache->count);
+        cache->count = 0;
+        cache->capacity = 0;
+        if (enable)
+            set_capacity(pmm, cache, which);
+        leave(cache);
+    }
+}
+
+void neomm__cache_place(struct neomm__pmm *pmm)
+{
+    for (unsigned which = 0; which < caches_of(pmm); which++) {
+        pmm->cache_at[which] = (uint32_t)pmm->cache_stride;
+        pmm->cache_stride += bytes_of(which);
+    }
+}
