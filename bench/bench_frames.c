@@ -16,6 +16,7 @@
 #define BULK_HUGE   1024u
 #define BATCH       256u  /* frames a call of ours that takes many */
 #define SWAPPED     1024u /* frames freed and allocated again when memory is nearly full */
+#define LEFT        256u  /* of so many frames one may be left when ours is full */
 #define MISSED      64u   /* of so many allocations one may fail when memory is full */
 #define HUGE        9u
 
@@ -42,35 +43,32 @@ static uint64_t all_frames(const struct bench_machine *machine)
     return machine->ram_bytes >> NEOMM_PAGE_SHIFT;
 }
 
-static bool open_side(struct bench_side *side, uint64_t capacity)
+static struct bench_side *open_side(struct bench_side *side, const struct bench_machine *machine)
 {
-    side->capacity = capacity;
-    side->frame = calloc(capacity, sizeof(side->frame[0]));
-    return side->frame && side->allocator;
+    side->capacity = all_frames(machine);
+    side->frame = calloc(side->capacity, sizeof(side->frame[0]));
+    return side->frame && side->allocator ? side : NULL;
 }
 
 struct bench_side *bench_our_side(struct bench_machine *machine)
 {
     struct bench_side *side = &sides[0];
-    if (!side->frame) {
-        *side = (struct bench_side){machine->root, ours_alloc, ours_free, NULL, 0, 0, BENCH_EMPTY};
-        if (!open_side(side, all_frames(machine)))
-            return NULL;
-    }
-    return side;
+    if (side->frame)
+        return side;
+    *side = (struct bench_side){.allocator = machine->root, .alloc = ours_alloc, .free = ours_free};
+    return open_side(side, machine);
 }
 
 struct bench_side *bench_peer_side(struct bench_machine *machine)
 {
+    const struct bench_peer *peer = machine->peer;
     struct bench_side *side = &sides[1];
-    if (!side->frame) {
-        void *allocator = machine->peer->init(NULL, all_frames(machine), 2);
-        *side = (struct bench_side){allocator, machine->peer->alloc, machine->peer->free, NULL, 0,
-                                    0,         BENCH_EMPTY};
-        if (!open_side(side, all_frames(machine)))
-            return NULL;
-    }
-    return side;
+    if (side->frame)
+        return side;
+    *side = (struct bench_side){.allocator = peer->init(NULL, all_frames(machine), 2),
+                                .alloc = peer->alloc,
+                                .free = peer->free};
+    return open_side(side, machine);
 }
 
 /* ---- filling ---- */
@@ -99,15 +97,22 @@ static void fill(struct bench_side *side)
 }
 
 /* Takes the array's last frame out of it after putting it where a random one was. */
-static neomm_frame_t pick_random(struct bench_machine *machine, struct bench_side *side)
+static neomm_frame_t pick_random(struct bench_side *side)
 {
-    uint64_t at = bench_random(machine) % side->count;
+    side->random = side->random * 6364136223846793005u + 1442695040888963407u;
+    uint64_t at = (side->random >> 24) % side->count;
     neomm_frame_t frame = side->frame[at];
     side->frame[at] = side->frame[--side->count];
     return frame;
 }
 
-bool bench_reach(struct bench_machine *machine, struct bench_side *side, enum bench_level level)
+/* Ours is full in earnest: what is left may only be what CPUs keep for themselves. */
+static bool is_full(const struct bench_side *side)
+{
+    return side != &sides[0] || neomm_pmm_free_frames(side->allocator) <= side->capacity / LEFT;
+}
+
+bool bench_reach(struct bench_side *side, enum bench_level level)
 {
     if (!side || side->level == level)
         return side;
@@ -116,9 +121,11 @@ bool bench_reach(struct bench_machine *machine, struct bench_side *side, enum be
         return true;
     }
     fill(side);
+    if (!is_full(side))
+        return false;
     if (level == BENCH_NEARLY_FULL)
         for (uint64_t left = side->count / 10; left > 0; left--)
-            if (!side->free(side->allocator, 0, pick_random(machine, side).number, 0))
+            if (!side->free(side->allocator, 0, pick_random(side).number, 0))
                 return false;
     side->level = level;
     return true;
@@ -130,7 +137,7 @@ static uint64_t bulk(struct bench_machine *machine, struct bench_side *side, uin
                      uint32_t order, bool freeing)
 {
     uint64_t done = 0, blocks = order ? BULK_HUGE : BULK_FRAMES;
-    if (!bench_reach(machine, side, BENCH_EMPTY))
+    if (!bench_reach(side, BENCH_EMPTY))
         return 0;
     for (; done < count; done += blocks) {
         uint64_t start = bench_time();
@@ -151,7 +158,7 @@ static uint64_t bulk(struct bench_machine *machine, struct bench_side *side, uin
 static uint64_t pair(struct bench_machine *machine, struct bench_side *side, uint64_t count,
                      uint32_t order)
 {
-    if (!bench_reach(machine, side, BENCH_EMPTY))
+    if (!bench_reach(side, BENCH_EMPTY))
         return 0;
     uint64_t start = bench_time();
     machine->untimed += start - machine->started;
@@ -168,7 +175,7 @@ static uint64_t batches(struct bench_machine *machine, struct bench_side *side, 
                         bool freeing)
 {
     uint64_t done = 0;
-    if (!bench_reach(machine, side, BENCH_EMPTY))
+    if (!bench_reach(side, BENCH_EMPTY))
         return 0;
     for (; done < count; done += BULK_FRAMES) {
         uint64_t start = bench_time();
@@ -192,10 +199,10 @@ static bool pick(struct bench_machine *machine, struct bench_side *side, enum be
                  neomm_frame_t *picked)
 {
     uint64_t start = bench_time();
-    if (!bench_reach(machine, side, level) || side->count < SWAPPED)
+    if (!bench_reach(side, level) || side->count < SWAPPED)
         return false;
     for (uint32_t i = 0; i < SWAPPED; i++)
-        picked[i] = pick_random(machine, side);
+        picked[i] = pick_random(side);
     machine->untimed += bench_time() - start;
     return true;
 }
@@ -341,9 +348,10 @@ static uint64_t peer_init(struct bench_machine *machine, uint64_t count)
 
 static void finish(struct bench_machine *machine)
 {
+    (void)machine;
     for (unsigned i = 0; i < 2; i++) {
         if (i == 0 && sides[i].frame)
-            (void)bench_reach(machine, &sides[i], BENCH_EMPTY);
+            (void)bench_reach(&sides[i], BENCH_EMPTY);
         free(sides[i].frame);
         sides[i] = (struct bench_side){0};
     }

@@ -17,6 +17,7 @@ struct bench_side {
     bench_peer_free_fn *free;
     neomm_frame_t *frame; /* those that are allocated */
     uint64_t count, capacity;
+    uint64_t random; /* goes on from one measurement to the next: no frame is chosen more often */
     enum bench_level level;
 };
 
@@ -25,7 +26,7 @@ struct bench_side *bench_our_side(struct bench_machine *machine);
 struct bench_side *bench_peer_side(struct bench_machine *machine);
 
 /* Allocates or frees single frames until memory is as full as that. */
-bool bench_reach(struct bench_machine *machine, struct bench_side *side, enum bench_level level);
+bool bench_reach(struct bench_side *side, enum bench_level level);
 
 /* ---- bench_frames_threads.c ---- */
 

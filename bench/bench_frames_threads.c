@@ -151,7 +151,7 @@ static bool gather(struct team *team, struct bench_machine *machine, struct benc
         team->worker[i].cpu = i;
         team->worker[i].failed = false;
     }
-    return bench_reach(machine, side, BENCH_EMPTY) &&
+    return bench_reach(side, BENCH_EMPTY) &&
            pthread_create(&team->thread, NULL, second_thread, team) == 0;
 }
 
