@@ -6,13 +6,14 @@
 #include <stdlib.h>
 #include <time.h>
 
-#define SEED 0x9e3779b97f4a7c15u
+#define SIDES 2u
+#define SEED  0x9e3779b97f4a7c15u
 
 /* One measured side of a benchmark. */
 struct side {
     bench_fn *run;
-    uint64_t count;  /* operations that fill the time of one measurement */
-    double *samples; /* nanoseconds an operation, one a run */
+    bench_value_fn *value; /* instead */
+    double *samples;       /* nanoseconds an operation, or values; one a run */
 };
 
 uint64_t bench_time(void)
@@ -39,25 +40,37 @@ static bool measure(struct bench_machine *machine, const struct bench_case *test
     return *done > 0;
 }
 
-/* Doubles the number of operations until they take the time planned; warms caches up, too. */
-static bool calibrate(struct bench_machine *machine, const struct bench_case *test,
-                      struct side *side, uint64_t nanoseconds)
+/* Doubles the number of operations until each side takes the time planned: both do the same
+ * number then, and have done as many before. Warms caches up, too. 0: failed. */
+static uint64_t calibrate(struct bench_machine *machine, const struct bench_case *test,
+                          const struct side *sides)
 {
-    uint64_t done, time = 0;
+    uint64_t done, time, count, least = 0;
     /* A round that does far more than it was asked for ends this, too. */
-    for (side->count = 1; time < nanoseconds && side->count < (uint64_t)1 << 40; side->count *= 2)
-        if (!measure(machine, test, side->run, side->count, &done, &time))
-            return false;
-    return true;
+    for (count = 1; least < machine->nanoseconds && count < (uint64_t)1 << 40; count *= 2) {
+        least = UINT64_MAX;
+        for (uint32_t i = 0; i < SIDES; i++) {
+            if (!sides[i].run)
+                continue;
+            if (!measure(machine, test, sides[i].run, count, &done, &time))
+                return 0;
+            least = time < least ? time : least;
+        }
+    }
+    return count / 2;
 }
 
-static bool sample(struct bench_machine *machine, const struct bench_case *test, struct side *side,
-                   uint32_t run)
+static bool sample(struct bench_machine *machine, const struct bench_case *test,
+                   const struct side *side, uint64_t count, uint32_t run)
 {
     uint64_t done, time;
+    if (side->value) {
+        side->samples[run] = side->value(machine);
+        return side->samples[run] > 0;
+    }
     if (!side->run)
         return true;
-    if (!measure(machine, test, side->run, side->count, &done, &time))
+    if (!measure(machine, test, side->run, count, &done, &time))
         return false;
     side->samples[run] = (double)time / (double)done;
     return true;
@@ -75,52 +88,43 @@ static double median(double *samples, uint32_t count)
     return count % 2 ? samples[count / 2] : (samples[count / 2 - 1] + samples[count / 2]) / 2;
 }
 
-static void look_up(struct bench_machine *machine, const struct bench_case *test, bool has_peer,
-                    struct bench_result *result)
-{
-    double ours = test->ours_value(machine);
-    *result = (struct bench_result){.test = test, .ours = ours, .minimum = ours, .maximum = ours};
-    if (has_peer)
-        result->peer = test->peer_value(machine);
-}
-
 static bool measure_case(struct bench_machine *machine, const struct bench_case *test,
                          const struct bench_plan *plan, double *samples,
                          struct bench_result *result)
 {
-    bool has_peer = !test->plugin || plan->peer;
-    if (test->ours_value) {
-        look_up(machine, test, has_peer, result);
-        return result->ours > 0;
-    }
-    struct side ours = {test->ours, 0, samples};
-    struct side peer = {has_peer ? test->peer : NULL, 0, samples + plan->runs};
-    if (!calibrate(machine, test, &ours, plan->nanoseconds) ||
-        (peer.run && !calibrate(machine, test, &peer, plan->nanoseconds)))
-        return false;
-    for (uint32_t run = 0; run < plan->runs; run++) {
-        bool peer_first = run % 2;
-        if (!sample(machine, test, peer_first ? &peer : &ours, run) ||
-            !sample(machine, test, peer_first ? &ours : &peer, run))
+    bool has_peer = (test->peer || test->peer_value) && (!test->plugin || plan->peer);
+    const struct side sides[SIDES] = {
+        {test->ours, test->ours_value, samples},
+        {has_peer ? test->peer : NULL, has_peer ? test->peer_value : NULL, samples + plan->runs}};
+    uint64_t count = test->ours ? calibrate(machine, test, sides) : 1;
+    for (uint32_t run = 0; run < plan->runs && count > 0; run++) {
+        uint32_t first = run % 2;
+        if (!sample(machine, test, &sides[first], count, run) ||
+            !sample(machine, test, &sides[1 - first], count, run))
             return false;
     }
-    *result = (struct bench_result){.test = test, .ours = median(ours.samples, plan->runs)};
-    result->minimum = ours.samples[0];
-    result->maximum = ours.samples[plan->runs - 1];
-    if (peer.run)
-        result->peer = median(peer.samples, plan->runs);
-    return true;
+    *result = (struct bench_result){.test = test, .ours = median(sides[0].samples, plan->runs)};
+    result->minimum = sides[0].samples[0];
+    result->maximum = sides[0].samples[plan->runs - 1];
+    if (has_peer)
+        result->peer = median(sides[1].samples, plan->runs);
+    return count > 0;
 }
 
 static bool start(struct bench_machine *machine, const struct bench_layer *layer)
 {
     const struct neomm_vmm_options vmm = {.zero_page = false};
+    struct neomm_config config;
+    neomm_config_default(&config);
+    if (layer->whole)
+        config.reserve = (struct neomm_config_size){0, 0};
     const struct sim_system_options options = {.machine = {.format = NEOMM_FORMAT_4LEVEL,
                                                            .ram_bytes = layer->ram_bytes,
                                                            .cpus = layer->cpus,
                                                            .seed = 1},
                                                .layer = layer->layer,
                                                .swap_pages = layer->swap_pages,
+                                               .config = &config,
                                                .vmm = &vmm};
     neomm_status status = sim_system_start(&machine->system, &options);
     machine->root = machine->system.root;
@@ -133,7 +137,8 @@ static bool start(struct bench_machine *machine, const struct bench_layer *layer
 bool bench_measure(const struct bench_layer *layer, const struct bench_plan *plan,
                    struct bench_result *results)
 {
-    struct bench_machine machine = {.ram_bytes = layer->ram_bytes, .peer = plan->peer};
+    struct bench_machine machine = {
+        .ram_bytes = layer->ram_bytes, .nanoseconds = plan->nanoseconds, .peer = plan->peer};
     double *samples = calloc((size_t)plan->runs * 2, sizeof(*samples));
     bool good = samples && start(&machine, layer);
     if (!good) {

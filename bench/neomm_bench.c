@@ -11,17 +11,20 @@
 #define CASES_MAX    32u
 
 static const struct bench_layer *const layers[] = {
-    &bench_pmm, &bench_pmm_4g, &bench_pmm_64g, &bench_paging, &bench_heap, &bench_vmm, &bench_swap};
+    &bench_pmm,    &bench_pmm_4g, &bench_pmm_64g, &bench_pmm_flat, &bench_pmm_flat_large,
+    &bench_paging, &bench_heap,   &bench_vmm,     &bench_swap};
 
 static const char help[] =
     "usage: neomm-bench LAYER [--json] [--runs N] [--quick] [--peer FILE.so]\n"
     "\n"
     "Measures a layer of libneomm on a simulated machine: pmm, paging, heap, vmm, swap, or all.\n"
     "Each benchmark runs N times (9), in turns with its peer if it has one, in thread CPU time;\n"
-    "printed are medians, with the lowest and highest run. ratio is ours / peer: below 1 means\n"
-    "that ours is faster.\n"
+    "both do the same number of operations. Printed are medians, with the lowest and highest run.\n"
+    "ratio is ours / peer: below 1 means that ours is faster, in rows in x (times the speed of "
+    "one\n"
+    "thread) the reverse.\n"
     "\n"
-    "  --json    one array of {name, unit, ours, peer, ratio, min, max}\n"
+    "  --json    one array of {name, unit, ours, peer, ratio, min, max, peer_name}\n"
     "  --runs N  1 to 1000\n"
     "  --quick   short measurements, to see that all of it works\n"
     "  --peer F  a frame allocator to measure beside ours (bench/peer.h says what it exports)\n"
@@ -91,15 +94,19 @@ static void print_json(const struct bench_result *result, bool first)
                      result->ours / result->peer);
     else
         (void)printf("\"peer\": null, \"ratio\": null, ");
-    (void)printf("\"min\": %.3f, \"max\": %.3f}", result->minimum, result->maximum);
+    (void)printf("\"min\": %.3f, \"max\": %.3f, ", result->minimum, result->maximum);
+    if (result->test->peer_name)
+        (void)printf("\"peer_name\": \"%s\"}", result->test->peer_name);
+    else
+        (void)printf("\"peer_name\": null}");
 }
 
 static void print_text(const struct bench_result *result)
 {
-    (void)printf("%-28s %-10s %10.1f %10.1f %10.1f", result->test->name, result->test->unit,
+    (void)printf("%-37s %-10s %10.2f %10.2f %10.2f", result->test->name, result->test->unit,
                  result->ours, result->minimum, result->maximum);
     if (result->peer > 0)
-        (void)printf(" %10.1f %7.2f  %s", result->peer, result->ours / result->peer,
+        (void)printf(" %10.2f %7.2f  %s", result->peer, result->ours / result->peer,
                      result->test->peer_name);
     else if (result->test->plugin)
         (void)printf("     absent          %s", result->test->peer_name);
@@ -137,7 +144,7 @@ int main(int argc, char **argv)
     if (arguments.json)
         (void)putchar('[');
     else
-        (void)printf("%-28s %-10s %10s %10s %10s %10s %7s\n", "benchmark", "unit", "ours", "min",
+        (void)printf("%-37s %-10s %10s %10s %10s %10s %7s\n", "benchmark", "unit", "ours", "min",
                      "max", "peer", "ratio");
     for (size_t i = 0; i < BENCH_COUNT(layers) && good; i++)
         if (!found || strcmp(arguments.layer, layers[i]->name) == 0)
