@@ -20,22 +20,6 @@
 
 #define BATCH_MOST 64u
 
-static bool enter(struct neomm__frame_cache *cache)
-{
-    return neomm__exchange(&cache->entered, 1) == 0;
-}
-
-static void leave(struct neomm__frame_cache *cache)
-{
-    neomm__store_release(&cache->entered, 0);
-}
-
-static struct neomm__frame_cache *cache_of(const struct neomm__pmm *pmm, uint32_t cpu,
-                                           unsigned which)
-{
-    return (void *)(pmm->caches + cpu * pmm->cache_stride + pmm->cache_at[which]);
-}
-
 static unsigned order_of(unsigned which)
 {
     return which % NEOMM__CACHES == NEOMM__CACHED_HUGE ? NEOMM__FIELD_ORDER : 0;
@@ -46,18 +30,6 @@ static unsigned caches_of(const struct neomm__pmm *pmm)
     return pmm->high ? 2 * NEOMM__CACHES : NEOMM__CACHES;
 }
 
-static inline unsigned which_for(unsigned order, bool movable, bool high)
-{
-    unsigned which = order != 0 ? (unsigned)NEOMM__CACHED_HUGE : (unsigned)movable;
-    return high ? which + NEOMM__CACHES : which;
-}
-
-/* Nobody keeps anything while another CPU looks for the last frames. */
-static bool is_open(const struct neomm__pmm *pmm)
-{
-    return neomm__load_relaxed(&pmm->uncached) == 0;
-}
-
 /* ---- between cache and bitmap; inside ---- */
 
 /* Filled from the end, so that it is handed out ascending. */
@@ -65,7 +37,7 @@ static void refill(struct neomm *root, struct neomm__frame_cache *cache, unsigne
                    neomm_flags_t flags)
 {
     struct neomm__pmm *pmm = root->pmm;
-    unsigned order = order_of(which), batch = is_open(pmm) ? cache->batch : 1;
+    unsigned order = order_of(which), batch = neomm__cache_open(pmm) ? cache->batch : 1;
     uint32_t bits[BATCH_MOST];
     unsigned n = order == 0
                      ? neomm__area_take_frames(pmm, cache->area, batch, flags, &cache->field, bits)
@@ -73,6 +45,7 @@ static void refill(struct neomm *root, struct neomm__frame_cache *cache, unsigne
                                                &cache->field, false, bits);
     for (unsigned i = 0; i < n; i++) {
         cache->bit[i] = bits[n - 1 - i];
+        __builtin_prefetch(&root->frames.table[bits[i]], 1);
         pmm->tree_touched[neomm__tree_of(pmm, bits[i])] = 1;
     }
     cache->count = n;
@@ -101,14 +74,11 @@ static void flush(struct neomm__pmm *pmm, struct neomm__frame_cache *cache, unsi
 
 /* ---- one CPU ---- */
 
-size_t neomm__cache_alloc(struct neomm *root, unsigned order, neomm_flags_t flags)
+size_t neomm__cache_alloc(struct neomm *root, unsigned which, neomm_flags_t flags)
 {
-    struct neomm__pmm *pmm = root->pmm;
-    unsigned which = which_for(order, (flags & NEOMM_MOVABLE) != 0,
-                               neomm__pmm_top_zone(root, flags) == NEOMM_ZONE_HIGH && pmm->high);
-    struct neomm__frame_cache *cache = cache_of(pmm, neomm_port_cpu()->index, which);
+    struct neomm__frame_cache *cache = neomm__cache_of(root->pmm, neomm_port_cpu()->index, which);
     size_t bit = NEOMM__BITMAP_NONE;
-    if (cache->capacity == 0 || !enter(cache))
+    if (cache->capacity == 0 || !neomm__cache_enter(cache))
         return bit;
     if (cache->count == 0)
         refill(root, cache, which, flags);
@@ -116,7 +86,7 @@ size_t neomm__cache_alloc(struct neomm *root, unsigned order, neomm_flags_t flag
         bit = cache->bit[--cache->count];
         cache->allocated++;
     }
-    leave(cache);
+    neomm__cache_leave(cache);
     return bit;
 }
 
@@ -124,27 +94,24 @@ uint32_t neomm__cache_alloc_bulk(struct neomm *root, neomm_flags_t flags, uint32
                                  uint32_t *bits)
 {
     struct neomm__pmm *pmm = root->pmm;
-    unsigned which = which_for(0, (flags & NEOMM_MOVABLE) != 0,
-                               neomm__pmm_top_zone(root, flags) == NEOMM_ZONE_HIGH && pmm->high);
-    struct neomm__frame_cache *cache = cache_of(pmm, neomm_port_cpu()->index, which);
-    if (cache->capacity == 0 || !enter(cache))
+    unsigned which = neomm__cache_which(root, 0, flags);
+    struct neomm__frame_cache *cache = neomm__cache_of(pmm, neomm_port_cpu()->index, which);
+    if (cache->capacity == 0 || !neomm__cache_enter(cache))
         return 0;
     uint32_t n = cache->count < most ? cache->count : most;
     for (uint32_t i = 0; i < n; i++)
         bits[i] = cache->bit[--cache->count];
     cache->allocated += n;
-    leave(cache);
+    neomm__cache_leave(cache);
     return n;
 }
 
-void neomm__cache_free(struct neomm *root, size_t bit, unsigned order, bool movable)
+void neomm__cache_free(struct neomm *root, size_t bit, uint32_t area, unsigned which)
 {
     struct neomm__pmm *pmm = root->pmm;
-    uint32_t area = pmm->tree_area[neomm__tree_of(pmm, bit)];
-    unsigned which = which_for(order, movable, neomm__zone_of_area(area) == NEOMM_ZONE_HIGH);
-    struct neomm__frame_cache *cache = cache_of(pmm, neomm_port_cpu()->index, which);
-    if (cache->area != area || cache->capacity == 0 || !enter(cache)) {
-        neomm__area_release(pmm, bit, (size_t)1 << order);
+    struct neomm__frame_cache *cache = neomm__cache_of(pmm, neomm_port_cpu()->index, which);
+    if (cache->area != area || cache->capacity == 0 || !neomm__cache_enter(cache)) {
+        neomm__area_release(pmm, bit, (size_t)1 << order_of(which));
         neomm__count_add(root, NEOMM_COUNTER_FRAME_FREE, 1);
         return;
     }
@@ -152,11 +119,11 @@ void neomm__cache_free(struct neomm *root, size_t bit, unsigned order, bool mova
         flush(pmm, cache, which);
     cache->bit[cache->count++] = (uint32_t)bit;
     cache->freed++;
-    if (!is_open(pmm)) {
+    if (!neomm__cache_open(pmm)) {
         give_back(pmm, which, cache->bit, cache->count);
         cache->count = 0;
     }
-    leave(cache);
+    neomm__cache_leave(cache);
 }
 
 /* ---- all CPUs ---- */
@@ -165,7 +132,7 @@ void neomm__cache_free(struct neomm *root, size_t bit, unsigned order, bool mova
 static bool enter_patiently(struct neomm__frame_cache *cache, bool own)
 {
     for (uint32_t looks = own ? 1 : PATIENCE; looks > 0; looks--) {
-        if (enter(cache))
+        if (neomm__cache_enter(cache))
             return true;
         neomm__spin();
     }
@@ -178,12 +145,12 @@ void neomm__cache_drain(struct neomm *root)
     uint32_t own = neomm_port_cpu()->index;
     for (uint32_t cpu = 0; cpu < pmm->cpus; cpu++)
         for (unsigned which = 0; which < caches_of(pmm); which++) {
-            struct neomm__frame_cache *cache = cache_of(pmm, cpu, which);
+            struct neomm__frame_cache *cache = neomm__cache_of(pmm, cpu, which);
             if (cache->area == NEOMM__AREAS || !enter_patiently(cache, cpu == own))
                 continue;
             give_back(pmm, which, cache->bit, cache->count);
             cache->count = 0;
-            leave(cache);
+            neomm__cache_leave(cache);
         }
 }
 
@@ -192,7 +159,7 @@ size_t neomm__cache_frames(const struct neomm__pmm *pmm, uint32_t area)
     size_t sum = 0;
     for (uint32_t cpu = 0; cpu < pmm->cpus; cpu++)
         for (unsigned which = 0; which < caches_of(pmm); which++) {
-            const struct neomm__frame_cache *cache = cache_of(pmm, cpu, which);
+            const struct neomm__frame_cache *cache = neomm__cache_of(pmm, cpu, which);
             if (cache->area == area)
                 sum += (size_t)neomm__load_relaxed(&cache->count) << order_of(which);
         }
@@ -203,7 +170,7 @@ void neomm__cache_served(const struct neomm__pmm *pmm, uint64_t *allocated, uint
 {
     for (uint32_t cpu = 0; cpu < pmm->cpus; cpu++)
         for (unsigned which = 0; which < caches_of(pmm); which++) {
-            const struct neomm__frame_cache *cache = cache_of(pmm, cpu, which);
+            const struct neomm__frame_cache *cache = neomm__cache_of(pmm, cpu, which);
             *allocated += neomm__load_relaxed(&cache->allocated);
             *freed += neomm__load_relaxed(&cache->freed);
         }
@@ -234,7 +201,7 @@ bool neomm__cache_check(const struct neomm *root, struct neomm__report *report)
     size_t before = report->findings;
     for (uint32_t cpu = 0; cpu < pmm->cpus; cpu++)
         for (unsigned which = 0; which < caches_of(pmm); which++) {
-            const struct neomm__frame_cache *cache = cache_of(pmm, cpu, which);
+            const struct neomm__frame_cache *cache = neomm__cache_of(pmm, cpu, which);
             if (neomm__load_acquire(&cache->entered) != 0)
                 neomm__report(report, "pmm: busy: CPU %u is in its cache, nothing was checked",
                               cpu);
@@ -294,7 +261,7 @@ void neomm__cache_init(struct neomm *root)
     struct neomm__pmm *pmm = root->pmm;
     for (uint32_t cpu = 0; cpu < pmm->cpus; cpu++)
         for (unsigned which = 0; which < caches_of(pmm); which++) {
-            struct neomm__frame_cache *cache = cache_of(pmm, cpu, which);
+            struct neomm__frame_cache *cache = neomm__cache_of(pmm, cpu, which);
             cache->area = home_of(pmm, pmm->cpu[cpu].node, which >= NEOMM__CACHES);
             if (cache->area != NEOMM__AREAS)
                 set_capacity(pmm, cache, which);
@@ -305,7 +272,7 @@ void neomm__cache_enable(struct neomm *root, uint32_t cpu, bool enable)
 {
     struct neomm__pmm *pmm = root->pmm;
     for (unsigned which = 0; which < caches_of(pmm); which++) {
-        struct neomm__frame_cache *cache = cache_of(pmm, cpu, which);
+        struct neomm__frame_cache *cache = neomm__cache_of(pmm, cpu, which);
         if (cache->area == NEOMM__AREAS || !enter_patiently(cache, false))
             continue;
         give_back(pmm, which, cache->bit, cache->count);
@@ -313,7 +280,7 @@ void neomm__cache_enable(struct neomm *root, uint32_t cpu, bool enable)
         cache->capacity = 0;
         if (enable)
             set_capacity(pmm, cache, which);
-        leave(cache);
+        neomm__cache_leave(cache);
     }
 }
 

@@ -95,8 +95,9 @@ neomm_status neomm__pmm_disown(struct neomm *root, neomm_frame_t frame, unsigned
     *bit = at;
     *movable = neomm__frame_has(first, NEOMM__FRAME_MOVABLE);
     NEOMM__FRAMES_FREED(frame, (uint32_t)size);
-    size = neomm__frame_has(first, NEOMM__FRAME_TAILS) ? size : 1;
-    memset(first, 0, size * sizeof(*first));
+    if (neomm__frame_has(first, NEOMM__FRAME_TAILS))
+        memset(first + 1, 0, (size - 1) * sizeof(*first));
+    memset(first, 0, sizeof(*first));
     return NEOMM_OK;
 }
 
@@ -248,14 +249,27 @@ static size_t take_slowly(struct neomm *root, unsigned order, neomm_flags_t flag
     }
 }
 
+static bool is_cached(unsigned order)
+{
+    return order == 0 || order == NEOMM__FIELD_ORDER;
+}
+
+static size_t take_any(struct neomm *root, unsigned order, neomm_flags_t flags)
+{
+    size_t bit = NEOMM__BITMAP_NONE;
+    if (is_cached(order) && !(flags & NEOMM_DMA)) {
+        unsigned which = neomm__cache_which(root, order, flags);
+        bit = neomm__cache_pop(root, which);
+        if (bit == NEOMM__BITMAP_NONE)
+            bit = neomm__cache_alloc(root, which, flags);
+    }
+    return bit != NEOMM__BITMAP_NONE ? bit : take_slowly(root, order, flags);
+}
+
 static neomm_status allocate(struct neomm *root, unsigned order, neomm_flags_t flags,
                              neomm_frame_t *frame)
 {
-    size_t size = (size_t)1 << order, bit = NEOMM__BITMAP_NONE;
-    if ((order == 0 || order == NEOMM__FIELD_ORDER) && !(flags & NEOMM_DMA))
-        bit = neomm__cache_alloc(root, order, flags);
-    if (bit == NEOMM__BITMAP_NONE)
-        bit = take_slowly(root, order, flags);
+    size_t size = (size_t)1 << order, bit = take_any(root, order, flags);
     if (bit == NEOMM__BITMAP_NONE)
         return neomm__pmm_failed(root);
     *frame = neomm__frame_of(root->pmm, bit);
@@ -279,6 +293,23 @@ neomm_status neomm_pmm_alloc(struct neomm *root, unsigned order, neomm_flags_t f
     return allocate(root, order, flags, frame);
 }
 
+/* A block whose descriptors are zero, to the cache of this CPU or to the bitmap. */
+static void give(struct neomm *root, size_t bit, unsigned order, bool movable)
+{
+    struct neomm__pmm *pmm = root->pmm;
+    if (!is_cached(order)) {
+        neomm__area_release(pmm, bit, (size_t)1 << order);
+        NEOMM__COUNT(root, FRAME_FREE);
+        return;
+    }
+    uint32_t area = pmm->tree_area[neomm__tree_of(pmm, bit)];
+    unsigned which = order != 0 ? (unsigned)NEOMM__CACHED_HUGE : movable;
+    if (neomm__zone_of_area(area) == NEOMM_ZONE_HIGH)
+        which += NEOMM__CACHES;
+    if (!neomm__cache_push(pmm, bit, area, which))
+        neomm__cache_free(root, bit, area, which);
+}
+
 neomm_status neomm_pmm_free(struct neomm *root, neomm_frame_t frame, unsigned order)
 {
     size_t bit;
@@ -288,12 +319,7 @@ neomm_status neomm_pmm_free(struct neomm *root, neomm_frame_t frame, unsigned or
     neomm_status status = neomm__pmm_disown(root, frame, order, &bit, &movable);
     if (status != NEOMM_OK)
         return status;
-    if (order == 0 || order == NEOMM__FIELD_ORDER) {
-        neomm__cache_free(root, bit, order, movable);
-        return NEOMM_OK;
-    }
-    neomm__area_release(root->pmm, bit, (size_t)1 << order);
-    NEOMM__COUNT(root, FRAME_FREE);
+    give(root, bit, order, movable);
     return NEOMM_OK;
 }
 

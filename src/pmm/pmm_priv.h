@@ -210,14 +210,72 @@ void neomm__cache_place(struct neomm__pmm *pmm);
 void neomm__cache_init(struct neomm *root);
 /* Empties a CPU's caches, and lets them keep frames again or not. */
 void neomm__cache_enable(struct neomm *root, uint32_t cpu, bool enable);
-/* A block of order 0 or NEOMM__FIELD_ORDER from this CPU's cache, which is filled if it has
- * none; NEOMM__BITMAP_NONE: the cache cannot help. */
-size_t neomm__cache_alloc(struct neomm *root, unsigned order, neomm_flags_t flags);
+/* The cache that serves a request of order 0 or NEOMM__FIELD_ORDER. */
+static inline unsigned neomm__cache_which(const struct neomm *root, unsigned order,
+                                          neomm_flags_t flags)
+{
+    unsigned which = order != 0 ? (unsigned)NEOMM__CACHED_HUGE : (flags & NEOMM_MOVABLE) != 0;
+    return (flags & NEOMM_HIGH) && root->pmm->high && root->slots.map ? which + NEOMM__CACHES
+                                                                      : which;
+}
+static inline struct neomm__frame_cache *neomm__cache_of(const struct neomm__pmm *pmm, uint32_t cpu,
+                                                         unsigned which)
+{
+    return (void *)(pmm->caches + cpu * pmm->cache_stride + pmm->cache_at[which]);
+}
+static inline bool neomm__cache_enter(struct neomm__frame_cache *cache)
+{
+    return neomm__exchange(&cache->entered, 1) == 0;
+}
+static inline void neomm__cache_leave(struct neomm__frame_cache *cache)
+{
+    neomm__store_release(&cache->entered, 0);
+}
+/* Nobody keeps anything while another CPU looks for the last frames. */
+static inline bool neomm__cache_open(const struct neomm__pmm *pmm)
+{
+    return neomm__load_relaxed(&pmm->uncached) == 0;
+}
+/* A block from this CPU's cache if it has one: NEOMM__BITMAP_NONE otherwise. The descriptors that
+ * the next calls will write are fetched meanwhile. */
+static inline size_t neomm__cache_pop(const struct neomm *root, unsigned which)
+{
+    struct neomm__frame_cache *cache = neomm__cache_of(root->pmm, neomm_port_cpu()->index, which);
+    size_t bit = NEOMM__BITMAP_NONE;
+    if (!neomm__cache_enter(cache))
+        return bit;
+    uint32_t count = cache->count;
+    if (count > 0) {
+        bit = cache->bit[count - 1];
+        cache->count = count - 1;
+        cache->allocated++;
+        __builtin_prefetch(&root->frames.table[cache->bit[count - (count > 1) - (count > 2)]], 1);
+    }
+    neomm__cache_leave(cache);
+    return bit;
+}
+/* Gives a block to this CPU's cache if it has room. */
+static inline bool neomm__cache_push(const struct neomm__pmm *pmm, size_t bit, uint32_t area,
+                                     unsigned which)
+{
+    struct neomm__frame_cache *cache = neomm__cache_of(pmm, neomm_port_cpu()->index, which);
+    if (cache->area != area || !neomm__cache_enter(cache))
+        return false;
+    bool room = cache->count < cache->capacity && neomm__cache_open(pmm);
+    if (room) {
+        cache->bit[cache->count++] = (uint32_t)bit;
+        cache->freed++;
+    }
+    neomm__cache_leave(cache);
+    return room;
+}
+/* The same, but a cache that is empty is filled first. */
+size_t neomm__cache_alloc(struct neomm *root, unsigned which, neomm_flags_t flags);
+/* The same, but a cache that is full makes room, and what it does not take goes to the bitmap. */
+void neomm__cache_free(struct neomm *root, size_t bit, uint32_t area, unsigned which);
 /* Takes what a CPU's cache has now, at most `most`, into bits[]; the number. */
 uint32_t neomm__cache_alloc_bulk(struct neomm *root, neomm_flags_t flags, uint32_t most,
                                  uint32_t *bits);
-/* Gives back blocks whose descriptors are zero, to the cache where it has room. */
-void neomm__cache_free(struct neomm *root, size_t bit, unsigned order, bool movable);
 /* Empties the caches of all CPUs. Skips one whose CPU was interrupted or stopped inside. */
 void neomm__cache_drain(struct neomm *root);
 /* Frames in all caches that belong to an area; racy. */
