@@ -4,10 +4,12 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <time.h>
 
-#define SIDES 2u
-#define SEED  0x9e3779b97f4a7c15u
+#define SIDES      2u
+#define LARGE_PAGE ((size_t)2 << 20)
+#define SEED       0x9e3779b97f4a7c15u
 
 /* One measured side of a benchmark. */
 struct side {
@@ -111,6 +113,31 @@ static bool measure_case(struct bench_machine *machine, const struct bench_case 
     return count > 0;
 }
 
+/* Where kernels have it: their direct map consists of large pages, and so does this as far as the
+ * host gives any. One at a time. */
+static struct {
+    uint8_t *memory;
+    size_t size;
+} metadata;
+
+static void *take_metadata(size_t size)
+{
+    metadata.size = size + LARGE_PAGE;
+    metadata.memory = mmap(NULL, metadata.size, PROT_READ | PROT_WRITE,
+                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (metadata.memory == MAP_FAILED)
+        return NULL;
+    (void)madvise(metadata.memory, metadata.size, MADV_HUGEPAGE);
+    return metadata.memory + (LARGE_PAGE - (uintptr_t)metadata.memory % LARGE_PAGE);
+}
+
+static void give_metadata(void)
+{
+    if (metadata.size != 0 && metadata.memory != MAP_FAILED)
+        (void)munmap(metadata.memory, metadata.size);
+    metadata.size = 0;
+}
+
 static bool start(struct bench_machine *machine, const struct bench_layer *layer)
 {
     const struct neomm_vmm_options vmm = {.zero_page = false};
@@ -118,14 +145,16 @@ static bool start(struct bench_machine *machine, const struct bench_layer *layer
     neomm_config_default(&config);
     if (layer->whole)
         config.reserve = (struct neomm_config_size){0, 0};
-    const struct sim_system_options options = {.machine = {.format = NEOMM_FORMAT_4LEVEL,
-                                                           .ram_bytes = layer->ram_bytes,
-                                                           .cpus = layer->cpus,
-                                                           .seed = 1},
-                                               .layer = layer->layer,
-                                               .swap_pages = layer->swap_pages,
-                                               .config = &config,
-                                               .vmm = &vmm};
+    const struct sim_system_options options = {
+        .machine = {.format = NEOMM_FORMAT_4LEVEL,
+                    .ram_bytes = layer->ram_bytes,
+                    .cpus = layer->cpus,
+                    .seed = 1},
+        .layer = layer->layer,
+        .metadata = layer->layer == SIM_LAYER_PMM ? take_metadata : NULL,
+        .swap_pages = layer->swap_pages,
+        .config = &config,
+        .vmm = &vmm};
     neomm_status status = sim_system_start(&machine->system, &options);
     machine->root = machine->system.root;
     if (status != NEOMM_OK)
@@ -155,6 +184,7 @@ bool bench_measure(const struct bench_layer *layer, const struct bench_plan *pla
         layer->finish(&machine);
     /* A benchmark that leaks measures something else the longer it runs. */
     neomm_status status = sim_system_stop(&machine.system);
+    give_metadata();
     if (good && status != NEOMM_OK)
         (void)fprintf(stderr, "neomm-bench: %s: %s\n", machine.system.step,
                       neomm_status_text(status));

@@ -63,11 +63,13 @@ static void give_back(struct neomm__pmm *pmm, unsigned which, const uint32_t *bi
             neomm__area_release(pmm, bits[i], (size_t)1 << order);
 }
 
-/* The oldest go: what was used last is still in the CPU's own caches. */
+/* The oldest go: what was used last is still in the CPU's own caches. What goes is looked for
+ * first when the cache is empty: it is warmer than what was free before. */
 static void flush(struct neomm__pmm *pmm, struct neomm__frame_cache *cache, unsigned which)
 {
     uint32_t n = cache->batch < cache->count ? cache->batch : cache->count;
     give_back(pmm, which, cache->bit, n);
+    cache->field = cache->bit[n - 1] >> NEOMM__FIELD_ORDER;
     cache->count -= n;
     memmove(cache->bit, cache->bit + n, cache->count * sizeof(cache->bit[0]));
 }
