@@ -73,10 +73,12 @@ struct bench_plan {
     uint32_t runs;
     uint64_t nanoseconds; /* that one measurement takes, about */
     bool quick;
+    const char *only;              /* cases with this in their name; NULL: all */
     const struct bench_peer *peer; /* NULL: none */
 };
 
-/* Measures all cases of a layer on one machine. False: a message is on stderr. */
+/* Measures the cases of a layer on one machine; in results[] `test` is NULL for those that the
+ * plan leaves out. False: a message is on stderr. */
 bool bench_measure(const struct bench_layer *layer, const struct bench_plan *plan,
                    struct bench_result *results);
 

@@ -7,7 +7,7 @@
 
 enum bench_level {
     BENCH_EMPTY,
-    BENCH_NEARLY_FULL, /* all frames allocated, then a random tenth freed */
+    BENCH_NEARLY_FULL, /* a random tenth is free, and has been replaced by others */
     BENCH_FULL         /* the next allocation fails */
 };
 

@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <time.h>
 
@@ -163,11 +164,26 @@ static bool start(struct bench_machine *machine, const struct bench_layer *layer
     return status == NEOMM_OK;
 }
 
+/* Marks the cases that the plan wants; the number of them. */
+static uint32_t select_cases(const struct bench_layer *layer, const struct bench_plan *plan,
+                             struct bench_result *results)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < layer->case_count; i++) {
+        bool wanted = !plan->only || strstr(layer->cases[i].name, plan->only);
+        results[i] = (struct bench_result){.test = wanted ? &layer->cases[i] : NULL};
+        count += wanted;
+    }
+    return count;
+}
+
 bool bench_measure(const struct bench_layer *layer, const struct bench_plan *plan,
                    struct bench_result *results)
 {
     struct bench_machine machine = {
         .ram_bytes = layer->ram_bytes, .nanoseconds = plan->nanoseconds, .peer = plan->peer};
+    if (select_cases(layer, plan, results) == 0)
+        return true;
     double *samples = calloc((size_t)plan->runs * 2, sizeof(*samples));
     bool good = samples && start(&machine, layer);
     if (!good) {
@@ -175,6 +191,8 @@ bool bench_measure(const struct bench_layer *layer, const struct bench_plan *pla
         return false;
     }
     for (uint32_t i = 0; i < layer->case_count && good; i++) {
+        if (!results[i].test)
+            continue;
         good = measure_case(&machine, &layer->cases[i], plan, samples, &results[i]);
         if (!good)
             (void)fprintf(stderr, "neomm-bench: %s failed\n", layer->cases[i].name);

@@ -1,4 +1,4 @@
-/* neomm-bench LAYER [--json] [--runs N]: the benchmarks of every layer, one driver.
+/* neomm-bench LAYER [OPTION...]: the benchmarks of every layer, one driver.
  * SPDX-License-Identifier: MIT */
 #include "bench.h"
 
@@ -15,7 +15,8 @@ static const struct bench_layer *const layers[] = {
     &bench_paging, &bench_heap,   &bench_vmm,     &bench_swap};
 
 static const char help[] =
-    "usage: neomm-bench LAYER [--json] [--runs N] [--quick] [--peer FILE.so]\n"
+    "usage: neomm-bench LAYER [--json] [--runs N] [--quick] [--only TEXT]\n"
+    "                   [--peer FILE.so]\n"
     "\n"
     "Measures a layer of libneomm on a simulated machine: pmm, paging, heap, vmm, swap, or all.\n"
     "Each benchmark runs N times (9), in turns with its peer if it has one, in thread CPU time;\n"
@@ -27,6 +28,7 @@ static const char help[] =
     "  --json    one array of {name, unit, ours, peer, ratio, min, max, peer_name}\n"
     "  --runs N  1 to 1000\n"
     "  --quick   short measurements, to see that all of it works\n"
+    "  --only T  benchmarks whose name contains T\n"
     "  --peer F  a frame allocator to measure beside ours (bench/peer.h says what it exports)\n"
     "  --help    this text\n";
 
@@ -66,6 +68,10 @@ static int parse(int argc, char **argv, struct arguments *arguments)
         else if (strcmp(argv[i], "--quick") == 0) {
             arguments->plan.nanoseconds = 200000;
             arguments->plan.quick = true;
+        } else if (strcmp(argv[i], "--only") == 0) {
+            if (i + 1 == argc)
+                return usage("--only wants a part of a name", "");
+            arguments->plan.only = argv[++i];
         } else if (strcmp(argv[i], "--peer") == 0) {
             if (i + 1 == argc)
                 return usage("--peer wants a shared object", "");
@@ -121,11 +127,14 @@ static bool run_layer(const struct bench_layer *layer, const struct arguments *a
         return true;
     if (!bench_measure(layer, &arguments->plan, results))
         return false;
-    for (uint32_t i = 0; i < layer->case_count; i++, *first = false) {
+    for (uint32_t i = 0; i < layer->case_count; i++) {
+        if (!results[i].test)
+            continue;
         if (arguments->json)
             print_json(&results[i], *first);
         else
             print_text(&results[i]);
+        *first = false;
     }
     return true;
 }
@@ -151,6 +160,8 @@ int main(int argc, char **argv)
             good = run_layer(layers[i], &arguments, &first);
     if (arguments.json)
         (void)puts("\n]");
+    if (good && first)
+        return usage("no benchmark has this in its name: ", arguments.plan.only);
     if (fflush(stdout) != 0 || ferror(stdout)) {
         perror("neomm-bench");
         return 1;
