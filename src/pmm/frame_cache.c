@@ -46,9 +46,9 @@ static void refill(struct neomm *root, struct neomm__frame_cache *cache, unsigne
     for (unsigned i = 0; i < n; i++) {
         cache->bit[i] = bits[n - 1 - i];
         __builtin_prefetch(&root->frames.table[bits[i]], 1);
-        pmm->tree_touched[neomm__tree_of(pmm, bits[i])] = 1;
+        neomm__tree_touch(pmm, bits[i]);
     }
-    cache->count = n;
+    neomm__cache_set_count(cache, n);
 }
 
 static void give_back(struct neomm__pmm *pmm, unsigned which, const uint32_t *bits, uint32_t count)
@@ -70,7 +70,7 @@ static void flush(struct neomm__pmm *pmm, struct neomm__frame_cache *cache, unsi
     uint32_t n = cache->batch < cache->count ? cache->batch : cache->count;
     give_back(pmm, which, cache->bit, n);
     cache->field = cache->bit[n - 1] >> NEOMM__FIELD_ORDER;
-    cache->count -= n;
+    neomm__cache_set_count(cache, cache->count - n);
     memmove(cache->bit, cache->bit + n, cache->count * sizeof(cache->bit[0]));
 }
 
@@ -80,13 +80,14 @@ size_t neomm__cache_alloc(struct neomm *root, unsigned which, neomm_flags_t flag
 {
     struct neomm__frame_cache *cache = neomm__cache_of(root->pmm, neomm_port_cpu()->index, which);
     size_t bit = NEOMM__BITMAP_NONE;
-    if (cache->capacity == 0 || !neomm__cache_enter(cache))
+    if (neomm__load_relaxed(&cache->capacity) == 0 || !neomm__cache_enter(cache))
         return bit;
     if (cache->count == 0)
         refill(root, cache, which, flags);
     if (cache->count > 0) {
-        bit = cache->bit[--cache->count];
-        cache->allocated++;
+        bit = cache->bit[cache->count - 1];
+        neomm__cache_set_count(cache, cache->count - 1);
+        neomm__cache_served_more(&cache->allocated, 1);
     }
     neomm__cache_leave(cache);
     return bit;
@@ -98,12 +99,13 @@ uint32_t neomm__cache_alloc_bulk(struct neomm *root, neomm_flags_t flags, uint32
     struct neomm__pmm *pmm = root->pmm;
     unsigned which = neomm__cache_which(root, 0, flags);
     struct neomm__frame_cache *cache = neomm__cache_of(pmm, neomm_port_cpu()->index, which);
-    if (cache->capacity == 0 || !neomm__cache_enter(cache))
+    if (neomm__load_relaxed(&cache->capacity) == 0 || !neomm__cache_enter(cache))
         return 0;
     uint32_t n = cache->count < most ? cache->count : most;
     for (uint32_t i = 0; i < n; i++)
-        bits[i] = cache->bit[--cache->count];
-    cache->allocated += n;
+        bits[i] = cache->bit[cache->count - 1 - i];
+    neomm__cache_set_count(cache, cache->count - n);
+    neomm__cache_served_more(&cache->allocated, n);
     neomm__cache_leave(cache);
     return n;
 }
@@ -112,18 +114,20 @@ void neomm__cache_free(struct neomm *root, size_t bit, uint32_t area, unsigned w
 {
     struct neomm__pmm *pmm = root->pmm;
     struct neomm__frame_cache *cache = neomm__cache_of(pmm, neomm_port_cpu()->index, which);
-    if (cache->area != area || cache->capacity == 0 || !neomm__cache_enter(cache)) {
+    if (cache->area != area || neomm__load_relaxed(&cache->capacity) == 0 ||
+        !neomm__cache_enter(cache)) {
         neomm__area_release(pmm, bit, (size_t)1 << order_of(which));
         neomm__count_add(root, NEOMM_COUNTER_FRAME_FREE, 1);
         return;
     }
     if (cache->count == cache->capacity)
         flush(pmm, cache, which);
-    cache->bit[cache->count++] = (uint32_t)bit;
-    cache->freed++;
+    cache->bit[cache->count] = (uint32_t)bit;
+    neomm__cache_set_count(cache, cache->count + 1);
+    neomm__cache_served_more(&cache->freed, 1);
     if (!neomm__cache_open(pmm)) {
         give_back(pmm, which, cache->bit, cache->count);
-        cache->count = 0;
+        neomm__cache_set_count(cache, 0);
     }
     neomm__cache_leave(cache);
 }
@@ -151,7 +155,7 @@ void neomm__cache_drain(struct neomm *root)
             if (cache->area == NEOMM__AREAS || !enter_patiently(cache, cpu == own))
                 continue;
             give_back(pmm, which, cache->bit, cache->count);
-            cache->count = 0;
+            neomm__cache_set_count(cache, 0);
             neomm__cache_leave(cache);
         }
 }
@@ -254,7 +258,7 @@ static uint32_t capacity_of(const struct neomm__pmm *pmm, const struct neomm__ar
 static void set_capacity(const struct neomm__pmm *pmm, struct neomm__frame_cache *cache,
                          unsigned which)
 {
-    cache->capacity = capacity_of(pmm, &pmm->area[cache->area], which);
+    neomm__store_relaxed(&cache->capacity, capacity_of(pmm, &pmm->area[cache->area], which));
     cache->batch = cache->capacity / 2 < BATCH_MOST ? (cache->capacity + 1) / 2 : BATCH_MOST;
 }
 
@@ -278,8 +282,8 @@ void neomm__cache_enable(struct neomm *root, uint32_t cpu, bool enable)
         if (cache->area == NEOMM__AREAS || !enter_patiently(cache, false))
             continue;
         give_back(pmm, which, cache->bit, cache->count);
-        cache->count = 0;
-        cache->capacity = 0;
+        neomm__cache_set_count(cache, 0);
+        neomm__store_relaxed(&cache->capacity, 0);
         if (enable)
             set_capacity(pmm, cache, which);
         neomm__cache_leave(cache);

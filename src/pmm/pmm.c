@@ -240,7 +240,7 @@ static size_t take_slowly(struct neomm *root, unsigned order, neomm_flags_t flag
         if (bit == NEOMM__BITMAP_NONE)
             bit = take_the_last(root, order, flags);
         if (bit != NEOMM__BITMAP_NONE) {
-            root->pmm->tree_touched[neomm__tree_of(root->pmm, bit)] = 1;
+            neomm__tree_touch(root->pmm, bit);
             NEOMM__COUNT(root, FRAME_ALLOC);
             return bit;
         }
@@ -273,8 +273,12 @@ static neomm_status allocate(struct neomm *root, unsigned order, neomm_flags_t f
     if (bit == NEOMM__BITMAP_NONE)
         return neomm__pmm_failed(root);
     *frame = neomm__frame_of(root->pmm, bit);
+    if (root->pmm->fill != 0 && !neomm__fill_taken(root, *frame, size))
+        return allocate(root, order, flags, frame);
     neomm__pmm_own(root, bit, order, flags);
     NEOMM__FRAMES_ALLOCATED(*frame, (uint32_t)size);
+    if (root->pmm->fill != 0)
+        neomm__fill_owned(root, *frame, size, flags);
     if (!(flags & NEOMM_ZERO) || neomm__pmm_zero(root, *frame, size))
         return NEOMM_OK;
     /* All slots of this CPU hold other frames: one of the direct map needs none. */
@@ -319,6 +323,8 @@ neomm_status neomm_pmm_free(struct neomm *root, neomm_frame_t frame, unsigned or
     neomm_status status = neomm__pmm_disown(root, frame, order, &bit, &movable);
     if (status != NEOMM_OK)
         return status;
+    if (root->pmm->fill != 0)
+        neomm__fill_freed(root, frame, (size_t)1 << order);
     give(root, bit, order, movable);
     return NEOMM_OK;
 }
@@ -336,7 +342,7 @@ static uint32_t take_bulk(struct neomm *root, uint32_t count, neomm_flags_t flag
     uint32_t n = neomm__area_take_frames(pmm, number, count, flags, &hint, bits);
     neomm__store_relaxed(&area->hint, hint);
     for (uint32_t i = 0; i < n; i++)
-        pmm->tree_touched[neomm__tree_of(pmm, bits[i])] = 1;
+        neomm__tree_touch(pmm, bits[i]);
     neomm__count_add(root, NEOMM_COUNTER_FRAME_ALLOC, n);
     return n;
 }
@@ -347,9 +353,10 @@ static uint32_t allocate_some(struct neomm *root, uint32_t count, neomm_flags_t 
 {
     uint32_t bits[NEOMM__WORD_BITS], n = 0;
     uint32_t most = count < NEOMM__COUNT_OF(bits) ? count : NEOMM__COUNT_OF(bits);
-    if (!(flags & (NEOMM_DMA | NEOMM_ZERO)))
+    bool plain = !(flags & (NEOMM_DMA | NEOMM_ZERO)) && root->pmm->fill == 0;
+    if (plain)
         n = neomm__cache_alloc_bulk(root, flags, most, bits);
-    if (n == 0 && !(flags & (NEOMM_DMA | NEOMM_ZERO)))
+    if (plain && n == 0)
         n = take_bulk(root, most, flags, bits);
     if (n == 0)
         return allocate(root, 0, flags, &frames[0]) == NEOMM_OK;

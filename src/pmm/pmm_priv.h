@@ -109,8 +109,8 @@ struct neomm__pmm {
     uint32_t cache_at[2 * NEOMM__CACHES];
     uint32_t cpus, nodes, sections, trees;
     size_t bits;
-    uint32_t high;    /* there are frames above the direct map */
-    uint32_t careful; /* NEOMM_PMM_POISON, NEOMM_PMM_JUNK */
+    uint32_t high; /* there are frames above the direct map */
+    uint32_t fill; /* NEOMM_FILL_* */
     struct neomm__area area[NEOMM__AREAS];
 
     /* CPUs that look for the last frames, and above them NEOMM__TIGHT. Not 0: caches keep
@@ -159,6 +159,14 @@ static inline uint32_t neomm__tree_of(const struct neomm__pmm *pmm, size_t bit)
 static inline enum neomm_zone neomm__zone_of_area(size_t area)
 {
     return (enum neomm_zone)(area % NEOMM_ZONES);
+}
+
+/* Descriptors of this bit's tree are looked at from now on. */
+static inline void neomm__tree_touch(struct neomm__pmm *pmm, size_t bit)
+{
+    uint8_t *touched = &pmm->tree_touched[neomm__tree_of(pmm, bit)];
+    if (!neomm__load_relaxed(touched))
+        neomm__store_relaxed(touched, 1);
 }
 
 /* ---- field.c: the bits and the count of one field ---- */
@@ -231,6 +239,15 @@ static inline void neomm__cache_leave(struct neomm__frame_cache *cache)
 {
     neomm__store_release(&cache->entered, 0);
 }
+/* Inside; others look at these at any time. */
+static inline void neomm__cache_set_count(struct neomm__frame_cache *cache, uint32_t count)
+{
+    neomm__store_relaxed(&cache->count, count);
+}
+static inline void neomm__cache_served_more(size_t *times, size_t n)
+{
+    neomm__store_relaxed(times, *times + n);
+}
 /* Nobody keeps anything while another CPU looks for the last frames. */
 static inline bool neomm__cache_open(const struct neomm__pmm *pmm)
 {
@@ -247,8 +264,8 @@ static inline size_t neomm__cache_pop(const struct neomm *root, unsigned which)
     uint32_t count = cache->count;
     if (count > 0) {
         bit = cache->bit[count - 1];
-        cache->count = count - 1;
-        cache->allocated++;
+        neomm__cache_set_count(cache, count - 1);
+        neomm__cache_served_more(&cache->allocated, 1);
         __builtin_prefetch(&root->frames.table[cache->bit[count - (count > 1) - (count > 2)]], 1);
     }
     neomm__cache_leave(cache);
@@ -263,8 +280,9 @@ static inline bool neomm__cache_push(const struct neomm__pmm *pmm, size_t bit, u
         return false;
     bool room = cache->count < cache->capacity && neomm__cache_open(pmm);
     if (room) {
-        cache->bit[cache->count++] = (uint32_t)bit;
-        cache->freed++;
+        cache->bit[cache->count] = (uint32_t)bit;
+        neomm__cache_set_count(cache, cache->count + 1);
+        neomm__cache_served_more(&cache->freed, 1);
     }
     neomm__cache_leave(cache);
     return room;
@@ -304,6 +322,16 @@ neomm_status neomm__pmm_failed(struct neomm *root);
 /* Asks for reclaim after the `tries`-th failure. False: there is no use in trying again. */
 bool neomm__pmm_reclaim(struct neomm *root, size_t frames, neomm_flags_t flags, unsigned tries);
 
+/* ---- frame_fill.c ---- */
+
+/* Frames that nobody owns any more, before others can have them. */
+void neomm__fill_freed(struct neomm *root, neomm_frame_t first, size_t count);
+/* Frames that are taken and nobody's yet. False: one was written to while it was free, and all of
+ * them have been disposed of. */
+bool neomm__fill_taken(struct neomm *root, neomm_frame_t first, size_t count);
+/* Frames that somebody owns from now on. */
+void neomm__fill_owned(struct neomm *root, neomm_frame_t first, size_t count, neomm_flags_t flags);
+
 /* ---- ram_run.c ---- */
 
 /* The run that holds `bit`, NULL where there is none. With the lock. Cost: log n. */
@@ -311,7 +339,7 @@ const struct neomm__ram_run *neomm__ram_at(const struct neomm__pmm *pmm, size_t 
 /* Is it RAM that is free or somebody's, and not retired? Takes the lock. */
 bool neomm__is_managed(struct neomm *root, size_t bit);
 /* Makes [bit, bit + count) free, which no area managed. `reserved`: counted as reserved. */
-void neomm__ram_manage(struct neomm__pmm *pmm, size_t bit, size_t count, bool reserved);
+void neomm__ram_manage(struct neomm *root, size_t bit, size_t count, bool reserved);
 
 /* ---- pmm_stats.c ---- */
 
