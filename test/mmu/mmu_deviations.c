@@ -189,13 +189,14 @@ const struct mmu_twist mmu_deviations[] = {
      .access = pae_accessed_access,
      .end = pae_accessed_end},
     {.name = "an entry of a 1 GiB page gets A although the access faults there",
-     .manual = "4.8: A is set in what a translation uses",
+     .manual = "4.8: A is set in what a translation uses, and there is none",
      .formats = MMU_LONG,
      .access = early_accessed},
     {.name = "a fault for a reserved bit comes without P in its error code",
-     .manual = "4.7: P is 0 only if the fault was caused by an entry that is not present",
+     .manual = "4.7: bit 3 of the error code can be set only if bit 0 is, too",
      .formats = MMU_ALL,
      .access = reserved_not_present},
 };
 
 const unsigned mmu_deviation_count = sizeof(mmu_deviations) / sizeof(mmu_deviations[0]);
+_Static_assert(sizeof(mmu_deviations) / sizeof(mmu_deviations[0]) <= MMU_DEVIATIONS_MAX, "room");

@@ -106,7 +106,7 @@ static uint32_t touch(struct mmu_run *run, const struct case_access *a, uint64_t
 }
 
 struct twists {
-    const struct mmu_twist *of[16];
+    const struct mmu_twist *of[MMU_DEVIATIONS_MAX + 1]; /* and a mutant */
     unsigned count;
 };
 

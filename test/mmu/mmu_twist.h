@@ -48,7 +48,8 @@ struct mmu_twist {
 #define MMU_ALL            0xfu
 #define MMU_LONG           (MMU_FORMAT(NEOMM_FORMAT_4LEVEL) | MMU_FORMAT(NEOMM_FORMAT_5LEVEL))
 
-/* In the order in which they apply. */
+/* In the order in which they apply, at most so many. */
+#define MMU_DEVIATIONS_MAX 16u
 extern const struct mmu_twist mmu_deviations[];
 extern const unsigned mmu_deviation_count;
 extern const struct mmu_twist mmu_mutants[];

@@ -10,7 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CASES         9000u /* of one CPU */
+#define CASES         9000u   /* of one CPU */
+#define ACCESSES      100000u /* of one format, at least */
 #define CASES_MUTANTS 6000u
 #define REPORTED      3u /* disagreements printed in full */
 #define ALL           (~0u)
@@ -25,8 +26,8 @@ static const char *const format_name[] = {"2-level", "PAE", "4-level", "5-level"
 static const struct mmu_cpu cpus[][CPUS] = {
     {{NEOMM_FORMAT_2LEVEL, 36, false},
      {NEOMM_FORMAT_2LEVEL, 40, false},
-     {NEOMM_FORMAT_2LEVEL, 52, true}},
-    {{NEOMM_FORMAT_PAE, 36, false}, {NEOMM_FORMAT_PAE, 40, false}, {NEOMM_FORMAT_PAE, 52, true}},
+     {NEOMM_FORMAT_2LEVEL, 52, false}},
+    {{NEOMM_FORMAT_PAE, 36, false}, {NEOMM_FORMAT_PAE, 40, false}, {NEOMM_FORMAT_PAE, 52, false}},
     {{NEOMM_FORMAT_4LEVEL, 36, false},
      {NEOMM_FORMAT_4LEVEL, 40, true},
      {NEOMM_FORMAT_4LEVEL, 52, false}},
@@ -35,14 +36,27 @@ static const struct mmu_cpu cpus[][CPUS] = {
      {NEOMM_FORMAT_5LEVEL, 52, false}},
 };
 
+/* How an access may end. */
+enum { DONE, NOT_PRESENT, FORBIDDEN, RESERVED, NOT_CANONICAL, ENDS };
+
+#define KINDS  4
+#define LEVELS 3 /* that have pages */
+
+/* What the cases came to, by QEMU. */
+struct tally {
+    unsigned long long accesses;
+    unsigned long long ends[KINDS][2][ENDS]; /* by kind and user */
+    unsigned long long pages[LEVELS + 1];    /* reached, by the level of their entry */
+    unsigned long long deviated[MMU_DEVIATIONS_MAX];
+};
+
 /* ---- a batch: cases of one CPU, on both machines ---- */
 
 struct batch {
     struct mmu_machine machine;
     struct mmu_qemu qemu;
     uint32_t cases;
-    unsigned long long deviated[16]; /* cases, by deviation */
-    unsigned long long accesses;
+    struct tally *tally; /* may be NULL */
 };
 
 static bool batch_open(struct ktap *t, struct batch *batch, const struct mmu_cpu *cpu,
@@ -118,18 +132,17 @@ static void report(struct ktap *t, uint32_t number, const struct mmu_run *run,
 }
 
 /* Which deviations the case needs: those without which it disagrees. */
-static void count_deviations(struct batch *batch, const struct mmu_case *c,
-                             const struct mmu_result *qemu, const struct mmu_twist *mutant)
+static void tally_deviations(const struct batch *batch, uint32_t i)
 {
     struct mmu_run run;
-    for (unsigned i = 0; i < mmu_deviation_count; i++) {
-        mmu_run_case(&run, &batch->machine, c, ~(1u << i), mutant);
-        batch->deviated[i] += !agree(&run, qemu);
+    for (unsigned d = 0; d < mmu_deviation_count; d++) {
+        mmu_run_case(&run, &batch->machine, &batch->qemu.cases[i], ~(1u << d), NULL);
+        batch->tally->deviated[d] += !agree(&run, &batch->qemu.results[i]);
     }
 }
 
 /* True: both agree, by the manual or by the listed deviations. */
-static bool compare(struct ktap *t, struct batch *batch, uint32_t i, bool quiet,
+static bool compare(struct ktap *t, const struct batch *batch, uint32_t i, bool quiet,
                     const struct mmu_twist *mutant)
 {
     const struct mmu_case *c = &batch->qemu.cases[i];
@@ -140,8 +153,8 @@ static bool compare(struct ktap *t, struct batch *batch, uint32_t i, bool quiet,
     if (!same) {
         mmu_run_case(&run, &batch->machine, c, ALL, mutant);
         same = agree(&run, qemu);
-        if (same && !quiet)
-            count_deviations(batch, c, qemu, mutant);
+        if (same && batch->tally)
+            tally_deviations(batch, i);
     }
     mmu_run_keep(&run);
     if (!same && !quiet)
@@ -160,18 +173,91 @@ static unsigned pages_differing(const struct batch *batch)
     return pages;
 }
 
-static void run_batch(struct ktap *t, struct batch *batch, const struct mmu_cpu *cpu, uint64_t seed)
+/* ---- the tally ---- */
+
+static unsigned end_of(const struct access_result *r)
 {
+    if (r->vector != VECTOR_PAGE_FAULT)
+        return r->vector == VECTOR_DONE ? DONE : NOT_CANONICAL;
+    if (r->error & NEOMM_PF_RESERVED)
+        return RESERVED;
+    return r->error & NEOMM_PF_PRESENT ? FORBIDDEN : NOT_PRESENT;
+}
+
+/* The lowest level at which the case has an entry for the address. */
+static unsigned level_of(const struct mmu_cpu *cpu, const struct mmu_case *c, uint64_t vaddr)
+{
+    unsigned level = 1;
+    while (level <= LEVELS && !mmu_case_entry(cpu, c, vaddr, level))
+        level++;
+    return level;
+}
+
+static void tally_case(const struct batch *batch, uint32_t number)
+{
+    const struct mmu_case *c = &batch->qemu.cases[number];
+    struct tally *tally = batch->tally;
+    for (unsigned i = 0; i < c->accesses; i++) {
+        const struct case_access *a = &c->access[i];
+        unsigned end = end_of(&batch->qemu.results[number].access[i]);
+        tally->accesses++;
+        tally->ends[a->flags & ACCESS_KIND][a->flags & ACCESS_USER ? 1 : 0][end]++;
+        unsigned level = level_of(&batch->machine.cpu, c, a->vaddr);
+        if (end == DONE && level <= LEVELS)
+            tally->pages[level]++;
+    }
+}
+
+/* An end that no access came to would mean that the cases prove less than they seem to. */
+static void check_ends(struct ktap *t, const struct tally *tally, enum neomm_format format)
+{
+    static const char *const name[] = {"done", "not present", "forbidden", "reserved bit",
+                                       "not canonical"};
+    unsigned long long sum[ENDS] = {0};
+    for (unsigned kind = 0; kind < KINDS; kind++)
+        for (unsigned user = 0; user < 2; user++)
+            for (unsigned end = 0; end < ENDS; end++) {
+                if (end != NOT_CANONICAL || bench_is_long(format))
+                    EXPECT(t, tally->ends[kind][user][end] > 0);
+                sum[end] += tally->ends[kind][user][end];
+            }
+    for (unsigned end = 0; end < ENDS; end++)
+        ktap_note(t, "%7llu accesses: %s", sum[end], name[end]);
+    for (unsigned level = 1; level <= bench_leaf_levels(format); level++) {
+        ktap_note(t, "%7llu done in pages of %u KiB", tally->pages[level],
+                  1u << (bench_shift(format, level) - 10));
+        EXPECT(t, tally->pages[level] > 0);
+    }
+}
+
+/* A deviation that is no more must be struck off the list. */
+static void check_deviations(struct ktap *t, const struct tally *tally, enum neomm_format format)
+{
+    for (unsigned d = 0; d < mmu_deviation_count; d++) {
+        if (!(mmu_deviations[d].formats >> format & 1))
+            continue;
+        ktap_note(t, "%7llu cases: %s", tally->deviated[d], mmu_deviations[d].name);
+        ktap_note(t, "        but SDM 3A %s", mmu_deviations[d].manual);
+        EXPECT(t, tally->deviated[d] > 0);
+    }
+}
+
+/* ---- the cases ---- */
+
+static void run_batch(struct ktap *t, const struct mmu_cpu *cpu, uint64_t seed, struct tally *tally)
+{
+    struct batch batch;
     unsigned disagree = 0;
-    if (!batch_open(t, batch, cpu, CASES, seed))
+    if (!batch_open(t, &batch, cpu, CASES, seed))
         return;
-    for (uint32_t i = 0; i < batch->cases; i++) {
-        disagree += !compare(t, batch, i, disagree >= REPORTED, NULL);
-        batch->accesses += batch->qemu.cases[i].accesses;
+    batch.tally = tally;
+    for (uint32_t i = 0; i < batch.cases; i++) {
+        disagree += !compare(t, &batch, i, disagree >= REPORTED, NULL);
+        tally_case(&batch, i);
     }
     EXPECT_EQ(t, disagree, 0);
-    EXPECT_EQ(t, pages_differing(batch), 0);
-    batch_close(batch);
+    EXPECT_EQ(t, pages_differing(&batch), 0);
+    batch_close(&batch);
 }
 
 static unsigned rounds(void)
@@ -180,31 +266,21 @@ static unsigned rounds(void)
     return text ? (unsigned)strtoul(text, NULL, 10) : 1;
 }
 
-/* As many accesses as asked for, and each of the format's deviations among them: one that is no
- * more must be struck off. */
 static void agrees(struct ktap *t)
 {
-    unsigned long long deviated[16] = {0}, accesses = 0;
+    enum neomm_format format = (enum neomm_format)t->parameter;
+    struct tally tally;
+    memset(&tally, 0, sizeof(tally));
     for (unsigned round = 0; round < rounds(); round++)
-        for (unsigned i = 0; i < CPUS; i++) {
-            struct batch batch;
-            run_batch(t, &batch, &cpus[t->parameter][i], 1000 * (round + 1) + i);
-            accesses += batch.accesses;
-            for (unsigned d = 0; d < mmu_deviation_count; d++)
-                deviated[d] += batch.deviated[d];
-        }
-    ktap_note(t, "%s: %llu accesses", format_name[t->parameter], accesses);
-    for (unsigned d = 0; d < mmu_deviation_count; d++) {
-        if (!(mmu_deviations[d].formats >> t->parameter & 1))
-            continue;
-        ktap_note(t, "%7llu cases: %s (SDM 3A %s)", deviated[d], mmu_deviations[d].name,
-                  mmu_deviations[d].manual);
-        EXPECT(t, deviated[d] > 0);
-    }
-    EXPECT(t, accesses >= 100000);
+        for (unsigned i = 0; i < CPUS; i++)
+            run_batch(t, &cpus[format][i], CPUS * round + i, &tally);
+    ktap_note(t, "%s: %llu accesses", format_name[format], tally.accesses);
+    check_ends(t, &tally, format);
+    check_deviations(t, &tally, format);
+    EXPECT(t, tally.accesses >= ACCESSES);
 }
 
-static bool noticed(struct ktap *t, struct batch *batch, const struct mmu_twist *mutant)
+static bool noticed(struct ktap *t, const struct batch *batch, const struct mmu_twist *mutant)
 {
     for (uint32_t i = 0; i < batch->cases; i++)
         if (!compare(t, batch, i, true, mutant))
