@@ -100,7 +100,7 @@ uint64_t mmu_case_root(const struct mmu_cpu *cpu, const struct mmu_case *c)
                                                       : ~(uint64_t)(NEOMM_PAGE_SIZE - 1));
 }
 
-static struct case_entry *find(struct mmu_case *c, uint64_t at)
+static const struct case_entry *find(const struct mmu_case *c, uint64_t at)
 {
     for (unsigned i = 0; i < c->entries; i++)
         if (c->entry[i].at == at)
@@ -119,8 +119,7 @@ const struct case_entry *mmu_case_entry(const struct mmu_cpu *cpu, const struct 
 {
     uint64_t table = mmu_case_root(cpu, c);
     for (unsigned at = bench_top_level(cpu->format);; at--) {
-        const struct case_entry *entry =
-            find((struct mmu_case *)(uintptr_t)c, entry_place(cpu, table, vaddr, at));
+        const struct case_entry *entry = find(c, entry_place(cpu, table, vaddr, at));
         if (!entry || at == level)
             return entry;
         table = table_of(entry->value);

@@ -50,21 +50,21 @@ static void wider_end(struct mmu_run *run)
     run->machine->sim->options.physical_bits = run->machine->cpu.physical_bits;
 }
 
-/* Bits that an entry got are taken away, or all get some. */
-static void all_entries(struct mmu_run *run, uint64_t and, uint64_t or)
+/* No entry has got the bit. */
+static void never_set(struct mmu_run *run, uint64_t bit)
 {
     for (unsigned i = 0; i < run->given.entries; i++)
-        run->result.entry[i] = (run->result.entry[i] & (and | run->original->entry[i].value)) | or ;
+        run->result.entry[i] &= ~bit | run->original->entry[i].value;
 }
 
 static void no_accessed(struct mmu_run *run)
 {
-    all_entries(run, ~E_A, 0);
+    never_set(run, E_A);
 }
 
 static void no_dirty(struct mmu_run *run)
 {
-    all_entries(run, ~E_D, 0);
+    never_set(run, E_D);
 }
 
 static void dirty_by_reads(struct mmu_run *run, unsigned access)
