@@ -10,8 +10,10 @@
  *     behind CHANNEL_END       pages to be reached, which hold their own frame numbers
  *
  * The guest lives in the last CHANNEL_END bytes of the virtual addresses, where it sees physical
- * memory from 0 on; cases use other addresses. A stray PS bit in an entry that leads to a table
- * must give a reserved bit, never a large page: all tables lie where bits 13 and 21 are set.
+ * memory from 0 on; cases use other addresses. In PAE that is the end of the last directory, which
+ * is the same for all roots (CHANNEL_PAE_LAST), there for good, and open to cases. A stray PS bit
+ * in an entry that leads to a table must give a reserved bit, never a large page: all tables lie
+ * where bits 13 and 21 are set.
  */
 #ifndef TEST_MMU_CHANNEL_H
 #define TEST_MMU_CHANNEL_H
@@ -22,6 +24,7 @@
 #define CHANNEL_TABLES      0x642000
 #define CHANNEL_TABLE_STEP  0x4000
 #define CHANNEL_TABLE_COUNT 40
+#define CHANNEL_PAE_LAST    0x6e2000
 #define CHANNEL_BASE        0x1000000
 #define CHANNEL_END         0x4000000 /* a multiple of 4 MiB */
 

@@ -79,12 +79,24 @@ static uint32_t entry_count(const struct mmu_cpu *cpu, unsigned level)
     return NEOMM_PAGE_SIZE / entry_size(cpu);
 }
 
-/* Entries of a root that cases may use: the guest lives behind. */
-static uint32_t top_entries(const struct mmu_cpu *cpu)
+/* With PAE, the directory that all roots share, and its entry in them. */
+static const struct case_entry pae_last = {0, CHANNEL_PAE_LAST | E_P};
+
+static bool in_pae_last(const struct mmu_cpu *cpu, uint64_t vaddr)
 {
+    return cpu->format == NEOMM_FORMAT_PAE && vaddr >> GIB_SHIFT == 3;
+}
+
+/* Entries that cases may use in the table of this level that an address leads to: the guest lives
+ * behind them. */
+static uint32_t open_entries(const struct mmu_cpu *cpu, uint64_t vaddr, unsigned level)
+{
+    uint32_t count = entry_count(cpu, level);
     if (cpu->format == NEOMM_FORMAT_2LEVEL)
-        return 1024 - (CHANNEL_END >> 22);
-    return entry_count(cpu, bench_top_level(cpu->format)) - 1;
+        return level == 2 ? count - (CHANNEL_END >> 22) : count;
+    if (cpu->format == NEOMM_FORMAT_PAE)
+        return level == 2 && in_pae_last(cpu, vaddr) ? count - (CHANNEL_END >> 21) : count;
+    return level == bench_top_level(cpu->format) ? count - 1 : count;
 }
 
 static uint64_t entry_place(const struct mmu_cpu *cpu, uint64_t table, uint64_t vaddr,
@@ -108,6 +120,15 @@ static const struct case_entry *find(const struct mmu_case *c, uint64_t at)
     return NULL;
 }
 
+/* The entry of a table for an address; NULL: the case has none. */
+static const struct case_entry *find_for(const struct mmu_cpu *cpu, const struct mmu_case *c,
+                                         uint64_t table, uint64_t vaddr, unsigned level)
+{
+    if (level == 3 && in_pae_last(cpu, vaddr))
+        return &pae_last;
+    return find(c, entry_place(cpu, table, vaddr, level));
+}
+
 /* Tables lie below 4 GiB: what is above in an entry is a mishap. */
 static uint64_t table_of(uint64_t value)
 {
@@ -119,7 +140,7 @@ const struct case_entry *mmu_case_entry(const struct mmu_cpu *cpu, const struct 
 {
     uint64_t table = mmu_case_root(cpu, c);
     for (unsigned at = bench_top_level(cpu->format);; at--) {
-        const struct case_entry *entry = find(c, entry_place(cpu, table, vaddr, at));
+        const struct case_entry *entry = find_for(cpu, c, table, vaddr, at);
         if (!entry || at == level)
             return entry;
         table = table_of(entry->value);
@@ -254,11 +275,8 @@ static uint64_t with_index(const struct mmu_cpu *cpu, uint64_t vaddr, unsigned l
 static uint64_t turn_off(struct mmu_maker *maker, uint64_t vaddr, unsigned level)
 {
     const struct mmu_cpu *cpu = maker->cpu;
-    unsigned top = bench_top_level(cpu->format);
-    for (unsigned at = level; at > 0; at--) {
-        uint32_t count = at == top ? top_entries(cpu) : entry_count(cpu, at);
-        vaddr = with_index(cpu, vaddr, at, below(maker, count));
-    }
+    for (unsigned at = level; at > 0; at--)
+        vaddr = with_index(cpu, vaddr, at, below(maker, open_entries(cpu, vaddr, at)));
     return canonical(cpu, vaddr);
 }
 
@@ -268,10 +286,10 @@ static void add_way(struct mmu_maker *maker, struct mmu_case *c, uint64_t vaddr,
     const struct mmu_cpu *cpu = maker->cpu;
     uint64_t table = mmu_case_root(cpu, c);
     for (unsigned level = bench_top_level(cpu->format); level >= leaf; level--) {
-        uint64_t at = entry_place(cpu, table, vaddr, level);
-        const struct case_entry *entry = find(c, at);
+        const struct case_entry *entry = find_for(cpu, c, table, vaddr, level);
         if (!entry) {
-            add_entry(c, at, level == leaf ? leaf_entry(maker, level) : table_entry(maker, level));
+            add_entry(c, entry_place(cpu, table, vaddr, level),
+                      level == leaf ? leaf_entry(maker, level) : table_entry(maker, level));
             entry = &c->entry[c->entries - 1];
         }
         table = table_of(entry->value);

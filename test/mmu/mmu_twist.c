@@ -10,28 +10,6 @@
 
 /* ---- the machine ---- */
 
-bool mmu_machine_open(struct mmu_machine *machine, const struct mmu_cpu *cpu)
-{
-    struct sim_options options = {.format = cpu->format,
-                                  .ram_bytes = MMU_RAM_END,
-                                  .physical_bits = cpu->physical_bits,
-                                  .absent = cpu->lacks_1g ? SIM_NO_1G : 0,
-                                  .keep_going = true};
-    machine->cpu = *cpu;
-    machine->sim = sim_create(&options);
-    if (!machine->sim)
-        return false;
-    for (unsigned i = 0; i < MMU_BLOCKS; i++)
-        for (uint64_t at = 0; at < MMU_BLOCK_SIZE; at += NEOMM_PAGE_SIZE)
-            mmu_page_fill(sim_pointer(machine->sim, mmu_block(i) + at), mmu_block(i) + at);
-    return true;
-}
-
-void mmu_machine_close(struct mmu_machine *machine)
-{
-    sim_destroy(machine->sim);
-}
-
 /* Physical memory as a PC has it: there is a hole below 4 GiB. */
 static void *ram(const struct mmu_machine *machine, uint64_t paddr)
 {
@@ -51,6 +29,39 @@ void mmu_entry_store(const struct mmu_machine *machine, uint64_t at, uint64_t va
 {
     memcpy(sim_pointer(machine->sim, at), &value,
            machine->cpu.format == NEOMM_FORMAT_2LEVEL ? 4 : 8);
+}
+
+/* The entry that all roots of PAE have. */
+static void fill_roots(const struct mmu_machine *machine)
+{
+    for (uint64_t i = 0; i < CHANNEL_ROOT_COUNT; i++)
+        for (uint64_t at = 24; at < NEOMM_PAGE_SIZE; at += 32)
+            mmu_entry_store(machine, CHANNEL_ROOTS + i * CHANNEL_ROOT_STEP + at,
+                            CHANNEL_PAE_LAST | E_P);
+}
+
+bool mmu_machine_open(struct mmu_machine *machine, const struct mmu_cpu *cpu)
+{
+    struct sim_options options = {.format = cpu->format,
+                                  .ram_bytes = MMU_RAM_END,
+                                  .physical_bits = cpu->physical_bits,
+                                  .absent = cpu->lacks_1g ? SIM_NO_1G : 0,
+                                  .keep_going = true};
+    machine->cpu = *cpu;
+    machine->sim = sim_create(&options);
+    if (!machine->sim)
+        return false;
+    for (unsigned i = 0; i < MMU_BLOCKS; i++)
+        for (uint64_t at = 0; at < MMU_BLOCK_SIZE; at += NEOMM_PAGE_SIZE)
+            mmu_page_fill(sim_pointer(machine->sim, mmu_block(i) + at), mmu_block(i) + at);
+    if (cpu->format == NEOMM_FORMAT_PAE)
+        fill_roots(machine);
+    return true;
+}
+
+void mmu_machine_close(struct mmu_machine *machine)
+{
+    sim_destroy(machine->sim);
 }
 
 /* ---- registers ---- */

@@ -12,6 +12,7 @@
 #define PAGE_USER   4u
 #define PRESENT     1u
 #define DIRECTORIES (CHANNEL_END >> 22)
+#define PAE_TABLES  (CHANNEL_END >> 21)
 #define TSS_WORDS   26
 #define TSS_SP0     1
 #define TSS_SS0     2
@@ -87,8 +88,11 @@ static void root_2level(uint32_t *root)
 /* A root of PAE is 32 bytes long: each frame of roots is full of them. */
 static void root_pae(uint64_t *root)
 {
+    uint64_t *last = guest_pointer(CHANNEL_PAE_LAST);
+    for (uint32_t i = 512 - PAE_TABLES; i < 512; i++)
+        last[i] = guest_pd[i];
     for (uint32_t i = 3; i < 512; i += 4)
-        root[i] = guest_physical(guest_pd) | PRESENT;
+        root[i] = CHANNEL_PAE_LAST | PRESENT;
 }
 
 void guest_root_init(uint64_t root)
