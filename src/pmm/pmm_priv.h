@@ -47,10 +47,11 @@
 struct neomm__area {
     size_t free;    /* atomic; without what CPUs have in their caches */
     size_t minimum; /* of `free`: for NEOMM_RESERVE alone */
-    /* Under the lock: */
-    size_t managed, reserved, metadata; /* frames */
-    neomm__word_t *filled;              /* atomic; bit per tree of pmm: may have free frames */
-    uint32_t hint;                      /* a field that had what single calls wanted; not exact */
+    /* Frames; changed under the lock. */
+    size_t managed; /* atomic */
+    size_t reserved, metadata;
+    neomm__word_t *filled; /* atomic; bit per tree of pmm: may have free frames */
+    uint32_t hint;         /* a field that had what single calls wanted; not exact */
 } __attribute__((aligned(64)));
 
 enum neomm__ram_type {
@@ -68,13 +69,14 @@ struct neomm__ram_run {
 
 /* Free frames, or blocks, that one CPU keeps for itself: their bits are taken, their descriptors
  * zero. `entered` protects all but the capacity: a word that is tried, never waited for by the
- * CPU itself, so an interrupt that finds its CPU inside goes past the cache. */
+ * CPU itself, so an interrupt that finds its CPU inside goes past the cache. Area and capacity
+ * are looked at from outside too, and again inside. */
 struct neomm__frame_cache {
     uint32_t entered;
     uint32_t count;
-    uint32_t capacity; /* 0: there is no cache, or its CPU is offline */
+    uint32_t capacity; /* atomic; 0: there is no cache, or its CPU is offline */
     uint32_t field;    /* where the last refill came from */
-    uint32_t area;     /* that the frames belong to */
+    uint32_t area;     /* atomic; that the frames belong to */
     uint32_t batch;
     size_t allocated, freed; /* how often the cache served */
     uint32_t bit[];
@@ -90,7 +92,7 @@ enum neomm__cached { NEOMM__CACHED_UNMOVABLE, NEOMM__CACHED_MOVABLE, NEOMM__CACH
 struct neomm__pmm_cpu {
     size_t borrowing; /* atomic; searches that may give back what they took out of the counts */
     uint32_t node;
-    uint32_t reserved;
+    uint32_t offline; /* its caches keep nothing */
 } __attribute__((aligned(64)));
 
 struct neomm__pmm {
@@ -206,8 +208,8 @@ void neomm__area_settle(struct neomm *root);
 /* Bytes of all caches of a CPU, and where each begins. */
 size_t neomm__cache_bytes(bool high);
 void neomm__cache_place(struct neomm__pmm *pmm);
-/* Gives the caches their areas and capacities, from what the areas manage now. */
-void neomm__cache_init(struct neomm *root);
+/* Empties all caches and gives them their areas and capacities, from what the areas manage now. */
+void neomm__cache_fit(struct neomm *root);
 /* Empties a CPU's caches, and lets them keep frames again or not. */
 void neomm__cache_enable(struct neomm *root, uint32_t cpu, bool enable);
 /* A block of order 0 or NEOMM__FIELD_ORDER from this CPU's cache, which is filled if it has
@@ -245,6 +247,12 @@ bool neomm__pmm_zero(struct neomm *root, neomm_frame_t first, size_t count);
 neomm_status neomm__pmm_failed(struct neomm *root);
 /* Asks for reclaim after the `tries`-th failure. False: there is no use in trying again. */
 bool neomm__pmm_reclaim(struct neomm *root, size_t frames, neomm_flags_t flags, unsigned tries);
+
+/* ---- range.c ---- */
+
+/* The bit of `first` if all the frames have one and are in one row of sections; else
+ * NEOMM__BITMAP_NONE. */
+size_t neomm__row_of(const struct neomm *root, neomm_frame_t first, uint32_t frames);
 
 /* ---- ram_run.c ---- */
 
