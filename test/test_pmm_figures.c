@@ -283,8 +283,8 @@ static void fill_caches(struct ktap *t, neomm_flags_t flags)
  * blocks are whole. */
 static void exact_with_full_caches(struct ktap *t)
 {
-    static const struct neomm_boot_range map[] = {{0, M(1024), U}};
-    const struct world_options options = {.ram_bytes = M(1024), MAP(map), .cpus = CPUS};
+    static const struct neomm_boot_range map[] = {{0, M(768), U}};
+    const struct world_options options = {.ram_bytes = M(768), MAP(map), .cpus = CPUS};
     struct neomm_zone_stats stats;
     if (!world_open(t, &world, &options))
         return;
@@ -294,13 +294,13 @@ static void exact_with_full_caches(struct ktap *t)
     EXPECT_EQ(t, neomm_pmm_free_frames(world.root), free);
     neomm_pmm_zone_stats(world.root, NEOMM_ZONE_NORMAL, &stats);
     EXPECT_EQ(t, stats.used, 0);
-    EXPECT_EQ(t, stats.free_runs[NEOMM_ORDER_MAX], FRAME(M(1024 - 16)) >> NEOMM_ORDER_MAX);
+    EXPECT_EQ(t, stats.free_runs[NEOMM_ORDER_MAX], FRAME(M(768 - 16)) >> NEOMM_ORDER_MAX);
     fill_caches(t, 0);
     world_compare(t, &world);
     world_close(t, &world);
 }
 
-static const uint64_t sizes[] = {16, 64, 256, 1024, BIG >> 20};
+static const uint64_t sizes[] = {16, 64, 256, 512, BIG >> 20};
 
 /* Each kind of cache keeps a 64th of its area at most, all CPUs together, and what its list has
  * room for; on a machine of some size it does keep something. */
