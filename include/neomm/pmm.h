@@ -275,6 +275,19 @@ neomm_status neomm_pmm_memtest(struct neomm *root, neomm_frame_t first, uint32_t
  * add it to the boot map as NEOMM_MEMORY_BAD. Locks: pmm. */
 neomm_status neomm_pmm_retire(struct neomm *root, neomm_frame_t frame);
 
+/* What frames hold while they are free, and what an owner finds: */
+#define NEOMM_FILL_POISON                                                                          \
+    ((uint32_t)1 << 0) /* a pattern while free: who writes to a frame that is free is found out    \
+                        * when it is allocated next: the log says where, the frame is retired,     \
+                        * and the caller gets another */
+#define NEOMM_FILL_JUNK ((uint32_t)1 << 1) /* not zeros by luck, but where ZERO is asked for */
+
+/* Sets the fill, of the NEOMM_FILL_* above; 0, as it is at first: none. All memory must be mapped
+ * by now, and no other CPU may be inside the library. neomm_pmm_claim looks at nothing: it is for
+ * memory that others may write to. Cost: POISON writes all free frames now and a frame a call from
+ * then on, and reads it. */
+void neomm_pmm_set_fill(struct neomm *root, uint32_t fill);
+
 /* Turns memory of type BOOT and ACPI into free memory; returns the frames gained. Once. */
 uint64_t neomm_pmm_reclaim_boot(struct neomm *root);
 

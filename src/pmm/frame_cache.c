@@ -20,22 +20,6 @@
 
 #define BATCH_MOST 64u
 
-static bool enter(struct neomm__frame_cache *cache)
-{
-    return neomm__exchange(&cache->entered, 1) == 0;
-}
-
-static void leave(struct neomm__frame_cache *cache)
-{
-    neomm__store_release(&cache->entered, 0);
-}
-
-static struct neomm__frame_cache *cache_of(const struct neomm__pmm *pmm, uint32_t cpu,
-                                           unsigned which)
-{
-    return (void *)(pmm->caches + cpu * pmm->cache_stride + pmm->cache_at[which]);
-}
-
 static unsigned order_of(unsigned which)
 {
     return which % NEOMM__CACHES == NEOMM__CACHED_HUGE ? NEOMM__FIELD_ORDER : 0;
@@ -46,28 +30,16 @@ static unsigned caches_of(const struct neomm__pmm *pmm)
     return pmm->high ? 2 * NEOMM__CACHES : NEOMM__CACHES;
 }
 
-static inline unsigned which_for(unsigned order, bool movable, bool high)
-{
-    unsigned which = order != 0 ? (unsigned)NEOMM__CACHED_HUGE : (unsigned)movable;
-    return high ? which + NEOMM__CACHES : which;
-}
-
-/* Nobody keeps anything while another CPU looks for the last frames. */
-static bool is_open(const struct neomm__pmm *pmm)
-{
-    return neomm__load_relaxed(&pmm->uncached) == 0;
-}
-
 /* ---- between cache and bitmap; inside ---- */
 
-/* Filled from the end, so that it is handed out ascending. Who may have the reserve takes what it
- * needs and no more, since what stays in the cache is anybody's. */
+/* Filled from the end, so that it is handed out ascending; never out of the reserve, which anybody
+ * could have from here. */
 static void refill(struct neomm *root, struct neomm__frame_cache *cache, unsigned which,
                    neomm_flags_t flags)
 {
     struct neomm__pmm *pmm = root->pmm;
-    unsigned order = order_of(which);
-    unsigned batch = is_open(pmm) && !(flags & NEOMM_RESERVE) ? cache->batch : 1;
+    unsigned order = order_of(which), batch = neomm__cache_open(pmm) ? cache->batch : 1;
+    flags &= ~NEOMM_RESERVE;
     uint32_t bits[BATCH_MOST];
     unsigned n = order == 0
                      ? neomm__area_take_frames(pmm, cache->area, batch, flags, &cache->field, bits)
@@ -75,9 +47,10 @@ static void refill(struct neomm *root, struct neomm__frame_cache *cache, unsigne
                                                &cache->field, false, bits);
     for (unsigned i = 0; i < n; i++) {
         cache->bit[i] = bits[n - 1 - i];
-        pmm->tree_touched[neomm__tree_of(pmm, bits[i])] = 1;
+        __builtin_prefetch(&root->frames.table[bits[i]], 1);
+        neomm__tree_touch(pmm, bits[i]);
     }
-    cache->count = n;
+    neomm__cache_set_count(cache, n);
 }
 
 static void give_back(struct neomm__pmm *pmm, unsigned which, const uint32_t *bits, uint32_t count)
@@ -92,33 +65,33 @@ static void give_back(struct neomm__pmm *pmm, unsigned which, const uint32_t *bi
             neomm__area_release(pmm, bits[i], (size_t)1 << order);
 }
 
-/* The oldest go: what was used last is still in the CPU's own caches. */
+/* The oldest go: what was used last is still in the CPU's own caches. What goes is looked for
+ * first when the cache is empty: it is warmer than what was free before. */
 static void flush(struct neomm__pmm *pmm, struct neomm__frame_cache *cache, unsigned which)
 {
     uint32_t n = cache->batch < cache->count ? cache->batch : cache->count;
     give_back(pmm, which, cache->bit, n);
-    cache->count -= n;
+    cache->field = cache->bit[n - 1] >> NEOMM__FIELD_ORDER;
+    neomm__cache_set_count(cache, cache->count - n);
     memmove(cache->bit, cache->bit + n, cache->count * sizeof(cache->bit[0]));
 }
 
 /* ---- one CPU ---- */
 
-size_t neomm__cache_alloc(struct neomm *root, unsigned order, neomm_flags_t flags)
+size_t neomm__cache_alloc(struct neomm *root, unsigned which, neomm_flags_t flags)
 {
-    struct neomm__pmm *pmm = root->pmm;
-    unsigned which = which_for(order, (flags & NEOMM_MOVABLE) != 0,
-                               neomm__pmm_top_zone(root, flags) == NEOMM_ZONE_HIGH && pmm->high);
-    struct neomm__frame_cache *cache = cache_of(pmm, neomm_port_cpu()->index, which);
+    struct neomm__frame_cache *cache = neomm__cache_of(root->pmm, neomm_port_cpu()->index, which);
     size_t bit = NEOMM__BITMAP_NONE;
-    if (neomm__load_relaxed(&cache->capacity) == 0 || !enter(cache))
+    if (neomm__load_relaxed(&cache->capacity) == 0 || !neomm__cache_enter(cache))
         return bit;
     if (cache->count == 0)
         refill(root, cache, which, flags);
     if (cache->count > 0) {
-        bit = cache->bit[--cache->count];
-        cache->allocated++;
+        bit = cache->bit[cache->count - 1];
+        neomm__cache_set_count(cache, cache->count - 1);
+        neomm__cache_served_more(&cache->allocated, 1);
     }
-    leave(cache);
+    neomm__cache_leave(cache);
     return bit;
 }
 
@@ -126,55 +99,49 @@ uint32_t neomm__cache_alloc_bulk(struct neomm *root, neomm_flags_t flags, uint32
                                  uint32_t *bits)
 {
     struct neomm__pmm *pmm = root->pmm;
-    unsigned which = which_for(0, (flags & NEOMM_MOVABLE) != 0,
-                               neomm__pmm_top_zone(root, flags) == NEOMM_ZONE_HIGH && pmm->high);
-    struct neomm__frame_cache *cache = cache_of(pmm, neomm_port_cpu()->index, which);
-    if (neomm__load_relaxed(&cache->capacity) == 0 || !enter(cache))
+    unsigned which = neomm__cache_which(root, 0, flags);
+    struct neomm__frame_cache *cache = neomm__cache_of(pmm, neomm_port_cpu()->index, which);
+    if (neomm__load_relaxed(&cache->capacity) == 0 || !neomm__cache_enter(cache))
         return 0;
     uint32_t n = cache->count < most ? cache->count : most;
     for (uint32_t i = 0; i < n; i++)
-        bits[i] = cache->bit[--cache->count];
-    cache->allocated += n;
-    leave(cache);
+        bits[i] = cache->bit[cache->count - 1 - i];
+    neomm__cache_set_count(cache, cache->count - n);
+    neomm__cache_served_more(&cache->allocated, n);
+    neomm__cache_leave(cache);
     return n;
 }
 
-static bool keeps(const struct neomm__frame_cache *cache, uint32_t area)
+/* Enters a cache that keeps frames of this area. */
+static bool enter_for(struct neomm__frame_cache *cache, uint32_t area)
 {
-    return neomm__load_relaxed(&cache->area) == area && neomm__load_relaxed(&cache->capacity) != 0;
-}
-
-/* False: the cache does not take it, or not now. */
-static bool put(struct neomm__pmm *pmm, struct neomm__frame_cache *cache, unsigned which,
-                uint32_t area, size_t bit)
-{
-    if (!keeps(cache, area) || !enter(cache))
+    if (!neomm__cache_keeps(cache, area) || !neomm__cache_enter(cache))
         return false;
-    bool kept = keeps(cache, area);
-    if (kept) {
-        if (cache->count == cache->capacity)
-            flush(pmm, cache, which);
-        cache->bit[cache->count++] = (uint32_t)bit;
-        cache->freed++;
-    }
-    if (kept && !is_open(pmm)) {
-        give_back(pmm, which, cache->bit, cache->count);
-        cache->count = 0;
-    }
-    leave(cache);
-    return kept;
+    if (neomm__cache_keeps(cache, area))
+        return true;
+    neomm__cache_leave(cache);
+    return false;
 }
 
-void neomm__cache_free(struct neomm *root, size_t bit, unsigned order, bool movable)
+void neomm__cache_free(struct neomm *root, size_t bit, uint32_t area, unsigned which)
 {
     struct neomm__pmm *pmm = root->pmm;
-    uint32_t area = pmm->tree_area[neomm__tree_of(pmm, bit)];
-    unsigned which = which_for(order, movable, neomm__zone_of_area(area) == NEOMM_ZONE_HIGH);
-    struct neomm__frame_cache *cache = cache_of(pmm, neomm_port_cpu()->index, which);
-    if (put(pmm, cache, which, area, bit))
+    struct neomm__frame_cache *cache = neomm__cache_of(pmm, neomm_port_cpu()->index, which);
+    if (!enter_for(cache, area)) {
+        neomm__area_release(pmm, bit, (size_t)1 << order_of(which));
+        neomm__count_add(root, NEOMM_COUNTER_FRAME_FREE, 1);
         return;
-    neomm__area_release(pmm, bit, (size_t)1 << order);
-    neomm__count_add(root, NEOMM_COUNTER_FRAME_FREE, 1);
+    }
+    if (cache->count == cache->capacity)
+        flush(pmm, cache, which);
+    cache->bit[cache->count] = (uint32_t)bit;
+    neomm__cache_set_count(cache, cache->count + 1);
+    neomm__cache_served_more(&cache->freed, 1);
+    if (!neomm__cache_open(pmm)) {
+        give_back(pmm, which, cache->bit, cache->count);
+        neomm__cache_set_count(cache, 0);
+    }
+    neomm__cache_leave(cache);
 }
 
 /* ---- all CPUs ---- */
@@ -183,7 +150,7 @@ void neomm__cache_free(struct neomm *root, size_t bit, unsigned order, bool mova
 static bool enter_patiently(struct neomm__frame_cache *cache, bool own)
 {
     for (uint32_t looks = own ? 1 : PATIENCE; looks > 0; looks--) {
-        if (enter(cache))
+        if (neomm__cache_enter(cache))
             return true;
         neomm__spin();
     }
@@ -196,13 +163,13 @@ void neomm__cache_drain(struct neomm *root)
     uint32_t own = neomm_port_cpu()->index;
     for (uint32_t cpu = 0; cpu < pmm->cpus; cpu++)
         for (unsigned which = 0; which < caches_of(pmm); which++) {
-            struct neomm__frame_cache *cache = cache_of(pmm, cpu, which);
+            struct neomm__frame_cache *cache = neomm__cache_of(pmm, cpu, which);
             if (neomm__load_relaxed(&cache->area) == NEOMM__AREAS ||
                 !enter_patiently(cache, cpu == own))
                 continue;
             give_back(pmm, which, cache->bit, cache->count);
-            cache->count = 0;
-            leave(cache);
+            neomm__cache_set_count(cache, 0);
+            neomm__cache_leave(cache);
         }
 }
 
@@ -211,7 +178,7 @@ size_t neomm__cache_frames(const struct neomm__pmm *pmm, uint32_t area)
     size_t sum = 0;
     for (uint32_t cpu = 0; cpu < pmm->cpus; cpu++)
         for (unsigned which = 0; which < caches_of(pmm); which++) {
-            const struct neomm__frame_cache *cache = cache_of(pmm, cpu, which);
+            const struct neomm__frame_cache *cache = neomm__cache_of(pmm, cpu, which);
             if (neomm__load_relaxed(&cache->area) == area)
                 sum += (size_t)neomm__load_relaxed(&cache->count) << order_of(which);
         }
@@ -222,7 +189,7 @@ void neomm__cache_served(const struct neomm__pmm *pmm, uint64_t *allocated, uint
 {
     for (uint32_t cpu = 0; cpu < pmm->cpus; cpu++)
         for (unsigned which = 0; which < caches_of(pmm); which++) {
-            const struct neomm__frame_cache *cache = cache_of(pmm, cpu, which);
+            const struct neomm__frame_cache *cache = neomm__cache_of(pmm, cpu, which);
             *allocated += neomm__load_relaxed(&cache->allocated);
             *freed += neomm__load_relaxed(&cache->freed);
         }
@@ -253,7 +220,7 @@ bool neomm__cache_check(const struct neomm *root, struct neomm__report *report)
     size_t before = report->findings;
     for (uint32_t cpu = 0; cpu < pmm->cpus; cpu++)
         for (unsigned which = 0; which < caches_of(pmm); which++) {
-            const struct neomm__frame_cache *cache = cache_of(pmm, cpu, which);
+            const struct neomm__frame_cache *cache = neomm__cache_of(pmm, cpu, which);
             if (neomm__load_acquire(&cache->entered) != 0)
                 neomm__report(report, "pmm: busy: CPU %u is in its cache, nothing was checked",
                               cpu);
@@ -307,18 +274,18 @@ static uint32_t capacity_of(const struct neomm__pmm *pmm, uint32_t area, unsigne
 /* Empties a cache and gives it its area and capacity. */
 static void fit(struct neomm__pmm *pmm, uint32_t cpu, unsigned which)
 {
-    struct neomm__frame_cache *cache = cache_of(pmm, cpu, which);
+    struct neomm__frame_cache *cache = neomm__cache_of(pmm, cpu, which);
     uint32_t area = home_of(pmm, pmm->cpu[cpu].node, which >= NEOMM__CACHES), capacity = 0;
     if (!enter_patiently(cache, false))
         return;
     if (!neomm__load_relaxed(&pmm->cpu[cpu].offline))
         capacity = capacity_of(pmm, area, which);
     give_back(pmm, which, cache->bit, cache->count);
-    neomm__store_relaxed(&cache->count, 0);
+    neomm__cache_set_count(cache, 0);
     cache->batch = capacity / 2 < BATCH_MOST ? (capacity + 1) / 2 : BATCH_MOST;
     neomm__store_relaxed(&cache->area, area);
     neomm__store_relaxed(&cache->capacity, capacity);
-    leave(cache);
+    neomm__cache_leave(cache);
 }
 
 void neomm__cache_fit(struct neomm *root)

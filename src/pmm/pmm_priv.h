@@ -111,8 +111,8 @@ struct neomm__pmm {
     uint32_t cache_at[2 * NEOMM__CACHES];
     uint32_t cpus, nodes, sections, trees;
     size_t bits;
-    uint32_t high;    /* there are frames above the direct map */
-    uint32_t careful; /* NEOMM_PMM_POISON, NEOMM_PMM_JUNK */
+    uint32_t high; /* there are frames above the direct map */
+    uint32_t fill; /* NEOMM_FILL_* */
     struct neomm__area area[NEOMM__AREAS];
 
     /* CPUs that look for the last frames, and above them NEOMM__TIGHT. Not 0: caches keep
@@ -161,6 +161,14 @@ static inline uint32_t neomm__tree_of(const struct neomm__pmm *pmm, size_t bit)
 static inline enum neomm_zone neomm__zone_of_area(size_t area)
 {
     return (enum neomm_zone)(area % NEOMM_ZONES);
+}
+
+/* Descriptors of this bit's tree are looked at from now on. */
+static inline void neomm__tree_touch(struct neomm__pmm *pmm, size_t bit)
+{
+    uint8_t *touched = &pmm->tree_touched[neomm__tree_of(pmm, bit)];
+    if (!neomm__load_relaxed(touched))
+        neomm__store_relaxed(touched, 1);
 }
 
 /* ---- field.c: the bits and the count of one field ---- */
@@ -212,14 +220,87 @@ void neomm__cache_place(struct neomm__pmm *pmm);
 void neomm__cache_fit(struct neomm *root);
 /* Empties a CPU's caches, and lets them keep frames again or not. */
 void neomm__cache_enable(struct neomm *root, uint32_t cpu, bool enable);
-/* A block of order 0 or NEOMM__FIELD_ORDER from this CPU's cache, which is filled if it has
- * none; NEOMM__BITMAP_NONE: the cache cannot help. */
-size_t neomm__cache_alloc(struct neomm *root, unsigned order, neomm_flags_t flags);
+/* The cache that serves a request of order 0 or NEOMM__FIELD_ORDER. */
+static inline unsigned neomm__cache_which(const struct neomm *root, unsigned order,
+                                          neomm_flags_t flags)
+{
+    unsigned which = order != 0 ? (unsigned)NEOMM__CACHED_HUGE : (flags & NEOMM_MOVABLE) != 0;
+    return (flags & NEOMM_HIGH) && root->pmm->high && root->slots.map ? which + NEOMM__CACHES
+                                                                      : which;
+}
+static inline struct neomm__frame_cache *neomm__cache_of(const struct neomm__pmm *pmm, uint32_t cpu,
+                                                         unsigned which)
+{
+    return (void *)(pmm->caches + cpu * pmm->cache_stride + pmm->cache_at[which]);
+}
+static inline bool neomm__cache_enter(struct neomm__frame_cache *cache)
+{
+    return neomm__exchange(&cache->entered, 1) == 0;
+}
+static inline void neomm__cache_leave(struct neomm__frame_cache *cache)
+{
+    neomm__store_release(&cache->entered, 0);
+}
+/* Does it keep frames of this area? What is said from outside may have changed inside. */
+static inline bool neomm__cache_keeps(const struct neomm__frame_cache *cache, uint32_t area)
+{
+    return neomm__load_relaxed(&cache->area) == area && neomm__load_relaxed(&cache->capacity) != 0;
+}
+/* Inside; others look at these at any time. */
+static inline void neomm__cache_set_count(struct neomm__frame_cache *cache, uint32_t count)
+{
+    neomm__store_relaxed(&cache->count, count);
+}
+static inline void neomm__cache_served_more(size_t *times, size_t n)
+{
+    neomm__store_relaxed(times, *times + n);
+}
+/* Nobody keeps anything while another CPU looks for the last frames. */
+static inline bool neomm__cache_open(const struct neomm__pmm *pmm)
+{
+    return neomm__load_relaxed(&pmm->uncached) == 0;
+}
+/* A block from this CPU's cache if it has one: NEOMM__BITMAP_NONE otherwise. The descriptors that
+ * the next calls will write are fetched meanwhile. */
+static inline size_t neomm__cache_pop(const struct neomm *root, unsigned which)
+{
+    struct neomm__frame_cache *cache = neomm__cache_of(root->pmm, neomm_port_cpu()->index, which);
+    size_t bit = NEOMM__BITMAP_NONE;
+    if (!neomm__cache_enter(cache))
+        return bit;
+    uint32_t count = cache->count;
+    if (count > 0) {
+        bit = cache->bit[count - 1];
+        neomm__cache_set_count(cache, count - 1);
+        neomm__cache_served_more(&cache->allocated, 1);
+        __builtin_prefetch(&root->frames.table[cache->bit[count - (count > 1) - (count > 2)]], 1);
+    }
+    neomm__cache_leave(cache);
+    return bit;
+}
+/* Gives a block to this CPU's cache if it has room. */
+static inline bool neomm__cache_push(const struct neomm__pmm *pmm, size_t bit, uint32_t area,
+                                     unsigned which)
+{
+    struct neomm__frame_cache *cache = neomm__cache_of(pmm, neomm_port_cpu()->index, which);
+    if (neomm__load_relaxed(&cache->area) != area || !neomm__cache_enter(cache))
+        return false;
+    bool room = cache->count < cache->capacity && cache->area == area && neomm__cache_open(pmm);
+    if (room) {
+        cache->bit[cache->count] = (uint32_t)bit;
+        neomm__cache_set_count(cache, cache->count + 1);
+        neomm__cache_served_more(&cache->freed, 1);
+    }
+    neomm__cache_leave(cache);
+    return room;
+}
+/* The same, but a cache that is empty is filled first. */
+size_t neomm__cache_alloc(struct neomm *root, unsigned which, neomm_flags_t flags);
+/* The same, but a cache that is full makes room, and what it does not take goes to the bitmap. */
+void neomm__cache_free(struct neomm *root, size_t bit, uint32_t area, unsigned which);
 /* Takes what a CPU's cache has now, at most `most`, into bits[]; the number. */
 uint32_t neomm__cache_alloc_bulk(struct neomm *root, neomm_flags_t flags, uint32_t most,
                                  uint32_t *bits);
-/* Gives back blocks whose descriptors are zero, to the cache where it has room. */
-void neomm__cache_free(struct neomm *root, size_t bit, unsigned order, bool movable);
 /* Empties the caches of all CPUs. Skips one whose CPU was interrupted or stopped inside. */
 void neomm__cache_drain(struct neomm *root);
 /* Frames in all caches that belong to an area; racy. */
@@ -248,6 +329,16 @@ neomm_status neomm__pmm_failed(struct neomm *root);
 /* Asks for reclaim after the `tries`-th failure. False: there is no use in trying again. */
 bool neomm__pmm_reclaim(struct neomm *root, size_t frames, neomm_flags_t flags, unsigned tries);
 
+/* ---- frame_fill.c ---- */
+
+/* Frames that nobody owns any more, before others can have them. */
+void neomm__fill_freed(struct neomm *root, neomm_frame_t first, size_t count);
+/* Frames that are taken and nobody's yet. False: one was written to while it was free, and all of
+ * them have been disposed of. */
+bool neomm__fill_taken(struct neomm *root, neomm_frame_t first, size_t count);
+/* Frames that somebody owns from now on. */
+void neomm__fill_owned(struct neomm *root, neomm_frame_t first, size_t count, neomm_flags_t flags);
+
 /* ---- range.c ---- */
 
 /* The bit of `first` if all the frames have one and are in one row of sections; else
@@ -261,7 +352,7 @@ const struct neomm__ram_run *neomm__ram_at(const struct neomm__pmm *pmm, size_t 
 /* Is it RAM that is free or somebody's, and not retired? Takes the lock. */
 bool neomm__is_managed(struct neomm *root, size_t bit);
 /* Makes [bit, bit + count) free, which no area managed. `reserved`: counted as reserved. */
-void neomm__ram_manage(struct neomm__pmm *pmm, size_t bit, size_t count, bool reserved);
+void neomm__ram_manage(struct neomm *root, size_t bit, size_t count, bool reserved);
 
 /* ---- pmm_stats.c ---- */
 

@@ -34,21 +34,24 @@ bool neomm__is_managed(struct neomm *root, size_t bit)
     return managed;
 }
 
-static void manage_piece(struct neomm__pmm *pmm, size_t bit, size_t count, bool reserved)
+static void manage_piece(struct neomm *root, size_t bit, size_t count, bool reserved)
 {
+    struct neomm__pmm *pmm = root->pmm;
     struct neomm__area *area = &pmm->area[pmm->tree_area[neomm__tree_of(pmm, bit)]];
     neomm__store_relaxed(&area->managed, area->managed + count);
     area->reserved -= reserved ? count : 0;
+    neomm__fill_freed(root, neomm__frame_of(pmm, bit), count);
     neomm__area_release(pmm, bit, count);
 }
 
-void neomm__ram_manage(struct neomm__pmm *pmm, size_t bit, size_t count, bool reserved)
+void neomm__ram_manage(struct neomm *root, size_t bit, size_t count, bool reserved)
 {
+    const struct neomm__pmm *pmm = root->pmm;
     for (size_t end = bit + count, piece; bit < end; bit += piece) {
         size_t tree_end = (size_t)pmm->tree_first[neomm__tree_of(pmm, bit) + 1]
                           << NEOMM__FIELD_ORDER;
         piece = (end < tree_end ? end : tree_end) - bit;
-        manage_piece(pmm, bit, piece, reserved);
+        manage_piece(root, bit, piece, reserved);
     }
 }
 
@@ -64,7 +67,7 @@ uint64_t neomm_pmm_reclaim_boot(struct neomm *root)
         if (run->type != NEOMM__RAM_BOOT)
             continue;
         run->type = NEOMM__RAM_USABLE;
-        neomm__ram_manage(pmm, run->bit, run->count, true);
+        neomm__ram_manage(root, run->bit, run->count, true);
         gained += run->count;
     }
     neomm__unlock(&pmm->lock, irq);
@@ -129,15 +132,16 @@ static neomm_status may_add(const struct neomm__pmm *pmm, size_t bit, size_t cou
     return status;
 }
 
-static neomm_status add_locked(struct neomm__pmm *pmm, size_t bit, size_t count)
+static neomm_status add_locked(struct neomm *root, size_t bit, size_t count)
 {
+    struct neomm__pmm *pmm = root->pmm;
     neomm_status status = may_add(pmm, bit, count);
     if (status != NEOMM_OK)
         return status;
     uint32_t at = (uint32_t)(neomm__ram_at(pmm, bit) - pmm->run);
     if (!make_usable(pmm, at, (struct neomm__ram_run){bit, count, NEOMM__RAM_USABLE}))
         return NEOMM_E_NOSPACE;
-    neomm__ram_manage(pmm, bit, count, false);
+    neomm__ram_manage(root, bit, count, false);
     return NEOMM_OK;
 }
 
@@ -155,7 +159,7 @@ neomm_status neomm_pmm_add(struct neomm *root, neomm_paddr_t base, uint64_t leng
     if (bit == NEOMM__BITMAP_NONE)
         return NEOMM_E_FOREIGN;
     neomm_irq_t irq = neomm__lock(&pmm->lock);
-    neomm_status status = add_locked(pmm, bit, (size_t)frames);
+    neomm_status status = add_locked(root, bit, (size_t)frames);
     neomm__unlock(&pmm->lock, irq);
     if (status == NEOMM_OK)
         neomm__cache_fit(root);

@@ -120,7 +120,7 @@ static size_t take_drained(struct neomm *root, const struct neomm_range_request 
 static void own_all(struct neomm *root, size_t bit, size_t count, neomm_flags_t flags)
 {
     for (size_t i = 0; i < count; i++) {
-        root->pmm->tree_touched[neomm__tree_of(root->pmm, bit + i)] = 1;
+        neomm__tree_touch(root->pmm, bit + i);
         neomm__pmm_own(root, bit + i, 0, flags);
     }
     NEOMM__FRAMES_ALLOCATED(neomm__frame_of(root->pmm, bit), (uint32_t)count);
@@ -140,8 +140,11 @@ static neomm_status allocate_range(struct neomm *root, const struct neomm_range_
         if (!neomm__pmm_reclaim(root, count, request->flags, tries))
             return neomm__pmm_failed(root);
     }
-    own_all(root, bit, count, request->flags);
     *first = neomm__frame_of(root->pmm, bit);
+    if (!neomm__fill_taken(root, *first, count))
+        return allocate_range(root, request, first);
+    own_all(root, bit, count, request->flags);
+    neomm__fill_owned(root, *first, count, request->flags);
     if (!(request->flags & NEOMM_ZERO) || neomm__pmm_zero(root, *first, count))
         return NEOMM_OK;
     (void)neomm_pmm_free_range(root, *first, request->frames);
@@ -211,6 +214,7 @@ neomm_status neomm_pmm_free_range(struct neomm *root, neomm_frame_t first, uint3
     neomm_status status = disown_all(root, first, frames);
     if (status != NEOMM_OK)
         return status;
+    neomm__fill_freed(root, first, frames);
     neomm__area_release(root->pmm, bit, frames);
     neomm__count_add(root, NEOMM_COUNTER_FRAME_FREE, frames);
     return NEOMM_OK;
