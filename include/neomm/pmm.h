@@ -53,7 +53,7 @@ struct neomm_bootmap {
     uint32_t capacity;
     uint32_t dropped; /* entries for which there was no room */
     bool resolved;    /* and nothing added since */
-    bool unsafe;      /* one of the dropped entries was not usable */
+    bool unsafe;      /* one of the dropped entries was worse than usable */
 };
 
 /* Zones, low to high. A request falls back downwards, never upwards. */
@@ -115,8 +115,8 @@ void neomm_bootmap_init(struct neomm_bootmap *map, struct neomm_boot_range *stor
 
 /* Adds one entry as it comes, also to a map that is resolved already, which then has to be
  * resolved again. NEOMM_E_INVALID: no such type. NEOMM_E_NOSPACE counts it in `dropped`; a
- * dropped entry that was not usable makes neomm_bootmap_resolve fail, since default-deny could
- * not hold. */
+ * dropped entry that was worse than usable makes neomm_bootmap_resolve fail, since default-deny
+ * could not hold. */
 neomm_status neomm_bootmap_add(struct neomm_bootmap *map, neomm_paddr_t base, uint64_t length,
                                enum neomm_memory_type type);
 
@@ -180,9 +180,10 @@ neomm_status neomm_bootmap_add_uefi(struct neomm_bootmap *map, const void *buffe
 /* Sorts, merges, resolves overlaps (the worst type wins), rounds usable parts inwards and the
  * others outwards to frames, and cuts at `limit` bytes (rounded down to frames; 0: 16 TiB). A
  * frame that BOOT or ACPI and nothing else covers only in part becomes RESERVED, since a reclaim
- * would hand it out. note may be NULL; it must not touch the map.
+ * would hand it out. HOTPLUG counts where it covers a whole frame and nothing else touches that.
+ * note may be NULL; it must not touch the map.
  * Afterwards ranges are ascending, disjoint, whole frames, neighbours differ in type.
- * NEOMM_E_NOSPACE, with nothing changed: an entry that was not usable was dropped.
+ * NEOMM_E_NOSPACE, with nothing changed: an entry worse than usable was dropped.
  * Cost: n log n. */
 neomm_status neomm_bootmap_resolve(struct neomm_bootmap *map, neomm_paddr_t limit,
                                    neomm_boot_note_fn *note, void *context);

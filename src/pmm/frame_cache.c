@@ -32,12 +32,14 @@ static unsigned caches_of(const struct neomm__pmm *pmm)
 
 /* ---- between cache and bitmap; inside ---- */
 
-/* Filled from the end, so that it is handed out ascending. */
+/* Filled from the end, so that it is handed out ascending; never out of the reserve, which anybody
+ * could have from here. */
 static void refill(struct neomm *root, struct neomm__frame_cache *cache, unsigned which,
                    neomm_flags_t flags)
 {
     struct neomm__pmm *pmm = root->pmm;
     unsigned order = order_of(which), batch = neomm__cache_open(pmm) ? cache->batch : 1;
+    flags &= ~NEOMM_RESERVE;
     uint32_t bits[BATCH_MOST];
     unsigned n = order == 0
                      ? neomm__area_take_frames(pmm, cache->area, batch, flags, &cache->field, bits)
@@ -110,12 +112,22 @@ uint32_t neomm__cache_alloc_bulk(struct neomm *root, neomm_flags_t flags, uint32
     return n;
 }
 
+/* Enters a cache that keeps frames of this area. */
+static bool enter_for(struct neomm__frame_cache *cache, uint32_t area)
+{
+    if (!neomm__cache_keeps(cache, area) || !neomm__cache_enter(cache))
+        return false;
+    if (neomm__cache_keeps(cache, area))
+        return true;
+    neomm__cache_leave(cache);
+    return false;
+}
+
 void neomm__cache_free(struct neomm *root, size_t bit, uint32_t area, unsigned which)
 {
     struct neomm__pmm *pmm = root->pmm;
     struct neomm__frame_cache *cache = neomm__cache_of(pmm, neomm_port_cpu()->index, which);
-    if (cache->area != area || neomm__load_relaxed(&cache->capacity) == 0 ||
-        !neomm__cache_enter(cache)) {
+    if (!enter_for(cache, area)) {
         neomm__area_release(pmm, bit, (size_t)1 << order_of(which));
         neomm__count_add(root, NEOMM_COUNTER_FRAME_FREE, 1);
         return;
@@ -152,7 +164,8 @@ void neomm__cache_drain(struct neomm *root)
     for (uint32_t cpu = 0; cpu < pmm->cpus; cpu++)
         for (unsigned which = 0; which < caches_of(pmm); which++) {
             struct neomm__frame_cache *cache = neomm__cache_of(pmm, cpu, which);
-            if (cache->area == NEOMM__AREAS || !enter_patiently(cache, cpu == own))
+            if (neomm__load_relaxed(&cache->area) == NEOMM__AREAS ||
+                !enter_patiently(cache, cpu == own))
                 continue;
             give_back(pmm, which, cache->bit, cache->count);
             neomm__cache_set_count(cache, 0);
@@ -166,7 +179,7 @@ size_t neomm__cache_frames(const struct neomm__pmm *pmm, uint32_t area)
     for (uint32_t cpu = 0; cpu < pmm->cpus; cpu++)
         for (unsigned which = 0; which < caches_of(pmm); which++) {
             const struct neomm__frame_cache *cache = neomm__cache_of(pmm, cpu, which);
-            if (cache->area == area)
+            if (neomm__load_relaxed(&cache->area) == area)
                 sum += (size_t)neomm__load_relaxed(&cache->count) << order_of(which);
         }
     return sum;
@@ -233,61 +246,61 @@ size_t neomm__cache_bytes(bool high)
     return sum;
 }
 
-/* The area whose frames a CPU of `node` keeps; NEOMM__AREAS: none. */
+/* The area whose frames a CPU of `node` keeps; NEOMM__AREAS: none. As when a cache is passed over,
+ * a zone of any node comes before a lower zone. */
 static uint32_t home_of(const struct neomm__pmm *pmm, uint32_t node, bool high)
 {
-    uint32_t first = node * NEOMM_ZONES;
-    if (high)
-        return pmm->area[first + NEOMM_ZONE_HIGH].managed > 0 ? first + NEOMM_ZONE_HIGH
-                                                              : NEOMM__AREAS;
-    for (unsigned zone = NEOMM_ZONE_HIGH; zone-- > 0;)
-        if (pmm->area[first + zone].managed > 0)
-            return first + zone;
+    unsigned lowest = high ? (unsigned)NEOMM_ZONE_HIGH : (unsigned)NEOMM_ZONE_DMA;
+    for (unsigned zone = high ? NEOMM_ZONES : NEOMM_ZONE_HIGH; zone-- > lowest;)
+        for (uint32_t i = 0; i < pmm->nodes; i++) {
+            uint32_t number = (node + i) % pmm->nodes * NEOMM_ZONES + zone;
+            if (neomm__load_relaxed(&pmm->area[number].managed) > 0)
+                return number;
+        }
     return NEOMM__AREAS;
 }
 
-/* What all CPUs together keep is a 64th of an area's frames at most. */
-static uint32_t capacity_of(const struct neomm__pmm *pmm, const struct neomm__area *area,
-                            unsigned which)
+/* What all CPUs' caches of one kind keep is a 64th of an area's frames at most. */
+static uint32_t capacity_of(const struct neomm__pmm *pmm, uint32_t area, unsigned which)
 {
-    size_t share = (area->managed >> 6) / pmm->cpus >> order_of(which);
+    if (area == NEOMM__AREAS)
+        return 0;
+    size_t managed = neomm__load_relaxed(&pmm->area[area].managed);
+    size_t share = (managed >> 6) / pmm->cpus >> order_of(which);
     size_t most = order_of(which) == 0 ? NEOMM__CACHE_MOST : NEOMM__HUGE_MOST;
     return (uint32_t)(share < most ? share : most);
 }
 
-static void set_capacity(const struct neomm__pmm *pmm, struct neomm__frame_cache *cache,
-                         unsigned which)
+/* Empties a cache and gives it its area and capacity. */
+static void fit(struct neomm__pmm *pmm, uint32_t cpu, unsigned which)
 {
-    neomm__store_relaxed(&cache->capacity, capacity_of(pmm, &pmm->area[cache->area], which));
-    cache->batch = cache->capacity / 2 < BATCH_MOST ? (cache->capacity + 1) / 2 : BATCH_MOST;
+    struct neomm__frame_cache *cache = neomm__cache_of(pmm, cpu, which);
+    uint32_t area = home_of(pmm, pmm->cpu[cpu].node, which >= NEOMM__CACHES), capacity = 0;
+    if (!enter_patiently(cache, false))
+        return;
+    if (!neomm__load_relaxed(&pmm->cpu[cpu].offline))
+        capacity = capacity_of(pmm, area, which);
+    give_back(pmm, which, cache->bit, cache->count);
+    neomm__cache_set_count(cache, 0);
+    cache->batch = capacity / 2 < BATCH_MOST ? (capacity + 1) / 2 : BATCH_MOST;
+    neomm__store_relaxed(&cache->area, area);
+    neomm__store_relaxed(&cache->capacity, capacity);
+    neomm__cache_leave(cache);
 }
 
-void neomm__cache_init(struct neomm *root)
+void neomm__cache_fit(struct neomm *root)
 {
-    struct neomm__pmm *pmm = root->pmm;
-    for (uint32_t cpu = 0; cpu < pmm->cpus; cpu++)
-        for (unsigned which = 0; which < caches_of(pmm); which++) {
-            struct neomm__frame_cache *cache = neomm__cache_of(pmm, cpu, which);
-            cache->area = home_of(pmm, pmm->cpu[cpu].node, which >= NEOMM__CACHES);
-            if (cache->area != NEOMM__AREAS)
-                set_capacity(pmm, cache, which);
-        }
+    for (uint32_t cpu = 0; cpu < root->pmm->cpus; cpu++)
+        for (unsigned which = 0; which < caches_of(root->pmm); which++)
+            fit(root->pmm, cpu, which);
 }
 
 void neomm__cache_enable(struct neomm *root, uint32_t cpu, bool enable)
 {
     struct neomm__pmm *pmm = root->pmm;
-    for (unsigned which = 0; which < caches_of(pmm); which++) {
-        struct neomm__frame_cache *cache = neomm__cache_of(pmm, cpu, which);
-        if (cache->area == NEOMM__AREAS || !enter_patiently(cache, false))
-            continue;
-        give_back(pmm, which, cache->bit, cache->count);
-        neomm__cache_set_count(cache, 0);
-        neomm__store_relaxed(&cache->capacity, 0);
-        if (enable)
-            set_capacity(pmm, cache, which);
-        neomm__cache_leave(cache);
-    }
+    neomm__store_relaxed(&pmm->cpu[cpu].offline, !enable);
+    for (unsigned which = 0; which < caches_of(pmm); which++)
+        fit(pmm, cpu, which);
 }
 
 void neomm__cache_place(struct neomm__pmm *pmm)

@@ -152,13 +152,14 @@ static bool call_out(struct neomm *root, size_t frames, unsigned order, neomm_fl
     return more;
 }
 
+/* Moving frames comes first, but not twice in a row: it may always say that it did. */
 bool neomm__pmm_reclaim(struct neomm *root, size_t frames, neomm_flags_t flags, unsigned tries)
 {
     if ((flags & (NEOMM_ATOMIC | NEOMM_NORECLAIM)) || tries >= RECLAIM_TRIES)
         return false;
     unsigned order = neomm__log2_up(frames);
-    if (order > 0 && order <= NEOMM_ORDER_MAX && neomm_pmm_free_frames(root) >= 2 * frames &&
-        call_out(root, frames, order, flags, true))
+    if (order > 0 && order <= NEOMM_ORDER_MAX && tries % 2 == 0 &&
+        neomm_pmm_free_frames(root) >= 2 * frames && call_out(root, frames, order, flags, true))
         return true;
     return call_out(root, frames, order, flags, false);
 }

@@ -47,10 +47,11 @@
 struct neomm__area {
     size_t free;    /* atomic; without what CPUs have in their caches */
     size_t minimum; /* of `free`: for NEOMM_RESERVE alone */
-    /* Under the lock: */
-    size_t managed, reserved, metadata; /* frames */
-    neomm__word_t *filled;              /* atomic; bit per tree of pmm: may have free frames */
-    uint32_t hint;                      /* a field that had what single calls wanted; not exact */
+    /* Frames; changed under the lock. */
+    size_t managed; /* atomic */
+    size_t reserved, metadata;
+    neomm__word_t *filled; /* atomic; bit per tree of pmm: may have free frames */
+    uint32_t hint;         /* a field that had what single calls wanted; not exact */
 } __attribute__((aligned(64)));
 
 enum neomm__ram_type {
@@ -68,13 +69,14 @@ struct neomm__ram_run {
 
 /* Free frames, or blocks, that one CPU keeps for itself: their bits are taken, their descriptors
  * zero. `entered` protects all but the capacity: a word that is tried, never waited for by the
- * CPU itself, so an interrupt that finds its CPU inside goes past the cache. */
+ * CPU itself, so an interrupt that finds its CPU inside goes past the cache. Area and capacity
+ * are looked at from outside too, and again inside. */
 struct neomm__frame_cache {
     uint32_t entered;
     uint32_t count;
-    uint32_t capacity; /* 0: there is no cache, or its CPU is offline */
+    uint32_t capacity; /* atomic; 0: there is no cache, or its CPU is offline */
     uint32_t field;    /* where the last refill came from */
-    uint32_t area;     /* that the frames belong to */
+    uint32_t area;     /* atomic; that the frames belong to */
     uint32_t batch;
     size_t allocated, freed; /* how often the cache served */
     uint32_t bit[];
@@ -90,7 +92,7 @@ enum neomm__cached { NEOMM__CACHED_UNMOVABLE, NEOMM__CACHED_MOVABLE, NEOMM__CACH
 struct neomm__pmm_cpu {
     size_t borrowing; /* atomic; searches that may give back what they took out of the counts */
     uint32_t node;
-    uint32_t reserved;
+    uint32_t offline; /* its caches keep nothing */
 } __attribute__((aligned(64)));
 
 struct neomm__pmm {
@@ -214,8 +216,8 @@ void neomm__area_settle(struct neomm *root);
 /* Bytes of all caches of a CPU, and where each begins. */
 size_t neomm__cache_bytes(bool high);
 void neomm__cache_place(struct neomm__pmm *pmm);
-/* Gives the caches their areas and capacities, from what the areas manage now. */
-void neomm__cache_init(struct neomm *root);
+/* Empties all caches and gives them their areas and capacities, from what the areas manage now. */
+void neomm__cache_fit(struct neomm *root);
 /* Empties a CPU's caches, and lets them keep frames again or not. */
 void neomm__cache_enable(struct neomm *root, uint32_t cpu, bool enable);
 /* The cache that serves a request of order 0 or NEOMM__FIELD_ORDER. */
@@ -238,6 +240,11 @@ static inline bool neomm__cache_enter(struct neomm__frame_cache *cache)
 static inline void neomm__cache_leave(struct neomm__frame_cache *cache)
 {
     neomm__store_release(&cache->entered, 0);
+}
+/* Does it keep frames of this area? What is said from outside may have changed inside. */
+static inline bool neomm__cache_keeps(const struct neomm__frame_cache *cache, uint32_t area)
+{
+    return neomm__load_relaxed(&cache->area) == area && neomm__load_relaxed(&cache->capacity) != 0;
 }
 /* Inside; others look at these at any time. */
 static inline void neomm__cache_set_count(struct neomm__frame_cache *cache, uint32_t count)
@@ -276,9 +283,9 @@ static inline bool neomm__cache_push(const struct neomm__pmm *pmm, size_t bit, u
                                      unsigned which)
 {
     struct neomm__frame_cache *cache = neomm__cache_of(pmm, neomm_port_cpu()->index, which);
-    if (cache->area != area || !neomm__cache_enter(cache))
+    if (neomm__load_relaxed(&cache->area) != area || !neomm__cache_enter(cache))
         return false;
-    bool room = cache->count < cache->capacity && neomm__cache_open(pmm);
+    bool room = cache->count < cache->capacity && cache->area == area && neomm__cache_open(pmm);
     if (room) {
         cache->bit[cache->count] = (uint32_t)bit;
         neomm__cache_set_count(cache, cache->count + 1);
@@ -331,6 +338,12 @@ void neomm__fill_freed(struct neomm *root, neomm_frame_t first, size_t count);
 bool neomm__fill_taken(struct neomm *root, neomm_frame_t first, size_t count);
 /* Frames that somebody owns from now on. */
 void neomm__fill_owned(struct neomm *root, neomm_frame_t first, size_t count, neomm_flags_t flags);
+
+/* ---- range.c ---- */
+
+/* The bit of `first` if all the frames have one and are in one row of sections; else
+ * NEOMM__BITMAP_NONE. */
+size_t neomm__row_of(const struct neomm *root, neomm_frame_t first, uint32_t frames);
 
 /* ---- ram_run.c ---- */
 

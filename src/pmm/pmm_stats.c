@@ -43,7 +43,8 @@ static void add_area(const struct neomm__pmm *pmm, uint32_t number, struct neomm
     const struct neomm__area *area = &pmm->area[number];
     size_t free = neomm__load_relaxed(&area->free) + neomm__cache_frames(pmm, number);
     stats->free += free;
-    stats->used += area->managed - (free < area->managed ? free : area->managed);
+    size_t managed = neomm__load_relaxed(&area->managed);
+    stats->used += managed - (free < managed ? free : managed);
     stats->reserved += area->reserved;
     stats->metadata += area->metadata;
     for (uint32_t tree = 0; tree < pmm->trees; tree++)

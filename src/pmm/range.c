@@ -171,8 +171,7 @@ neomm_status neomm_pmm_alloc_range(struct neomm *root, const struct neomm_range_
     return allocate_range(root, request, first);
 }
 
-/* The bit of `first` if all the frames have one and are in one row of sections. */
-static size_t row_of(const struct neomm *root, neomm_frame_t first, uint32_t frames)
+size_t neomm__row_of(const struct neomm *root, neomm_frame_t first, uint32_t frames)
 {
     if (frames > UINT32_MAX - first.number)
         return NEOMM__BITMAP_NONE;
@@ -209,7 +208,7 @@ neomm_status neomm_pmm_free_range(struct neomm *root, neomm_frame_t first, uint3
 {
     if (!root->pmm || frames == 0)
         return NEOMM_E_INVALID;
-    size_t bit = row_of(root, first, frames);
+    size_t bit = neomm__row_of(root, first, frames);
     if (bit == NEOMM__BITMAP_NONE)
         return NEOMM_E_FOREIGN;
     neomm_status status = disown_all(root, first, frames);
@@ -245,7 +244,7 @@ neomm_status neomm_pmm_claim(struct neomm *root, neomm_frame_t first, uint32_t f
 {
     if (!root->pmm || frames == 0)
         return NEOMM_E_INVALID;
-    size_t bit = row_of(root, first, frames), next;
+    size_t bit = neomm__row_of(root, first, frames), next;
     if (bit == NEOMM__BITMAP_NONE)
         return NEOMM_E_BUSY;
     if (!neomm__area_take_exact(root, bit, frames, NEOMM_RESERVE, false, &next) &&
