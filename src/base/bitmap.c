@@ -2,6 +2,8 @@
  * SPDX-License-Identifier: MIT */
 #include "bitmap.h"
 
+#include "atomic.h"
+
 #define ALL_ONES (~(neomm__word_t)0)
 
 /* The bits of word `word` that belong to [first, end), which overlaps it. */
@@ -44,7 +46,7 @@ static size_t next_bit(const neomm__word_t *map, size_t from, size_t end, neomm_
     if (from >= end)
         return NEOMM__BITMAP_NONE;
     for (size_t word = from / NEOMM__WORD_BITS; word * NEOMM__WORD_BITS < end; word++) {
-        neomm__word_t bits = (map[word] ^ flip) & mask_of(word, from, end);
+        neomm__word_t bits = (neomm__load_relaxed(&map[word]) ^ flip) & mask_of(word, from, end);
         if (bits != 0)
             return word * NEOMM__WORD_BITS + neomm__lowest_bit(bits);
     }
@@ -67,7 +69,7 @@ size_t neomm__bitmap_last_set(const neomm__word_t *map, size_t from, size_t end)
         return NEOMM__BITMAP_NONE;
     size_t first = from / NEOMM__WORD_BITS;
     for (size_t word = (end - 1) / NEOMM__WORD_BITS + 1; word-- > first;) {
-        neomm__word_t bits = map[word] & mask_of(word, from, end);
+        neomm__word_t bits = neomm__load_relaxed(&map[word]) & mask_of(word, from, end);
         if (bits != 0)
             return word * NEOMM__WORD_BITS + neomm__highest_bit(bits);
     }

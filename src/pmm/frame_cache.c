@@ -7,10 +7,11 @@
  *   bit[]   | b b b b b b b b b . . . . |   taken from and put back at the end;
  *             ^ flushed first   ^ count     full: the oldest go to the bitmap
  *
- * A cache is entered by exchanging its word, and who finds it entered goes past it to the bitmap.
- * So an interrupt handler never waits for the code that it interrupted, a task may be stopped or
- * moved to another CPU while inside, and interrupts need not be masked. Only a CPU that drains all
- * caches, because memory ran out, waits for others to leave theirs.
+ * A cache is entered by writing to its word who does, and who finds it entered goes past it to the
+ * bitmap. So an interrupt handler never waits for the code that it interrupted, a task may be
+ * stopped or moved to another CPU while inside, and interrupts need not be masked. Only a CPU that
+ * drains all caches, because memory ran out, waits for others to leave them, its own included,
+ * which another may be draining.
  */
 #include "pmm/pmm_priv.h"
 
@@ -22,7 +23,8 @@
 
 static bool enter(struct neomm__frame_cache *cache)
 {
-    return neomm__exchange(&cache->entered, 1) == 0;
+    uint32_t nobody = 0;
+    return neomm__cas(&cache->entered, &nobody, neomm_port_cpu()->index + 1);
 }
 
 static void leave(struct neomm__frame_cache *cache)
@@ -58,24 +60,44 @@ static bool is_open(const struct neomm__pmm *pmm)
     return neomm__load_relaxed(&pmm->uncached) == 0;
 }
 
+/* Enters this CPU's cache, if it has one: NULL otherwise. */
+static struct neomm__frame_cache *enter_own(const struct neomm__pmm *pmm, unsigned which)
+{
+    struct neomm__frame_cache *cache = cache_of(pmm, neomm_port_cpu()->index, which);
+    if (neomm__load_relaxed(&cache->capacity) == 0 || !enter(cache))
+        return NULL;
+    if (neomm__load_relaxed(&cache->capacity) != 0)
+        return cache;
+    leave(cache); /* it was taken away meanwhile */
+    return NULL;
+}
+
+/* Others sum up the counts without entering. */
+static void set_count(struct neomm__frame_cache *cache, uint32_t count)
+{
+    neomm__store_relaxed(&cache->count, count);
+}
+
 /* ---- between cache and bitmap; inside ---- */
 
-/* Filled from the end, so that it is handed out ascending. */
+/* Filled from the end, so that it is handed out ascending; never out of the reserve, which anybody
+ * could have from here. */
 static void refill(struct neomm *root, struct neomm__frame_cache *cache, unsigned which,
                    neomm_flags_t flags)
 {
     struct neomm__pmm *pmm = root->pmm;
     unsigned order = order_of(which), batch = is_open(pmm) ? cache->batch : 1;
+    flags &= ~NEOMM_RESERVE;
     uint32_t bits[BATCH_MOST];
     unsigned n = order == 0
-                     ? neomm__area_take_frames(pmm, cache->area, batch, flags, &cache->field, bits)
+                     ? neomm__area_take_frames(root, cache->area, batch, flags, &cache->field, bits)
                      : neomm__area_take_blocks(root, cache->area, batch, order, flags,
                                                &cache->field, false, bits);
     for (unsigned i = 0; i < n; i++) {
         cache->bit[i] = bits[n - 1 - i];
-        pmm->tree_touched[neomm__tree_of(pmm, bits[i])] = 1;
+        neomm__touch(pmm, bits[i]);
     }
-    cache->count = n;
+    set_count(cache, n);
 }
 
 static void give_back(struct neomm__pmm *pmm, unsigned which, const uint32_t *bits, uint32_t count)
@@ -95,8 +117,22 @@ static void flush(struct neomm__pmm *pmm, struct neomm__frame_cache *cache, unsi
 {
     uint32_t n = cache->batch < cache->count ? cache->batch : cache->count;
     give_back(pmm, which, cache->bit, n);
-    cache->count -= n;
+    set_count(cache, cache->count - n);
     memmove(cache->bit, cache->bit + n, cache->count * sizeof(cache->bit[0]));
+}
+
+static void empty(struct neomm__pmm *pmm, struct neomm__frame_cache *cache, unsigned which)
+{
+    give_back(pmm, which, cache->bit, cache->count);
+    set_count(cache, 0);
+}
+
+/* Once the reserve was touched, what was free all the time counts for it first. */
+static void yield_to_reserve(struct neomm__pmm *pmm, struct neomm__frame_cache *cache,
+                             unsigned which, neomm_flags_t flags)
+{
+    if ((neomm__load_relaxed(&pmm->uncached) & NEOMM__TIGHT) && !(flags & NEOMM_RESERVE))
+        empty(pmm, cache, which);
 }
 
 /* ---- one CPU ---- */
@@ -106,15 +142,17 @@ size_t neomm__cache_alloc(struct neomm *root, unsigned order, neomm_flags_t flag
     struct neomm__pmm *pmm = root->pmm;
     unsigned which = which_for(order, (flags & NEOMM_MOVABLE) != 0,
                                neomm__pmm_top_zone(root, flags) == NEOMM_ZONE_HIGH && pmm->high);
-    struct neomm__frame_cache *cache = cache_of(pmm, neomm_port_cpu()->index, which);
+    struct neomm__frame_cache *cache = enter_own(pmm, which);
     size_t bit = NEOMM__BITMAP_NONE;
-    if (cache->capacity == 0 || !enter(cache))
+    if (!cache)
         return bit;
+    yield_to_reserve(pmm, cache, which, flags);
     if (cache->count == 0)
         refill(root, cache, which, flags);
     if (cache->count > 0) {
-        bit = cache->bit[--cache->count];
-        cache->allocated++;
+        set_count(cache, cache->count - 1);
+        bit = cache->bit[cache->count];
+        neomm__store_relaxed(&cache->allocated, cache->allocated + 1);
     }
     leave(cache);
     return bit;
@@ -126,13 +164,15 @@ uint32_t neomm__cache_alloc_bulk(struct neomm *root, neomm_flags_t flags, uint32
     struct neomm__pmm *pmm = root->pmm;
     unsigned which = which_for(0, (flags & NEOMM_MOVABLE) != 0,
                                neomm__pmm_top_zone(root, flags) == NEOMM_ZONE_HIGH && pmm->high);
-    struct neomm__frame_cache *cache = cache_of(pmm, neomm_port_cpu()->index, which);
-    if (cache->capacity == 0 || !enter(cache))
+    struct neomm__frame_cache *cache = enter_own(pmm, which);
+    if (!cache)
         return 0;
+    yield_to_reserve(pmm, cache, which, flags);
     uint32_t n = cache->count < most ? cache->count : most;
     for (uint32_t i = 0; i < n; i++)
-        bits[i] = cache->bit[--cache->count];
-    cache->allocated += n;
+        bits[i] = cache->bit[cache->count - 1 - i];
+    set_count(cache, cache->count - n);
+    neomm__store_relaxed(&cache->allocated, cache->allocated + n);
     leave(cache);
     return n;
 }
@@ -142,31 +182,37 @@ void neomm__cache_free(struct neomm *root, size_t bit, unsigned order, bool mova
     struct neomm__pmm *pmm = root->pmm;
     uint32_t area = pmm->tree_area[neomm__tree_of(pmm, bit)];
     unsigned which = which_for(order, movable, neomm__zone_of_area(area) == NEOMM_ZONE_HIGH);
-    struct neomm__frame_cache *cache = cache_of(pmm, neomm_port_cpu()->index, which);
-    if (cache->area != area || cache->capacity == 0 || !enter(cache)) {
+    struct neomm__frame_cache *cache = enter_own(pmm, which);
+    if (cache && cache->area != area) {
+        leave(cache);
+        cache = NULL;
+    }
+    if (!cache) {
         neomm__area_release(pmm, bit, (size_t)1 << order);
         neomm__count_add(root, NEOMM_COUNTER_FRAME_FREE, 1);
         return;
     }
     if (cache->count == cache->capacity)
         flush(pmm, cache, which);
-    cache->bit[cache->count++] = (uint32_t)bit;
-    cache->freed++;
-    if (!is_open(pmm)) {
-        give_back(pmm, which, cache->bit, cache->count);
-        cache->count = 0;
-    }
+    cache->bit[cache->count] = (uint32_t)bit;
+    set_count(cache, cache->count + 1);
+    neomm__store_relaxed(&cache->freed, cache->freed + 1);
+    if (!is_open(pmm))
+        empty(pmm, cache, which);
     leave(cache);
 }
 
 /* ---- all CPUs ---- */
 
 /* A CPU waits for others, but not for what it interrupted itself. */
-static bool enter_patiently(struct neomm__frame_cache *cache, bool own)
+static bool enter_patiently(struct neomm__frame_cache *cache)
 {
-    for (uint32_t looks = own ? 1 : PATIENCE; looks > 0; looks--) {
+    uint32_t self = neomm_port_cpu()->index + 1;
+    for (uint32_t looks = PATIENCE; looks > 0; looks--) {
         if (enter(cache))
             return true;
+        if (neomm__load_relaxed(&cache->entered) == self)
+            return false;
         neomm__spin();
     }
     return false;
@@ -175,14 +221,12 @@ static bool enter_patiently(struct neomm__frame_cache *cache, bool own)
 void neomm__cache_drain(struct neomm *root)
 {
     struct neomm__pmm *pmm = root->pmm;
-    uint32_t own = neomm_port_cpu()->index;
     for (uint32_t cpu = 0; cpu < pmm->cpus; cpu++)
         for (unsigned which = 0; which < caches_of(pmm); which++) {
             struct neomm__frame_cache *cache = cache_of(pmm, cpu, which);
-            if (cache->area == NEOMM__AREAS || !enter_patiently(cache, cpu == own))
+            if (cache->area == NEOMM__AREAS || !enter_patiently(cache))
                 continue;
-            give_back(pmm, which, cache->bit, cache->count);
-            cache->count = 0;
+            empty(pmm, cache, which);
             leave(cache);
         }
 }
@@ -285,8 +329,9 @@ static uint32_t capacity_of(const struct neomm__pmm *pmm, const struct neomm__ar
 static void set_capacity(const struct neomm__pmm *pmm, struct neomm__frame_cache *cache,
                          unsigned which)
 {
-    cache->capacity = capacity_of(pmm, &pmm->area[cache->area], which);
-    cache->batch = cache->capacity / 2 < BATCH_MOST ? (cache->capacity + 1) / 2 : BATCH_MOST;
+    uint32_t capacity = capacity_of(pmm, &pmm->area[cache->area], which);
+    cache->batch = capacity / 2 < BATCH_MOST ? (capacity + 1) / 2 : BATCH_MOST;
+    neomm__store_relaxed(&cache->capacity, capacity);
 }
 
 void neomm__cache_init(struct neomm *root)
@@ -306,11 +351,10 @@ void neomm__cache_enable(struct neomm *root, uint32_t cpu, bool enable)
     struct neomm__pmm *pmm = root->pmm;
     for (unsigned which = 0; which < caches_of(pmm); which++) {
         struct neomm__frame_cache *cache = cache_of(pmm, cpu, which);
-        if (cache->area == NEOMM__AREAS || !enter_patiently(cache, false))
+        if (cache->area == NEOMM__AREAS || !enter_patiently(cache))
             continue;
-        give_back(pmm, which, cache->bit, cache->count);
-        cache->count = 0;
-        cache->capacity = 0;
+        empty(pmm, cache, which);
+        neomm__store_relaxed(&cache->capacity, 0);
         if (enable)
             set_capacity(pmm, cache, which);
         leave(cache);

@@ -67,10 +67,11 @@ struct neomm__ram_run {
 };
 
 /* Free frames, or blocks, that one CPU keeps for itself: their bits are taken, their descriptors
- * zero. `entered` protects all but the capacity: a word that is tried, never waited for by the
- * CPU itself, so an interrupt that finds its CPU inside goes past the cache. */
+ * zero. `entered` protects all of it, and figures that others read change atomically. It is a
+ * word that is tried, never waited for by the CPU itself, so an interrupt that finds its CPU
+ * inside goes past the cache. */
 struct neomm__frame_cache {
-    uint32_t entered;
+    uint32_t entered; /* by the CPU of the number before; 0: by nobody */
     uint32_t count;
     uint32_t capacity; /* 0: there is no cache, or its CPU is offline */
     uint32_t field;    /* where the last refill came from */
@@ -116,7 +117,8 @@ struct neomm__pmm {
     /* CPUs that look for the last frames, and above them NEOMM__TIGHT. Not 0: caches keep
      * nothing. */
     uint32_t uncached __attribute__((aligned(64)));
-    uint32_t returned; /* atomic; how often a search gave back what it had borrowed */
+    uint32_t returned; /* atomic; how often a search gave back what it had borrowed, and what was
+                        * freed while a CPU looked for the last frames */
 
     struct neomm__lock lock __attribute__((aligned(64))); /* runs, ranges, the last resort */
     struct neomm__ram_run *run;
@@ -156,6 +158,14 @@ static inline uint32_t neomm__tree_of(const struct neomm__pmm *pmm, size_t bit)
     return tree;
 }
 
+/* The descriptor of `bit` is about to be used. */
+static inline void neomm__touch(struct neomm__pmm *pmm, size_t bit)
+{
+    uint8_t *touched = &pmm->tree_touched[neomm__tree_of(pmm, bit)];
+    if (!neomm__load_relaxed(touched))
+        neomm__store_relaxed(touched, 1);
+}
+
 static inline enum neomm_zone neomm__zone_of_area(size_t area)
 {
     return (enum neomm_zone)(area % NEOMM_ZONES);
@@ -185,7 +195,7 @@ void neomm__field_release_mask(struct neomm__pmm *pmm, size_t bit, neomm__word_t
 /* Takes `least` to `most` frames out of an area's count, leaving `kept`; 0: there are not. */
 size_t neomm__area_take(struct neomm__area *area, size_t least, size_t most, size_t kept);
 /* Up to `most` single frames into bits[], ascending where they come from one field. */
-unsigned neomm__area_take_frames(struct neomm__pmm *pmm, uint32_t area, unsigned most,
+unsigned neomm__area_take_frames(struct neomm *root, uint32_t area, unsigned most,
                                  neomm_flags_t flags, uint32_t *hint, uint32_t *bits);
 /* Up to `most` blocks into bits[]; their number. `sure`: hints are not believed. */
 unsigned neomm__area_take_blocks(struct neomm *root, uint32_t area, unsigned most, unsigned order,
@@ -198,8 +208,9 @@ bool neomm__area_take_exact(struct neomm *root, size_t bit, size_t count, neomm_
 void neomm__area_release(struct neomm__pmm *pmm, size_t bit, size_t count);
 /* The same for `count` single frames; those of a word, next to each other in bits[], at once. */
 void neomm__area_release_frames(struct neomm__pmm *pmm, const uint32_t *bits, unsigned count);
-/* Waits until no other CPU holds counts that it may give back. */
-void neomm__area_settle(struct neomm *root);
+/* After the look of number `looks` for the last frames, without the lock, before which `returned`
+ * was seen: waits until no other CPU holds counts that it may give back. Is it worth another? */
+bool neomm__area_look_again(struct neomm *root, uint32_t returned, unsigned looks);
 
 /* ---- frame_cache.c ---- */
 
