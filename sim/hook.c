@@ -163,6 +163,58 @@ uint32_t sim_locks_most(const struct sim *sim)
     return most;
 }
 
+/* ---- points ---- */
+
+void sim_interrupt_at(struct sim *sim, uint64_t n, sim_interrupt_fn *handler, void *context)
+{
+    struct sim_cpu *cpu = sim_place.cpu;
+    (void)sim;
+    cpu->interrupt = handler;
+    cpu->interrupt_context = context;
+    cpu->interrupt_at = cpu->points + n;
+}
+
+bool sim_interrupt_due(const struct sim *sim)
+{
+    (void)sim;
+    return sim_place.cpu->interrupt != NULL;
+}
+
+uint64_t sim_points(const struct sim *sim)
+{
+    (void)sim;
+    return sim_place.cpu->points;
+}
+
+static void interrupt(struct sim_cpu *cpu)
+{
+    struct sim_place *place = &sim_place;
+    sim_interrupt_fn *handler = cpu->interrupt;
+    uint32_t depth = cpu->port.lock_depth, saves = place->saves;
+    bool entered = sim_cpu_enter(cpu->sim);
+    cpu->interrupt = NULL;
+    place->masked = true;
+    place->interrupts++;
+    handler(cpu->interrupt_context);
+    if (cpu->port.lock_depth != depth || !place->masked || place->saves != saves)
+        sim_violation(cpu->sim,
+                      "port: an interrupt handler on CPU %u left locks or interrupts "
+                      "in another state",
+                      cpu->index);
+    place->interrupts--;
+    place->masked = false;
+    sim_cpu_leave(entered);
+    if (place->sched)
+        sim_sched_unmasked();
+}
+
+static void pass_point(struct sim_cpu *cpu)
+{
+    cpu->points++;
+    if (cpu->interrupt && cpu->points >= cpu->interrupt_at && !sim_place.masked)
+        interrupt(cpu);
+}
+
 /* With several host threads, gives way at moments that depend on the seed. */
 static void give_way(struct sim_cpu *cpu)
 {
@@ -173,6 +225,8 @@ static void give_way(struct sim_cpu *cpu)
 
 void neomm_hook_yield(void)
 {
+    if (sim_place.cpu)
+        pass_point(sim_place.cpu);
     if (sim_place.sched)
         sim_sched_switch("shares a word", __builtin_return_address(0));
     else if (sim_place.cpu)
@@ -185,6 +239,7 @@ void neomm_hook_spin(void)
     struct sim_cpu *cpu = sim_place.cpu;
     if (!cpu)
         return;
+    pass_point(cpu);
     if (sim_place.sched) {
         sim_sched_spin(__builtin_return_address(0));
         return;

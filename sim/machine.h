@@ -32,6 +32,9 @@ struct sim_cpu {
     uint32_t yields;                 /* places passed where another CPU might run */
     uint32_t spins;                  /* since a lock was taken or released */
     uint32_t locks_held, locks_most; /* nesting, from the lock hooks */
+    uint64_t points, interrupt_at;   /* so many were passed; the handler comes at this one */
+    sim_interrupt_fn *interrupt;
+    void *interrupt_context;
     pthread_mutex_t serving;
 };
 

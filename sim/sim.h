@@ -108,6 +108,17 @@ const char *sim_fault_site_name(enum neomm_fault_site site);
 void sim_skip_flush(struct sim *sim, enum neomm_flush_site site);
 const char *sim_flush_site_name(enum neomm_flush_site site);
 
+/* ---- interrupts and costs (instrumented flavour) ---- */
+/* A point is an ordered access to a shared word, or a look in a spin. The current CPU's nth point
+ * (from 1) from now, or the first one after it with interrupts on, is interrupted once: handler
+ * runs before it. NULL: no more. */
+typedef void sim_interrupt_fn(void *context);
+void sim_interrupt_at(struct sim *sim, uint64_t n, sim_interrupt_fn *handler, void *context);
+/* Is that still to come? */
+bool sim_interrupt_due(const struct sim *sim);
+/* Points that the current CPU passed, those of handlers too. */
+uint64_t sim_points(const struct sim *sim);
+
 /* ---- checks ---- */
 /* From now on a violation is noted and not the end, or the reverse. */
 void sim_set_keep_going(struct sim *sim, bool keep_going);

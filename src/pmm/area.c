@@ -8,9 +8,11 @@
  *
  * A search for single frames takes them out of the area's count first, so that it cannot fail
  * further down: it goes round until it has found them all. A search for a block can fail, and
- * what it had taken out of the counts must go back; meanwhile others may see too few. It says so
- * in its CPU's `borrowing`, and counts in `returned` what it gave back, so that who is about to
- * report that memory ran out can wait for it and look again.
+ * what it had taken out of the counts must go back; so must what either had taken out of a tree's
+ * in vain. Meanwhile others may see too few. It says so in its CPU's `borrowing`, and counts in
+ * `returned` what it gave back, so that who is about to report that memory ran out can wait for it
+ * and look again. What is freed while somebody looks so hard is counted, too: it may have been
+ * where he looked first, and what he would have found last may be gone.
  */
 #include "pmm/pmm_priv.h"
 
@@ -19,6 +21,8 @@
 #define NEAR 16u
 /* A CPU that stops inside for longer than this many looks is passed over. */
 #define PATIENCE ((uint32_t)1 << 20)
+/* Others that free and take all the time could keep a CPU looking for ever. */
+#define LOOKS 16u
 
 /* ---- counts ---- */
 
@@ -47,14 +51,38 @@ static void note_taken(struct neomm__pmm *pmm, const struct neomm__area *area)
         (void)neomm__fetch_or(&pmm->uncached, NEOMM__TIGHT);
 }
 
-static void note_released(struct neomm__pmm *pmm)
+static bool is_tight(const struct neomm__pmm *pmm)
 {
-    if (!(neomm__load_relaxed(&pmm->uncached) & NEOMM__TIGHT))
-        return;
     for (uint32_t i = 0; i < pmm->nodes * NEOMM_ZONES; i++)
         if (neomm__load_relaxed(&pmm->area[i].free) < pmm->area[i].minimum)
-            return;
+            return true;
+    return false;
+}
+
+/* Who takes after the look finds the mark gone, or did so before it went and is seen here. */
+static void note_released(struct neomm__pmm *pmm)
+{
+    uint32_t uncached = neomm__load_relaxed(&pmm->uncached);
+    if (uncached & ~NEOMM__TIGHT)
+        (void)neomm__fetch_add(&pmm->returned, 1);
+    if (!(uncached & NEOMM__TIGHT) || is_tight(pmm))
+        return;
     (void)neomm__fetch_and(&pmm->uncached, ~NEOMM__TIGHT);
+    if (is_tight(pmm))
+        (void)neomm__fetch_or(&pmm->uncached, NEOMM__TIGHT);
+}
+
+/* What this CPU borrows from now on it may give back. */
+static size_t *begin_borrowing(struct neomm *root)
+{
+    size_t *borrowing = &root->pmm->cpu[neomm_port_cpu()->index].borrowing;
+    (void)neomm__fetch_add(borrowing, 1);
+    return borrowing;
+}
+
+static void end_borrowing(size_t *borrowing)
+{
+    (void)neomm__fetch_sub(borrowing, 1);
 }
 
 static unsigned tree_take(struct neomm__pmm *pmm, uint32_t tree, unsigned least, unsigned most)
@@ -151,8 +179,16 @@ struct search {
     unsigned order;
     unsigned got; /* blocks */
     bool movable;
-    bool sure; /* hints are not believed */
+    bool sure;     /* hints are not believed */
+    bool returned; /* something that was borrowed */
 };
+
+/* Is this field the first half of a block of two that looks free? */
+static bool is_pair(const struct neomm__pmm *pmm, size_t field)
+{
+    return field % 2 == 0 &&
+           (neomm__load_relaxed(&pmm->field[field + 1]) & NEOMM__FIELD_COUNT) == NEOMM__FIELD_BITS;
+}
 
 static enum suits suits(const struct search *search, size_t field)
 {
@@ -160,7 +196,8 @@ static enum suits suits(const struct search *search, size_t field)
     unsigned count = value & NEOMM__FIELD_COUNT;
     unsigned blocked = (value & NEOMM__FIELD_BLOCKED) >> NEOMM__BLOCKED_SHIFT;
     if (count == NEOMM__FIELD_BITS)
-        return search->order > NEOMM__FIELD_ORDER && field % 2 != 0 ? SUITS_NOT : SUITS_FREE;
+        return search->order <= NEOMM__FIELD_ORDER || is_pair(search->pmm, field) ? SUITS_FREE
+                                                                                  : SUITS_NOT;
     if (search->order >= NEOMM__FIELD_ORDER || count >> search->order == 0 ||
         (!search->sure && blocked != 0 && blocked <= search->order))
         return SUITS_NOT;
@@ -220,6 +257,8 @@ static void take_from_tree(struct search *search, uint32_t tree, unsigned most, 
 {
     struct neomm__pmm *pmm = search->pmm;
     unsigned size = 1u << search->order, before = search->got;
+    if (neomm__load_relaxed(&pmm->tree_free[tree]) < size)
+        return;
     size_t field = find_field(search, tree, wanted);
     if (field == NEOMM__BITMAP_NONE)
         return;
@@ -227,8 +266,10 @@ static void take_from_tree(struct search *search, uint32_t tree, unsigned most, 
     unsigned promised = tree_take(pmm, tree, size, most * size);
     take_from_fields(search, tree, promised >> search->order, wanted);
     unsigned used = (search->got - before) * size;
-    if (used < promised)
+    if (used < promised) {
         tree_add(pmm, tree, promised - used);
+        search->returned = true;
+    }
 }
 
 /* One round over the trees: the best fields first in each, none worse than `worst`. */
@@ -245,14 +286,20 @@ static void take_in_round(struct search *search, uint32_t area, unsigned most, e
     }
 }
 
-unsigned neomm__area_take_frames(struct neomm__pmm *pmm, uint32_t area, unsigned most,
+unsigned neomm__area_take_frames(struct neomm *root, uint32_t area, unsigned most,
                                  neomm_flags_t flags, uint32_t *hint, uint32_t *bits)
 {
+    struct neomm__pmm *pmm = root->pmm;
     struct neomm__area *from = &pmm->area[area];
-    struct search search = {pmm, hint, bits, 0, 0, (flags & NEOMM_MOVABLE) != 0, false};
-    unsigned n = (unsigned)neomm__area_take(from, 1, most, kept_of(from, flags));
-    if (n == 0)
+    struct search search = {pmm, hint, bits, 0, 0, (flags & NEOMM_MOVABLE) != 0, false, false};
+    if (neomm__load_relaxed(&from->free) <= kept_of(from, flags))
         return 0;
+    size_t *borrowing = begin_borrowing(root);
+    unsigned n = (unsigned)neomm__area_take(from, 1, most, kept_of(from, flags));
+    if (n == 0) {
+        end_borrowing(borrowing);
+        return 0;
+    }
     note_taken(pmm, from);
     take_in_round(&search, area, n, SUITS_FREE, round_from(pmm, *hint, NEAR, true));
     /* The frames are there. A tree's mark may be late, so those without are gone over, too. */
@@ -261,6 +308,9 @@ unsigned neomm__area_take_frames(struct neomm__pmm *pmm, uint32_t area, unsigned
         if (!marked && search.got < n)
             neomm__spin();
     }
+    if (search.returned)
+        (void)neomm__fetch_add(&pmm->returned, 1);
+    end_borrowing(borrowing);
     return n;
 }
 
@@ -269,10 +319,8 @@ unsigned neomm__area_take_blocks(struct neomm *root, uint32_t area, unsigned mos
 {
     struct neomm__pmm *pmm = root->pmm;
     struct neomm__area *from = &pmm->area[area];
-    size_t *borrowing = &pmm->cpu[neomm_port_cpu()->index].borrowing;
-    struct search search = {pmm, hint, bits, order, 0, (flags & NEOMM_MOVABLE) != 0, sure};
-    size_t size = (size_t)1 << order;
-    (void)neomm__fetch_add(borrowing, 1);
+    struct search search = {pmm, hint, bits, order, 0, (flags & NEOMM_MOVABLE) != 0, sure, false};
+    size_t size = (size_t)1 << order, *borrowing = begin_borrowing(root);
     size_t taken = neomm__area_take(from, size, most * size, kept_of(from, flags));
     unsigned n = (unsigned)(taken >> order);
     if (n > 0)
@@ -281,10 +329,11 @@ unsigned neomm__area_take_blocks(struct neomm *root, uint32_t area, unsigned mos
         take_in_round(&search, area, n, SUITS_OTHERS, round_from(pmm, *hint, pmm->trees, !sure));
     if (taken > search.got * size) {
         (void)neomm__fetch_add(&from->free, taken - search.got * size);
-        if (!sure)
-            (void)neomm__fetch_add(&pmm->returned, 1);
+        search.returned = true;
     }
-    (void)neomm__fetch_sub(borrowing, 1);
+    if (search.returned && !sure)
+        (void)neomm__fetch_add(&pmm->returned, 1);
+    end_borrowing(borrowing);
     if (search.got > 0)
         note_taken(pmm, from);
     return search.got;
@@ -324,9 +373,8 @@ bool neomm__area_take_exact(struct neomm *root, size_t bit, size_t count, neomm_
                             bool sure, size_t *next)
 {
     struct neomm__pmm *pmm = root->pmm;
-    size_t *borrowing = &pmm->cpu[neomm_port_cpu()->index].borrowing, done = 0;
+    size_t *borrowing = begin_borrowing(root), done = 0;
     *next = bit + 1;
-    (void)neomm__fetch_add(borrowing, 1);
     while (done < count &&
            take_piece(pmm, bit + done, piece_of(bit + done, count - done), flags, next))
         done += piece_of(bit + done, count - done);
@@ -334,7 +382,7 @@ bool neomm__area_take_exact(struct neomm *root, size_t bit, size_t count, neomm_
         neomm__area_release(pmm, bit, done);
     if (done < count && !sure)
         (void)neomm__fetch_add(&pmm->returned, 1);
-    (void)neomm__fetch_sub(borrowing, 1);
+    end_borrowing(borrowing);
     return done == count;
 }
 
@@ -407,7 +455,7 @@ void neomm__area_release_frames(struct neomm__pmm *pmm, const uint32_t *bits, un
     rise_end(&rise);
 }
 
-void neomm__area_settle(struct neomm *root)
+static void settle(struct neomm *root)
 {
     uint32_t own = neomm_port_cpu()->index;
     for (uint32_t i = 0; i < root->cpus; i++)
@@ -415,4 +463,10 @@ void neomm__area_settle(struct neomm *root)
              i != own && looks < PATIENCE && neomm__load_acquire(&root->pmm->cpu[i].borrowing) != 0;
              looks++)
             neomm__spin();
+}
+
+bool neomm__area_look_again(struct neomm *root, uint32_t returned, unsigned looks)
+{
+    settle(root);
+    return looks < LOOKS && neomm__load_acquire(&root->pmm->returned) != returned;
 }

@@ -37,6 +37,14 @@ static void raise(uint16_t *field, unsigned n)
         continue;
 }
 
+/* What was taken out of the count in vain goes back, and who is about to give up looks again. */
+static void take_back(struct neomm__pmm *pmm, size_t field, unsigned n, bool sure)
+{
+    raise(&pmm->field[field], n);
+    if (!sure)
+        (void)neomm__fetch_add(&pmm->returned, 1);
+}
+
 unsigned neomm__field_take(struct neomm__pmm *pmm, size_t field, unsigned most, bool movable)
 {
     uint16_t *counter = &pmm->field[field], seen = neomm__load_relaxed(counter);
@@ -183,7 +191,7 @@ static size_t take_part(struct neomm__pmm *pmm, size_t field, unsigned order, bo
             continue;
         if (set_run(words, place, size))
             return field * NEOMM__FIELD_BITS + place;
-        raise(counter, (unsigned)size);
+        take_back(pmm, field, (unsigned)size, sure);
     }
 }
 
@@ -205,14 +213,15 @@ static bool take_whole(uint16_t *counter, bool movable)
 }
 
 /* The second field may be gone when the first is ours, which is then given back. */
-static size_t take_fields(struct neomm__pmm *pmm, size_t field, unsigned order, bool movable)
+static size_t take_fields(struct neomm__pmm *pmm, size_t field, unsigned order, bool movable,
+                          bool sure)
 {
     size_t fields = (size_t)1 << (order - NEOMM__FIELD_ORDER), done = 0;
     while (done < fields && take_whole(&pmm->field[field + done], movable))
         done++;
     if (done < fields) {
         while (done > 0)
-            raise(&pmm->field[field + --done], NEOMM__FIELD_BITS);
+            take_back(pmm, field + --done, NEOMM__FIELD_BITS, sure);
         return NEOMM__BITMAP_NONE;
     }
     fill(pmm, field, fields, ALL_ONES);
@@ -223,7 +232,7 @@ size_t neomm__field_take_block(struct neomm__pmm *pmm, size_t field, unsigned or
                                bool sure)
 {
     return order < NEOMM__FIELD_ORDER ? take_part(pmm, field, order, movable, sure)
-                                      : take_fields(pmm, field, order, movable);
+                                      : take_fields(pmm, field, order, movable, sure);
 }
 
 bool neomm__field_take_exact(struct neomm__pmm *pmm, size_t bit, size_t count)

@@ -7,10 +7,11 @@
  *   bit[]   | b b b b b b b b b . . . . |   taken from and put back at the end;
  *             ^ flushed first   ^ count     full: the oldest go to the bitmap
  *
- * A cache is entered by exchanging its word, and who finds it entered goes past it to the bitmap.
- * So an interrupt handler never waits for the code that it interrupted, a task may be stopped or
- * moved to another CPU while inside, and interrupts need not be masked. Only a CPU that drains all
- * caches, because memory ran out, waits for others to leave theirs.
+ * A cache is entered by writing to its word who does, and who finds it entered goes past it to the
+ * bitmap. So an interrupt handler never waits for the code that it interrupted, a task may be
+ * stopped or moved to another CPU while inside, and interrupts need not be masked. Only a CPU that
+ * drains all caches, because memory ran out, waits for others to leave them, its own included,
+ * which another may be draining.
  */
 #include "pmm/pmm_priv.h"
 
@@ -30,6 +31,19 @@ static unsigned caches_of(const struct neomm__pmm *pmm)
     return pmm->high ? 2 * NEOMM__CACHES : NEOMM__CACHES;
 }
 
+/* Enters this CPU's cache, if it has one: NULL otherwise. */
+static struct neomm__frame_cache *enter_own(const struct neomm__pmm *pmm, unsigned which)
+{
+    uint32_t cpu = neomm_port_cpu()->index;
+    struct neomm__frame_cache *cache = neomm__cache_of(pmm, cpu, which);
+    if (neomm__load_relaxed(&cache->capacity) == 0 || !neomm__cache_enter(cache, cpu))
+        return NULL;
+    if (neomm__load_relaxed(&cache->capacity) != 0)
+        return cache;
+    neomm__cache_leave(cache); /* it was taken away meanwhile */
+    return NULL;
+}
+
 /* ---- between cache and bitmap; inside ---- */
 
 /* Filled from the end, so that it is handed out ascending; never out of the reserve, which anybody
@@ -42,7 +56,7 @@ static void refill(struct neomm *root, struct neomm__frame_cache *cache, unsigne
     flags &= ~NEOMM_RESERVE;
     uint32_t bits[BATCH_MOST];
     unsigned n = order == 0
-                     ? neomm__area_take_frames(pmm, cache->area, batch, flags, &cache->field, bits)
+                     ? neomm__area_take_frames(root, cache->area, batch, flags, &cache->field, bits)
                      : neomm__area_take_blocks(root, cache->area, batch, order, flags,
                                                &cache->field, false, bits);
     for (unsigned i = 0; i < n; i++) {
@@ -76,19 +90,34 @@ static void flush(struct neomm__pmm *pmm, struct neomm__frame_cache *cache, unsi
     memmove(cache->bit, cache->bit + n, cache->count * sizeof(cache->bit[0]));
 }
 
+static void empty(struct neomm__pmm *pmm, struct neomm__frame_cache *cache, unsigned which)
+{
+    give_back(pmm, which, cache->bit, cache->count);
+    neomm__cache_set_count(cache, 0);
+}
+
+/* Once the reserve was touched, what was free all the time counts for it first. */
+static void yield_to_reserve(struct neomm__pmm *pmm, struct neomm__frame_cache *cache,
+                             unsigned which, neomm_flags_t flags)
+{
+    if ((neomm__load_relaxed(&pmm->uncached) & NEOMM__TIGHT) && !(flags & NEOMM_RESERVE))
+        empty(pmm, cache, which);
+}
+
 /* ---- one CPU ---- */
 
 size_t neomm__cache_alloc(struct neomm *root, unsigned which, neomm_flags_t flags)
 {
-    struct neomm__frame_cache *cache = neomm__cache_of(root->pmm, neomm_port_cpu()->index, which);
+    struct neomm__frame_cache *cache = enter_own(root->pmm, which);
     size_t bit = NEOMM__BITMAP_NONE;
-    if (neomm__load_relaxed(&cache->capacity) == 0 || !neomm__cache_enter(cache))
+    if (!cache)
         return bit;
+    yield_to_reserve(root->pmm, cache, which, flags);
     if (cache->count == 0)
         refill(root, cache, which, flags);
     if (cache->count > 0) {
-        bit = cache->bit[cache->count - 1];
         neomm__cache_set_count(cache, cache->count - 1);
+        bit = cache->bit[cache->count];
         neomm__cache_served_more(&cache->allocated, 1);
     }
     neomm__cache_leave(cache);
@@ -98,11 +127,11 @@ size_t neomm__cache_alloc(struct neomm *root, unsigned which, neomm_flags_t flag
 uint32_t neomm__cache_alloc_bulk(struct neomm *root, neomm_flags_t flags, uint32_t most,
                                  uint32_t *bits)
 {
-    struct neomm__pmm *pmm = root->pmm;
     unsigned which = neomm__cache_which(root, 0, flags);
-    struct neomm__frame_cache *cache = neomm__cache_of(pmm, neomm_port_cpu()->index, which);
-    if (neomm__load_relaxed(&cache->capacity) == 0 || !neomm__cache_enter(cache))
+    struct neomm__frame_cache *cache = enter_own(root->pmm, which);
+    if (!cache)
         return 0;
+    yield_to_reserve(root->pmm, cache, which, flags);
     uint32_t n = cache->count < most ? cache->count : most;
     for (uint32_t i = 0; i < n; i++)
         bits[i] = cache->bit[cache->count - 1 - i];
@@ -112,22 +141,15 @@ uint32_t neomm__cache_alloc_bulk(struct neomm *root, neomm_flags_t flags, uint32
     return n;
 }
 
-/* Enters a cache that keeps frames of this area. */
-static bool enter_for(struct neomm__frame_cache *cache, uint32_t area)
-{
-    if (!neomm__cache_keeps(cache, area) || !neomm__cache_enter(cache))
-        return false;
-    if (neomm__cache_keeps(cache, area))
-        return true;
-    neomm__cache_leave(cache);
-    return false;
-}
-
 void neomm__cache_free(struct neomm *root, size_t bit, uint32_t area, unsigned which)
 {
     struct neomm__pmm *pmm = root->pmm;
-    struct neomm__frame_cache *cache = neomm__cache_of(pmm, neomm_port_cpu()->index, which);
-    if (!enter_for(cache, area)) {
+    struct neomm__frame_cache *cache = enter_own(pmm, which);
+    if (cache && cache->area != area) {
+        neomm__cache_leave(cache);
+        cache = NULL;
+    }
+    if (!cache) {
         neomm__area_release(pmm, bit, (size_t)1 << order_of(which));
         neomm__count_add(root, NEOMM_COUNTER_FRAME_FREE, 1);
         return;
@@ -137,21 +159,22 @@ void neomm__cache_free(struct neomm *root, size_t bit, uint32_t area, unsigned w
     cache->bit[cache->count] = (uint32_t)bit;
     neomm__cache_set_count(cache, cache->count + 1);
     neomm__cache_served_more(&cache->freed, 1);
-    if (!neomm__cache_open(pmm)) {
-        give_back(pmm, which, cache->bit, cache->count);
-        neomm__cache_set_count(cache, 0);
-    }
+    if (!neomm__cache_open(pmm))
+        empty(pmm, cache, which);
     neomm__cache_leave(cache);
 }
 
 /* ---- all CPUs ---- */
 
 /* A CPU waits for others, but not for what it interrupted itself. */
-static bool enter_patiently(struct neomm__frame_cache *cache, bool own)
+static bool enter_patiently(struct neomm__frame_cache *cache)
 {
-    for (uint32_t looks = own ? 1 : PATIENCE; looks > 0; looks--) {
-        if (neomm__cache_enter(cache))
+    uint32_t self = neomm_port_cpu()->index;
+    for (uint32_t looks = PATIENCE; looks > 0; looks--) {
+        if (neomm__cache_enter(cache, self))
             return true;
+        if (neomm__load_relaxed(&cache->entered) == self + 1)
+            return false;
         neomm__spin();
     }
     return false;
@@ -160,15 +183,12 @@ static bool enter_patiently(struct neomm__frame_cache *cache, bool own)
 void neomm__cache_drain(struct neomm *root)
 {
     struct neomm__pmm *pmm = root->pmm;
-    uint32_t own = neomm_port_cpu()->index;
     for (uint32_t cpu = 0; cpu < pmm->cpus; cpu++)
         for (unsigned which = 0; which < caches_of(pmm); which++) {
             struct neomm__frame_cache *cache = neomm__cache_of(pmm, cpu, which);
-            if (neomm__load_relaxed(&cache->area) == NEOMM__AREAS ||
-                !enter_patiently(cache, cpu == own))
+            if (!enter_patiently(cache))
                 continue;
-            give_back(pmm, which, cache->bit, cache->count);
-            neomm__cache_set_count(cache, 0);
+            empty(pmm, cache, which);
             neomm__cache_leave(cache);
         }
 }
@@ -276,12 +296,11 @@ static void fit(struct neomm__pmm *pmm, uint32_t cpu, unsigned which)
 {
     struct neomm__frame_cache *cache = neomm__cache_of(pmm, cpu, which);
     uint32_t area = home_of(pmm, pmm->cpu[cpu].node, which >= NEOMM__CACHES), capacity = 0;
-    if (!enter_patiently(cache, false))
+    if (!enter_patiently(cache))
         return;
     if (!neomm__load_relaxed(&pmm->cpu[cpu].offline))
         capacity = capacity_of(pmm, area, which);
-    give_back(pmm, which, cache->bit, cache->count);
-    neomm__cache_set_count(cache, 0);
+    empty(pmm, cache, which);
     cache->batch = capacity / 2 < BATCH_MOST ? (capacity + 1) / 2 : BATCH_MOST;
     neomm__store_relaxed(&cache->area, area);
     neomm__store_relaxed(&cache->capacity, capacity);

@@ -173,7 +173,7 @@ static size_t take_from(struct neomm *root, uint32_t number, unsigned order, neo
     struct neomm__area *area = &pmm->area[number];
     uint32_t hint = neomm__load_relaxed(&area->hint), bit;
     unsigned n = order == 0
-                     ? neomm__area_take_frames(pmm, number, 1, flags, &hint, &bit)
+                     ? neomm__area_take_frames(root, number, 1, flags, &hint, &bit)
                      : neomm__area_take_blocks(root, number, 1, order, flags, &hint, sure, &bit);
     if (n == 0)
         return NEOMM__BITMAP_NONE;
@@ -219,17 +219,16 @@ static size_t take_the_last(struct neomm *root, unsigned order, neomm_flags_t fl
 {
     struct neomm__pmm *pmm = root->pmm;
     uint32_t returned;
+    unsigned looks = 0;
     size_t bit;
     (void)neomm__fetch_add(&pmm->uncached, 1);
     neomm__cache_drain(root);
-    neomm_irq_t irq = neomm__lock(&pmm->lock);
     do {
+        neomm_irq_t irq = neomm__lock(&pmm->lock);
         returned = neomm__load_acquire(&pmm->returned);
         bit = take(root, order, flags, true);
-        if (bit == NEOMM__BITMAP_NONE)
-            neomm__area_settle(root);
-    } while (bit == NEOMM__BITMAP_NONE && neomm__load_acquire(&pmm->returned) != returned);
-    neomm__unlock(&pmm->lock, irq);
+        neomm__unlock(&pmm->lock, irq);
+    } while (bit == NEOMM__BITMAP_NONE && neomm__area_look_again(root, returned, ++looks));
     (void)neomm__fetch_sub(&pmm->uncached, 1);
     return bit;
 }
@@ -340,7 +339,7 @@ static uint32_t take_bulk(struct neomm *root, uint32_t count, neomm_flags_t flag
     uint32_t number = home * NEOMM_ZONES + (uint32_t)neomm__pmm_top_zone(root, flags);
     struct neomm__area *area = &pmm->area[number];
     uint32_t hint = neomm__load_relaxed(&area->hint);
-    uint32_t n = neomm__area_take_frames(pmm, number, count, flags, &hint, bits);
+    uint32_t n = neomm__area_take_frames(root, number, count, flags, &hint, bits);
     neomm__store_relaxed(&area->hint, hint);
     for (uint32_t i = 0; i < n; i++)
         neomm__tree_touch(pmm, bits[i]);

@@ -72,7 +72,7 @@ struct neomm__ram_run {
  * CPU itself, so an interrupt that finds its CPU inside goes past the cache. Area and capacity
  * are looked at from outside too, and again inside. */
 struct neomm__frame_cache {
-    uint32_t entered;
+    uint32_t entered; /* by the CPU of the number before; 0: by nobody */
     uint32_t count;
     uint32_t capacity; /* atomic; 0: there is no cache, or its CPU is offline */
     uint32_t field;    /* where the last refill came from */
@@ -118,7 +118,8 @@ struct neomm__pmm {
     /* CPUs that look for the last frames, and above them NEOMM__TIGHT. Not 0: caches keep
      * nothing. */
     uint32_t uncached __attribute__((aligned(64)));
-    uint32_t returned; /* atomic; how often a search gave back what it had borrowed */
+    uint32_t returned; /* atomic; how often a search gave back what it had borrowed, and what was
+                        * freed while a CPU looked for the last frames */
 
     struct neomm__lock lock __attribute__((aligned(64))); /* runs, ranges, the last resort */
     struct neomm__ram_run *run;
@@ -195,7 +196,7 @@ void neomm__field_release_mask(struct neomm__pmm *pmm, size_t bit, neomm__word_t
 /* Takes `least` to `most` frames out of an area's count, leaving `kept`; 0: there are not. */
 size_t neomm__area_take(struct neomm__area *area, size_t least, size_t most, size_t kept);
 /* Up to `most` single frames into bits[], ascending where they come from one field. */
-unsigned neomm__area_take_frames(struct neomm__pmm *pmm, uint32_t area, unsigned most,
+unsigned neomm__area_take_frames(struct neomm *root, uint32_t area, unsigned most,
                                  neomm_flags_t flags, uint32_t *hint, uint32_t *bits);
 /* Up to `most` blocks into bits[]; their number. `sure`: hints are not believed. */
 unsigned neomm__area_take_blocks(struct neomm *root, uint32_t area, unsigned most, unsigned order,
@@ -208,8 +209,9 @@ bool neomm__area_take_exact(struct neomm *root, size_t bit, size_t count, neomm_
 void neomm__area_release(struct neomm__pmm *pmm, size_t bit, size_t count);
 /* The same for `count` single frames; those of a word, next to each other in bits[], at once. */
 void neomm__area_release_frames(struct neomm__pmm *pmm, const uint32_t *bits, unsigned count);
-/* Waits until no other CPU holds counts that it may give back. */
-void neomm__area_settle(struct neomm *root);
+/* After the look of number `looks` for the last frames, without the lock, before which `returned`
+ * was seen: waits until no other CPU holds counts that it may give back. Is it worth another? */
+bool neomm__area_look_again(struct neomm *root, uint32_t returned, unsigned looks);
 
 /* ---- frame_cache.c ---- */
 
@@ -233,9 +235,10 @@ static inline struct neomm__frame_cache *neomm__cache_of(const struct neomm__pmm
 {
     return (void *)(pmm->caches + cpu * pmm->cache_stride + pmm->cache_at[which]);
 }
-static inline bool neomm__cache_enter(struct neomm__frame_cache *cache)
+static inline bool neomm__cache_enter(struct neomm__frame_cache *cache, uint32_t cpu)
 {
-    return neomm__exchange(&cache->entered, 1) == 0;
+    uint32_t nobody = 0;
+    return neomm__cas(&cache->entered, &nobody, cpu + 1);
 }
 static inline void neomm__cache_leave(struct neomm__frame_cache *cache)
 {
@@ -264,16 +267,18 @@ static inline bool neomm__cache_open(const struct neomm__pmm *pmm)
  * the next calls will write are fetched meanwhile. */
 static inline size_t neomm__cache_pop(const struct neomm *root, unsigned which)
 {
-    struct neomm__frame_cache *cache = neomm__cache_of(root->pmm, neomm_port_cpu()->index, which);
+    uint32_t cpu = neomm_port_cpu()->index;
+    struct neomm__frame_cache *cache = neomm__cache_of(root->pmm, cpu, which);
     size_t bit = NEOMM__BITMAP_NONE;
-    if (!neomm__cache_enter(cache))
+    if (!neomm__cache_enter(cache, cpu))
         return bit;
     uint32_t count = cache->count;
-    if (count > 0) {
+    if (count > 0 && neomm__cache_open(root->pmm)) {
+        uint32_t ahead = count > 2 ? count - 3 : 0;
         bit = cache->bit[count - 1];
         neomm__cache_set_count(cache, count - 1);
         neomm__cache_served_more(&cache->allocated, 1);
-        __builtin_prefetch(&root->frames.table[cache->bit[count - (count > 1) - (count > 2)]], 1);
+        __builtin_prefetch(&root->frames.table[cache->bit[ahead]], 1);
     }
     neomm__cache_leave(cache);
     return bit;
@@ -282,10 +287,11 @@ static inline size_t neomm__cache_pop(const struct neomm *root, unsigned which)
 static inline bool neomm__cache_push(const struct neomm__pmm *pmm, size_t bit, uint32_t area,
                                      unsigned which)
 {
-    struct neomm__frame_cache *cache = neomm__cache_of(pmm, neomm_port_cpu()->index, which);
-    if (neomm__load_relaxed(&cache->area) != area || !neomm__cache_enter(cache))
+    uint32_t cpu = neomm_port_cpu()->index;
+    struct neomm__frame_cache *cache = neomm__cache_of(pmm, cpu, which);
+    if (!neomm__cache_enter(cache, cpu))
         return false;
-    bool room = cache->count < cache->capacity && cache->area == area && neomm__cache_open(pmm);
+    bool room = cache->area == area && cache->count < cache->capacity && neomm__cache_open(pmm);
     if (room) {
         cache->bit[cache->count] = (uint32_t)bit;
         neomm__cache_set_count(cache, cache->count + 1);

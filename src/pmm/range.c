@@ -95,15 +95,14 @@ static size_t take_alone(struct neomm *root, const struct neomm_range_request *r
 {
     struct neomm__pmm *pmm = root->pmm;
     uint32_t returned;
+    unsigned looks = 0;
     size_t bit;
-    neomm_irq_t irq = neomm__lock(&pmm->lock);
     do {
+        neomm_irq_t irq = neomm__lock(&pmm->lock);
         returned = neomm__load_acquire(&pmm->returned);
         bit = take_range(root, request, true);
-        if (bit == NEOMM__BITMAP_NONE)
-            neomm__area_settle(root);
-    } while (bit == NEOMM__BITMAP_NONE && neomm__load_acquire(&pmm->returned) != returned);
-    neomm__unlock(&pmm->lock, irq);
+        neomm__unlock(&pmm->lock, irq);
+    } while (bit == NEOMM__BITMAP_NONE && neomm__area_look_again(root, returned, ++looks));
     return bit;
 }
 
@@ -224,18 +223,17 @@ static bool take_given(struct neomm *root, size_t bit, uint32_t frames)
 {
     struct neomm__pmm *pmm = root->pmm;
     uint32_t returned;
+    unsigned looks = 0;
     size_t next;
     bool taken;
     (void)neomm__fetch_add(&pmm->uncached, 1);
     neomm__cache_drain(root);
-    neomm_irq_t irq = neomm__lock(&pmm->lock);
     do {
+        neomm_irq_t irq = neomm__lock(&pmm->lock);
         returned = neomm__load_acquire(&pmm->returned);
         taken = neomm__area_take_exact(root, bit, frames, NEOMM_RESERVE, true, &next);
-        if (!taken)
-            neomm__area_settle(root);
-    } while (!taken && neomm__load_acquire(&pmm->returned) != returned);
-    neomm__unlock(&pmm->lock, irq);
+        neomm__unlock(&pmm->lock, irq);
+    } while (!taken && neomm__area_look_again(root, returned, ++looks));
     (void)neomm__fetch_sub(&pmm->uncached, 1);
     return taken;
 }
