@@ -261,6 +261,39 @@ static size_t cached_in(uint32_t area)
 
 #define CPUS 4u
 
+/* Frame by frame down to the last and up again: the watermark is what the free frames of the zone
+ * say, reserve and caches counted in. */
+static void watermarks(struct ktap *t)
+{
+    static const struct neomm_boot_range map[] = {{0, M(160), U}};
+    const struct world_options options = {.ram_bytes = M(160), MAP(map), .reserve_frames = 2003};
+    static const neomm_flags_t flags = NEOMM_RESERVE;
+    uint32_t count = 0;
+    if (!world_open(t, &world, &options))
+        return;
+    size_t least = world.root->pmm->area[NEOMM_ZONE_NORMAL].minimum;
+    EXPECT(t, least > 1000 && least < 2003);
+    EXPECT_EQ(t, neomm_pmm_watermark(world.root, NEOMM_ZONE_HIGH), NEOMM_WATERMARK_HIGH);
+    for (bool more = true; more;) {
+        struct neomm_zone_stats stats;
+        neomm_pmm_zone_stats(world.root, NEOMM_ZONE_NORMAL, &stats);
+        enum neomm_watermark want = stats.free >= least + least / 2   ? NEOMM_WATERMARK_HIGH
+                                    : stats.free >= least + least / 4 ? NEOMM_WATERMARK_LOW
+                                    : stats.free >= least             ? NEOMM_WATERMARK_MIN
+                                                                      : NEOMM_WATERMARK_NONE;
+        EXPECT_EQ(t, neomm_pmm_watermark(world.root, NEOMM_ZONE_NORMAL), want);
+        uint32_t step = stats.free > 4000 ? 1000 : 1;
+        for (; more && step > 0; step--)
+            if ((more = neomm_pmm_alloc(world.root, 0, flags, &held[count]) == NEOMM_OK))
+                count++;
+    }
+    EXPECT_EQ(t, neomm_pmm_watermark(world.root, NEOMM_ZONE_DMA), NEOMM_WATERMARK_NONE);
+    while (count > 0)
+        EXPECT_OK(t, neomm_pmm_free(world.root, held[--count], 0));
+    EXPECT_EQ(t, neomm_pmm_watermark(world.root, NEOMM_ZONE_DMA), NEOMM_WATERMARK_HIGH);
+    world_close(t, &world);
+}
+
 /* Fills all caches of all CPUs: frames taken there are freed there. */
 static void fill_caches(struct ktap *t, neomm_flags_t flags)
 {
@@ -502,6 +535,7 @@ static const struct ktap_case cases[] = {
     KTAP_CASE(of_a_zone),
     KTAP_CASE(shares),
     KTAP_CASE_WITH(to_the_last, who_first),
+    KTAP_CASE(watermarks),
     KTAP_CASE(exact_with_full_caches),
     KTAP_CASE_WITH(capacity, sizes),
     KTAP_CASE_WITH(makes_a_block, orders),
