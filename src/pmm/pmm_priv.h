@@ -244,11 +244,6 @@ static inline void neomm__cache_leave(struct neomm__frame_cache *cache)
 {
     neomm__store_release(&cache->entered, 0);
 }
-/* Does it keep frames of this area? What is said from outside may have changed inside. */
-static inline bool neomm__cache_keeps(const struct neomm__frame_cache *cache, uint32_t area)
-{
-    return neomm__load_relaxed(&cache->area) == area && neomm__load_relaxed(&cache->capacity) != 0;
-}
 /* Inside; others look at these at any time. */
 static inline void neomm__cache_set_count(struct neomm__frame_cache *cache, uint32_t count)
 {
