@@ -191,7 +191,7 @@ void neomm__field_release(struct neomm__pmm *pmm, size_t bit, size_t count);
 /* The same for the bits of `mask` in the word that holds `bit`. */
 void neomm__field_release_mask(struct neomm__pmm *pmm, size_t bit, neomm__word_t mask);
 
-/* ---- area.c: the counts above, and the search for a field ---- */
+/* ---- zone.c: the counts above, and the search for a field ---- */
 
 /* Takes `least` to `most` frames out of an area's count, leaving `kept`; 0: there are not. */
 size_t neomm__area_take(struct neomm__area *area, size_t least, size_t most, size_t kept);
