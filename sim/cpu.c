@@ -134,6 +134,7 @@ void neomm_cpu_write_cr3(uintptr_t value)
         (uint64_t)value >> cpu->sim->options.physical_bits != 0)
         refuse("CR3 beyond the physical width", value);
     sim_lock(cpu->sim); /* other CPUs' stores look at it */
+    sim_tlb_cr3_leaves(cpu);
     __atomic_store_n(&cpu->cr3, value, __ATOMIC_RELAXED);
     sim_tlb_cr3_written(cpu, keep);
     sim_unlock(cpu->sim);

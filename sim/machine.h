@@ -187,8 +187,11 @@ bool sim_disk_complete_one(struct sim *sim);
 uint64_t sim_disks_pending(const struct sim *sim);
 void sim_disks_destroy(struct sim *sim);
 
-/* ---- sched.c: only where sim_place.sched is set ---- */
-/* The port's functions of the same names. */
+/* ---- sched.c ---- */
+/* Where in the program a code address is, for addr2line; 0: nobody knows. */
+size_t sim_code_offset(const void *where);
+
+/* Only where sim_place.sched is set: the port's functions of the same names. */
 void sim_sched_ipi(const struct neomm_cpumask *cpus, void (*call)(void *argument), void *argument);
 neomm_status sim_sched_wait(const uint32_t *word, uint32_t value, uint64_t timeout_ns,
                             const void *where);
@@ -221,6 +224,8 @@ void sim_mmu_reset(struct sim *sim);
 /* The registers hold the new value already. */
 void sim_tlb_invlpg(struct sim_cpu *cpu, neomm_vaddr_t vaddr);
 void sim_tlb_cr0_written(struct sim_cpu *cpu, uintptr_t before);
+/* CR3 is about to be written. */
+void sim_tlb_cr3_leaves(struct sim_cpu *cpu);
 /* keep: bit 63 of what was written. */
 void sim_tlb_cr3_written(struct sim_cpu *cpu, bool keep);
 void sim_tlb_invpcid(struct sim_cpu *cpu, enum neomm_invpcid type, uint32_t pcid,

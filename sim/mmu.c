@@ -76,7 +76,7 @@ static void faulted(struct sim *sim, struct sim_tlb *tlb, neomm_vaddr_t vaddr)
 /* A cached entry of the user's that forbids the access is believed, even where the tables allow
  * it by now: the spurious fault that the manual warns of (4.10.4.3). One of the kernel's is walked
  * again, as other processors do, so that a kernel meets no faults in its own memory. The first
- * write through a clean entry walks again too. */
+ * write through a clean entry walks again too, but on a whim. */
 static struct sim_cached *translate(struct sim *sim, struct sim_cpu *cpu, neomm_vaddr_t vaddr,
                                     enum sim_access access, bool user, uint32_t *error)
 {
@@ -86,12 +86,13 @@ static struct sim_cached *translate(struct sim *sim, struct sim_cpu *cpu, neomm_
         if (sim_check_suspects(cached))
             sim_check_used(sim, cached, vaddr, access, user);
         bool allowed = sim_access_allowed(cpu, cached->rights, access, user);
+        bool write = access == SIM_WRITE && !cached->dirty;
         if (!allowed && (cached->rights & SIM_RIGHT_USER)) {
             *error = sim_fault_code(cpu, access, user, NEOMM_PF_PRESENT);
             faulted(sim, tlb, vaddr);
             return NULL;
         }
-        if (allowed && (access != SIM_WRITE || cached->dirty)) {
+        if (allowed && (!write || sim_whim_dirty(sim, cached))) {
             tlb->hits++;
             return cached;
         }
@@ -125,6 +126,7 @@ static bool locate(struct sim *sim, neomm_vaddr_t vaddr, enum sim_access access,
 {
     struct sim_cpu *cpu = sim_this_cpu();
     *error = SIM_ERROR_NO_PAGE_FAULT;
+    sim_whim_here(sim);
     if (!paging_on(cpu)) {
         tlb_of(cpu)->walks++;
         *paddr = vaddr;
@@ -210,6 +212,7 @@ void sim_tlb_invlpg(struct sim_cpu *cpu, neomm_vaddr_t vaddr)
         sim_tlb_drop_pcid(sim, tlb_of(cpu), SIM_TLB_TABLES, tlb_of(cpu)->pcid);
         sim_window_forget(sim, vaddr & ~(neomm_vaddr_t)(NEOMM_PAGE_SIZE - 1), NEOMM_PAGE_SIZE);
     }
+    sim_whim_here(sim);
     sim_unlock(sim);
 }
 
@@ -290,6 +293,7 @@ void sim_tlb_cr0_written(struct sim_cpu *cpu, uintptr_t before)
         rights_changed(cpu);
     if (changed & (NEOMM_CR0_PG | CR0_CACHING))
         load_pdptes(cpu);
+    sim_reach_loaded(cpu->sim, cpu);
     sim_unlock(cpu->sim);
 }
 
@@ -312,7 +316,15 @@ void sim_tlb_cr3_written(struct sim_cpu *cpu, bool keep)
     else
         sim_check_resumed(cpu->sim, tlb_of(cpu));
     load_pdptes(cpu);
+    sim_reach_loaded(cpu->sim, cpu);
+    sim_whim_here(cpu->sim);
     sim_unlock(cpu->sim);
+}
+
+void sim_tlb_cr3_leaves(struct sim_cpu *cpu)
+{
+    if (cpu->cr4 & NEOMM_CR4_PCIDE)
+        sim_reach_leaves(cpu->sim, cpu);
 }
 
 void sim_tlb_invpcid(struct sim_cpu *cpu, enum neomm_invpcid type, uint32_t pcid,
@@ -375,5 +387,6 @@ void sim_mmu_reset(struct sim *sim)
         if (sim->options.format == NEOMM_FORMAT_PAE && paging_on(cpu))
             sim_pdptes_cache(sim, cpu);
     }
+    sim_reach_reset(sim);
     sim_unlock(sim);
 }

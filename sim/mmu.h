@@ -55,11 +55,20 @@ struct sim_tlb {
     struct sim_front front[SIM_FRONT_SETS][SIM_FRONT_SLOTS];
 };
 
+/* What was done on a whim, and where the next one comes from. */
+struct sim_whims {
+    uint64_t random;
+    uint64_t walks, drops, writes;
+};
+
 struct sim_mmu {
     struct sim_tlb *tlb; /* a CPU each */
     struct sim_cached *unused;
     struct sim_cached_chunk *chunks;
-    struct sim_tlb_check *check; /* instrumented flavour */
+    /* Instrumented flavour. */
+    struct sim_tlb_check *check;
+    struct sim_reach *reach;
+    struct sim_whims whims;
 };
 
 static inline unsigned sim_front_set(const struct sim_cpu *cpu, bool user)

@@ -143,9 +143,11 @@ struct sim_cached *sim_tlb_insert(struct sim *sim, struct sim_tlb *tlb,
     cached->list = like->list;
     cached->dirty = like->dirty;
 
-    struct sim_cached **head = bucket_of(tlb, cached->tlb_class, cached->base);
-    cached->bucket_next = *head;
-    *head = cached;
+    struct sim_cached **tail = bucket_of(tlb, cached->tlb_class, cached->base);
+    while (*tail)
+        tail = &(*tail)->bucket_next;
+    *tail = cached;
+    cached->bucket_next = NULL;
     cached->previous = NULL;
     cached->next = tlb->list[cached->list];
     if (cached->next)
@@ -208,7 +210,8 @@ bool sim_mmu_create(struct sim *sim)
     if (!sim->mmu)
         return false;
     sim->mmu->tlb = calloc(sim->options.cpus, sizeof(*sim->mmu->tlb));
-    bool made = sim->mmu->tlb && sim_check_create(sim);
+    bool made = sim->mmu->tlb && sim_check_create(sim) && sim_reach_create(sim);
+    sim->mmu->whims.random = sim->options.seed;
     for (uint32_t cpu = 0; made && cpu < sim->options.cpus; cpu++)
         made = tlb_create(&sim->mmu->tlb[cpu]);
     if (!made)
@@ -222,6 +225,7 @@ void sim_mmu_destroy(struct sim *sim)
     if (!mmu)
         return;
     sim_check_destroy(sim);
+    sim_reach_destroy(sim);
     for (uint32_t cpu = 0; mmu->tlb && cpu < sim->options.cpus; cpu++)
         free(mmu->tlb[cpu].bucket);
     for (struct sim_cached_chunk *chunk = mmu->chunks, *next; chunk; chunk = next) {

@@ -62,6 +62,7 @@ struct sim_origin {
     struct sim_link frame_link; /* the frame it leads to */
     struct sim_link root_link;  /* a global entry: the root table it was filled through */
     uint64_t number;            /* of the access on its CPU */
+    bool unasked;               /* there was no access */
     uint64_t clock;
     neomm_vaddr_t vaddr;
     enum sim_access access;
@@ -75,6 +76,7 @@ struct sim_origin {
     uint32_t changed;    /* step */
     uint32_t changed_by; /* CPU */
     uint64_t before, after;
+    const void *where; /* code that stored */
     struct sim_cached *due_previous, *due_next;
 };
 #endif
@@ -101,8 +103,8 @@ static inline bool sim_cached_is_table(const struct sim_cached *cached)
 
 /* ---- tlb.c: all with the machine's lock held ---- */
 
-/* The entry of this class that covers vaddr for the CPU as it is now, global or of its PCID; NULL:
- * none. */
+/* The entry of this class that covers vaddr for the CPU as it is now, global or of its PCID; the
+ * oldest of several. NULL: none. */
 struct sim_cached *sim_tlb_find(struct sim_tlb *tlb, enum sim_tlb_class tlb_class, unsigned shift,
                                 neomm_vaddr_t vaddr);
 /* The one of that PCID that is not global. */
@@ -159,6 +161,10 @@ void sim_pdptes_cache(struct sim *sim, struct sim_cpu *cpu);
 
 /* A paging-structure entry in memory; a table outside RAM reads as all ones. */
 uint64_t sim_entry_read(struct sim *sim, neomm_paddr_t entry);
+/* Writes `after` if the entry is `before`, as processors set A and D. */
+bool sim_entry_exchange(struct sim *sim, neomm_paddr_t entry, uint64_t before, uint64_t after);
+/* Present, and without reserved bits. */
+bool sim_entry_is_valid(const struct sim_cpu *cpu, unsigned level, uint64_t value);
 bool sim_entry_is_leaf(const struct sim_cpu *cpu, unsigned level, uint64_t value);
 /* The page of a leaf, or the next table. */
 neomm_paddr_t sim_entry_target(const struct sim_cpu *cpu, unsigned level, uint64_t value);
@@ -166,14 +172,15 @@ neomm_paddr_t sim_entry_target(const struct sim_cpu *cpu, unsigned level, uint64
 unsigned sim_entry_rights(const struct sim *sim, unsigned level, uint64_t value, unsigned above);
 
 /* Bits of entries, the same in all formats. */
-#define SIM_ENTRY_P  ((uint64_t)1 << 0)
-#define SIM_ENTRY_RW ((uint64_t)1 << 1)
-#define SIM_ENTRY_US ((uint64_t)1 << 2)
-#define SIM_ENTRY_A  ((uint64_t)1 << 5)
-#define SIM_ENTRY_D  ((uint64_t)1 << 6)
-#define SIM_ENTRY_PS ((uint64_t)1 << 7)
-#define SIM_ENTRY_G  ((uint64_t)1 << 8)
-#define SIM_ENTRY_XD ((uint64_t)1 << 63)
+#define SIM_ENTRY_P    ((uint64_t)1 << 0)
+#define SIM_ENTRY_RW   ((uint64_t)1 << 1)
+#define SIM_ENTRY_US   ((uint64_t)1 << 2)
+#define SIM_ENTRY_A    ((uint64_t)1 << 5)
+#define SIM_ENTRY_D    ((uint64_t)1 << 6)
+#define SIM_ENTRY_TYPE ((uint64_t)3 << 3) /* PWT, PCD */
+#define SIM_ENTRY_PS   ((uint64_t)1 << 7)
+#define SIM_ENTRY_G    ((uint64_t)1 << 8)
+#define SIM_ENTRY_XD   ((uint64_t)1 << 63)
 
 /* ---- tlb_check.c: nothing in the production flavour ---- */
 #if NEOMM_INSTRUMENTED
@@ -182,6 +189,12 @@ void sim_check_destroy(struct sim *sim);
 void sim_check_inserted(struct sim *sim, struct sim_cached *cached, const struct sim_path *path,
                         neomm_vaddr_t vaddr, enum sim_access access, bool user);
 void sim_check_dropped(struct sim *sim, struct sim_cached *cached);
+/* The same for an entry that no access asked for. */
+void sim_check_unasked(struct sim *sim, struct sim_cached *cached, const struct sim_path *path,
+                       neomm_vaddr_t vaddr);
+/* Does the CPU hold such an entry, from that place in the tables? */
+bool sim_check_holds(struct sim *sim, const struct sim_cached *like, uint32_t pcid,
+                     neomm_paddr_t entry);
 /* The CPU goes by an entry that it holds. */
 void sim_check_used(struct sim *sim, struct sim_cached *cached, neomm_vaddr_t vaddr,
                     enum sim_access access, bool user);
@@ -195,7 +208,72 @@ static inline void sim_check_path(const struct sim_cached *cached, struct sim_pa
 {
     *path = cached->origin.path;
 }
+
+/* ---- tlb_reach.c ---- */
+bool sim_reach_create(struct sim *sim);
+void sim_reach_destroy(struct sim *sim);
+/* RAM and registers are other ones. */
+void sim_reach_reset(struct sim *sim);
+/* The CPU has loaded the tables in CR3. */
+void sim_reach_loaded(struct sim *sim, const struct sim_cpu *cpu);
+/* It is about to load others and to keep what it knows of these: everything that it could. */
+void sim_reach_leaves(struct sim *sim, struct sim_cpu *cpu);
+/* Right behind a store: fills what CPUs could have cached of the entry as it was. */
+void sim_reach_narrowed(struct sim *sim, neomm_paddr_t entry, uint64_t before, uint64_t after);
+/* Learns of the table that the new entry leads to. */
+void sim_reach_stored(struct sim *sim, neomm_paddr_t entry, uint64_t after);
+/* The level of a known table's entry, else 0. */
+unsigned sim_reach_level(const struct sim *sim, neomm_paddr_t entry);
+/* The frame is freed or allocated: if it is a table, no CPU may find it. site: for the report. */
+void sim_reach_moved(struct sim *sim, neomm_frame_t frame, bool freed, const char *site);
+/* It is known as a table no more. */
+void sim_reach_forget(struct sim *sim, neomm_frame_t frame);
+/* The CPU walks to that entry, or to one that is present in some table. False: it cannot. */
+bool sim_reach_walk(struct sim *sim, struct sim_cpu *cpu, neomm_paddr_t entry);
+bool sim_reach_walk_some(struct sim *sim, struct sim_cpu *cpu, uint64_t random);
+
+/* ---- tlb_whim.c: what sim_options.whims asks for ---- */
+/* An occasion. */
+void sim_whim(struct sim *sim);
+void sim_whim_stored(struct sim *sim, neomm_paddr_t entry, uint64_t after);
+/* A write through a clean entry that permits it: true, D is set and the entry is dirty. */
+bool sim_whim_dirty(struct sim *sim, struct sim_cached *cached);
+static inline void sim_whim_here(struct sim *sim)
+{
+    if (__builtin_expect(sim->options.whims != 0, 0))
+        sim_whim(sim);
+}
 #else
+static inline bool sim_reach_create(struct sim *sim)
+{
+    (void)sim;
+    return true;
+}
+static inline void sim_reach_destroy(struct sim *sim)
+{
+    (void)sim;
+}
+static inline void sim_reach_reset(struct sim *sim)
+{
+    (void)sim;
+}
+static inline void sim_reach_loaded(struct sim *sim, const struct sim_cpu *cpu)
+{
+    (void)sim, (void)cpu;
+}
+static inline void sim_reach_leaves(struct sim *sim, struct sim_cpu *cpu)
+{
+    (void)sim, (void)cpu;
+}
+static inline bool sim_whim_dirty(struct sim *sim, struct sim_cached *cached)
+{
+    (void)sim, (void)cached;
+    return false;
+}
+static inline void sim_whim_here(struct sim *sim)
+{
+    (void)sim;
+}
 static inline bool sim_check_create(struct sim *sim)
 {
     (void)sim;
