@@ -195,6 +195,7 @@ struct descent {
     /* This entry is taken as it was before a store; 0: none is. */
     neomm_paddr_t changed;
     uint64_t before;
+    bool looks_only; /* A stays as it is */
 };
 
 static neomm_paddr_t entry_at(const struct descent *d)
@@ -215,7 +216,7 @@ static uint64_t value_at(const struct descent *d, neomm_paddr_t entry)
 static bool set_accessed(const struct descent *d, neomm_paddr_t entry, uint64_t *value)
 {
     uint64_t after = *value | SIM_ENTRY_A;
-    if (is_register(d->sim, d->level) || after == *value)
+    if (d->looks_only || is_register(d->sim, d->level) || after == *value)
         return true;
     bool done = entry != d->changed && sim_entry_exchange(d->sim, entry, *value, after);
     *value = after;
@@ -373,7 +374,8 @@ void sim_reach_leaves(struct sim *sim, struct sim_cpu *cpu)
 /* Where a CPU would find the table: the entry that leads there; 0: nowhere. */
 static neomm_paddr_t way_to(struct sim *sim, struct sim_cpu *cpu, const struct sim_table *table)
 {
-    struct descent d = {.sim = sim, .cpu = cpu, .vaddr = canonical(sim, table->base)};
+    struct descent d = {
+        .sim = sim, .cpu = cpu, .vaddr = canonical(sim, table->base), .looks_only = true};
     if (table->level == sim_levels(sim) || !descend(&d, table->level) || d.table != table->table)
         return 0;
     return d.path.step[d.path.count - 1].entry;
