@@ -220,11 +220,12 @@ void sim_reach_loaded(struct sim *sim, const struct sim_cpu *cpu);
 void sim_reach_leaves(struct sim *sim, struct sim_cpu *cpu);
 /* Right behind a store: fills what CPUs could have cached of the entry as it was. */
 void sim_reach_narrowed(struct sim *sim, neomm_paddr_t entry, uint64_t before, uint64_t after);
-/* Learns of the table that the new entry leads to. */
-void sim_reach_stored(struct sim *sim, neomm_paddr_t entry, uint64_t after);
+/* Learns of what the new entry leads to. */
+void sim_reach_stored(struct sim *sim, neomm_paddr_t entry, uint64_t before, uint64_t after);
 /* The level of a known table's entry, else 0. */
 unsigned sim_reach_level(const struct sim *sim, neomm_paddr_t entry);
-/* The frame is freed or allocated: if it is a table, no CPU may find it. site: for the report. */
+/* The frame is freed or allocated: no CPU may find it, as a table or as a page. site: for the
+ * report. */
 void sim_reach_moved(struct sim *sim, neomm_frame_t frame, bool freed, const char *site);
 /* It is known as a table no more. */
 void sim_reach_forget(struct sim *sim, neomm_frame_t frame);

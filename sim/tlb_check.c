@@ -497,7 +497,7 @@ void neomm_hook_entry_stored(neomm_paddr_t entry, uint64_t before, uint64_t afte
     sim_reach_narrowed(sim, entry, before, after);
     make_due(sim, &change);
     check_size(sim, &change);
-    sim_reach_stored(sim, entry, after);
+    sim_reach_stored(sim, entry, before, after);
     sim_whim_stored(sim, entry, after);
     sim_unlock(sim);
     sim_sched_here("has stored an entry", __builtin_return_address(0));

@@ -16,8 +16,10 @@
 #if NEOMM_INSTRUMENTED
 
 #include <stdlib.h>
+#include <string.h>
 
 #define BUCKET_BITS 12u
+#define LEAF_BITS   16u
 /* Translations below one entry that are looked at when it changes. */
 #define BELOW_MAX 1024u
 
@@ -31,6 +33,9 @@ struct sim_table {
 
 struct sim_reach {
     struct sim_table *bucket[1u << BUCKET_BITS];
+    /* How many leaves of known tables lead to a frame with that hash: of user pages, and of the
+     * kernel's windows. */
+    uint32_t leaves[1u << LEAF_BITS];
     struct sim_table **all;
     uint32_t count, room;
 };
@@ -113,6 +118,52 @@ static neomm_vaddr_t canonical(const struct sim *sim, uint64_t base)
     return (neomm_vaddr_t)base;
 }
 
+/* ---- leaves that nobody may reach once their frames are free ---- */
+
+static uint32_t *leaves_to(struct sim_reach *reach, neomm_paddr_t page)
+{
+    return &reach->leaves[page * 0x9e3779b97f4a7c15u >> (64 - LEAF_BITS)];
+}
+
+static bool in_window(const struct sim *sim, neomm_vaddr_t vaddr)
+{
+    for (unsigned i = 0; i < SIM_WINDOWS; i++)
+        if (vaddr - sim->window[i].base < sim->window[i].size)
+            return true;
+    return false;
+}
+
+/* A leaf that is no mapping of all memory: the frame behind it has one owner. */
+static bool is_owned_leaf(const struct sim *sim, const struct sim_cpu *cpu,
+                          const struct sim_table *table, unsigned index, uint64_t value)
+{
+    return !is_register(sim, table->level) && sim_entry_is_valid(cpu, table->level, value) &&
+           sim_entry_is_leaf(cpu, table->level, value) &&
+           ((value & SIM_ENTRY_US) || in_window(sim, canonical(sim, base_at(sim, table, index))));
+}
+
+static void count_leaf(struct sim *sim, const struct sim_cpu *cpu, const struct sim_table *table,
+                       unsigned index, uint64_t value, bool more)
+{
+    if (!is_owned_leaf(sim, cpu, table, index, value))
+        return;
+    uint32_t *count = leaves_to(sim->mmu->reach, sim_entry_target(cpu, table->level, value));
+    if (more)
+        ++*count;
+    else if (*count > 0)
+        --*count;
+}
+
+static void count_leaves(struct sim *sim, const struct sim_cpu *cpu, const struct sim_table *table,
+                         bool more)
+{
+    for (unsigned i = 0; i < entries_of(sim, table->level); i++)
+        count_leaf(sim, cpu, table, i,
+                   sim_entry_read(sim, table->table + (neomm_paddr_t)i * entry_size(sim)), more);
+}
+
+/* ---- tables that are learned of ---- */
+
 static void learn(struct sim *sim, const struct sim_cpu *cpu, neomm_paddr_t table, unsigned level,
                   uint64_t base);
 
@@ -133,10 +184,13 @@ static void learn(struct sim *sim, const struct sim_cpu *cpu, neomm_paddr_t tabl
     struct sim_table *known = *place_of(sim->mmu->reach, table);
     if (!sim_pointer(sim, table) || (known && (known->level != level || known->base == base)))
         return;
-    if (!known)
+    if (known)
+        count_leaves(sim, cpu, known, false);
+    else
         known = make_table(sim, table);
     known->level = level;
     known->base = base;
+    count_leaves(sim, cpu, known, true);
     for (unsigned i = 0; level >= 2 && i < entries_of(sim, level); i++)
         learn_entry(sim, cpu, known, i, sim_entry_read(sim, table + i * entry_size(sim)));
 }
@@ -162,6 +216,7 @@ void sim_reach_reset(struct sim *sim)
     struct sim_reach *reach = sim->mmu->reach;
     while (reach->count > 0)
         forget_table(reach, reach->all[0]->table);
+    memset(reach->leaves, 0, sizeof(reach->leaves));
     for (uint32_t i = 0; i < sim->options.cpus; i++)
         sim_reach_loaded(sim, &sim->cpu[i]);
 }
@@ -351,12 +406,16 @@ unsigned sim_reach_level(const struct sim *sim, neomm_paddr_t entry)
     return table ? table->level : 0;
 }
 
-void sim_reach_stored(struct sim *sim, neomm_paddr_t entry, uint64_t after)
+void sim_reach_stored(struct sim *sim, neomm_paddr_t entry, uint64_t before, uint64_t after)
 {
     const struct sim_table *table = *place_of(sim->mmu->reach, table_of(entry));
-    if (table)
-        learn_entry(sim, sim_this_cpu(), table, (unsigned)(entry - table->table) / entry_size(sim),
-                    after);
+    const struct sim_cpu *cpu = sim_this_cpu();
+    unsigned index = (unsigned)(entry & (NEOMM_PAGE_SIZE - 1)) / entry_size(sim);
+    if (!table)
+        return;
+    count_leaf(sim, cpu, table, index, before, false);
+    count_leaf(sim, cpu, table, index, after, true);
+    learn_entry(sim, cpu, table, index, after);
 }
 
 /* ---- CPUs that turn away ---- */
@@ -371,35 +430,89 @@ void sim_reach_leaves(struct sim *sim, struct sim_cpu *cpu)
 
 /* ---- frames that change hands ---- */
 
-/* Where a CPU would find the table: the entry that leads there; 0: nowhere. */
-static neomm_paddr_t way_to(struct sim *sim, struct sim_cpu *cpu, const struct sim_table *table)
+static void report_found(struct sim *sim, const struct sim_cpu *cpu, const char *what,
+                         uint64_t frame, const char *how, neomm_paddr_t entry, const char *site)
 {
-    struct descent d = {
+    sim_violation(sim,
+                  "stale translation: CPU %u finds %s frame %#llx, which is %s, from the entry at "
+                  "%#llx; flush due at %s",
+                  cpu->index, what, (unsigned long long)frame, how, (unsigned long long)entry,
+                  site);
+}
+
+/* The CPU's way to the table; false: it has none. */
+static bool finds(struct sim *sim, struct sim_cpu *cpu, const struct sim_table *table,
+                  struct descent *d)
+{
+    *d = (struct descent){
         .sim = sim, .cpu = cpu, .vaddr = canonical(sim, table->base), .looks_only = true};
-    if (table->level == sim_levels(sim) || !descend(&d, table->level) || d.table != table->table)
-        return 0;
-    return d.path.step[d.path.count - 1].entry;
+    return descend(d, table->level) && d->table == table->table;
+}
+
+static bool check_table(struct sim *sim, neomm_paddr_t frame, const char *how, const char *site)
+{
+    const struct sim_table *table = *place_of(sim->mmu->reach, frame);
+    struct descent d;
+    if (!table || table->level == sim_levels(sim))
+        return true;
+    for (uint32_t i = 0; i < sim->options.cpus; i++) {
+        if (!finds(sim, &sim->cpu[i], table, &d))
+            continue;
+        report_found(sim, &sim->cpu[i], "a table in", frame >> NEOMM_PAGE_SHIFT, how,
+                     d.path.step[d.path.count - 1].entry, site);
+        return false;
+    }
+    return true;
+}
+
+/* No CPU finds a leaf of this table to the page. */
+static bool check_leaves(struct sim *sim, const struct sim_table *table, neomm_paddr_t page,
+                         const char *how, const char *site)
+{
+    const struct sim_cpu *cpu = sim_this_cpu();
+    struct descent d;
+    for (unsigned i = 0; i < entries_of(sim, table->level); i++) {
+        neomm_paddr_t entry = table->table + (neomm_paddr_t)i * entry_size(sim);
+        uint64_t value = sim_entry_read(sim, entry);
+        if (!is_owned_leaf(sim, cpu, table, i, value) ||
+            sim_entry_target(cpu, table->level, value) != page)
+            continue;
+        for (uint32_t other = 0; other < sim->options.cpus; other++) {
+            if (!finds(sim, &sim->cpu[other], table, &d))
+                continue;
+            report_found(sim, &sim->cpu[other], "the page of", page >> NEOMM_PAGE_SHIFT, how, entry,
+                         site);
+            return false;
+        }
+    }
+    return true;
 }
 
 void sim_reach_moved(struct sim *sim, neomm_frame_t frame, bool freed, const char *site)
 {
-    const struct sim_table *table = *place_of(sim->mmu->reach, neomm_frame_paddr(frame));
-    for (uint32_t i = 0; table && i < sim->options.cpus; i++) {
-        neomm_paddr_t entry = way_to(sim, &sim->cpu[i], table);
-        if (entry == 0)
-            continue;
-        sim_violation(sim,
-                      "stale translation: CPU %u finds a table in frame %#x, which is %s, from "
-                      "the entry at %#llx; flush due at %s",
-                      i, frame.number, freed ? "freed" : "allocated", (unsigned long long)entry,
-                      site);
+    struct sim_reach *reach = sim->mmu->reach;
+    neomm_paddr_t paddr = neomm_frame_paddr(frame);
+    const char *how = freed ? "freed" : "allocated";
+    if (!check_table(sim, paddr, how, site))
         return;
+    for (unsigned level = 1; level <= 3 && level <= sim_levels(sim); level++) {
+        unsigned shift = sim_level_shift(sim, level);
+        neomm_paddr_t page = paddr >> shift << shift;
+        if (*leaves_to(reach, page) == 0)
+            continue;
+        for (uint32_t i = 0; i < reach->count; i++)
+            if (reach->all[i]->level == level && !check_leaves(sim, reach->all[i], page, how, site))
+                return;
     }
 }
 
 void sim_reach_forget(struct sim *sim, neomm_frame_t frame)
 {
-    forget_table(sim->mmu->reach, neomm_frame_paddr(frame));
+    const struct sim_table *table = *place_of(sim->mmu->reach, neomm_frame_paddr(frame));
+    if (!table)
+        return;
+    count_leaves(sim, sim_this_cpu(), table, false);
+    forget_table(sim->mmu->reach, table->table);
 }
 
 /* ---- walks that nobody asked for ---- */

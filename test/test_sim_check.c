@@ -243,6 +243,8 @@ static void frames_reached(struct ktap *t)
     EXPECT(t, bench_violations(&bench) >= 2); /* as CR3 of both CPUs */
     EXPECT(t, strstr(sim_last_violation(bench.sim), "CR3") != NULL);
 
+    point(&bench, V, 0, 0);
+    bench_store(&bench, bench_entry(&bench, bench.top, 0x40000000u, 2), 0);
     bench_invalidate(&bench, V);
     bench_invalidate(&bench, 0x40000000u);
     bench_frames_freed(&bench, PAGE1, 1);
@@ -276,6 +278,7 @@ static void kernel_mappings(struct ktap *t)
     EXPECT_EQ(t, bench_violations(&bench), 0);
     bench_frames_freed(&bench, PAGE2, 1);
     EXPECT_EQ(t, bench_violations(&bench), 1);
+    point(&bench, layout.window.base, 0, 0);
     neomm_cpu_invlpg(layout.window.base);
     bench_frames_freed(&bench, PAGE2, 1);
     EXPECT_EQ(t, bench_violations(&bench), 0);

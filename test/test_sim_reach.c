@@ -300,6 +300,29 @@ static void freed_while_linked(struct ktap *t)
     bench_close(t, &bench);
 }
 
+/* The same for pages, of every size, that nobody has used. */
+static void page_freed_while_mapped(struct ktap *t)
+{
+    for (unsigned level = 1; level <= bench_leaf_levels((enum neomm_format)t->parameter); level++) {
+        struct bench bench;
+        neomm_paddr_t size = (neomm_paddr_t)1
+                             << bench_shift((enum neomm_format)t->parameter, level);
+        neomm_paddr_t page = level == 1 ? PAGE1 : level == 2 ? 2 * size : 0;
+        ASSERT(t, open_cpus(t, &bench, 2));
+        for (unsigned user = 0; user < 2; user++) {
+            bench_map(&bench, 0x40000000u, level, page, E_P | (user ? E_U : 0));
+            bench_frames_freed(&bench, page + size / 2, 1);
+            bench_frames_freed(&bench, page + size, 1);
+            EXPECT_EQ(t, bench_violations(&bench), user); /* what the kernel maps is all memory */
+            bench_store(&bench, bench_entry(&bench, bench.top, 0x40000000u, level), 0);
+        }
+        EXPECT(t, strstr(sim_last_violation(bench.sim), "CPU 0 finds the page of frame ") != NULL);
+        bench_frames_freed(&bench, page + size / 2, 1);
+        EXPECT_EQ(t, bench_violations(&bench), 0);
+        bench_close(t, &bench);
+    }
+}
+
 /* ---- A and D ---- */
 
 /* While a cached entry has them, neither is set again. */
@@ -452,6 +475,7 @@ static const struct ktap_case cases[] = {
     KTAP_CASE_WITH(sizes, all_formats),
     KTAP_CASE_WITH(size_in_one_step, all_formats),
     KTAP_CASE_WITH(freed_while_linked, all_formats),
+    KTAP_CASE_WITH(page_freed_while_mapped, all_formats),
     KTAP_CASE_WITH(marks_stay_clear, all_formats),
     KTAP_CASE_WITH(early_and_late, all_formats),
     KTAP_CASE_WITH(come_and_go, all_formats),
