@@ -85,6 +85,7 @@ struct sim {
     uint64_t fault_nth, fault_seen;
     bool fault_forever;
     enum neomm_flush_site skipped; /* NEOMM_FLUSH_SITES: none */
+    uint64_t skip_after;           /* so many of that site are done first */
     sim_fault_fn *fault;
     void *fault_context;
     struct sim_disk *disks;

@@ -34,6 +34,7 @@ void sim_skip_flush(struct sim *sim, enum neomm_flush_site site)
 {
     sim_lock(sim);
     sim->skipped = site;
+    sim->skip_after = 0;
     sim_unlock(sim);
 }
 
@@ -542,6 +543,10 @@ bool neomm_hook_flush_skipped(enum neomm_flush_site site)
     sim_lock(sim);
     sim->mmu->check->asked[sim_this_cpu()->index] = site;
     bool skipped = sim->skipped == site;
+    if (skipped && sim->skip_after > 0) {
+        sim->skip_after--;
+        skipped = false;
+    }
     sim_unlock(sim);
     return skipped;
 }
