@@ -57,9 +57,10 @@ static void drop_page(struct sim *sim, struct sim_tlb *tlb, neomm_vaddr_t vaddr)
 static void drop_tables(struct sim *sim, struct sim_tlb *tlb, neomm_vaddr_t vaddr)
 {
     for (unsigned level = 2; level <= sim_levels(sim); level++) {
-        struct sim_cached *cached =
-            sim_tlb_find(tlb, sim_tlb_table_class(level), sim_level_shift(sim, level), vaddr);
-        if (cached && cached->list != SIM_TLB_REGISTERS)
+        struct sim_cached *cached;
+        while ((cached = sim_tlb_find(tlb, sim_tlb_table_class(level), sim_level_shift(sim, level),
+                                      vaddr)) != NULL &&
+               cached->list != SIM_TLB_REGISTERS)
             sim_tlb_drop(sim, cached);
     }
 }
@@ -246,15 +247,15 @@ static void drop_address(struct sim_cpu *cpu, uint32_t pcid, neomm_vaddr_t vaddr
     struct sim_tlb *tlb = tlb_of(cpu);
     for (unsigned level = 1; level <= sim_levels(sim); level++) {
         unsigned shift = sim_level_shift(sim, level);
-        struct sim_cached *leaf = NULL, *table = NULL;
-        if (level <= 3)
-            leaf = sim_tlb_find_local(tlb, sim_tlb_leaf_class(level), shift, vaddr, pcid);
-        if (level >= 2)
-            table = sim_tlb_find_local(tlb, sim_tlb_table_class(level), shift, vaddr, pcid);
-        if (leaf)
-            sim_tlb_drop(sim, leaf);
-        if (table && table->list != SIM_TLB_REGISTERS)
-            sim_tlb_drop(sim, table);
+        struct sim_cached *cached;
+        while (level <= 3 && (cached = sim_tlb_find_local(tlb, sim_tlb_leaf_class(level), shift,
+                                                          vaddr, pcid)) != NULL)
+            sim_tlb_drop(sim, cached);
+        while (level >= 2 &&
+               (cached = sim_tlb_find_local(tlb, sim_tlb_table_class(level), shift, vaddr, pcid)) !=
+                   NULL &&
+               cached->list != SIM_TLB_REGISTERS)
+            sim_tlb_drop(sim, cached);
     }
 }
 

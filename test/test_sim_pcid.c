@@ -344,6 +344,151 @@ static void global_is_never_dormant(struct ktap *t)
 }
 #endif
 
+/* ---- long runs ---- */
+
+#define RUN_CPUS  2u
+#define RUN_PCIDS 3u
+#define RUN_PAGES 40u
+#define RUN_STEPS 300000u
+
+/* Contexts 1 to RUN_PCIDS, whose pages are changed wherever they are loaded: a CPU that goes by
+ * another PCID invalidates at once, or when it comes back. */
+struct run {
+    struct bench bench;
+    struct ktap *t;
+    uint64_t random;
+    neomm_paddr_t root[RUN_PCIDS + 1];
+    uint64_t page[RUN_PCIDS + 1][RUN_PAGES];
+    uint32_t loaded[RUN_CPUS];
+    bool owes[RUN_CPUS][RUN_PCIDS + 1];
+    bool forgets; /* what it owes, now and then */
+};
+
+static uint32_t choose(struct run *run, uint32_t count)
+{
+    uint64_t x = run->random = run->random * 6364136223846793005u + 1442695040888963407u;
+    return (uint32_t)((x >> 33) % count);
+}
+
+static neomm_vaddr_t run_vaddr(uint32_t page)
+{
+    return V + page % 4 * (neomm_vaddr_t)0x10000000 + page / 4 * (neomm_vaddr_t)NEOMM_PAGE_SIZE;
+}
+
+static void run_invalidate(struct run *run, uint32_t cpu, uint32_t pcid, neomm_vaddr_t vaddr)
+{
+    sim_bind(run->bench.sim, cpu);
+    if (run->loaded[cpu] == pcid && choose(run, 2))
+        neomm_cpu_invlpg(vaddr);
+    else if (run->loaded[cpu] == pcid || choose(run, 4) == 0)
+        neomm_cpu_invpcid(choose(run, 2) ? NEOMM_INVPCID_ADDRESS : NEOMM_INVPCID_CONTEXT, pcid,
+                          vaddr);
+    else if (!run->forgets || choose(run, 8))
+        run->owes[cpu][pcid] = true;
+}
+
+static void run_change(struct run *run)
+{
+    uint32_t pcid = 1 + choose(run, RUN_PCIDS), page = choose(run, RUN_PAGES);
+    neomm_paddr_t frame = BENCH_LEAVES + (neomm_paddr_t)choose(run, 64) * NEOMM_PAGE_SIZE;
+    uint64_t after = choose(run, 4) ? frame | E_P | E_U | (choose(run, 2) ? E_W : 0) : 0;
+    uint64_t *now = &run->page[pcid][page];
+    bool was_there = (*now & E_P) != 0;
+    bench_store(&run->bench, bench_entry(&run->bench, run->root[pcid], run_vaddr(page), 1), after);
+    *now = after;
+    for (uint32_t cpu = 0; was_there && cpu < RUN_CPUS; cpu++)
+        run_invalidate(run, cpu, pcid, run_vaddr(page));
+    bench_settled(&run->bench, run->root[pcid], NEOMM_FLUSH_SITE_EXCHANGE);
+}
+
+static void run_load(struct run *run)
+{
+    uint32_t cpu = choose(run, RUN_CPUS), pcid = 1 + choose(run, RUN_PCIDS);
+    bool owes = run->owes[cpu][pcid], first = choose(run, 2);
+    sim_bind(run->bench.sim, cpu);
+    if (owes && first)
+        neomm_cpu_invpcid(choose(run, 4) ? NEOMM_INVPCID_CONTEXT : NEOMM_INVPCID_ALL, pcid, 0);
+    neomm_cpu_write_cr3(
+        (uintptr_t)(run->root[pcid] | pcid | (owes && !first ? 0 : NEOMM_CR3_KEEP)));
+    run->owes[cpu][pcid] = false;
+    run->loaded[cpu] = pcid;
+}
+
+static void run_access(struct run *run)
+{
+    uint32_t page = choose(run, RUN_PAGES), error = 0;
+    sim_bind(run->bench.sim, choose(run, RUN_CPUS));
+    uint64_t entry = run->page[run->loaded[sim_this_cpu()->index]][page];
+    enum sim_access access = choose(run, 3) ? SIM_READ : SIM_WRITE;
+    const void *at = NULL;
+    for (unsigned i = 0; i < 2 && !at; i++)
+        at = sim_reference_inline(run->bench.sim, run_vaddr(page), access, true, &error);
+    bool want = (entry & E_P) && (access == SIM_READ || (entry & E_W));
+    if (!run->forgets)
+        EXPECT(run->t, at == (want ? sim_pointer(run->bench.sim, entry & 0xfffff000u) : NULL));
+}
+
+static bool run_open(struct ktap *t, struct run *run, uint32_t whims)
+{
+    struct sim_options options = {.cpus = RUN_CPUS, .whims = whims};
+    memset(run, 0, sizeof(*run));
+    run->t = t;
+    if (sizeof(uintptr_t) < 8) {
+        ktap_skip(t, "PCIDs are of 64-bit mode");
+        return false;
+    }
+    if (!bench_open(t, &run->bench, (enum neomm_format)t->parameter, &options))
+        return false;
+    for (uint32_t pcid = 1; pcid <= RUN_PCIDS; pcid++)
+        run->root[pcid] = bench_table(&run->bench);
+    for (uint32_t cpu = RUN_CPUS; cpu-- > 0;) {
+        sim_bind(run->bench.sim, cpu);
+        neomm_cpu_write_cr4(neomm_cpu_read_cr4() | NEOMM_CR4_PCIDE);
+        neomm_cpu_write_cr3((uintptr_t)run->root[1] | 1);
+        run->loaded[cpu] = 1;
+    }
+    return true;
+}
+
+static void run_steps(struct run *run, uint32_t steps)
+{
+    for (uint32_t step = 0; step < steps; step++) {
+        uint32_t kind = choose(run, 64);
+        if (kind < 4)
+            run_change(run);
+        else if (kind < 8)
+            run_load(run);
+        else
+            run_access(run);
+    }
+}
+
+static void correct_run(struct ktap *t)
+{
+    static const uint32_t whims[] = {0, 1, 7};
+    static struct run run;
+    for (unsigned i = 0; i < 3; i++) {
+        if (!run_open(t, &run, whims[i]))
+            return;
+        run_steps(&run, RUN_STEPS);
+        bench_close(t, &run.bench);
+    }
+}
+
+#if NEOMM_INSTRUMENTED
+static void forgetful_run(struct ktap *t)
+{
+    static struct run run;
+    if (!run_open(t, &run, 0))
+        return;
+    run.forgets = true;
+    run_steps(&run, 40000);
+    EXPECT(t, bench_violations(&run.bench) > 10);
+    EXPECT(t, strstr(sim_last_violation(run.bench.sim), "stale translation") != NULL);
+    bench_close(t, &run.bench);
+}
+#endif
+
 static const uint64_t all_formats[] = {NEOMM_FORMAT_2LEVEL, NEOMM_FORMAT_PAE, NEOMM_FORMAT_4LEVEL,
                                        NEOMM_FORMAT_5LEVEL};
 
@@ -353,10 +498,12 @@ static const struct ktap_case cases[] = {
     KTAP_CASE_WITH(loads, long_formats),
     KTAP_CASE_WITH(refused, long_formats),
     KTAP_CASE_WITH(features, all_formats),
+    KTAP_CASE_WITH(correct_run, long_formats),
 #if NEOMM_INSTRUMENTED
     KTAP_CASE_WITH(stale_when_it_comes_back, long_formats),
     KTAP_CASE_WITH(tables_freed_meanwhile, long_formats),
     KTAP_CASE_WITH(global_is_never_dormant, long_formats),
+    KTAP_CASE_WITH(forgetful_run, long_formats),
 #endif
 };
 KTAP_SUITE(sim_pcid, cases);
