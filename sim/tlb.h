@@ -2,7 +2,7 @@
  * SPDX-License-Identifier: MIT
  *
  * Source: Intel SDM volume 3A, 4.10. Every entry stays until an instruction invalidates it, the
- * longest that the architecture allows.
+ * longest that the architecture allows, but for those that sim_options.whims drops.
  */
 #ifndef NEOMM_SIM_TLB_H
 #define NEOMM_SIM_TLB_H

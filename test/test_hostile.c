@@ -128,11 +128,11 @@ static void access_one(struct world *w, struct sim *sim)
     bool kernel = choose(w, 4) == 0;
     uint32_t space = w->loaded[sim_this_cpu()->index], error = 0;
     uint32_t i = choose(w, kernel ? KERNEL_PAGES : USER_PAGES);
-    struct page *page = page_of(w, kernel, space, i);
     enum sim_access access = choose(w, 3) == 0 ? SIM_WRITE : SIM_READ;
     const uint32_t *at = NULL;
     if (!kernel && space == SPACES)
         return;
+    struct page *page = page_of(w, kernel, space, i);
     for (unsigned tries = 0; tries < 2 && !at; tries++) {
         w->accesses++;
         bool entered = sim_cpu_enter(sim);
@@ -472,7 +472,7 @@ static void close_world(struct ktap *t, struct world *w)
     high_close(t, &w->machine);
 }
 
-/* One occasion in so many is taken; 0: none, as it always was in the other flavour. */
+/* One occasion in so many is taken; 0: none. */
 static const uint32_t whims[] = {0, 1, 3, 40};
 
 #if UINTPTR_MAX > 0xffffffffu
@@ -483,7 +483,7 @@ static const enum neomm_format formats[] = {NEOMM_FORMAT_2LEVEL, NEOMM_FORMAT_PA
 
 static const uint64_t seeds[] = {0, 1, 2, 3, 4, 5, 6, 7};
 
-/* Seed: format in bit 0, whims above. */
+/* Parameter: format in bit 0, whims above. */
 static void histories(struct ktap *t)
 {
     static struct world w;
