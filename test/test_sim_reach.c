@@ -323,6 +323,64 @@ static void page_freed_while_mapped(struct ktap *t)
     }
 }
 
+/* A table may bring its pages with it, be loaded by one CPU alone, and be full to its ends. */
+static void pages_that_come_with_a_table(struct ktap *t)
+{
+    struct bench bench;
+    unsigned size = t->parameter == NEOMM_FORMAT_2LEVEL ? 4 : 8;
+    neomm_paddr_t last = NEOMM_PAGE_SIZE - size;
+    ASSERT(t, open_cpus(t, &bench, 2));
+    neomm_paddr_t loaded = bench.top, table = bench_table(&bench);
+    neomm_paddr_t entry = bench_entry(&bench, loaded, 0x40000000u, 2);
+    bench_activate(&bench, bench_table(&bench));
+    sim_bind(bench.sim, 1);
+    neomm_cpu_write_cr3((uintptr_t)loaded);
+    bench_store(&bench, table, PAGE1 | E_P | E_U);
+    bench_store(&bench, table + last, PAGE2 | E_P | E_U | E_A);
+    bench_frames_freed(&bench, PAGE1, 2);
+    EXPECT_EQ(t, bench_violations(&bench), 0);
+    bench_store(&bench, entry, table | E_P | E_W | E_U | E_A);
+    bench_frames_freed(&bench, PAGE1, 1);
+    expect_report(t, &bench, "CPU 1 finds the page of frame 0x800, which is freed, from the entry");
+    bench_frames_freed(&bench, PAGE2, 1);
+    expect_report(t, &bench, "CPU 1 finds the page of frame 0x801, which is freed, from the entry");
+    bench_frames_freed(&bench, table, 1);
+    expect_report(t, &bench, "CPU 1 finds a table in frame ");
+    bench_store(&bench, entry, 0);
+    bench_store(&bench, entry, table | E_P | E_W | E_U | E_A);
+    bench_store(&bench, entry, 0);
+    bench_settled(&bench, loaded, NEOMM_FLUSH_SITE_UNMAP);
+    /* The last page and the table, the first being without A. */
+    EXPECT_EQ(t, bench_violations(&bench), 2);
+    neomm_cpu_write_cr3((uintptr_t)bench.top);
+    bench_store(&bench, entry, table | E_P | E_W | E_U | E_A);
+    bench_frames_freed(&bench, PAGE1, 2);
+    EXPECT_EQ(t, bench_violations(&bench), 0); /* nobody has it loaded */
+    bench_close(t, &bench);
+}
+
+/* The kernel's window is not a mapping of all memory: its pages have owners. */
+static void window_page_freed(struct ktap *t)
+{
+    struct bench bench;
+    struct neomm_layout layout;
+    enum neomm_format format = sizeof(uintptr_t) == 8 ? NEOMM_FORMAT_4LEVEL : NEOMM_FORMAT_PAE;
+    ASSERT(t, bench_open(t, &bench, format, NULL));
+    sim_layout(bench.sim, &layout);
+    const neomm_vaddr_t places[] = {layout.window.base - NEOMM_PAGE_SIZE, layout.window.base,
+                                    layout.window.base + (layout.window.size - NEOMM_PAGE_SIZE),
+                                    layout.slots.base};
+    for (unsigned i = 0; i < 4; i++) {
+        point(&bench, places[i], PAGE1, E_P | E_W);
+        bench_frames_freed(&bench, PAGE1, 1);
+        EXPECT_EQ(t, bench_violations(&bench), i != 0);
+        point(&bench, places[i], 0, 0);
+        bench_frames_freed(&bench, PAGE1, 1);
+        EXPECT_EQ(t, bench_violations(&bench), 0);
+    }
+    bench_close(t, &bench);
+}
+
 /* ---- A and D ---- */
 
 /* While a cached entry has them, neither is set again. */
@@ -476,6 +534,8 @@ static const struct ktap_case cases[] = {
     KTAP_CASE_WITH(size_in_one_step, all_formats),
     KTAP_CASE_WITH(freed_while_linked, all_formats),
     KTAP_CASE_WITH(page_freed_while_mapped, all_formats),
+    KTAP_CASE_WITH(pages_that_come_with_a_table, all_formats),
+    KTAP_CASE(window_page_freed),
     KTAP_CASE_WITH(marks_stay_clear, all_formats),
     KTAP_CASE_WITH(early_and_late, all_formats),
     KTAP_CASE_WITH(come_and_go, all_formats),
