@@ -415,6 +415,7 @@ static void early_and_late(struct ktap *t)
         point(&bench, V, PAGE1, E_P | E_U | E_A);
         EXPECT_EQ(t, bench_access(&bench, V, SIM_WRITE, true, NULL) == BENCH_DONE, whims);
         EXPECT_EQ(t, bench_load(&bench, leaf_of(&bench, V)) & (E_W | E_D), whims ? E_D : 0);
+        EXPECT_EQ(t, bench.sim->mmu->whims.writes, whims);
         bench_invalidate(&bench, V);
         for (unsigned gone = 0; gone < 2; gone++) {
             point(&bench, V, PAGE1, E_P | E_W | E_U);
