@@ -27,7 +27,6 @@ struct neomm_tables {
     neomm_frame_t top;     /* the root table */
     uint32_t owner;        /* index of the space, 0 for the kernel's */
     uint32_t table_frames; /* tables below the root that belong to this space */
-    uint32_t lock[4];
     struct neomm_cpumask cpus; /* CPUs that have it loaded */
 };
 

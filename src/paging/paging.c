@@ -1,5 +1,5 @@
 /* The public operations on page tables: arguments are checked here, then the format's engine
- * does the work under the tables' lock.
+ * does the work.
  * SPDX-License-Identifier: MIT */
 #include "paging/tables.h"
 
@@ -58,16 +58,6 @@ static neomm_status check_paddr(const struct neomm *root, neomm_paddr_t paddr, s
     return NEOMM_OK;
 }
 
-static neomm_status map_request(struct neomm *root, struct neomm_tables *tables,
-                                const struct neomm__map_request *request)
-{
-    struct neomm__lock *lock = neomm__tables_lock(tables);
-    neomm_irq_t irq = neomm__lock(lock);
-    neomm_status status = root->paging->engine->map(root, tables, request);
-    neomm__unlock(lock, irq);
-    return status;
-}
-
 neomm_status neomm_paging_map(struct neomm *root, struct neomm_tables *tables, neomm_vaddr_t vaddr,
                               neomm_paddr_t paddr, size_t size, neomm_prot_t prot,
                               enum neomm_cache cache, unsigned options)
@@ -89,7 +79,7 @@ neomm_status neomm_paging_map(struct neomm *root, struct neomm_tables *tables, n
         .cache = cache,
         .leaf_levels = options & NEOMM_MAP_SMALL ? 1u : root->paging->leaf_levels,
     };
-    return map_request(root, tables, &request);
+    return root->paging->engine->map(root, tables, &request);
 }
 
 neomm_status neomm_paging_map_frames(struct neomm *root, struct neomm_tables *tables,
@@ -113,7 +103,7 @@ neomm_status neomm_paging_map_frames(struct neomm *root, struct neomm_tables *ta
         .cache = NEOMM_CACHE_WB,
         .leaf_levels = 1u,
     };
-    return map_request(root, tables, &request);
+    return root->paging->engine->map(root, tables, &request);
 }
 
 neomm_status neomm_paging_unmap(struct neomm *root, struct neomm_tables *tables,
@@ -125,11 +115,8 @@ neomm_status neomm_paging_unmap(struct neomm *root, struct neomm_tables *tables,
     neomm_status status = check_range(root, tables, vaddr, size, true);
     if (status != NEOMM_OK)
         return status;
-    struct neomm__lock *lock = neomm__tables_lock(tables);
-    neomm_irq_t irq = neomm__lock(lock);
     status =
         root->paging->engine->unmap(root, tables, vaddr, vaddr + (size - 1), released, context);
-    neomm__unlock(lock, irq);
     if (done && status == NEOMM_OK)
         *done = size;
     return status;
@@ -143,11 +130,7 @@ neomm_status neomm_paging_protect(struct neomm *root, struct neomm_tables *table
         status = check_prot(prot);
     if (status != NEOMM_OK)
         return status;
-    struct neomm__lock *lock = neomm__tables_lock(tables);
-    neomm_irq_t irq = neomm__lock(lock);
-    status = root->paging->engine->protect(root, tables, vaddr, vaddr + (size - 1), prot);
-    neomm__unlock(lock, irq);
-    return status;
+    return root->paging->engine->protect(root, tables, vaddr, vaddr + (size - 1), prot);
 }
 
 neomm_status neomm_paging_query(struct neomm *root, struct neomm_tables *tables,
@@ -157,10 +140,7 @@ neomm_status neomm_paging_query(struct neomm *root, struct neomm_tables *tables,
     neomm_status status = check_range(root, tables, page, NEOMM_PAGE_SIZE, false);
     if (status != NEOMM_OK)
         return status;
-    struct neomm__lock *lock = neomm__tables_lock(tables);
-    neomm_irq_t irq = neomm__lock(lock);
     root->paging->engine->query(root, tables, vaddr, mapping);
-    neomm__unlock(lock, irq);
     return NEOMM_OK;
 }
 
@@ -175,11 +155,7 @@ neomm_status neomm_paging_exchange(struct neomm *root, struct neomm_tables *tabl
         status = check_prot(next->prot);
     if (status != NEOMM_OK)
         return status;
-    struct neomm__lock *lock = neomm__tables_lock(tables);
-    neomm_irq_t irq = neomm__lock(lock);
-    status = root->paging->engine->exchange(root, tables, vaddr, expect, next, last);
-    neomm__unlock(lock, irq);
-    return status;
+    return root->paging->engine->exchange(root, tables, vaddr, expect, next, last);
 }
 
 neomm_status neomm_paging_harvest(struct neomm *root, struct neomm_tables *tables,
@@ -189,11 +165,8 @@ neomm_status neomm_paging_harvest(struct neomm *root, struct neomm_tables *table
     neomm_status status = check_range(root, tables, vaddr, size, true);
     if (status != NEOMM_OK)
         return status;
-    struct neomm__lock *lock = neomm__tables_lock(tables);
-    neomm_irq_t irq = neomm__lock(lock);
     root->paging->engine->harvest(root, tables, vaddr, vaddr + (size - 1), clear_dirty, visit,
                                   context);
-    neomm__unlock(lock, irq);
     return NEOMM_OK;
 }
 
@@ -203,9 +176,6 @@ neomm_status neomm_paging_walk(struct neomm *root, struct neomm_tables *tables, 
     neomm_status status = check_range(root, tables, vaddr, size, false);
     if (status != NEOMM_OK)
         return status;
-    struct neomm__lock *lock = neomm__tables_lock(tables);
-    neomm_irq_t irq = neomm__lock(lock);
     root->paging->engine->walk(root, tables, vaddr, vaddr + (size - 1), visit, context);
-    neomm__unlock(lock, irq);
     return NEOMM_OK;
 }

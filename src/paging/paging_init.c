@@ -84,10 +84,7 @@ static neomm_status map_extent(struct neomm *root, struct extent extent)
         .cache = NEOMM_CACHE_WB,
         .leaf_levels = paging->leaf_levels,
     };
-    neomm_irq_t irq = neomm__lock(neomm__tables_lock(&paging->kernel));
-    neomm_status status = paging->engine->map(root, &paging->kernel, &request);
-    neomm__unlock(neomm__tables_lock(&paging->kernel), irq);
-    return status;
+    return paging->engine->map(root, &paging->kernel, &request);
 }
 
 /* RAM only: a hole may hold a device, which the CPU must not read ahead from. */
@@ -157,7 +154,7 @@ static neomm_status build(struct neomm *root, const struct neomm_paging_options 
     unsigned below_top = paging->engine->levels - 2;
     bool high = (uint64_t)root->frames.sections << NEOMM__SECTION_SHIFT > root->frames.direct;
     find_features(paging);
-    neomm__lock_init(neomm__tables_lock(&paging->kernel), NEOMM_LOCK_CLASS_TABLES);
+    neomm__lock_init(&paging->order, NEOMM_LOCK_CLASS_TABLES);
     neomm__lock_init(&paging->lock, NEOMM_LOCK_CLASS_TABLES);
     neomm__window_init(&paging->window);
     neomm_status status = paging->engine->create(root, &paging->kernel);

@@ -16,7 +16,6 @@ neomm_status neomm_paging_create(struct neomm *root, struct neomm_tables *tables
         return NEOMM_E_NOENT;
     memset(tables, 0, sizeof(*tables));
     tables->owner = owner;
-    neomm__lock_init(neomm__tables_lock(tables), NEOMM_LOCK_CLASS_TABLES);
     neomm_status status = paging->engine->create(root, tables);
     if (status != NEOMM_OK)
         return status;
@@ -34,12 +33,9 @@ neomm_status neomm_paging_destroy(struct neomm *root, struct neomm_tables *table
         return NEOMM_E_INVALID;
     if (!neomm__cpumask_is_empty(&tables->cpus))
         return NEOMM_E_BUSY;
-    neomm_irq_t irq = neomm__lock(neomm__tables_lock(tables));
-    bool occupied = paging->engine->occupied(root, tables, 0, root->layout.user_limit - 1);
-    neomm__unlock(neomm__tables_lock(tables), irq);
-    if (occupied)
+    if (paging->engine->occupied(root, tables, 0, root->layout.user_limit - 1))
         return NEOMM_E_BUSY;
-    irq = neomm__lock(&paging->lock);
+    neomm_irq_t irq = neomm__lock(&paging->lock);
     neomm__frame_list_remove(&root->frames, &paging->roots, tables->top);
     neomm__unlock(&paging->lock, irq);
     paging->engine->destroy(root, tables);
