@@ -1,9 +1,12 @@
 /* Page tables: four formats behind range operations, and the kernel window.
  * SPDX-License-Identifier: MIT
  *
- * A `struct neomm_tables` is the translation of one address space. Every range operation takes
- * its lock, descends once a table, gathers what must be invalidated, invalidates on every CPU
- * that can hold a translation, and only then lets go of frames and tables.
+ * A `struct neomm_tables` is the translation of one address space. Every range operation locks
+ * the tables that its range touches, descends once a table, gathers what must be invalidated,
+ * invalidates on every CPU that can hold a translation, and only then lets go of frames and
+ * tables. Operations on ranges that have no table of leaves in common run side by side, those
+ * that have one after the other; each is one step to all others, but that an operation which fails
+ * may have left smaller leaves. A query takes no lock. Any context, with interrupts, too.
  *
  * Whether an address is the user's follows from the layout: the tables of a space take ranges of
  * the user's half, the kernel's tables take ranges inside the window or the image, and for query,
@@ -51,8 +54,8 @@ struct neomm_mapping {
 /* Options of neomm_paging_map. */
 #define NEOMM_MAP_SMALL 0x1u /* 4K leaves only, where the largest that fits is the default */
 
-/* A leaf that is gone: called after its invalidation, so its frame may be freed here. Holds the
- * page-table lock: may free frames and swap slots; must not call paging and must not sleep. */
+/* A leaf that is gone: called after its invalidation, so its frame may be freed here. The tables
+ * are locked: may free frames and swap slots; must not call paging and must not sleep. */
 typedef void neomm_leaf_fn(void *context, neomm_vaddr_t vaddr, const struct neomm_mapping *leaf);
 
 /* A part of the kernel's image to map: vaddr in layout.image. */
@@ -128,7 +131,8 @@ neomm_status neomm_paging_unmap(struct neomm *root, struct neomm_tables *tables,
 neomm_status neomm_paging_protect(struct neomm *root, struct neomm_tables *tables,
                                   neomm_vaddr_t vaddr, size_t size, neomm_prot_t prot);
 
-/* The leaf that covers vaddr. NEOMM_OK also where nothing is mapped (state NONE). */
+/* The leaf that covers vaddr. NEOMM_OK also where nothing is mapped (state NONE). No lock: what
+ * it tells was so at some moment of the call. */
 neomm_status neomm_paging_query(struct neomm *root, struct neomm_tables *tables,
                                 neomm_vaddr_t vaddr, struct neomm_mapping *mapping);
 
@@ -156,7 +160,7 @@ neomm_status neomm_paging_walk(struct neomm *root, struct neomm_tables *tables, 
                                size_t size, neomm_leaf_fn *visit, void *context);
 
 /* A text dump of the range, neighbours merged: "first-last rwxu size-of-leaf -> paddr", addresses
- * in hexadecimal, `u` or `k` for the half. line is called with the page-table lock held. */
+ * in hexadecimal, `u` or `k` for the half. line is called with the tables locked. */
 void neomm_paging_dump(struct neomm *root, struct neomm_tables *tables, neomm_vaddr_t vaddr,
                        size_t size, neomm_report_fn *line, void *context);
 

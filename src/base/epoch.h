@@ -32,7 +32,7 @@ static inline void neomm__epoch_begin(struct neomm *root, struct neomm__cpu_stat
 static inline void neomm__epoch_end(struct neomm__cpu_state *cpu)
 {
     if (--cpu->epoch_depth == 0)
-        neomm__store_release(&cpu->epoch, 0);
+        __atomic_store_n(&cpu->epoch, 0, __ATOMIC_RELEASE);
 }
 
 /* Returns when every walk that had begun before the call is over. Not inside a walk, and with no

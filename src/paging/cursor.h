@@ -42,6 +42,7 @@ struct cursor {
     entry_t *table[FORMAT_LEVELS]; /* on the way, from `level` up to the base */
     neomm_frame_t frame[FORMAT_LEVELS];
     struct neomm__frame *about[FORMAT_LEVELS]; /* their descriptors */
+    struct neomm__frame *busy;                 /* whose lock was tried last */
     uint32_t held;                             /* locked tables below the base, by `next` */
     uint32_t made, gone;                       /* tables linked and unlinked */
     struct neomm__frame_list spare;            /* tables to be linked, contents undefined */
@@ -134,6 +135,12 @@ static inline void cursor_fill(struct cursor *c, unsigned index, entry_t after)
 
 /* ---- locks ---- */
 
+static inline bool try_lock(struct cursor *c, struct neomm__frame *about)
+{
+    c->busy = about;
+    return neomm__table_try_lock(about);
+}
+
 /* From above and ascending, as every operation does. False: somebody has one. */
 static bool lock_below(struct cursor *c, unsigned level, neomm_frame_t table, neomm_vaddr_t at,
                        neomm_vaddr_t end)
@@ -146,7 +153,7 @@ static bool lock_below(struct cursor *c, unsigned level, neomm_frame_t table, ne
         if (entry_is_table(level, entry)) {
             neomm_frame_t below = entry_table_frame(entry);
             struct neomm__frame *about = neomm__frame(c->root, below);
-            if (!neomm__table_try_lock(about))
+            if (!try_lock(c, about))
                 return false;
             about->next = c->held;
             c->held = below.number;
@@ -216,21 +223,20 @@ static bool base_may_empty(struct cursor *c)
     return live == 0;
 }
 
-static bool lock_base(struct cursor *c, unsigned least)
-{
-    neomm__epoch_begin(c->root, c->cpu);
-    cursor_find(c, least);
-    bool locked = neomm__table_try_lock(c->about[c->base]);
-    neomm__epoch_end(c->cpu);
-    if (locked && base_is_lowest(c, least))
-        return true;
-    if (locked)
-        neomm__table_unlock(c->about[c->base]);
-    return false;
-}
-
+/* Locks what the operation needs, or nothing: somebody has `busy`, or the tables have changed. */
 static bool lock_all(struct cursor *c)
 {
+    unsigned least = 0;
+    for (;;) {
+        cursor_find(c, least);
+        if (!try_lock(c, c->about[c->base]))
+            return false;
+        if (c->prune && base_may_empty(c))
+            least = c->base + 1;
+        else if (base_is_lowest(c, least))
+            break;
+        neomm__table_unlock(c->about[c->base]);
+    }
     if (c->base == 0 || lock_below(c, c->base, c->frame[c->base], c->at, c->last))
         return true;
     (void)unlock_below(c);
@@ -244,20 +250,19 @@ static void cursor_mask(struct cursor *c)
     c->cpu = neomm__cpu(c->root);
 }
 
+/* Nothing is waited for inside the epoch. The lock that was taken is looked at once more before it
+ * ends: its table may be gone afterwards. */
 static void cursor_lock(struct cursor *c)
 {
-    unsigned least = 0;
     for (;;) {
-        bool locked = lock_base(c, least);
-        if (locked && c->prune && base_may_empty(c)) {
-            neomm__table_unlock(c->about[c->base]);
-            least = c->base + 1;
-            continue;
-        }
-        if (locked && lock_all(c))
+        neomm__epoch_begin(c->root, c->cpu);
+        bool locked = lock_all(c), wait = !locked && neomm__table_is_held(c->busy);
+        neomm__epoch_end(c->cpu);
+        if (locked)
             break;
         neomm_port_irq_restore(c->irq);
-        neomm__spin();
+        if (wait)
+            neomm__spin();
         cursor_mask(c);
     }
     neomm__tables_note_locked(c->root);

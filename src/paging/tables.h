@@ -127,6 +127,11 @@ static inline void neomm__table_kill(struct neomm__frame *about)
     neomm__store_release(&about->mappings, NEOMM__TABLE_DEAD);
 }
 
+static inline bool neomm__table_is_held(const struct neomm__frame *about)
+{
+    return neomm__load_relaxed(&about->mappings) == NEOMM__TABLE_HELD;
+}
+
 static inline bool neomm__table_is_dead(const struct neomm__frame *about)
 {
     return neomm__load_relaxed(&about->mappings) == NEOMM__TABLE_DEAD;
