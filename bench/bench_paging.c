@@ -15,7 +15,7 @@
 
 static neomm_vaddr_t window, giant;
 static neomm_frame_t frame;
-static struct neomm_tables tables;
+static struct neomm_tables tables, child;
 static struct neomm_tables *where; /* what is measured */
 static neomm_vaddr_t at;
 
@@ -231,6 +231,55 @@ static uint64_t protect_gib(struct bench_machine *machine, uint64_t count)
     return protect(machine, GIB_PAGES, count);
 }
 
+/* ---- a fork's copy of the tables of a GiB, all of it in use ---- */
+
+static bool make_parent(struct bench_machine *machine)
+{
+    struct neomm_mapping none = {.state = NEOMM_MAPPING_NONE},
+                         page = {.state = NEOMM_MAPPING_PRESENT,
+                                 .prot = RW,
+                                 .accessed = true,
+                                 .dirty = true};
+    bool made = make_space(machine);
+    page.paddr = neomm_frame_paddr(frame);
+    for (uint32_t i = 0; i < GIB_PAGES && made; i++, page.paddr += PAGE)
+        made = neomm_paging_exchange(machine->root, &tables, at + i * PAGE, &none, &page, NULL) ==
+               NEOMM_OK;
+    return made;
+}
+
+/* Rights come back and the child's leaves go outside of what is measured. */
+static uint64_t copy_gib(struct bench_machine *machine, uint64_t count)
+{
+    struct neomm *root = machine->root;
+    uint64_t done = 0;
+    if (neomm_paging_create(root, &child, 2) != NEOMM_OK)
+        return 0;
+    for (; done < count; done += GIB_PAGES) {
+        if (neomm_paging_copy(root, &tables, &child, at, GIB, NULL, NULL) != NEOMM_OK)
+            return 0;
+        uint64_t now = bench_time();
+        if (neomm_paging_unmap(root, &child, at, GIB, NULL, NULL, NULL) != NEOMM_OK ||
+            neomm_paging_protect(root, &tables, at, GIB, RW) != NEOMM_OK)
+            return 0;
+        machine->untimed += bench_time() - now;
+    }
+    return neomm_paging_destroy(root, &child) == NEOMM_OK ? done : 0;
+}
+
+static uint64_t copy_entries(struct bench_machine *machine, uint64_t count)
+{
+    static uint64_t copies[GIB_PAGES];
+    uint64_t done = 0;
+    (void)machine;
+    for (; done < count; done += GIB_PAGES) {
+        for (uint32_t i = 0; i < GIB_PAGES; i += PAGES)
+            memcpy(copies + i, entries + i, PAGES * sizeof(entries[0]));
+        bench_use(copies);
+    }
+    return done;
+}
+
 static const struct bench_case cases[] = {
     {.name = "paging/map-unmap-1",
      .unit = "ns/page",
@@ -293,6 +342,13 @@ static const struct bench_case cases[] = {
      .teardown = leave_window,
      .ours = unmap_gib_told,
      .peer = store_gib},
+    {.name = "paging/copy-1G",
+     .unit = "ns/page",
+     .peer_name = "memcpy of the tables",
+     .setup = make_parent,
+     .teardown = end_space,
+     .ours = copy_gib,
+     .peer = copy_entries},
 };
 
 const struct bench_layer bench_paging = {.name = "paging",

@@ -143,6 +143,17 @@ static void split_scenario(struct setting *s)
     EXPECT_OK(t, neomm_paging_protect(s->machine.root, &s->tables, USER, NEOMM_PAGE_SIZE, RW));
 }
 
+static void merge_scenario(struct setting *s)
+{
+    struct ktap *t = s->t;
+    uint32_t merged;
+    EXPECT_OK(t, neomm_paging_map(s->machine.root, &s->tables, USER, neomm_frame_paddr(s->block),
+                                  large_size(s), RW, NEOMM_CACHE_WB, NEOMM_MAP_SMALL));
+    refer(s, USER + 8 * NEOMM_PAGE_SIZE, 1, SIM_WRITE);
+    EXPECT_OK(t, neomm_paging_merge(s->machine.root, &s->tables, USER, large_size(s), &merged));
+    EXPECT_EQ(t, merged, 1);
+}
+
 static void exchange_scenario(struct setting *s)
 {
     struct ktap *t = s->t;
@@ -205,6 +216,7 @@ static void (*const scenarios[])(struct setting *s) = {
     [NEOMM_FLUSH_SITE_UNMAP_TABLE] = unmap_table_scenario,
     [NEOMM_FLUSH_SITE_PROTECT] = protect_scenario,
     [NEOMM_FLUSH_SITE_SPLIT] = split_scenario,
+    [NEOMM_FLUSH_SITE_MERGE] = merge_scenario,
     [NEOMM_FLUSH_SITE_EXCHANGE] = exchange_scenario,
     [NEOMM_FLUSH_SITE_HARVEST] = harvest_scenario,
     [NEOMM_FLUSH_SITE_SLOT] = slot_scenario,

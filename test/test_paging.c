@@ -219,7 +219,7 @@ static void mistakes_are_refused(struct ktap *t)
     EXPECT_EQ(t, MAP(&tables, USER, 0, PAGE, RW | NEOMM_PROT_EXEC, 0, 0), NEOMM_E_ACCESS);
     EXPECT_EQ(t, MAP(&tables, USER, 0, PAGE, 8, 0, 0), NEOMM_E_INVALID);
     EXPECT_EQ(t, MAP(&tables, USER, 0, PAGE, RW, (enum neomm_cache)4, 0), NEOMM_E_INVALID);
-    EXPECT_EQ(t, MAP(&tables, USER, 0, PAGE, RW, 0, 2), NEOMM_E_INVALID);
+    EXPECT_EQ(t, MAP(&tables, USER, 0, PAGE, RW, 0, 4), NEOMM_E_INVALID);
     EXPECT_EQ(t, neomm_paging_map_frames(root, &tables, USER, &frame, 0, RW), NEOMM_E_RANGE);
     EXPECT_EQ(t, neomm_paging_map_frames(root, &tables, limit - PAGE, &frame, 2, RW),
               NEOMM_E_RANGE);

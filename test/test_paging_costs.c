@@ -14,6 +14,8 @@ static const uint64_t formats[] = ENV_FORMATS;
 #define RW   (NEOMM_PROT_READ | NEOMM_PROT_WRITE)
 #define PAGE NEOMM_PAGE_SIZE
 #define USER ((neomm_vaddr_t)0x40000000)
+/* No RAM lies there, so nobody else is given what is mapped. */
+#define AWAY ((neomm_paddr_t)0x40000000)
 
 /* All exact but the reads, which are the most that are allowed. */
 struct cost {
@@ -101,8 +103,8 @@ static void close_setting(struct setting *s)
 static void map(struct setting *s, neomm_vaddr_t vaddr, size_t size, unsigned options)
 {
     struct ktap *t = s->t;
-    EXPECT_OK(t,
-              neomm_paging_map(s->root, &s->tables, vaddr, 0, size, RW, NEOMM_CACHE_WB, options));
+    EXPECT_OK(
+        t, neomm_paging_map(s->root, &s->tables, vaddr, AWAY, size, RW, NEOMM_CACHE_WB, options));
 }
 
 static void unmap(struct setting *s, neomm_vaddr_t vaddr, size_t size)
@@ -144,10 +146,10 @@ static void mapping(struct ktap *t)
           (struct cost){.descents = 1, .reads = l + 24, .stores = 8 * (n + 1), .made = 8});
     map(&s, USER + 16 * s.large, s.large, 0);
     spent(&s, "a large leaf", (struct cost){.descents = 1, .reads = 2 * l, .stores = 1});
-    EXPECT_EQ(
-        t,
-        neomm_paging_map(s.root, &s.tables, USER, 0, s.large, RW, NEOMM_CACHE_WB, NEOMM_MAP_SMALL),
-        NEOMM_E_EXISTS);
+    EXPECT_EQ(t,
+              neomm_paging_map(s.root, &s.tables, USER, AWAY, s.large, RW, NEOMM_CACHE_WB,
+                               NEOMM_MAP_SMALL),
+              NEOMM_E_EXISTS);
     spent(&s, "what is taken", (struct cost){.descents = 1, .reads = l + 1});
     close_setting(&s);
 }
@@ -295,7 +297,7 @@ static void sharing(struct ktap *t)
     ASSERT(t, open_setting(t, &s));
     struct neomm_tables *kernel = neomm_paging_kernel(s.root);
     EXPECT_OK(t, neomm_window_alloc(s.root, 2 * PAGE, &vaddr));
-    EXPECT_OK(t, neomm_paging_map(s.root, kernel, vaddr, 0, 2 * PAGE, RW, NEOMM_CACHE_WB, 0));
+    EXPECT_OK(t, neomm_paging_map(s.root, kernel, vaddr, AWAY, 2 * PAGE, RW, NEOMM_CACHE_WB, 0));
     s.before = costs_now(s.root);
     EXPECT_OK(t, neomm_paging_unmap(s.root, kernel, vaddr, PAGE, NULL, NULL, NULL));
     spent(&s, "a page of the kernel's: both CPUs forget it",

@@ -304,7 +304,7 @@ static struct sim *begin(void *context, uint64_t seed)
     if (!env_open(m->t, &m->env, &options))
         return NULL;
     m->large = options.format == NEOMM_FORMAT_2LEVEL ? (size_t)4 << 20 : (size_t)2 << 20;
-    m->paddr = m->large;
+    m->paddr = 8 * m->large; /* no RAM */
     expect(m, 0, neomm_paging_create(m->env.root, &m->tables, 1) == NEOMM_OK, "no tables");
     for (uint32_t cell = 0; cell < CELLS; cell++)
         if (m->plan->there >> cell & 1u)

@@ -35,7 +35,7 @@ static uint32_t pick(struct worker *worker, uint32_t below)
 
 static neomm_paddr_t paddr_of(uint32_t page)
 {
-    return ((neomm_paddr_t)1 << 20) + page * PAGE;
+    return ((neomm_paddr_t)1 << 24) + page * PAGE;
 }
 
 static void expect(struct worker *worker, bool right)

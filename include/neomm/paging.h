@@ -15,7 +15,8 @@
  *
  * A leaf with any right can be read, whatever was asked. One with no right (NEOMM_PROT_NONE) is
  * mapped for this layer and not there for the CPU. What was asked with or without EXEC comes back
- * as asked, also where the CPU has no NX and executes either.
+ * as asked, also where the CPU has no NX and executes either. The kernel's leaves are mapped
+ * accessed and dirty; of a space's leaves the two tell what its CPUs did.
  * Source: Intel SDM volume 3A, chapter 4.
  */
 #ifndef NEOMM_PAGING_H
@@ -27,9 +28,9 @@
 /* The tables of one address space. Zero it, then neomm_paging_create. Fields are the library's;
  * `owner` may be read. */
 struct neomm_tables {
-    neomm_frame_t top;     /* the root table */
-    uint32_t owner;        /* index of the space, 0 for the kernel's */
-    uint32_t table_frames; /* tables below the root that belong to this space */
+    neomm_frame_t top;         /* the root table */
+    uint32_t owner;            /* index of the space, 0 for the kernel's */
+    uint32_t table_frames;     /* tables below the root that belong to this space */
     struct neomm_cpumask cpus; /* CPUs that have it loaded */
 };
 
@@ -53,6 +54,7 @@ struct neomm_mapping {
 
 /* Options of neomm_paging_map. */
 #define NEOMM_MAP_SMALL 0x1u /* 4K leaves only, where the largest that fits is the default */
+#define NEOMM_MAP_NULL  0x2u /* page 0 of a space, too: without, it is NEOMM_E_ACCESS */
 
 /* A leaf that is gone: called after its invalidation, so its frame may be freed here. The tables
  * are locked: may free frames and swap slots; must not call paging and must not sleep. */
@@ -113,7 +115,8 @@ neomm_status neomm_paging_map(struct neomm *root, struct neomm_tables *tables, n
                               neomm_paddr_t paddr, size_t size, neomm_prot_t prot,
                               enum neomm_cache cache, unsigned options);
 
-/* The same for `count` separate frames, one 4K leaf each. */
+/* The same for `count` separate frames, one 4K leaf each. Page 0 of a space is refused here, and in
+ * neomm_paging_exchange, unless the layout's user half begins there. */
 neomm_status neomm_paging_map_frames(struct neomm *root, struct neomm_tables *tables,
                                      neomm_vaddr_t vaddr, const neomm_frame_t *frames,
                                      uint32_t count, neomm_prot_t prot);
@@ -130,6 +133,24 @@ neomm_status neomm_paging_unmap(struct neomm *root, struct neomm_tables *tables,
  * NEOMM_E_ACCESS, NEOMM_E_ALIGN, NEOMM_E_RANGE; NEOMM_E_NOMEM as for unmap. */
 neomm_status neomm_paging_protect(struct neomm *root, struct neomm_tables *tables,
                                   neomm_vaddr_t vaddr, size_t size, neomm_prot_t prot);
+
+/* Gives `to` what `from` has in the range: the same leaves and swap entries on the same frames.
+ * From present leaves of both WRITE is withdrawn, so that the first write of either one faults.
+ * share (may be NULL) sees every leaf and swap entry as it is in `to`, with the tables locked: the
+ * place to count references. Both are spaces' tables; `to` has nothing in the range
+ * (NEOMM_E_EXISTS) and nobody else uses it yet. NEOMM_E_INVALID: one is the kernel's, or they are
+ * the same; NEOMM_E_NOMEM, with nothing changed in `to`, and in `from` smaller leaves at most. */
+neomm_status neomm_paging_copy(struct neomm *root, struct neomm_tables *from,
+                               struct neomm_tables *to, neomm_vaddr_t vaddr, size_t size,
+                               neomm_leaf_fn *share, void *context);
+
+/* Makes large leaves of small ones: a table in the range, with all it covers, whose leaves are
+ * present, of the same rights and cache type and contiguous on aligned memory becomes one leaf,
+ * accessed or dirty if any of them was. Where a CPU has such a page in use it faults once, which
+ * finds the page there; kernel ranges that may be in use are not to be merged, and the same goes
+ * for whatever splits a large leaf. *merged (may be NULL): tables that became leaves. */
+neomm_status neomm_paging_merge(struct neomm *root, struct neomm_tables *tables,
+                                neomm_vaddr_t vaddr, size_t size, uint32_t *merged);
 
 /* The leaf that covers vaddr. NEOMM_OK also where nothing is mapped (state NONE). No lock: what
  * it tells was so at some moment of the call. */

@@ -32,7 +32,8 @@ struct cursor {
     struct neomm__cpu_state *cpu;
     neomm_vaddr_t at, last; /* at: inside the entry where the cursor stands */
     unsigned level;
-    unsigned base; /* no entry above this level is looked at */
+    unsigned base;  /* no entry above this level is looked at */
+    unsigned floor; /* and none below this one */
     bool user;
     bool alone;    /* nobody else knows these tables yet, or any more: no locks */
     bool prune;    /* tables that are empty when the cursor leaves them go */
@@ -226,7 +227,7 @@ static bool base_may_empty(struct cursor *c)
 /* Locks what the operation needs, or nothing: somebody has `busy`, or the tables have changed. */
 static bool lock_all(struct cursor *c)
 {
-    unsigned least = 0;
+    unsigned least = c->floor;
     for (;;) {
         cursor_find(c, least);
         if (!try_lock(c, c->about[c->base]))
@@ -276,7 +277,7 @@ static void cursor_descend(struct cursor *c)
 {
     entry_t entry = cursor_entry(c);
     c->reads++;
-    while (entry_is_table(c->level, entry) && !unlinks_here(c)) {
+    while (entry_is_table(c->level, entry) && c->level > c->floor && !unlinks_here(c)) {
         cursor_enter(c, c->level - 1, entry_table_frame(entry));
         entry = cursor_entry(c);
         c->reads++;
@@ -290,6 +291,7 @@ static void cursor_init(struct cursor *c, struct neomm *root, struct neomm_table
     c->tables = tables;
     c->at = vaddr;
     c->last = last;
+    c->floor = 0;
     c->user = !neomm__tables_are_kernel(root, tables);
     c->alone = c->prune = c->unlinked = false;
     c->nx = (entry_t)root->paging->nx;

@@ -386,4 +386,6 @@ static bool engine_occupied(struct neomm *root, struct neomm_tables *tables, neo
 
 #include "engine_unmap.h"
 
+#include "engine_copy.h"
+
 #include "engine_life.h"

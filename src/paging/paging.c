@@ -39,6 +39,16 @@ static neomm_status check_range(const struct neomm *root, const struct neomm_tab
     return check_half(root, tables, vaddr, vaddr + (size - 1), change);
 }
 
+/* A null pointer must not lead anywhere by mistake. */
+static neomm_status check_null(const struct neomm *root, const struct neomm_tables *tables,
+                               neomm_vaddr_t vaddr, unsigned options)
+{
+    bool kernel = neomm__tables_are_kernel(root, tables);
+    if (vaddr >= NEOMM_PAGE_SIZE || kernel || root->layout.user_base == 0)
+        return NEOMM_OK;
+    return options & NEOMM_MAP_NULL ? NEOMM_OK : NEOMM_E_ACCESS;
+}
+
 static neomm_status check_prot(neomm_prot_t prot)
 {
     if (prot & ~(NEOMM_PROT_READ | NEOMM_PROT_WRITE | NEOMM_PROT_EXEC))
@@ -67,9 +77,11 @@ neomm_status neomm_paging_map(struct neomm *root, struct neomm_tables *tables, n
         status = check_paddr(root, paddr, size);
     if (status == NEOMM_OK)
         status = check_prot(prot);
+    if (status == NEOMM_OK)
+        status = check_null(root, tables, vaddr, options);
     if (status != NEOMM_OK)
         return status;
-    if ((unsigned)cache > NEOMM_CACHE_UC || (options & ~NEOMM_MAP_SMALL) != 0)
+    if ((unsigned)cache > NEOMM_CACHE_UC || (options & ~(NEOMM_MAP_SMALL | NEOMM_MAP_NULL)) != 0)
         return NEOMM_E_INVALID;
     struct neomm__map_request request = {
         .vaddr = vaddr,
@@ -93,6 +105,8 @@ neomm_status neomm_paging_map_frames(struct neomm *root, struct neomm_tables *ta
         status = check_paddr(root, neomm_frame_paddr(frames[i]), NEOMM_PAGE_SIZE);
     if (status == NEOMM_OK)
         status = check_prot(prot);
+    if (status == NEOMM_OK)
+        status = check_null(root, tables, vaddr, 0);
     if (status != NEOMM_OK)
         return status;
     struct neomm__map_request request = {
@@ -133,6 +147,34 @@ neomm_status neomm_paging_protect(struct neomm *root, struct neomm_tables *table
     return root->paging->engine->protect(root, tables, vaddr, vaddr + (size - 1), prot);
 }
 
+neomm_status neomm_paging_copy(struct neomm *root, struct neomm_tables *from,
+                               struct neomm_tables *to, neomm_vaddr_t vaddr, size_t size,
+                               neomm_leaf_fn *share, void *context)
+{
+    neomm_status status = check_range(root, from, vaddr, size, true);
+    if (status != NEOMM_OK)
+        return status;
+    if (from == to || neomm__tables_are_kernel(root, from) || neomm__tables_are_kernel(root, to))
+        return NEOMM_E_INVALID;
+    const struct neomm__engine *engine = root->paging->engine;
+    neomm_vaddr_t last = vaddr + (size - 1);
+    if (engine->occupied(root, to, vaddr, last))
+        return NEOMM_E_EXISTS;
+    return engine->copy(root, from, to, vaddr, last, share, context);
+}
+
+neomm_status neomm_paging_merge(struct neomm *root, struct neomm_tables *tables,
+                                neomm_vaddr_t vaddr, size_t size, uint32_t *merged)
+{
+    uint32_t count = 0;
+    neomm_status status = check_range(root, tables, vaddr, size, true);
+    if (status == NEOMM_OK)
+        count = root->paging->engine->merge(root, tables, vaddr, vaddr + (size - 1));
+    if (merged)
+        *merged = count;
+    return status;
+}
+
 neomm_status neomm_paging_query(struct neomm *root, struct neomm_tables *tables,
                                 neomm_vaddr_t vaddr, struct neomm_mapping *mapping)
 {
@@ -153,6 +195,8 @@ neomm_status neomm_paging_exchange(struct neomm *root, struct neomm_tables *tabl
         status = check_paddr(root, next->paddr, NEOMM_PAGE_SIZE);
     if (status == NEOMM_OK && next->state == NEOMM_MAPPING_PRESENT)
         status = check_prot(next->prot);
+    if (status == NEOMM_OK && next->state != NEOMM_MAPPING_NONE)
+        status = check_null(root, tables, vaddr, 0);
     if (status != NEOMM_OK)
         return status;
     return root->paging->engine->exchange(root, tables, vaddr, expect, next, last);

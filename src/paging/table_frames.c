@@ -78,9 +78,15 @@ neomm_status neomm__table_alloc_list(struct neomm *root, uint32_t owner, uint32_
         uint32_t missing = count - list->count;
         status = alloc_batch(root, owner, missing < BATCH ? missing : BATCH, list);
     }
-    while (status != NEOMM_OK && list->count != 0)
-        neomm__table_free(root, neomm__frame_list_pop(&root->frames, list));
+    if (status != NEOMM_OK)
+        neomm__table_free_list(root, list);
     return status;
+}
+
+void neomm__table_free_list(struct neomm *root, struct neomm__frame_list *list)
+{
+    while (list->count != 0)
+        neomm__table_free(root, neomm__frame_list_pop(&root->frames, list));
 }
 
 void neomm__table_free_dead(struct neomm *root, uint32_t first)

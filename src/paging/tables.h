@@ -68,6 +68,12 @@ struct neomm__engine {
                           neomm_vaddr_t last, neomm_leaf_fn *released, void *context);
     neomm_status (*protect)(struct neomm *root, struct neomm_tables *tables, neomm_vaddr_t vaddr,
                             neomm_vaddr_t last, neomm_prot_t prot);
+    neomm_status (*copy)(struct neomm *root, struct neomm_tables *from, struct neomm_tables *to,
+                         neomm_vaddr_t vaddr, neomm_vaddr_t last, neomm_leaf_fn *share,
+                         void *context);
+    /* Returns how many tables became a leaf. */
+    uint32_t (*merge)(struct neomm *root, struct neomm_tables *tables, neomm_vaddr_t vaddr,
+                      neomm_vaddr_t last);
     void (*query)(struct neomm *root, struct neomm_tables *tables, neomm_vaddr_t vaddr,
                   struct neomm_mapping *mapping);
     neomm_status (*exchange)(struct neomm *root, struct neomm_tables *tables, neomm_vaddr_t vaddr,
@@ -102,6 +108,8 @@ void neomm__table_free(struct neomm *root, neomm_frame_t frame);
 /* `count` of them on an empty list, all or none, contents undefined. */
 neomm_status neomm__table_alloc_list(struct neomm *root, uint32_t owner, uint32_t count,
                                      struct neomm__frame_list *list);
+/* Those that were not linked. */
+void neomm__table_free_list(struct neomm *root, struct neomm__frame_list *list);
 /* Frees dead tables, linked by `next` from frame `first` on, when nobody can be in them. No lock is
  * held. */
 void neomm__table_free_dead(struct neomm *root, uint32_t first);
