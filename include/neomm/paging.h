@@ -9,7 +9,7 @@
  * may have left smaller leaves. A query takes no lock. Any context, with interrupts, too.
  *
  * Whether an address is the user's follows from the layout: the tables of a space take ranges of
- * the user's half, the kernel's tables take ranges inside the window or the image, and for query,
+ * the user's half, the kernel's tables take ranges inside the window, mmio, percpu or the image, and for query,
  * walk and dump inside the direct map and the slots, too. Anything else is NEOMM_E_RANGE, and so
  * is an empty range; NEOMM_E_ALIGN: not whole pages; NEOMM_E_NOENT: paging is not initialised.
  *

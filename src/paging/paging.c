@@ -10,8 +10,8 @@ static bool inside(const struct neomm_area *area, neomm_vaddr_t vaddr, neomm_vad
     return area->size != 0 && vaddr >= area->base && last - area->base < area->size;
 }
 
-/* Is [vaddr, last] all the user's, or all in one area of the kernel? Whoever changes kernel
- * mappings may do so in the window and the image only. */
+/* Is [vaddr, last] all the user's, or all in one area of the kernel? The direct map and the slots
+ * are changed by nobody but this layer. */
 static neomm_status check_half(const struct neomm *root, const struct neomm_tables *tables,
                                neomm_vaddr_t vaddr, neomm_vaddr_t last, bool change)
 {
@@ -20,7 +20,8 @@ static neomm_status check_half(const struct neomm *root, const struct neomm_tabl
         return NEOMM_E_RANGE;
     if (!neomm__tables_are_kernel(root, tables))
         return last < layout->user_limit ? NEOMM_OK : NEOMM_E_RANGE;
-    if (inside(&layout->window, vaddr, last) || inside(&layout->image, vaddr, last))
+    if (inside(&layout->window, vaddr, last) || inside(&layout->image, vaddr, last) ||
+        inside(&layout->mmio, vaddr, last) || inside(&layout->percpu, vaddr, last))
         return NEOMM_OK;
     if (!change && (inside(&layout->direct, vaddr, last) || inside(&layout->slots, vaddr, last)))
         return NEOMM_OK;

@@ -162,6 +162,10 @@ static neomm_status build(struct neomm *root, const struct neomm_paging_options 
         status = reserve(root, &root->layout.window, below_top);
     if (status == NEOMM_OK)
         status = reserve(root, &root->layout.image, below_top);
+    if (status == NEOMM_OK)
+        status = reserve(root, &root->layout.mmio, below_top);
+    if (status == NEOMM_OK)
+        status = reserve(root, &root->layout.percpu, below_top);
     if (status == NEOMM_OK && high)
         status = reserve(root, &root->layout.slots, 0);
     if (status == NEOMM_OK)
