@@ -12,6 +12,8 @@
 
 #include "sim.h"
 
+#include <neomm/cpu.h>
+
 #include <pthread.h>
 #include <setjmp.h>
 
@@ -219,7 +221,12 @@ void sim_mmu_reset(struct sim *sim);
 /* The registers hold the new value already. */
 void sim_tlb_invlpg(struct sim_cpu *cpu, neomm_vaddr_t vaddr);
 void sim_tlb_cr0_written(struct sim_cpu *cpu, uintptr_t before);
-void sim_tlb_cr3_written(struct sim_cpu *cpu, uintptr_t before);
+/* keep: bit 63 of what was written. */
+void sim_tlb_cr3_written(struct sim_cpu *cpu, bool keep);
+void sim_tlb_invpcid(struct sim_cpu *cpu, enum neomm_invpcid type, uint32_t pcid,
+                     neomm_vaddr_t vaddr);
+/* Is vaddr an address in the machine's format? */
+bool sim_canonical(const struct sim *sim, neomm_vaddr_t vaddr);
 void sim_tlb_cr4_written(struct sim_cpu *cpu, uintptr_t before);
 void sim_tlb_efer_written(struct sim_cpu *cpu, uint64_t before);
 /* Frames change hands: no CPU may reach them. Instrumented flavour. */

@@ -32,9 +32,9 @@ struct sim_cached;
 #define SIM_LEVELS_MAX 5u
 
 enum sim_tlb_list {
-    SIM_TLB_LOCAL, /* translations that go with CR3 */
+    SIM_TLB_LOCAL, /* translations of one PCID */
     SIM_TLB_GLOBAL,
-    SIM_TLB_TABLES,    /* paging-structure caches */
+    SIM_TLB_TABLES,    /* paging-structure caches, of one PCID each */
     SIM_TLB_REGISTERS, /* the PDPTE registers of PAE */
     SIM_TLB_LISTS
 };
@@ -48,6 +48,7 @@ struct sim_tlb {
     uint64_t invalidations, full_flushes;
     struct sim_cached **bucket;
     uint32_t bucket_bits;
+    uint32_t pcid; /* that the CPU goes by now; 0 without CR4.PCIDE */
     uint32_t count;
     uint32_t count_of[SIM_TLB_CLASSES];
     struct sim_cached *list[SIM_TLB_LISTS];

@@ -14,13 +14,15 @@
 struct sim;
 
 /* Features of the CPU that a machine may be made without. */
-#define SIM_NO_NX   0x01u
-#define SIM_NO_PGE  0x02u
-#define SIM_NO_SMEP 0x04u
-#define SIM_NO_SMAP 0x08u
-#define SIM_NO_UMIP 0x10u
-#define SIM_NO_1G   0x20u
-#define SIM_NO_PSE  0x40u
+#define SIM_NO_NX      0x001u
+#define SIM_NO_PGE     0x002u
+#define SIM_NO_SMEP    0x004u
+#define SIM_NO_SMAP    0x008u
+#define SIM_NO_UMIP    0x010u
+#define SIM_NO_1G      0x020u
+#define SIM_NO_PSE     0x040u
+#define SIM_NO_PCID    0x080u
+#define SIM_NO_INVPCID 0x100u
 
 struct sim_options {
     enum neomm_format format;

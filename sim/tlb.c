@@ -33,7 +33,19 @@ struct sim_cached *sim_tlb_find(struct sim_tlb *tlb, enum sim_tlb_class tlb_clas
         return NULL;
     neomm_vaddr_t base = region_base(vaddr, shift);
     struct sim_cached *cached = *bucket_of(tlb, tlb_class, base);
-    while (cached && (cached->base != base || cached->tlb_class != tlb_class))
+    while (cached && (cached->base != base || cached->tlb_class != tlb_class ||
+                      (cached->pcid != tlb->pcid && cached->list != SIM_TLB_GLOBAL)))
+        cached = cached->bucket_next;
+    return cached;
+}
+
+struct sim_cached *sim_tlb_find_local(struct sim_tlb *tlb, enum sim_tlb_class tlb_class,
+                                      unsigned shift, neomm_vaddr_t vaddr, uint32_t pcid)
+{
+    neomm_vaddr_t base = region_base(vaddr, shift);
+    struct sim_cached *cached = *bucket_of(tlb, tlb_class, base);
+    while (cached && (cached->base != base || cached->tlb_class != tlb_class ||
+                      cached->pcid != pcid || cached->list == SIM_TLB_GLOBAL))
         cached = cached->bucket_next;
     return cached;
 }
@@ -124,6 +136,7 @@ struct sim_cached *sim_tlb_insert(struct sim *sim, struct sim_tlb *tlb,
     cached->base = region_base(like->base, like->shift);
     cached->paddr = like->paddr;
     cached->cpu = like->cpu;
+    cached->pcid = (uint16_t)tlb->pcid;
     cached->tlb_class = like->tlb_class;
     cached->shift = like->shift;
     cached->rights = like->rights;
@@ -169,6 +182,15 @@ void sim_tlb_drop_list(struct sim *sim, struct sim_tlb *tlb, enum sim_tlb_list l
 {
     while (tlb->list[list])
         sim_tlb_drop(sim, tlb->list[list]);
+}
+
+void sim_tlb_drop_pcid(struct sim *sim, struct sim_tlb *tlb, enum sim_tlb_list list, uint32_t pcid)
+{
+    for (struct sim_cached *cached = tlb->list[list], *next; cached; cached = next) {
+        next = cached->next;
+        if (cached->pcid == pcid)
+            sim_tlb_drop(sim, cached);
+    }
 }
 
 /* ---- life ---- */

@@ -68,6 +68,10 @@ struct sim_origin {
     bool user;
     /* The store that took something away; the entry is in the list of those due then. */
     bool due, reported, used;
+    /* The flush was due while the CPU went by another PCID: done in time if it comes before this
+     * one is loaded again. */
+    bool late;
+    enum neomm_flush_site late_site;
     uint32_t changed;    /* step */
     uint32_t changed_by; /* CPU */
     uint64_t before, after;
@@ -82,6 +86,7 @@ struct sim_cached {
     struct sim_cached *bucket_next;
     struct sim_cached *previous, *next; /* in list[] */
     uint32_t cpu;
+    uint16_t pcid; /* under which it was filled; of no account to a global one */
     uint8_t tlb_class, shift, rights, list;
     bool dirty;
 #if NEOMM_INSTRUMENTED
@@ -96,15 +101,21 @@ static inline bool sim_cached_is_table(const struct sim_cached *cached)
 
 /* ---- tlb.c: all with the machine's lock held ---- */
 
-/* The entry of this class that covers vaddr, NULL: none. */
+/* The entry of this class that covers vaddr for the CPU as it is now, global or of its PCID; NULL:
+ * none. */
 struct sim_cached *sim_tlb_find(struct sim_tlb *tlb, enum sim_tlb_class tlb_class, unsigned shift,
                                 neomm_vaddr_t vaddr);
-/* A new entry with base, paddr, cpu, class, shift, rights, list and dirty of `like`; there is none
- * for its addresses yet. */
+/* The one of that PCID that is not global. */
+struct sim_cached *sim_tlb_find_local(struct sim_tlb *tlb, enum sim_tlb_class tlb_class,
+                                      unsigned shift, neomm_vaddr_t vaddr, uint32_t pcid);
+/* A new entry of the current PCID, with base, paddr, cpu, class, shift, rights, list and dirty of
+ * `like`. */
 struct sim_cached *sim_tlb_insert(struct sim *sim, struct sim_tlb *tlb,
                                   const struct sim_cached *like);
 void sim_tlb_drop(struct sim *sim, struct sim_cached *cached);
 void sim_tlb_drop_list(struct sim *sim, struct sim_tlb *tlb, enum sim_tlb_list list);
+/* Those of the list that are of this PCID. */
+void sim_tlb_drop_pcid(struct sim *sim, struct sim_tlb *tlb, enum sim_tlb_list list, uint32_t pcid);
 /* Closes the fast path to the entry's pages, and window pointers to them. */
 void sim_tlb_close(struct sim *sim, struct sim_cached *cached);
 /* Closes the fast path altogether: the CPU's rights have changed. */
@@ -174,6 +185,8 @@ void sim_check_dropped(struct sim *sim, struct sim_cached *cached);
 /* The CPU goes by an entry that it holds. */
 void sim_check_used(struct sim *sim, struct sim_cached *cached, neomm_vaddr_t vaddr,
                     enum sim_access access, bool user);
+/* The CPU goes by another PCID from now on, and has kept what it knew of that. */
+void sim_check_resumed(struct sim *sim, const struct sim_tlb *tlb);
 static inline bool sim_check_suspects(const struct sim_cached *cached)
 {
     return cached->origin.due;
@@ -206,6 +219,10 @@ static inline void sim_check_used(struct sim *sim, struct sim_cached *cached, ne
                                   enum sim_access access, bool user)
 {
     (void)sim, (void)cached, (void)vaddr, (void)access, (void)user;
+}
+static inline void sim_check_resumed(struct sim *sim, const struct sim_tlb *tlb)
+{
+    (void)sim, (void)tlb;
 }
 static inline bool sim_check_suspects(const struct sim_cached *cached)
 {

@@ -246,6 +246,19 @@ static bool still_granted(struct sim *sim, const struct sim_cached *cached)
            (cached->list != SIM_TLB_GLOBAL || (now & SIM_ENTRY_G));
 }
 
+/* Of a PCID that the CPU does not go by now: it cannot be used until that is loaded again. */
+static bool is_dormant(const struct sim *sim, const struct sim_cached *cached)
+{
+    return cached->list != SIM_TLB_GLOBAL && cached->pcid != sim->mmu->tlb[cached->cpu].pcid;
+}
+
+static void note_late(struct sim_origin *origin, enum neomm_flush_site site)
+{
+    if (!origin->late)
+        origin->late_site = site;
+    origin->late = true;
+}
+
 /* Was the entry filled through the tables with this root, or through a root that shares the
  * table below its top entry? */
 static bool belongs_to(struct sim *sim, const struct sim_cached *cached, neomm_paddr_t top)
@@ -294,9 +307,13 @@ static void report_due(struct sim *sim, const struct sim_cached *cached, enum ne
     sim_violation(sim, "stale translation: %s; flush due at %s", text, sim_flush_site_name(site));
 }
 
-static const char *site_asked(const struct sim *sim)
+static enum neomm_flush_site site_asked(const struct sim *sim)
 {
-    enum neomm_flush_site site = sim->mmu->check->asked[sim_this_cpu()->index];
+    return sim->mmu->check->asked[sim_this_cpu()->index];
+}
+
+static const char *site_text(enum neomm_flush_site site)
+{
     return site < NEOMM_FLUSH_SITES ? site_names[site] : "no site that was asked about";
 }
 
@@ -312,6 +329,29 @@ void sim_check_used(struct sim *sim, struct sim_cached *cached, neomm_vaddr_t va
                   user ? "user" : "kernel", access_name(access), (unsigned long long)vaddr);
 }
 
+static void resume_list(struct sim *sim, const struct sim_tlb *tlb, enum sim_tlb_list list)
+{
+    char text[400];
+    for (struct sim_cached *cached = tlb->list[list]; cached; cached = cached->next) {
+        struct sim_origin *origin = &cached->origin;
+        if (cached->pcid != tlb->pcid || !origin->late)
+            continue;
+        origin->late = false;
+        if (still_granted(sim, cached))
+            continue;
+        origin->reported = true;
+        describe(sim, cached, text, sizeof(text));
+        sim_violation(sim, "stale translation: %s; PCID %u comes back without a flush; due at %s",
+                      text, tlb->pcid, site_text(origin->late_site));
+    }
+}
+
+void sim_check_resumed(struct sim *sim, const struct sim_tlb *tlb)
+{
+    resume_list(sim, tlb, SIM_TLB_LOCAL);
+    resume_list(sim, tlb, SIM_TLB_TABLES);
+}
+
 /* ---- hooks ---- */
 
 void neomm_hook_entry_stored(neomm_paddr_t entry, uint64_t before, uint64_t after)
@@ -325,7 +365,7 @@ void neomm_hook_entry_stored(neomm_paddr_t entry, uint64_t before, uint64_t afte
         if (origin->due || still_granted(sim, cached))
             continue;
         due_add(sim->mmu->check, cached);
-        origin->reported = origin->used = false;
+        origin->reported = origin->used = origin->late = false;
         origin->changed = (uint32_t)(link - origin->step_link);
         origin->changed_by = sim_this_cpu()->index;
         origin->before = before;
@@ -334,6 +374,18 @@ void neomm_hook_entry_stored(neomm_paddr_t entry, uint64_t before, uint64_t afte
     }
     sim_unlock(sim);
     sim_sched_here("has stored an entry", __builtin_return_address(0));
+}
+
+/* An invalidation at this site is due for the entry by now. */
+static void settle(struct sim *sim, struct sim_cached *cached, enum neomm_flush_site site)
+{
+    struct sim_origin *origin = &cached->origin;
+    if (is_dormant(sim, cached)) {
+        note_late(origin, site);
+        return;
+    }
+    origin->reported = true;
+    report_due(sim, cached, site);
 }
 
 /* Only what this CPU changed: another may be in the middle of an operation of its own. */
@@ -347,10 +399,10 @@ void neomm_hook_settled(neomm_frame_t top, enum neomm_flush_site site)
         next = origin->due_next;
         if (still_granted(sim, cached)) {
             due_remove(check, cached);
-        } else if (!origin->reported && origin->changed_by == sim_this_cpu()->index &&
+        } else if (!origin->reported && !origin->late &&
+                   origin->changed_by == sim_this_cpu()->index &&
                    belongs_to(sim, cached, neomm_frame_paddr(top))) {
-            origin->reported = true;
-            report_due(sim, cached, site);
+            settle(sim, cached, site);
         }
     }
     sim_unlock(sim);
@@ -384,15 +436,19 @@ static bool check_source(struct sim *sim, neomm_paddr_t frame, unsigned shift, b
     neomm_paddr_t first = frame >> shift << shift;
     const struct sim_source *source = source_find(sim->mmu->check, first | SOURCE_FRAME);
     for (const struct sim_link *link = source ? source->first : NULL; link; link = link->next) {
-        const struct sim_cached *cached = link->cached;
+        struct sim_cached *cached = link->cached;
         unsigned covered = sim_cached_is_table(cached) ? NEOMM_PAGE_SHIFT : cached->shift;
         char text[400];
         if (covered != shift || !is_danger(sim, cached))
             continue;
+        if (is_dormant(sim, cached)) {
+            note_late(&cached->origin, site_asked(sim));
+            continue;
+        }
         describe(sim, cached, text, sizeof(text));
         sim_violation(sim, "stale translation: %s; frame %#llx is %s; flush due at %s", text,
                       (unsigned long long)frame >> NEOMM_PAGE_SHIFT, freed ? "freed" : "allocated",
-                      site_asked(sim));
+                      site_text(site_asked(sim)));
         return false;
     }
     return true;
@@ -408,7 +464,7 @@ static void check_loaded(struct sim *sim, neomm_frame_t first, uint32_t count, b
                           "stale translation: CPU %u has CR3 %#llx; frame %#llx is %s; "
                           "flush due at %s",
                           i, (unsigned long long)cpu->cr3, (unsigned long long)frame,
-                          freed ? "freed" : "allocated", site_asked(sim));
+                          freed ? "freed" : "allocated", site_text(site_asked(sim)));
     }
 }
 
