@@ -50,6 +50,7 @@ enum neomm_fault_site {
     X(EXCHANGE)    /* a present entry replaced */                                                  \
     X(HARVEST)     /* accessed or dirty cleared */                                                 \
     X(SLOT)        /* a slot for a high frame reused or released */                                \
+    X(PCID)        /* tables loaded again that have changed meanwhile */                           \
     X(SWITCH)      /* other tables loaded */
 
 enum neomm_flush_site {

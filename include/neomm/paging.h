@@ -32,6 +32,8 @@ struct neomm_tables {
     uint32_t owner;            /* index of the space, 0 for the kernel's */
     uint32_t table_frames;     /* tables below the root that belong to this space */
     struct neomm_cpumask cpus; /* CPUs that have it loaded */
+    size_t serial;             /* of no other tables */
+    size_t flushes;            /* invalidations so far */
 };
 
 enum neomm_mapping_state {
@@ -85,7 +87,8 @@ neomm_status neomm_paging_init(struct neomm *root, const struct neomm_paging_opt
 neomm_status neomm_paging_fini(struct neomm *root);
 
 /* Once on each CPU, after neomm_paging_init: turns on what CPUID offers (NX, WP, PGE, PSE, SMEP,
- * SMAP, UMIP), sets PAT, and loads the kernel's tables. From here on the CPU gets shootdowns.
+ * SMAP, UMIP; PCIDE in 64-bit mode), sets PAT, and loads the kernel's tables. PCIDs 0 to 7 are this
+ * layer's from here on; CR3 is to be loaded by it alone. From here on the CPU gets shootdowns.
  * Interrupts masked. NEOMM_E_UNSUPPORTED: the CPU is not in the paging mode of the layout's
  * format (CR4.PAE, CR4.LA57), which the boot code enters. */
 neomm_status neomm_paging_cpu_init(struct neomm *root);
@@ -102,7 +105,9 @@ neomm_status neomm_paging_create(struct neomm *root, struct neomm_tables *tables
  * it loaded. */
 neomm_status neomm_paging_destroy(struct neomm *root, struct neomm_tables *tables);
 
-/* Loads the tables on this CPU. Without a space to run: neomm_paging_kernel. No lock.
+/* Loads the tables on this CPU. Without a space to run: neomm_paging_kernel. Where the CPU has
+ * PCIDs it keeps its translations of the spaces that it had last, and forgets those of one that has
+ * changed meanwhile when that is loaded again. No lock.
  * Interrupts are masked inside. */
 void neomm_paging_activate(struct neomm *root, struct neomm_tables *tables);
 

@@ -35,9 +35,8 @@ struct cursor {
     unsigned base;  /* no entry above this level is looked at */
     unsigned floor; /* and none below this one */
     bool user;
-    bool alone;    /* nobody else knows these tables yet, or any more: no locks */
-    bool prune;    /* tables that are empty when the cursor leaves them go */
-    bool unlinked; /* a table went since the last invalidation */
+    bool alone; /* nobody else knows these tables yet, or any more: no locks */
+    bool prune; /* tables that are empty when the cursor leaves them go */
     neomm_irq_t irq;
     entry_t nx;
     entry_t *table[FORMAT_LEVELS]; /* on the way, from `level` up to the base */
@@ -293,13 +292,14 @@ static void cursor_init(struct cursor *c, struct neomm *root, struct neomm_table
     c->last = last;
     c->floor = 0;
     c->user = !neomm__tables_are_kernel(root, tables);
-    c->alone = c->prune = c->unlinked = false;
+    c->alone = c->prune = false;
     c->nx = (entry_t)root->paging->nx;
     c->spare = (struct neomm__frame_list){0, 0, 0};
     c->held = c->made = c->gone = 0;
     c->reads = c->stores = c->zeroed = 0;
     c->descents = 1;
     c->flush.count = 0;
+    c->flush.tables = false;
     cursor_mask(c);
 }
 
@@ -369,7 +369,7 @@ static void cursor_unlink(struct cursor *c, struct neomm__frame *about)
     --*cursor_live(c, c->level);
     neomm__table_kill(about);
     c->gone++;
-    c->unlinked = true;
+    c->flush.tables = true;
 }
 
 /* A table that is about to be linked, with all its entries in use, is locked as if it had been

@@ -197,6 +197,7 @@ static bool merge_here(struct cursor *c)
     (void)cursor_replace(c, cursor_index(c), entry, entry_pause(leaf));
     neomm__table_kill(neomm__frame(c->root, frame));
     c->gone++;
+    c->flush.tables = true;
     neomm__flush_add_pages(&c->flush, cursor_start(c),
                            (span_mask(c->level) >> NEOMM_PAGE_SHIFT) + 1);
     invalidate(c, NEOMM_FLUSH_SITE_MERGE);

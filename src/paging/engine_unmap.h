@@ -42,13 +42,12 @@ static void tell_table(struct cursor *c, const struct gathered *g, neomm_vaddr_t
 static void release(struct cursor *c, struct gathered *g)
 {
     enum neomm_flush_site site = NEOMM_FLUSH_SITE_UNMAP;
-    if (c->flush.count == 0 && c->unlinked) {
+    if (c->flush.count == 0 && c->flush.tables) {
         site = NEOMM_FLUSH_SITE_UNMAP_TABLE;
         neomm__flush_add(&c->flush, c->at);
     }
     invalidate(c, site);
     settled(c, site);
-    c->unlinked = false;
     for (unsigned i = 0; i < g->count; i++) {
         unsigned level = (unsigned)(g->vaddr[i] & TABLE_TAKEN);
         neomm_vaddr_t vaddr = g->vaddr[i] & ~(neomm_vaddr_t)TABLE_TAKEN;

@@ -16,6 +16,7 @@
 
 struct neomm__flush {
     uint32_t count; /* NEOMM__FLUSH_PAGES + 1: everything */
+    bool tables;    /* a table is gone, too */
     neomm_vaddr_t page[NEOMM__FLUSH_PAGES];
 };
 

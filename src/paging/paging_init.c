@@ -129,6 +129,8 @@ static neomm_status reserve(struct neomm *root, const struct neomm_area *area, u
 }
 
 #define CPUID_EDX_PSE         3
+#define CPUID_EDX_PGE         13
+#define CPUID_ECX_PCID        17
 #define CPUID_EXTENDED_EDX_NX 20
 #define CPUID_EXTENDED_EDX_1G 26
 
@@ -140,6 +142,8 @@ static void find_features(struct neomm__paging *paging)
     neomm_cpu_cpuid(0x80000000u, 0, top);
     if (top[0] >= 0x80000001u)
         neomm_cpu_cpuid(0x80000001u, 0, extended);
+    paging->pcids = paging->engine->levels >= 4 && (basic[2] >> CPUID_ECX_PCID & 1u) != 0 &&
+                    (basic[3] >> CPUID_EDX_PGE & 1u) != 0;
     paging->nx = (uint64_t)(extended[3] >> CPUID_EXTENDED_EDX_NX & 1u) << 63;
     paging->leaf_levels = 1;
     if (paging->engine->levels > 2 || (basic[3] >> CPUID_EDX_PSE & 1u) != 0)
@@ -157,6 +161,7 @@ static neomm_status build(struct neomm *root, const struct neomm_paging_options 
     neomm__lock_init(&paging->order, NEOMM_LOCK_CLASS_TABLES);
     neomm__lock_init(&paging->lock, NEOMM_LOCK_CLASS_TABLES);
     neomm__window_init(&paging->window);
+    paging->kernel.serial = paging->serials = 1;
     neomm_status status = paging->engine->create(root, &paging->kernel);
     if (status == NEOMM_OK)
         status = reserve(root, &root->layout.window, below_top);

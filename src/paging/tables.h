@@ -35,6 +35,8 @@ struct neomm__paging {
     struct neomm__window window;
     uint64_t nx;          /* bit 63 where the CPU has NX, else 0 */
     uint32_t leaf_levels; /* bit n: leaves at level n; bit 0 always */
+    bool pcids;           /* the CPUs have them, and global leaves */
+    size_t serials;       /* given to tables so far; the kernel's is 1 */
 };
 
 /* What a map operation is to do. frames NULL: contiguous from paddr. */
