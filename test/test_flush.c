@@ -475,11 +475,55 @@ static void pcids_are_shared_out(struct ktap *t)
         if (i % 3 == 0)
             unmap_and_check(&s, neomm_paging_kernel(root), s.window, 1 + i % 4);
     }
-    load(&s, neomm_paging_kernel(root));
+    /* What led to a table of the kernel's is known under several PCIDs. */
+    struct neomm_tables *kernel = neomm_paging_kernel(root);
+    EXPECT_OK(
+        t, neomm_paging_map(root, kernel, s.window, block, NEOMM_PAGE_SIZE, RW, NEOMM_CACHE_WB, 0));
+    for (uint32_t i = 0; i < 3; i++) {
+        load(&s, &tables[i]);
+        sim_bind(s.machine.sim, 1);
+        sim_speculate(s.machine.sim, s.window + NEOMM_PAGE_SIZE, false);
+        sim_bind(s.machine.sim, 0);
+    }
+    EXPECT_OK(t, neomm_paging_unmap(root, kernel, s.window, NEOMM_PAGE_SIZE, NULL, NULL, NULL));
+    for (uint32_t i = 0; i < 3; i++)
+        load(&s, &tables[i]);
+    load(&s, kernel);
     for (uint32_t i = 0; i < SPACES; i++) {
         EXPECT_OK(t, neomm_paging_unmap(root, &tables[i], USER, NEOMM_PAGE_SIZE, NULL, NULL, NULL));
         EXPECT_OK(t, neomm_paging_destroy(root, &tables[i]));
     }
+    close_setting(&s);
+}
+
+/* Somebody else went by the same PCIDs in between. */
+static void a_cpu_that_comes_back_knows_nothing(struct ktap *t)
+{
+    struct setting s;
+    neomm_paddr_t paddr;
+    uint32_t error;
+    if (!open_setting(t, &s, (enum neomm_format)t->parameter, 1, 0))
+        return;
+    struct neomm *root = s.machine.root;
+    map_pages(&s, 1);
+    EXPECT_OK(t,
+              neomm_paging_map(root, &s.other, USER, neomm_frame_paddr(s.block) + NEOMM_PAGE_SIZE,
+                               NEOMM_PAGE_SIZE, RW, NEOMM_CACHE_WB, 0));
+    refer(&s, USER, 1, SIM_READ);
+    sim_bind(s.machine.sim, 1);
+    uintptr_t pcid = sizeof(uintptr_t) > 4 ? neomm_cpu_read_cr3() & NEOMM_CR3_PCID : 0;
+    neomm_paging_cpu_fini(root);
+    neomm_cpu_write_cr4(neomm_cpu_read_cr4() & ~NEOMM_CR4_PGE);
+    neomm_cpu_write_cr3((uintptr_t)neomm_frame_paddr(s.other.top) | pcid);
+    EXPECT(t, sim_translate(s.machine.sim, USER, SIM_READ, true, &paddr, &error));
+    EXPECT_EQ(t, paddr, neomm_frame_paddr(s.block) + NEOMM_PAGE_SIZE);
+    neomm_cpu_write_cr3((uintptr_t)neomm_frame_paddr(neomm_paging_kernel(root)->top));
+    EXPECT_OK(t, neomm_paging_cpu_init(root));
+    neomm_paging_activate(root, &s.tables);
+    EXPECT(t, sim_translate(s.machine.sim, USER, SIM_READ, true, &paddr, &error));
+    EXPECT_EQ(t, paddr, neomm_frame_paddr(s.block));
+    sim_bind(s.machine.sim, 0);
+    EXPECT_OK(t, neomm_paging_unmap(root, &s.other, USER, NEOMM_PAGE_SIZE, NULL, NULL, NULL));
     close_setting(&s);
 }
 
@@ -535,6 +579,7 @@ static const struct ktap_case cases[] = {
     KTAP_CASE_WITH(invalidates_what_is_due, formats),
     KTAP_CASE_WITH(a_cpu_keeps_what_it_knows, formats),
     KTAP_CASE_WITH(pcids_are_shared_out, formats),
+    KTAP_CASE_WITH(a_cpu_that_comes_back_knows_nothing, formats),
     KTAP_CASE_WITH(global_translations_of_the_loader_go, formats),
 };
 KTAP_SUITE(flush, cases);

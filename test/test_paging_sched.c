@@ -14,7 +14,7 @@
 #define RW       (NEOMM_PROT_READ | NEOMM_PROT_WRITE)
 #define USER     ((neomm_vaddr_t)0x40000000)
 #define CPUS_MAX 3u
-#define CALLS    3u
+#define CALLS    4u
 #define CELLS    24u
 
 /* Cells are pages. Those below 8 are the last ones of a table of leaves, the next 8 the first ones
@@ -33,6 +33,8 @@ enum act {
     FAULT, /* an exchange of nothing for the page */
     EVICT, /* of the page for a swap entry, and back */
     TOUCH, /* a write through the MMU, which may fault */
+    LEAVE, /* other tables are loaded */
+    COME,  /* and these again */
     PART   /* the rights of one page of a large leaf, which holds the far cells */
 };
 
@@ -94,6 +96,20 @@ static const struct plan plans[] = {
      0x4,
      false,
      {{{MAP, 0, 1}}, {{UNMAP, 2, 1}}, {{SEE, 0, 1}, {SEE, 2, 1}}},
+     1,
+     false},
+    {"unmap, unmap, leave and come",
+     0x5,
+     false,
+     {{{UNMAP, 0, 1}},
+      {{UNMAP, 2, 1}},
+      {{TOUCH, 0, 1}, {TOUCH, 2, 1}, {LEAVE, 0, 0}, {COME, 0, 0}}},
+     2,
+     false},
+    {"unmap, leave and come",
+     0x5,
+     false,
+     {{{UNMAP, 0, 1}}, {{TOUCH, 0, 1}, {LEAVE, 0, 0}, {COME, 0, 0}, {TOUCH, 2, 1}}},
      1,
      false},
     {"unmap, see from outside", 0x1, false, {{{UNMAP, 0, 1}}, {{SEE, 0, 1}}}, 1, true},
@@ -275,6 +291,12 @@ static void do_call(struct match *m, uint32_t cpu, const struct call *call)
     case TOUCH:
         do_touch(m, call);
         break;
+    case LEAVE:
+        neomm_paging_activate(m->env.root, neomm_paging_kernel(m->env.root));
+        break;
+    case COME:
+        neomm_paging_activate(m->env.root, &m->tables);
+        break;
     }
 }
 
@@ -376,9 +398,9 @@ static uint64_t factor(void)
 }
 
 /* Parameter: number of the plan. */
-static const uint64_t plan_numbers[] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10,
-                                        11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21,
-                                        22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32};
+static const uint64_t plan_numbers[] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11,
+                                        12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23,
+                                        24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34};
 _Static_assert(sizeof(plan_numbers) / sizeof(plan_numbers[0]) == PLANS, "each plan is run");
 
 /* Both formats, by the seed. */

@@ -136,7 +136,6 @@ neomm_status neomm_paging_cpu_init(struct neomm *root)
     /* Without PGE first: global translations of the loader's tables go. */
     neomm_cpu_write_cr4((cr4 & ~NEOMM_CR4_PGE) | (wanted & NEOMM_CR4_PSE));
     neomm__cpumask_set(&paging->online, neomm_port_cpu()->index);
-    memset(neomm__cpu(root)->pcid, 0, sizeof(neomm__cpu(root)->pcid));
     switch_to(root, &paging->kernel);
     neomm_cpu_write_cr4(cr4 | wanted);
     neomm_cpu_write_cr0(neomm_cpu_read_cr0() | NEOMM_CR0_WP);
