@@ -9,9 +9,10 @@
  * may have left smaller leaves. A query takes no lock. Any context, with interrupts, too.
  *
  * Whether an address is the user's follows from the layout: the tables of a space take ranges of
- * the user's half, the kernel's tables take ranges inside the window, mmio, percpu or the image, and for query,
- * walk and dump inside the direct map and the slots, too. Anything else is NEOMM_E_RANGE, and so
- * is an empty range; NEOMM_E_ALIGN: not whole pages; NEOMM_E_NOENT: paging is not initialised.
+ * the user's half, the kernel's tables take ranges inside the window, mmio, percpu or the image,
+ * and for query, walk and dump inside the direct map and the slots, too. Anything else is
+ * NEOMM_E_RANGE, and so is an empty range; NEOMM_E_ALIGN: not whole pages; NEOMM_E_NOENT: paging is
+ * not initialised.
  *
  * A leaf with any right can be read, whatever was asked. One with no right (NEOMM_PROT_NONE) is
  * mapped for this layer and not there for the CPU. What was asked with or without EXEC comes back
