@@ -12,7 +12,7 @@
 #define USER    ((neomm_vaddr_t)0x40000000)
 #define THREADS 4u
 #define PAGES   64u /* in which each thread has every THREADS-th run of 4 */
-#define ROUNDS  4000u
+#define ROUNDS  1000u
 
 static const uint64_t formats[] = ENV_FORMATS;
 
