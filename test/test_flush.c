@@ -143,6 +143,17 @@ static void split_scenario(struct setting *s)
     EXPECT_OK(t, neomm_paging_protect(s->machine.root, &s->tables, USER, NEOMM_PAGE_SIZE, RW));
 }
 
+static void merge_scenario(struct setting *s)
+{
+    struct ktap *t = s->t;
+    uint32_t merged;
+    EXPECT_OK(t, neomm_paging_map(s->machine.root, &s->tables, USER, neomm_frame_paddr(s->block),
+                                  large_size(s), RW, NEOMM_CACHE_WB, NEOMM_MAP_SMALL));
+    refer(s, USER + 8 * NEOMM_PAGE_SIZE, 1, SIM_WRITE);
+    EXPECT_OK(t, neomm_paging_merge(s->machine.root, &s->tables, USER, large_size(s), &merged));
+    EXPECT_EQ(t, merged, 1);
+}
+
 static void exchange_scenario(struct setting *s)
 {
     struct ktap *t = s->t;
@@ -200,14 +211,25 @@ static void switch_scenario(struct setting *s)
                                     NULL));
 }
 
+/* Without an invalidation the CPU goes on with what it had when the tables come back. */
+static void pcid_scenario(struct setting *s)
+{
+    switch_scenario(s);
+    sim_bind(s->machine.sim, s->user_cpu);
+    neomm_paging_activate(s->machine.root, &s->tables);
+    sim_bind(s->machine.sim, 0);
+}
+
 static void (*const scenarios[])(struct setting *s) = {
     [NEOMM_FLUSH_SITE_UNMAP] = unmap_scenario,
     [NEOMM_FLUSH_SITE_UNMAP_TABLE] = unmap_table_scenario,
     [NEOMM_FLUSH_SITE_PROTECT] = protect_scenario,
     [NEOMM_FLUSH_SITE_SPLIT] = split_scenario,
+    [NEOMM_FLUSH_SITE_MERGE] = merge_scenario,
     [NEOMM_FLUSH_SITE_EXCHANGE] = exchange_scenario,
     [NEOMM_FLUSH_SITE_HARVEST] = harvest_scenario,
     [NEOMM_FLUSH_SITE_SLOT] = slot_scenario,
+    [NEOMM_FLUSH_SITE_PCID] = pcid_scenario,
     [NEOMM_FLUSH_SITE_SWITCH] = switch_scenario,
 };
 
@@ -224,8 +246,8 @@ static bool reports(struct ktap *t, enum neomm_format format, uint32_t user_cpu,
                     enum neomm_flush_site site, enum neomm_flush_site skip)
 {
     struct setting s;
-    const char *due =
-        sim_flush_site_name(site == NEOMM_FLUSH_SITE_SWITCH ? NEOMM_FLUSH_SITE_UNMAP : site);
+    bool late = site == NEOMM_FLUSH_SITE_SWITCH || site == NEOMM_FLUSH_SITE_PCID;
+    const char *due = sim_flush_site_name(late ? NEOMM_FLUSH_SITE_UNMAP : site);
     if (!open_setting(t, &s, format, user_cpu, 0))
         return false;
     sim_set_keep_going(s.machine.sim, true);
@@ -253,7 +275,9 @@ static void each_site_is_needed(struct ktap *t)
             enum neomm_format format = (enum neomm_format)formats[f];
             ktap_note(t, "format %u, CPU %u", (unsigned)format, cpu);
             EXPECT(t, !reports(t, format, cpu, site, NEOMM_FLUSH_SITES));
-            EXPECT(t, reports(t, format, cpu, site, site));
+            /* PCIDs are of 64-bit mode. */
+            EXPECT_EQ(t, reports(t, format, cpu, site, site),
+                      site != NEOMM_FLUSH_SITE_PCID || sizeof(uintptr_t) > 4);
         }
     }
 }
@@ -370,6 +394,139 @@ static void invalidates_what_is_due(struct ktap *t)
     close_setting(&s);
 }
 
+/* ---- PCIDs ---- */
+
+static uint64_t walks(const struct setting *s)
+{
+    struct sim_tlb_stats stats;
+    sim_tlb_stats(s->machine.sim, &stats);
+    return stats.walks;
+}
+
+static void load(struct setting *s, struct neomm_tables *tables)
+{
+    sim_bind(s->machine.sim, s->user_cpu);
+    neomm_paging_activate(s->machine.root, tables);
+    sim_bind(s->machine.sim, 0);
+}
+
+/* Who comes back finds what was there, unless it has changed; nobody is told of tables that are not
+ * loaded. */
+static void a_cpu_keeps_what_it_knows(struct ktap *t)
+{
+    static const uint32_t absences[] = {0, SIM_NO_PCID, SIM_NO_PGE};
+    for (unsigned a = 0; a < sizeof(absences) / sizeof(absences[0]); a++) {
+        struct setting s;
+        if (!open_setting(t, &s, (enum neomm_format)t->parameter, 1, absences[a]))
+            return;
+        bool keeps = absences[a] == 0 && sizeof(uintptr_t) > 4;
+        map_pages(&s, 4);
+        refer(&s, USER, 4, SIM_WRITE);
+        load(&s, &s.other);
+        load(&s, &s.tables);
+        uint64_t before = walks(&s);
+        refer(&s, USER, 4, SIM_WRITE);
+        EXPECT_EQ(t, walks(&s) - before, keeps ? 0 : 4);
+        load(&s, &s.other);
+        struct costs costs = costs_now(&s);
+        EXPECT_OK(t, neomm_paging_unmap(s.machine.root, &s.tables, USER, NEOMM_PAGE_SIZE, NULL,
+                                        NULL, NULL));
+        expect_costs(&s, &costs, 0, 0, 0);
+        load(&s, &s.tables);
+        before = walks(&s);
+        refer(&s, USER + NEOMM_PAGE_SIZE, 3, SIM_WRITE);
+        EXPECT_EQ(t, walks(&s) - before, 3);
+        /* What it is told of while it has them loaded, it need not forget twice. */
+        EXPECT_OK(t, neomm_paging_unmap(s.machine.root, &s.tables, USER + NEOMM_PAGE_SIZE,
+                                        NEOMM_PAGE_SIZE, NULL, NULL, NULL));
+        load(&s, &s.other);
+        load(&s, &s.tables);
+        before = walks(&s);
+        refer(&s, USER + 2 * NEOMM_PAGE_SIZE, 2, SIM_WRITE);
+        EXPECT_EQ(t, walks(&s) - before, keeps ? 0 : 2);
+        close_setting(&s);
+    }
+}
+
+/* More spaces than PCIDs, and tables of the kernel's that go while others are loaded. */
+static void pcids_are_shared_out(struct ktap *t)
+{
+    enum { SPACES = 12 };
+    struct neomm_tables tables[SPACES];
+    struct setting s;
+    neomm_paddr_t paddr, block;
+    uint32_t error;
+    if (!open_setting(t, &s, (enum neomm_format)t->parameter, 1, 0))
+        return;
+    struct neomm *root = s.machine.root;
+    block = neomm_frame_paddr(s.block);
+    for (uint32_t i = 0; i < SPACES; i++) {
+        EXPECT_OK(t, neomm_paging_create(root, &tables[i], 10 + i));
+        EXPECT_OK(t, neomm_paging_map(root, &tables[i], USER, block + i * NEOMM_PAGE_SIZE,
+                                      NEOMM_PAGE_SIZE, RW, NEOMM_CACHE_WB, 0));
+    }
+    for (uint32_t i = 0, x = 1; i < 200; i++, x = x * 1103515245u + 12345u) {
+        uint32_t space = i < SPACES ? i : (x >> 16) % SPACES;
+        sim_bind(s.machine.sim, 1);
+        neomm_paging_activate(root, &tables[space]);
+        EXPECT(t, sim_translate(s.machine.sim, USER, SIM_WRITE, true, &paddr, &error));
+        EXPECT_EQ(t, paddr, block + space * NEOMM_PAGE_SIZE);
+        sim_bind(s.machine.sim, 0);
+        if (i % 3 == 0)
+            unmap_and_check(&s, neomm_paging_kernel(root), s.window, 1 + i % 4);
+    }
+    /* What led to a table of the kernel's is known under several PCIDs. */
+    struct neomm_tables *kernel = neomm_paging_kernel(root);
+    EXPECT_OK(
+        t, neomm_paging_map(root, kernel, s.window, block, NEOMM_PAGE_SIZE, RW, NEOMM_CACHE_WB, 0));
+    for (uint32_t i = 0; i < 3; i++) {
+        load(&s, &tables[i]);
+        sim_bind(s.machine.sim, 1);
+        sim_speculate(s.machine.sim, s.window + NEOMM_PAGE_SIZE, false);
+        sim_bind(s.machine.sim, 0);
+    }
+    EXPECT_OK(t, neomm_paging_unmap(root, kernel, s.window, NEOMM_PAGE_SIZE, NULL, NULL, NULL));
+    for (uint32_t i = 0; i < 3; i++)
+        load(&s, &tables[i]);
+    load(&s, kernel);
+    for (uint32_t i = 0; i < SPACES; i++) {
+        EXPECT_OK(t, neomm_paging_unmap(root, &tables[i], USER, NEOMM_PAGE_SIZE, NULL, NULL, NULL));
+        EXPECT_OK(t, neomm_paging_destroy(root, &tables[i]));
+    }
+    close_setting(&s);
+}
+
+/* Somebody else went by the same PCIDs in between. */
+static void a_cpu_that_comes_back_knows_nothing(struct ktap *t)
+{
+    struct setting s;
+    neomm_paddr_t paddr;
+    uint32_t error;
+    if (!open_setting(t, &s, (enum neomm_format)t->parameter, 1, 0))
+        return;
+    struct neomm *root = s.machine.root;
+    map_pages(&s, 1);
+    EXPECT_OK(t,
+              neomm_paging_map(root, &s.other, USER, neomm_frame_paddr(s.block) + NEOMM_PAGE_SIZE,
+                               NEOMM_PAGE_SIZE, RW, NEOMM_CACHE_WB, 0));
+    refer(&s, USER, 1, SIM_READ);
+    sim_bind(s.machine.sim, 1);
+    uintptr_t pcid = sizeof(uintptr_t) > 4 ? neomm_cpu_read_cr3() & NEOMM_CR3_PCID : 0;
+    neomm_paging_cpu_fini(root);
+    neomm_cpu_write_cr4(neomm_cpu_read_cr4() & ~NEOMM_CR4_PGE);
+    neomm_cpu_write_cr3((uintptr_t)neomm_frame_paddr(s.other.top) | pcid);
+    EXPECT(t, sim_translate(s.machine.sim, USER, SIM_READ, true, &paddr, &error));
+    EXPECT_EQ(t, paddr, neomm_frame_paddr(s.block) + NEOMM_PAGE_SIZE);
+    neomm_cpu_write_cr3((uintptr_t)neomm_frame_paddr(neomm_paging_kernel(root)->top));
+    EXPECT_OK(t, neomm_paging_cpu_init(root));
+    neomm_paging_activate(root, &s.tables);
+    EXPECT(t, sim_translate(s.machine.sim, USER, SIM_READ, true, &paddr, &error));
+    EXPECT_EQ(t, paddr, neomm_frame_paddr(s.block));
+    sim_bind(s.machine.sim, 0);
+    EXPECT_OK(t, neomm_paging_unmap(root, &s.other, USER, NEOMM_PAGE_SIZE, NULL, NULL, NULL));
+    close_setting(&s);
+}
+
 /* ---- a loader's global translations ---- */
 
 /* Tables by hand: one large global leaf at USER, in frames of pmm. Returns the root's address. */
@@ -420,6 +577,9 @@ static const struct ktap_case cases[] = {
     KTAP_CASE_WITH(each_site_is_needed, sites),
     KTAP_CASE_WITH(every_cpu_forgets, formats),
     KTAP_CASE_WITH(invalidates_what_is_due, formats),
+    KTAP_CASE_WITH(a_cpu_keeps_what_it_knows, formats),
+    KTAP_CASE_WITH(pcids_are_shared_out, formats),
+    KTAP_CASE_WITH(a_cpu_that_comes_back_knows_nothing, formats),
     KTAP_CASE_WITH(global_translations_of_the_loader_go, formats),
 };
 KTAP_SUITE(flush, cases);

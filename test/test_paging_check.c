@@ -3,6 +3,8 @@
 #include "env.h"
 #include "paging/tables.h"
 
+#include "sim/sim.h"
+
 #include <string.h>
 
 static const uint64_t formats[] = ENV_FORMATS;
@@ -179,6 +181,34 @@ static void the_default_layout_is_good(struct ktap *t)
               NEOMM_E_UNSUPPORTED);
 }
 
+/* Devices and per-CPU data: mapped as the kernel says, and there in every space. */
+static void areas_of_the_kernel_are_its_own(struct ktap *t)
+{
+    struct env env;
+    struct neomm_tables tables;
+    struct env_options options = {.layer = ENV_PAGING, .format = (enum neomm_format)t->parameter};
+    ASSERT(t, env_open(t, &env, &options));
+    const struct neomm_layout *layout = neomm_layout_of(env.root);
+    const struct neomm_area *area[] = {&layout->mmio, &layout->percpu};
+    struct neomm_tables *kernel = neomm_paging_kernel(env.root);
+    EXPECT_OK(t, neomm_paging_create(env.root, &tables, 1));
+    neomm_paging_activate(env.root, &tables);
+    for (unsigned i = 0; i < 2; i++) {
+        neomm_paddr_t paddr = 0, device = (neomm_paddr_t)0x40000000 + i * PAGE;
+        neomm_vaddr_t last = area[i]->base + area[i]->size - PAGE;
+        uint32_t error;
+        EXPECT_OK(t, neomm_paging_map(env.root, kernel, last, device, PAGE,
+                                      NEOMM_PROT_READ | NEOMM_PROT_WRITE, NEOMM_CACHE_UC, 0));
+        EXPECT(t, sim_translate(env.machine, last, SIM_WRITE, false, &paddr, &error));
+        EXPECT_EQ(t, paddr, device);
+        EXPECT(t, !sim_translate(env.machine, last, SIM_READ, true, &paddr, &error));
+        EXPECT_OK(t, neomm_paging_unmap(env.root, kernel, last, PAGE, NULL, NULL, NULL));
+    }
+    neomm_paging_activate(env.root, kernel);
+    EXPECT_OK(t, neomm_paging_destroy(env.root, &tables));
+    env_close(t, &env);
+}
+
 #define EXPECT_LAYOUT(change, status)                                                              \
     do {                                                                                           \
         struct neomm_layout l = default_layout(t);                                                 \
@@ -213,6 +243,9 @@ static void bad_layouts_are_refused(struct ktap *t)
     EXPECT_LAYOUT(l.slots.size = 4 * NEOMM_SLOTS_PER_CPU * PAGE, NEOMM_OK);
     EXPECT_LAYOUT(l.slots.size = 0, NEOMM_OK);
     EXPECT_LAYOUT(l.image.size = 0, NEOMM_OK);
+    EXPECT_LAYOUT(l.mmio.base = l.percpu.base, NEOMM_E_RANGE);
+    EXPECT_LAYOUT(l.percpu.base = l.image.base, NEOMM_E_RANGE);
+    EXPECT_LAYOUT(l.mmio.size = l.percpu.size = 0, NEOMM_OK);
     if (!wide) /* one root entry has both halves */
         EXPECT_LAYOUT(l.user_limit -= PAGE, NEOMM_E_ALIGN);
 }
@@ -222,5 +255,6 @@ static const struct ktap_case cases[] = {
     KTAP_CASE_WITH(damaged_descriptors_are_found, formats),
     KTAP_CASE_WITH(the_default_layout_is_good, formats),
     KTAP_CASE_WITH(bad_layouts_are_refused, formats),
+    KTAP_CASE_WITH(areas_of_the_kernel_are_its_own, formats),
 };
 KTAP_SUITE(paging_check, cases);

@@ -395,6 +395,55 @@ static void do_exchange(struct model *m)
                           next.accessed, next.dirty, next.swap};
 }
 
+static void do_access(struct model *m);
+
+/* Is the group a table of leaves that could be one? */
+static bool may_merge(const struct model *m, unsigned group)
+{
+    const struct page *first = &m->page[group * m->group_pages];
+    if (!m->table[group] || first->prot == NEOMM_PROT_NONE ||
+        (first->paddr & (m->group_pages * NEOMM_PAGE_SIZE - 1)) != 0)
+        return false;
+    for (unsigned i = 0; i < m->group_pages; i++)
+        if (first[i].state != NEOMM_MAPPING_PRESENT || first[i].prot != first->prot ||
+            first[i].cache != first->cache || first[i].paddr != first->paddr + i * NEOMM_PAGE_SIZE)
+            return false;
+    return true;
+}
+
+/* An empty group is filled first: what fits seldom comes by chance. */
+static void do_merge(struct model *m)
+{
+    struct ktap *t = m->t;
+    unsigned group = below(m, GROUPS), first = group * m->group_pages, count = m->group_pages;
+    uint32_t merged = 0;
+    if (range_is_empty(m, first, count)) {
+        struct page like = {.state = NEOMM_MAPPING_PRESENT, .prot = pick_prot(m)};
+        like.paddr =
+            neomm_frame_paddr(m->block[below(m, BLOCKS)]) + first % BLOCK_PAGES * NEOMM_PAGE_SIZE;
+        EXPECT_OK(t, neomm_paging_map(m->env.root, &m->tables, vaddr_of(m, first), like.paddr,
+                                      count * NEOMM_PAGE_SIZE, like.prot, like.cache,
+                                      NEOMM_MAP_SMALL));
+        model_map(m, first, count, &like, true, NULL, true);
+        for (unsigned i = 0; i < 16; i++)
+            do_access(m);
+    }
+    bool fits = may_merge(m, group), accessed = false, dirty = false;
+    EXPECT_OK(t, neomm_paging_merge(m->env.root, &m->tables, vaddr_of(m, first),
+                                    count * NEOMM_PAGE_SIZE, &merged));
+    EXPECT_EQ(t, merged, fits);
+    if (!fits)
+        return;
+    for (unsigned i = first; i < first + count; i++) {
+        accessed |= m->page[i].accessed;
+        dirty |= m->page[i].dirty;
+    }
+    m->large[group] = true;
+    m->table[group] = false;
+    set_bits(m, first, true, false, accessed);
+    set_bits(m, first, false, true, dirty);
+}
+
 static void do_query(struct model *m)
 {
     struct ktap *t = m->t;
@@ -507,8 +556,9 @@ static void finish(struct model *m)
 static void do_something(struct model *m)
 {
     static void (*const list[])(struct model * m) = {
-        do_map,     do_map,      do_map_frames, do_unmap,    do_unmap, do_protect, do_protect,
-        do_harvest, do_exchange, do_exchange,   do_exchange, do_query, do_switch,  do_switch,
+        do_map,      do_map,     do_map_frames, do_unmap,    do_unmap,
+        do_protect,  do_protect, do_harvest,    do_exchange, do_exchange,
+        do_exchange, do_query,   do_switch,     do_switch,   do_merge,
     };
     list[below(m, sizeof(list) / sizeof(list[0]))](m);
     for (unsigned i = below(m, 16); i > 0; i--) {

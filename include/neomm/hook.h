@@ -46,9 +46,11 @@ enum neomm_fault_site {
     X(UNMAP_TABLE) /* a table unlinked because it became empty */                                  \
     X(PROTECT)     /* rights narrowed */                                                           \
     X(SPLIT)       /* a large leaf replaced by a table */                                          \
+    X(MERGE)       /* a table replaced by a large leaf */                                          \
     X(EXCHANGE)    /* a present entry replaced */                                                  \
     X(HARVEST)     /* accessed or dirty cleared */                                                 \
     X(SLOT)        /* a slot for a high frame reused or released */                                \
+    X(PCID)        /* tables loaded again that have changed meanwhile */                           \
     X(SWITCH)      /* other tables loaded */
 
 enum neomm_flush_site {

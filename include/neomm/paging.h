@@ -1,18 +1,23 @@
 /* Page tables: four formats behind range operations, and the kernel window.
  * SPDX-License-Identifier: MIT
  *
- * A `struct neomm_tables` is the translation of one address space. Every range operation takes
- * its lock, descends once a table, gathers what must be invalidated, invalidates on every CPU
- * that can hold a translation, and only then lets go of frames and tables.
+ * A `struct neomm_tables` is the translation of one address space. Every range operation locks
+ * the tables that its range touches, descends once a table, gathers what must be invalidated,
+ * invalidates on every CPU that can hold a translation, and only then lets go of frames and
+ * tables. Operations on ranges that have no table of leaves in common run side by side, those
+ * that have one after the other; each is one step to all others, but that an operation which fails
+ * may have left smaller leaves. A query takes no lock. Any context, with interrupts, too.
  *
  * Whether an address is the user's follows from the layout: the tables of a space take ranges of
- * the user's half, the kernel's tables take ranges inside the window or the image, and for query,
- * walk and dump inside the direct map and the slots, too. Anything else is NEOMM_E_RANGE, and so
- * is an empty range; NEOMM_E_ALIGN: not whole pages; NEOMM_E_NOENT: paging is not initialised.
+ * the user's half, the kernel's tables take ranges inside the window, mmio, percpu or the image,
+ * and for query, walk and dump inside the direct map and the slots, too. Anything else is
+ * NEOMM_E_RANGE, and so is an empty range; NEOMM_E_ALIGN: not whole pages; NEOMM_E_NOENT: paging is
+ * not initialised.
  *
  * A leaf with any right can be read, whatever was asked. One with no right (NEOMM_PROT_NONE) is
  * mapped for this layer and not there for the CPU. What was asked with or without EXEC comes back
- * as asked, also where the CPU has no NX and executes either.
+ * as asked, also where the CPU has no NX and executes either. The kernel's leaves are mapped
+ * accessed and dirty; of a space's leaves the two tell what its CPUs did.
  * Source: Intel SDM volume 3A, chapter 4.
  */
 #ifndef NEOMM_PAGING_H
@@ -24,11 +29,12 @@
 /* The tables of one address space. Zero it, then neomm_paging_create. Fields are the library's;
  * `owner` may be read. */
 struct neomm_tables {
-    neomm_frame_t top;     /* the root table */
-    uint32_t owner;        /* index of the space, 0 for the kernel's */
-    uint32_t table_frames; /* tables below the root that belong to this space */
-    uint32_t lock[4];
+    neomm_frame_t top;         /* the root table */
+    uint32_t owner;            /* index of the space, 0 for the kernel's */
+    uint32_t table_frames;     /* tables below the root that belong to this space */
     struct neomm_cpumask cpus; /* CPUs that have it loaded */
+    size_t serial;             /* of no other tables */
+    size_t flushes;            /* invalidations so far */
 };
 
 enum neomm_mapping_state {
@@ -51,9 +57,10 @@ struct neomm_mapping {
 
 /* Options of neomm_paging_map. */
 #define NEOMM_MAP_SMALL 0x1u /* 4K leaves only, where the largest that fits is the default */
+#define NEOMM_MAP_NULL  0x2u /* page 0 of a space, too: without, it is NEOMM_E_ACCESS */
 
-/* A leaf that is gone: called after its invalidation, so its frame may be freed here. Holds the
- * page-table lock: may free frames and swap slots; must not call paging and must not sleep. */
+/* A leaf that is gone: called after its invalidation, so its frame may be freed here. The tables
+ * are locked: may free frames and swap slots; must not call paging and must not sleep. */
 typedef void neomm_leaf_fn(void *context, neomm_vaddr_t vaddr, const struct neomm_mapping *leaf);
 
 /* A part of the kernel's image to map: vaddr in layout.image. */
@@ -81,7 +88,8 @@ neomm_status neomm_paging_init(struct neomm *root, const struct neomm_paging_opt
 neomm_status neomm_paging_fini(struct neomm *root);
 
 /* Once on each CPU, after neomm_paging_init: turns on what CPUID offers (NX, WP, PGE, PSE, SMEP,
- * SMAP, UMIP), sets PAT, and loads the kernel's tables. From here on the CPU gets shootdowns.
+ * SMAP, UMIP; PCIDE in 64-bit mode), sets PAT, and loads the kernel's tables. PCIDs 0 to 7 are this
+ * layer's from here on; CR3 is to be loaded by it alone. From here on the CPU gets shootdowns.
  * Interrupts masked. NEOMM_E_UNSUPPORTED: the CPU is not in the paging mode of the layout's
  * format (CR4.PAE, CR4.LA57), which the boot code enters. */
 neomm_status neomm_paging_cpu_init(struct neomm *root);
@@ -98,7 +106,9 @@ neomm_status neomm_paging_create(struct neomm *root, struct neomm_tables *tables
  * it loaded. */
 neomm_status neomm_paging_destroy(struct neomm *root, struct neomm_tables *tables);
 
-/* Loads the tables on this CPU. Without a space to run: neomm_paging_kernel. No lock.
+/* Loads the tables on this CPU. Without a space to run: neomm_paging_kernel. Where the CPU has
+ * PCIDs it keeps its translations of the spaces that it had last, and forgets those of one that has
+ * changed meanwhile when that is loaded again. No lock.
  * Interrupts are masked inside. */
 void neomm_paging_activate(struct neomm *root, struct neomm_tables *tables);
 
@@ -111,7 +121,8 @@ neomm_status neomm_paging_map(struct neomm *root, struct neomm_tables *tables, n
                               neomm_paddr_t paddr, size_t size, neomm_prot_t prot,
                               enum neomm_cache cache, unsigned options);
 
-/* The same for `count` separate frames, one 4K leaf each. */
+/* The same for `count` separate frames, one 4K leaf each. Page 0 of a space is refused here, and in
+ * neomm_paging_exchange, unless the layout's user half begins there. */
 neomm_status neomm_paging_map_frames(struct neomm *root, struct neomm_tables *tables,
                                      neomm_vaddr_t vaddr, const neomm_frame_t *frames,
                                      uint32_t count, neomm_prot_t prot);
@@ -129,7 +140,26 @@ neomm_status neomm_paging_unmap(struct neomm *root, struct neomm_tables *tables,
 neomm_status neomm_paging_protect(struct neomm *root, struct neomm_tables *tables,
                                   neomm_vaddr_t vaddr, size_t size, neomm_prot_t prot);
 
-/* The leaf that covers vaddr. NEOMM_OK also where nothing is mapped (state NONE). */
+/* Gives `to` what `from` has in the range: the same leaves and swap entries on the same frames.
+ * From present leaves of both WRITE is withdrawn, so that the first write of either one faults.
+ * share (may be NULL) sees every leaf and swap entry as it is in `to`, with the tables locked: the
+ * place to count references. Both are spaces' tables; `to` has nothing in the range
+ * (NEOMM_E_EXISTS) and nobody else uses it yet. NEOMM_E_INVALID: one is the kernel's, or they are
+ * the same; NEOMM_E_NOMEM, with nothing changed in `to`, and in `from` smaller leaves at most. */
+neomm_status neomm_paging_copy(struct neomm *root, struct neomm_tables *from,
+                               struct neomm_tables *to, neomm_vaddr_t vaddr, size_t size,
+                               neomm_leaf_fn *share, void *context);
+
+/* Makes large leaves of small ones: a table in the range, with all it covers, whose leaves are
+ * present, of the same rights and cache type and contiguous on aligned memory becomes one leaf,
+ * accessed or dirty if any of them was. Where a CPU has such a page in use it faults once, which
+ * finds the page there; kernel ranges that may be in use are not to be merged, and the same goes
+ * for whatever splits a large leaf. *merged (may be NULL): tables that became leaves. */
+neomm_status neomm_paging_merge(struct neomm *root, struct neomm_tables *tables,
+                                neomm_vaddr_t vaddr, size_t size, uint32_t *merged);
+
+/* The leaf that covers vaddr. NEOMM_OK also where nothing is mapped (state NONE). No lock: what
+ * it tells was so at some moment of the call. */
 neomm_status neomm_paging_query(struct neomm *root, struct neomm_tables *tables,
                                 neomm_vaddr_t vaddr, struct neomm_mapping *mapping);
 
@@ -157,7 +187,7 @@ neomm_status neomm_paging_walk(struct neomm *root, struct neomm_tables *tables, 
                                size_t size, neomm_leaf_fn *visit, void *context);
 
 /* A text dump of the range, neighbours merged: "first-last rwxu size-of-leaf -> paddr", addresses
- * in hexadecimal, `u` or `k` for the half. line is called with the page-table lock held. */
+ * in hexadecimal, `u` or `k` for the half. line is called with the tables locked. */
 void neomm_paging_dump(struct neomm *root, struct neomm_tables *tables, neomm_vaddr_t vaddr,
                        size_t size, neomm_report_fn *line, void *context);
 

@@ -25,9 +25,13 @@ struct neomm_area {
  *
  *   user      [user_base, user_limit)   never dereferenced by C code
  *   direct    physical 0 upwards, all of RAM that lies below direct.size
- *   window    mapped page by page: large heap blocks, valloc, device memory
+ *   window    mapped page by page: large heap blocks, valloc
  *   slots     NEOMM_SLOTS_PER_CPU pages for each CPU: frames above the direct map (i386)
- *   image     the kernel's own code and data, mapped by paging as the kernel says; size 0: none
+ *   mmio      device registers, where the kernel maps them
+ *   percpu    each CPU's own data, NEOMM_PERCPU_STRIDE apart, where the kernel maps it
+ *   image     the kernel's own code and data, mapped by paging as the kernel says
+ *
+ * All but the direct map may have size 0: there is none.
  */
 struct neomm_layout {
     enum neomm_format format;
@@ -37,11 +41,15 @@ struct neomm_layout {
     struct neomm_area direct;
     struct neomm_area window;
     struct neomm_area slots;
+    struct neomm_area mmio;
+    struct neomm_area percpu;
     struct neomm_area image;
 };
 
 /* Pages for temporary mappings that each CPU has. */
 #define NEOMM_SLOTS_PER_CPU 8
+/* Bytes of addresses for each CPU's own data. */
+#define NEOMM_PERCPU_STRIDE ((size_t)64 << 10)
 
 struct neomm_config;
 

@@ -21,6 +21,8 @@
     X(TABLE_FREE, "table_frees", "page tables freed")                                              \
     X(DESCENT, "table_descents", "descents from a root table")                                     \
     X(ENTRY_STORE, "entry_stores", "page-table entries written")                                   \
+    X(ENTRY_READ, "entry_reads", "page-table entries read")                                        \
+    X(TABLE_ZERO, "table_zero_bytes", "bytes of page tables filled with zeros")                    \
     X(FLUSH_PAGE, "flush_pages", "single-page invalidations on this CPU")                          \
     X(FLUSH_ALL, "flush_alls", "full invalidations on this CPU")                                   \
     X(SHOOTDOWN, "shootdowns", "invalidations sent to other CPUs")                                 \

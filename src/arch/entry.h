@@ -27,6 +27,8 @@
  * Not present, not zero:
  *   swap entry   bits 1-2 the kind (1 to 3), from bit 3 the generation, then the slot
  *   hidden leaf  bits 1-2 zero: a leaf with no rights at all, otherwise as when present
+ *   paused leaf  a hidden one with bit 10: it has its rights for everybody but the CPU, for the
+ *                moment that a change of the leaf's size takes; bit 11: it is writable
  * Where there is room, the address bits of both are inverted, so that a CPU which speculates on
  * them although P is 0 (L1 terminal fault) looks above all memory.
  */
@@ -46,6 +48,9 @@
 /* EXEC was not asked for: says so where NX is missing, too. */
 #define ENTRY_NOEXEC ((entry_t)1 << 9)
 
+#define ENTRY_PAUSED       ((entry_t)1 << 10)
+#define ENTRY_PAUSED_WRITE ((entry_t)1 << 11)
+
 #define ENTRY_KIND_SHIFT       1
 #define ENTRY_KIND_MASK        ((entry_t)3 << ENTRY_KIND_SHIFT)
 #define ENTRY_GENERATION_SHIFT 3
@@ -64,6 +69,16 @@ static inline bool entry_is_table(unsigned level, entry_t entry)
 static inline bool entry_is_swap(entry_t entry)
 {
     return !entry_is_present(entry) && (entry & ENTRY_KIND_MASK) != 0;
+}
+
+/* Will no MMU write to this entry? They set A where it is clear, and D where it is clear and the
+ * leaf is writable (SDM 3A 4.8); what is not present they leave alone. */
+static inline bool entry_is_still(unsigned level, entry_t entry)
+{
+    if (!entry_is_present(entry))
+        return true;
+    return (entry & ENTRY_ACCESSED) != 0 &&
+           (entry_is_table(level, entry) || (entry & (ENTRY_DIRTY | ENTRY_WRITE)) != ENTRY_WRITE);
 }
 
 /* A leaf, visible to the CPU or hidden. */
@@ -159,10 +174,19 @@ static inline neomm_paddr_t entry_leaf_paddr(entry_t entry)
 
 static inline neomm_prot_t entry_rights(entry_t entry)
 {
-    if (!entry_is_present(entry))
+    entry_t write = entry_is_present(entry) ? ENTRY_WRITE : ENTRY_PAUSED_WRITE;
+    if (!entry_is_present(entry) && !(entry & ENTRY_PAUSED))
         return NEOMM_PROT_NONE;
-    return NEOMM_PROT_READ | (entry & ENTRY_WRITE ? NEOMM_PROT_WRITE : 0) |
+    return NEOMM_PROT_READ | (entry & write ? NEOMM_PROT_WRITE : 0) |
            (entry & ENTRY_NOEXEC ? 0 : NEOMM_PROT_EXEC);
+}
+
+/* A present leaf, out of the CPU's sight for a moment. NX goes on saying what NOEXEC says. */
+static inline entry_t entry_pause(entry_t entry)
+{
+    entry_t write = entry & ENTRY_WRITE ? ENTRY_PAUSED_WRITE : 0;
+    return ((entry & ~(ENTRY_PRESENT | ENTRY_WRITE | ENTRY_USER)) | ENTRY_PAUSED | write) ^
+           ENTRY_HIDE;
 }
 
 /* The leaf of the next smaller size that covers part `index` of a large leaf at `level`. */
@@ -173,6 +197,22 @@ static inline entry_t entry_part(unsigned level, entry_t entry, unsigned index)
     if (level == 1)
         entry &= ~ENTRY_LARGE;
     return entry ^ hide;
+}
+
+/* What a change of rights does to a present leaf that stays present. */
+struct entry_change {
+    entry_t clear, set;
+};
+
+static inline struct entry_change entry_change_to(neomm_prot_t prot, bool user, entry_t nx)
+{
+    return (struct entry_change){ENTRY_WRITE | ENTRY_NOEXEC | ENTRY_NX,
+                                 entry_with_rights(ENTRY_PRESENT, prot, user, nx)};
+}
+
+static inline entry_t entry_changed(entry_t entry, struct entry_change change)
+{
+    return (entry & ~change.clear) | change.set;
 }
 
 /* Would a CPU that goes on using `before` do what `after` forbids? Leaves of the same place. */

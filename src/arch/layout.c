@@ -4,7 +4,7 @@
 
 #include "base/bits.h"
 
-enum { DIRECT, WINDOW, SLOTS, IMAGE, AREAS };
+#define AREAS 6u
 
 static neomm_vaddr_t last_byte(const struct neomm_area *area)
 {
@@ -46,7 +46,7 @@ neomm_status neomm_layout_check(const struct neomm_layout *layout, uint32_t cpus
 {
     const struct neomm__layout_rule *rule = neomm__layout_rule(layout->format);
     const struct neomm_area *area[AREAS] = {&layout->direct, &layout->window, &layout->slots,
-                                            &layout->image};
+                                            &layout->mmio,   &layout->percpu, &layout->image};
     if (!rule)
         return NEOMM_E_UNSUPPORTED;
     if (cpus == 0 || cpus > NEOMM_CPU_MAX || layout->direct.size == 0)

@@ -13,6 +13,13 @@ struct neomm__layout_rule {
     uint32_t physical_most;    /* bits of a physical address */
 };
 
+#define NEOMM__SLOTS_SIZE  ((size_t)NEOMM_CPU_MAX * NEOMM_SLOTS_PER_CPU * NEOMM_PAGE_SIZE)
+#define NEOMM__PERCPU_SIZE ((size_t)NEOMM_CPU_MAX * NEOMM_PERCPU_STRIDE)
+
+/* An area of so many bytes ends below where the next one begins, or there. */
+#define NEOMM__AREA_BELOW(base, size, next)                                                        \
+    _Static_assert((next) >= (base) && (next) - (base) >= (size), #base " meets " #next)
+
 /* The rule of a format, NULL for one of the other architecture. In src/arch/ARCH. */
 const struct neomm__layout_rule *neomm__layout_rule(enum neomm_format format);
 

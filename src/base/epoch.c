@@ -5,20 +5,13 @@
 neomm_irq_t neomm__epoch_enter(struct neomm *root)
 {
     neomm_irq_t irq = neomm_port_irq_save();
-    struct neomm__cpu_state *cpu = neomm__cpu(root);
-    /* Sequentially consistent, and an exchange rather than a store: what the walk reads must not
-     * be read before the remover can see that we are in. */
-    NEOMM__YIELD();
-    if (cpu->epoch_depth++ == 0)
-        (void)__atomic_exchange_n(&cpu->epoch, neomm__load_acquire(&root->epoch), __ATOMIC_SEQ_CST);
+    neomm__epoch_begin(root, neomm__cpu(root));
     return irq;
 }
 
 void neomm__epoch_leave(struct neomm *root, neomm_irq_t irq)
 {
-    struct neomm__cpu_state *cpu = neomm__cpu(root);
-    if (--cpu->epoch_depth == 0)
-        neomm__store_release(&cpu->epoch, 0);
+    neomm__epoch_end(neomm__cpu(root));
     neomm_port_irq_restore(irq);
 }
 

@@ -19,6 +19,22 @@
 neomm_irq_t neomm__epoch_enter(struct neomm *root);
 void neomm__epoch_leave(struct neomm *root, neomm_irq_t irq);
 
+/* The same where interrupts are masked already; `cpu` is this one's state. */
+static inline void neomm__epoch_begin(struct neomm *root, struct neomm__cpu_state *cpu)
+{
+    /* Sequentially consistent, and an exchange rather than a store: what the walk reads must not
+     * be read before the remover can see that we are in. */
+    NEOMM__YIELD();
+    if (cpu->epoch_depth++ == 0)
+        (void)__atomic_exchange_n(&cpu->epoch, neomm__load_acquire(&root->epoch), __ATOMIC_SEQ_CST);
+}
+
+static inline void neomm__epoch_end(struct neomm__cpu_state *cpu)
+{
+    if (--cpu->epoch_depth == 0)
+        __atomic_store_n(&cpu->epoch, 0, __ATOMIC_RELEASE);
+}
+
 /* Returns when every walk that had begun before the call is over. Not inside a walk, and with no
  * lock that a walker may want. */
 void neomm__epoch_synchronise(struct neomm *root);

@@ -46,6 +46,16 @@ struct neomm__slot_ops {
     void (*unmap)(struct neomm *root, void *pointer);
 };
 
+/* PCIDs that a CPU goes by; 0 is the kernel's own tables'. */
+#define NEOMM__PCIDS 8u
+
+/* The tables that a CPU may have translations of under a PCID, and how many of their invalidations
+ * it has seen. */
+struct neomm__pcid {
+    size_t serial; /* of the tables, 0: none */
+    size_t flushes;
+};
+
 /* One CPU's part of a root, on cache lines of its own. */
 struct neomm__cpu_state {
     size_t counter[NEOMM_COUNTERS];
@@ -54,6 +64,8 @@ struct neomm__cpu_state {
     uint32_t epoch;              /* see epoch.h */
     uint32_t epoch_depth;
     uint32_t reclaiming; /* inside the reclaim callback */
+    uint32_t pcid_next;  /* the one to be used for other tables */
+    struct neomm__pcid pcid[NEOMM__PCIDS];
 } __attribute__((aligned(64)));
 
 struct neomm {

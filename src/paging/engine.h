@@ -2,15 +2,19 @@
  * SPDX-License-Identifier: MIT
  *
  * The including file has included a format header. Ranges are [vaddr, last] and have been
- * checked, the tables' lock is held. The order that all operations keep:
+ * checked. The order that all operations keep:
  *
- *   1. whatever may fail (tables to be made, large leaves to be split)
- *   2. entries are changed, and the pages whose translations are due are gathered
- *   3. these are invalidated on every CPU that may have them
- *   4. callbacks learn of leaves that are gone, and tables that became empty are freed
+ *   1. the tables are locked (cursor.h)
+ *   2. whatever may fail (tables to be made, large leaves to be split)
+ *   3. entries are changed, and the pages whose translations are due are gathered
+ *   4. these are invalidated on every CPU that may have them
+ *   5. callbacks learn of leaves that are gone
+ *   6. the tables are unlocked, and those that went are freed when nobody can be in them
  */
 #include "flush.h"
 #include "tables.h"
+
+#include "base/epoch.h"
 
 #include <neomm/pmm.h>
 
@@ -22,18 +26,19 @@
 #define ENGINE_JOIN(a, b)   a##b
 #define ENGINE_SYMBOL(name) ENGINE_JOIN(neomm__engine_, name)
 
-static void decode(unsigned level, entry_t entry, struct neomm_mapping *mapping)
+static inline void decode(unsigned level, entry_t entry, struct neomm_mapping *mapping)
 {
-    memset(mapping, 0, sizeof(*mapping));
-    mapping->size = (size_t)1 << FORMAT_SHIFT(level);
-    if (entry == 0)
-        return;
-    if (entry_is_swap(entry)) {
-        mapping->state = NEOMM_MAPPING_SWAPPED;
+    bool swapped = entry_is_swap(entry), present = entry != 0 && !swapped;
+    *mapping = (struct neomm_mapping){
+        .state = present   ? NEOMM_MAPPING_PRESENT
+                 : swapped ? NEOMM_MAPPING_SWAPPED
+                           : NEOMM_MAPPING_NONE,
+        .size = (size_t)1 << FORMAT_SHIFT(level),
+    };
+    if (swapped)
         mapping->swap = entry_swap(entry);
+    if (!present)
         return;
-    }
-    mapping->state = NEOMM_MAPPING_PRESENT;
     mapping->prot = entry_rights(entry);
     mapping->paddr = entry_leaf_paddr(entry);
     mapping->cache = entry_cache(entry);
@@ -68,29 +73,41 @@ static inline void settled(const struct cursor *c, enum neomm_flush_site site)
 
 /* ---- split ---- */
 
+/* The leaf here is out of the CPU's sight, and what it says of A and D is final. Others go on
+ * seeing it as it was. */
+static entry_t pause_leaf(struct cursor *c)
+{
+    unsigned index = cursor_index(c);
+    entry_t whole = cursor_entry(c);
+    if (!entry_is_present(whole))
+        return whole;
+    while (!cursor_cas(c, index, &whole, entry_pause(whole)))
+        ;
+    neomm__flush_add(&c->flush, cursor_start(c));
+    invalidate(c, NEOMM_FLUSH_SITE_SPLIT);
+    settled(c, NEOMM_FLUSH_SITE_SPLIT);
+    return whole;
+}
+
 /* Replaces the large leaf here by a table of the next smaller leaves and enters it. In between
  * nothing is mapped, so that no CPU ever has both sizes (SDM 3A 4.10.2.3), and the A and D bits
  * that the parts inherit are final. */
 static neomm_status split(struct cursor *c)
 {
-    neomm_frame_t frame;
-    unsigned level = c->level;
-    neomm_status status = neomm__table_alloc(c->root, c->tables->owner, &frame);
+    unsigned level = c->level - 1;
+    neomm_status status = neomm__table_alloc_list(c->root, c->tables->owner, 1, &c->spare);
     if (status != NEOMM_OK)
         return status;
-    entry_t whole = cursor_exchange(c, 0);
-    if (entry_is_present(whole))
-        neomm__flush_add(&c->flush, cursor_start(c));
-    invalidate(c, NEOMM_FLUSH_SITE_SPLIT);
-    settled(c, NEOMM_FLUSH_SITE_SPLIT);
-    cursor_enter(c, level - 1, frame);
-    for (unsigned i = 0; i < FORMAT_ENTRIES(level - 1); i++)
-        cursor_fill(c, i, entry_part(level, whole, i));
-    *cursor_live(c, level - 1) = FORMAT_ENTRIES(level - 1);
-    c->level = level;
-    cursor_fill(c, cursor_index(c), entry_make_table(level, frame, c->user));
-    c->tables->table_frames++;
-    c->level = level - 1;
+    neomm_frame_t frame = neomm__frame_list_pop(&c->root->frames, &c->spare);
+    entry_t *table = neomm__table_pointer(c->root, frame), whole = pause_leaf(c);
+    for (unsigned i = 0; i < FORMAT_ENTRIES(level); i++)
+        entry_make(&table[i], entry_place(frame, i), entry_part(level + 1, whole, i));
+    c->stores += FORMAT_ENTRIES(level);
+    c->made++;
+    cursor_adopt(c, frame, FORMAT_ENTRIES(level));
+    (void)cursor_replace(c, cursor_index(c), cursor_entry(c),
+                         entry_make_table(level + 1, frame, c->user));
+    cursor_enter(c, level, frame);
     return NEOMM_OK;
 }
 
@@ -105,13 +122,28 @@ static neomm_status split_until(struct cursor *c, bool at_end)
     return status;
 }
 
+/* Does the leaf with the last byte of the range go on behind it? */
+static bool end_sticks_out(struct cursor *c)
+{
+    const entry_t *table = c->table[c->base];
+    unsigned level = c->base;
+    entry_t entry = entry_load(&table[index_at(level, c->last)]);
+    for (c->reads++; entry_is_table(level, entry); c->reads++) {
+        table = neomm__table_pointer(c->root, entry_table_frame(entry));
+        entry = entry_load(&table[index_at(--level, c->last)]);
+    }
+    return entry_is_leaf(level, entry) && (c->last | span_mask(level)) != c->last;
+}
+
 /* Sees to it that every leaf in the cursor's range lies in it with all its bytes; the cursor is
  * at the start before and after. */
 static neomm_status split_edges(struct cursor *c)
 {
     neomm_vaddr_t first = c->at;
+    if (c->base == 0)
+        return NEOMM_OK;
     neomm_status status = split_until(c, false);
-    if (status != NEOMM_OK || (c->last & span_mask(1)) == span_mask(1))
+    if (status != NEOMM_OK || !end_sticks_out(c))
         return status;
     cursor_seek(c, c->last);
     status = split_until(c, true);
@@ -119,173 +151,71 @@ static neomm_status split_edges(struct cursor *c)
     return status;
 }
 
-/* ---- map ---- */
-
-static inline neomm_paddr_t request_paddr(const struct neomm__map_request *request,
-                                          neomm_vaddr_t at)
-{
-    if (request->frames)
-        return neomm_frame_paddr(request->frames[(at - request->vaddr) >> NEOMM_PAGE_SHIFT]);
-    return request->paddr + (at - request->vaddr);
-}
-
-/* May one leaf of `level` at `at` be mapped without passing `last`? */
-static inline bool leaf_fits(const struct neomm__map_request *request, unsigned level,
-                             neomm_vaddr_t at, neomm_vaddr_t last)
-{
-    if (level == 0)
-        return true;
-    return (request->leaf_levels >> level & 1u) != 0 && (at & span_mask(level)) == 0 &&
-           last - at >= span_mask(level) && (request_paddr(request, at) & span_mask(level)) == 0;
-}
-
-/* Tables needed below an empty entry of `level` to map [at, last], all inside the entry. */
-static uint32_t tables_missing(const struct neomm__map_request *request, unsigned level,
-                               neomm_vaddr_t at, neomm_vaddr_t last)
-{
-    uint32_t count = 1;
-    if (leaf_fits(request, level, at, last))
-        return 0;
-    if (level == 1)
-        return 1;
-    for (;;) {
-        neomm_vaddr_t edge = at | span_mask(level - 1);
-        count += tables_missing(request, level - 1, at, edge < last ? edge : last);
-        if (edge >= last)
-            return count;
-        at = edge + 1;
-    }
-}
-
-/* First pass: is the whole range empty, and how many tables does it need? Changes nothing. */
-static neomm_status survey(struct cursor *c, const struct neomm__map_request *request,
-                           uint32_t *missing)
-{
-    *missing = 0;
-    do {
-        if (cursor_entry(c) != 0)
-            return NEOMM_E_EXISTS;
-        neomm_vaddr_t edge = c->at | span_mask(c->level);
-        if (c->level > 0)
-            *missing += tables_missing(request, c->level, c->at, edge < c->last ? edge : c->last);
-    } while (cursor_next(c));
-    return NEOMM_OK;
-}
-
-/* Leaves from the cursor to the end of its table or of the range; the last one's last byte comes
- * back. Above level 0 one leaf only: its neighbour may be a table that was left empty. */
-static neomm_vaddr_t fill_run(struct cursor *c, const struct neomm__map_request *request)
-{
-    unsigned level = c->level, index = cursor_index(c);
-    neomm_vaddr_t at = c->at, span = span_mask(level) + 1;
-    size_t count = 1;
-    if (level == 0) {
-        size_t wanted = ((c->last - at) >> NEOMM_PAGE_SHIFT) + 1;
-        count = FORMAT_ENTRIES(0) - index;
-        count = count < wanted ? count : wanted;
-    }
-    entry_t leaf = entry_make_leaf(level, 0, request->prot, request->cache, c->user, c->nx);
-    for (size_t i = 0; i < count; i++, at += span)
-        cursor_fill(c, index + (unsigned)i, entry_at_paddr(leaf, request_paddr(request, at)));
-    *cursor_live(c, level) += count;
-    return at - 1;
-}
-
-static neomm_status engine_map(struct neomm *root, struct neomm_tables *tables,
-                               const struct neomm__map_request *request)
-{
-    struct cursor c;
-    uint32_t missing;
-    cursor_open(&c, root, tables, request->vaddr, request->last);
-    neomm_status status = survey(&c, request, &missing);
-    if (status == NEOMM_OK)
-        status = neomm__table_alloc_list(root, tables->owner, missing, &c.spare);
-    for (neomm_vaddr_t at = request->vaddr; status == NEOMM_OK;) {
-        cursor_seek(&c, at);
-        while (!leaf_fits(request, c.level, c.at, c.last))
-            cursor_link(&c);
-        neomm_vaddr_t edge = fill_run(&c, request);
-        if (edge == c.last)
-            break;
-        at = edge + 1;
-    }
-    NEOMM__ASSERT(c.spare.count == 0);
-    cursor_close(&c);
-    return status;
-}
-
-/* ---- unmap ---- */
-
-/* Leaves that are cleared, until they are invalidated. The level is in the low bits of vaddr. */
-#define GATHER_MAX 128
-struct gathered {
-    unsigned count;
-    neomm_leaf_fn *released;
-    void *context;
-    neomm_vaddr_t vaddr[GATHER_MAX];
-    entry_t entry[GATHER_MAX];
-};
-
-/* Steps 3 and 4. The invalidation of any page forgets paging-structure caches too; where tables
- * go and no page is due, one is invalidated for their sake. */
-static void release(struct cursor *c, struct gathered *g)
-{
-    struct neomm_mapping leaf;
-    enum neomm_flush_site site = NEOMM_FLUSH_SITE_UNMAP;
-    if (c->flush.count == 0 && c->garbage.count != 0) {
-        site = NEOMM_FLUSH_SITE_UNMAP_TABLE;
-        neomm__flush_add(&c->flush, c->at);
-    }
-    invalidate(c, site);
-    settled(c, site);
-    for (unsigned i = 0; i < g->count; i++) {
-        decode((unsigned)(g->vaddr[i] & 7u), g->entry[i], &leaf);
-        g->released(g->context, g->vaddr[i] & ~(neomm_vaddr_t)7, &leaf);
-    }
-    g->count = 0;
-    neomm__table_free_list(c->root, &c->garbage);
-}
-
-static inline void take(struct cursor *c, struct gathered *g)
-{
-    entry_t entry = cursor_exchange(c, 0);
-    --*cursor_live(c, c->level);
-    if (entry_is_present(entry))
-        neomm__flush_add(&c->flush, cursor_start(c));
-    if (!g->released)
-        return;
-    g->vaddr[g->count] = cursor_start(c) | c->level;
-    g->entry[g->count] = entry;
-    if (++g->count == GATHER_MAX)
-        release(c, g);
-}
-
-static neomm_status engine_unmap(struct neomm *root, struct neomm_tables *tables,
-                                 neomm_vaddr_t vaddr, neomm_vaddr_t last, neomm_leaf_fn *released,
-                                 void *context)
-{
-    struct cursor c;
-    struct gathered g;
-    g.count = 0;
-    g.released = released;
-    g.context = context;
-    cursor_open(&c, root, tables, vaddr, last);
-    neomm_status status = split_edges(&c);
-    if (status == NEOMM_OK) {
-        c.prune = true;
-        do {
-            if (cursor_entry(&c) != 0)
-                take(&c, &g);
-        } while (cursor_next(&c));
-        while (c.level < FORMAT_TOP)
-            cursor_ascend(&c);
-        release(&c, &g);
-    }
-    cursor_close(&c);
-    return status;
-}
+#include "engine_map.h"
 
 /* ---- protect and harvest ---- */
+
+/* One leaf, if it is one: hidden or to be hidden, or one that the MMU may write to. */
+static void protect_one(struct cursor *c, unsigned index, neomm_vaddr_t vaddr, neomm_prot_t prot)
+{
+    entry_t before = entry_load(&c->table[c->level][index]), after;
+    if (!entry_is_leaf(c->level, before))
+        return;
+    do
+        after = entry_with_rights(before, prot, c->user, c->nx);
+    while (before != after && !cursor_cas(c, index, &before, after));
+    if (entry_narrows(before, after))
+        neomm__flush_add(&c->flush, vaddr);
+}
+
+/* Leaves from `index` on that differ from `like` in the address alone, and stay present: most
+ * tables are made of long runs of them, and what is to be done is decided once for each. Returns
+ * how many there are. */
+static unsigned protect_same(struct cursor *c, unsigned index, unsigned end, entry_t like,
+                             entry_t after)
+{
+    entry_t *table = c->table[c->level], change = like ^ after;
+    unsigned i = index;
+    for (entry_t entry; i < end; i++) {
+        entry = entry_load(&table[i]);
+        if (((entry ^ like) & ~ENTRY_ADDRESS) != 0)
+            break;
+        if (change != 0)
+            entry_store(&table[i], entry_place(c->frame[c->level], i), entry, entry ^ change);
+    }
+    c->stores += change != 0 ? i - index : 0;
+    return i - index;
+}
+
+static void protect_run(struct cursor *c, unsigned end, neomm_prot_t prot,
+                        struct entry_change change)
+{
+    neomm_vaddr_t vaddr = cursor_start(c);
+    for (unsigned i = cursor_index(c), count = 1; i < end; i += count) {
+        entry_t like = entry_load(&c->table[c->level][i]), after = entry_changed(like, change);
+        if (prot == NEOMM_PROT_NONE || !entry_is_present(like) || !entry_is_still(c->level, like)) {
+            protect_one(c, i, vaddr, prot);
+            count = 1;
+        } else {
+            count = protect_same(c, i, end, like, after);
+            if (entry_narrows(like, after))
+                neomm__flush_add_pages(&c->flush, vaddr, count);
+        }
+        vaddr += count * NEOMM_PAGE_SIZE;
+    }
+}
+
+static void protect_range(struct cursor *c, neomm_prot_t prot)
+{
+    const struct entry_change change = entry_change_to(prot, c->user, c->nx);
+    do {
+        unsigned count = c->level == 0 ? cursor_run(c) : 1;
+        protect_run(c, cursor_index(c) + count, prot, change);
+        cursor_skip(c, count);
+    } while (cursor_next(c));
+    invalidate(c, NEOMM_FLUSH_SITE_PROTECT);
+    settled(c, NEOMM_FLUSH_SITE_PROTECT);
+}
 
 static neomm_status engine_protect(struct neomm *root, struct neomm_tables *tables,
                                    neomm_vaddr_t vaddr, neomm_vaddr_t last, neomm_prot_t prot)
@@ -293,20 +223,8 @@ static neomm_status engine_protect(struct neomm *root, struct neomm_tables *tabl
     struct cursor c;
     cursor_open(&c, root, tables, vaddr, last);
     neomm_status status = split_edges(&c);
-    if (status == NEOMM_OK) {
-        do {
-            entry_t before = cursor_entry(&c), after;
-            if (!entry_is_leaf(c.level, before))
-                continue;
-            do
-                after = entry_with_rights(before, prot, c.user, c.nx);
-            while (before != after && !cursor_cas(&c, &before, after));
-            if (entry_narrows(before, after))
-                neomm__flush_add(&c.flush, cursor_start(&c));
-        } while (cursor_next(&c));
-        invalidate(&c, NEOMM_FLUSH_SITE_PROTECT);
-        settled(&c, NEOMM_FLUSH_SITE_PROTECT);
-    }
+    if (status == NEOMM_OK)
+        protect_range(&c, prot);
     cursor_close(&c);
     return status;
 }
@@ -323,7 +241,7 @@ static void engine_harvest(struct neomm *root, struct neomm_tables *tables, neom
         entry_t before = cursor_entry(&c);
         if (!entry_is_leaf(c.level, before))
             continue;
-        while ((before & bits) != 0 && !cursor_cas(&c, &before, before & ~bits))
+        while ((before & bits) != 0 && !cursor_cas(&c, cursor_index(&c), &before, before & ~bits))
             ;
         if ((before & bits) != 0 && entry_is_present(before))
             neomm__flush_add(&c.flush, cursor_start(&c));
@@ -337,13 +255,28 @@ static void engine_harvest(struct neomm *root, struct neomm_tables *tables, neom
 
 /* ---- one entry ---- */
 
+/* Without locks: what it finds was there at some moment of the call. */
 static void engine_query(struct neomm *root, struct neomm_tables *tables, neomm_vaddr_t vaddr,
                          struct neomm_mapping *mapping)
 {
-    struct cursor c;
-    cursor_open(&c, root, tables, vaddr, vaddr);
-    decode(c.level, cursor_entry(&c), mapping);
-    cursor_close(&c);
+    neomm_irq_t irq = neomm_port_irq_save();
+    struct neomm__cpu_state *cpu = neomm__cpu(root);
+    const uint8_t *memory = neomm__table_pointer(root, neomm_frame(0));
+    size_t table = (size_t)neomm_frame_paddr(tables->top);
+    unsigned level = FORMAT_LEVELS;
+    entry_t entry;
+    neomm__epoch_begin(root, cpu);
+    do {
+        level--;
+        entry = entry_load_shared((const entry_t *)(const void *)(memory + table) +
+                                  index_at(level, vaddr));
+        table = (size_t)(entry & ENTRY_ADDRESS);
+    } while (entry_is_table(level, entry));
+    neomm__epoch_end(cpu);
+    neomm__count_masked(cpu, NEOMM_COUNTER_DESCENT, 1);
+    neomm__count_masked(cpu, NEOMM_COUNTER_ENTRY_READ, FORMAT_LEVELS - level);
+    neomm_port_irq_restore(irq);
+    decode(level, entry, mapping);
 }
 
 static bool is_expected(unsigned level, entry_t entry, const struct neomm_mapping *expect)
@@ -359,23 +292,29 @@ static bool is_expected(unsigned level, entry_t entry, const struct neomm_mappin
             now.swap.generation == expect->swap.generation);
 }
 
+/* The entry here is empty: it, or a table for it, gets its first entry. */
+static neomm_status exchange_first(struct cursor *c, entry_t after)
+{
+    const struct neomm__map_request request = {
+        .vaddr = c->at, .last = c->last, .paddr = 0, .leaf_levels = 1};
+    neomm_status status = neomm__table_alloc_list(c->root, c->tables->owner, c->level, &c->spare);
+    if (status == NEOMM_OK)
+        fill(c, &request, after);
+    return status;
+}
+
 static neomm_status exchange_here(struct cursor *c, const struct neomm_mapping *expect,
                                   const struct neomm_mapping *next, struct neomm_mapping *last)
 {
-    neomm_status status = NEOMM_OK;
     entry_t before = cursor_entry(c), after = encode(c->root->paging, 0, c->user, next);
     if (last)
         decode(c->level, before, last);
     if (!is_expected(c->level, before, expect))
         return NEOMM_E_AGAIN;
-    if (before == 0 && after == 0)
-        return NEOMM_OK;
-    if (c->level > 0)
-        status = cursor_deepen(c, 0);
-    if (status != NEOMM_OK)
-        return status;
-    before = cursor_exchange(c, after);
-    *cursor_live(c, 0) += (uint64_t)(after != 0) - (uint64_t)(before != 0);
+    if (before == 0)
+        return after == 0 ? NEOMM_OK : exchange_first(c, after);
+    before = cursor_replace(c, cursor_index(c), before, after);
+    *cursor_live(c, 0) -= after == 0;
     if (entry_is_present(before))
         neomm__flush_add(&c->flush, cursor_start(c));
     invalidate(c, NEOMM_FLUSH_SITE_EXCHANGE);
@@ -392,23 +331,26 @@ static neomm_status engine_exchange(struct neomm *root, struct neomm_tables *tab
     struct cursor c;
     if (next->state == NEOMM_MAPPING_SWAPPED && !entry_swap_fits(&next->swap))
         return NEOMM_E_RANGE;
-    cursor_open(&c, root, tables, vaddr, vaddr);
+    cursor_open(&c, root, tables, vaddr, vaddr + span_mask(0));
     neomm_status status = exchange_here(&c, expect, next, last);
     cursor_close(&c);
     return status;
 }
 
-/* A slot has its tables from the start, and one CPU alone uses it. */
+/* A slot has its tables from the start, and one CPU alone uses it; interrupts are masked. */
 static void engine_set_slot(struct neomm *root, neomm_vaddr_t vaddr, neomm_frame_t frame)
 {
     struct cursor c;
     entry_t entry = 0;
-    cursor_open(&c, root, &root->paging->kernel, vaddr, vaddr);
+    cursor_init(&c, root, &root->paging->kernel, vaddr, vaddr);
+    cursor_find(&c, 0);
     if (!neomm_frame_is_nil(frame))
         entry = entry_make_leaf(0, neomm_frame_paddr(frame), NEOMM_PROT_READ | NEOMM_PROT_WRITE,
-                                NEOMM_CACHE_WB, false, c.nx);
-    (void)cursor_exchange(&c, entry);
-    cursor_close(&c);
+                                NEOMM_CACHE_WB, false, c.nx) |
+                ENTRY_ACCESSED | ENTRY_DIRTY;
+    (void)cursor_replace(&c, cursor_index(&c), cursor_entry(&c), entry);
+    cursor_count(&c);
+    neomm_port_irq_restore(c.irq);
 }
 
 /* ---- looking around ---- */
@@ -441,5 +383,9 @@ static bool engine_occupied(struct neomm *root, struct neomm_tables *tables, neo
     cursor_close(&c);
     return occupied;
 }
+
+#include "engine_unmap.h"
+
+#include "engine_copy.h"
 
 #include "engine_life.h"

@@ -10,6 +10,22 @@ static unsigned first_kernel_index(const struct neomm *root)
     return index_at(FORMAT_TOP, root->layout.user_limit);
 }
 
+/* Links empty tables below the entry here, down to `level`. */
+static neomm_status deepen(struct cursor *c, unsigned level)
+{
+    while (c->level > level) {
+        neomm_frame_t frame;
+        neomm_status status = neomm__table_alloc(c->root, c->tables->owner, &frame);
+        if (status != NEOMM_OK)
+            return status;
+        cursor_fill(c, cursor_index(c), entry_make_table(c->level, frame, c->user));
+        ++*cursor_live(c, c->level);
+        c->made++;
+        cursor_enter(c, c->level - 1, frame);
+    }
+    return NEOMM_OK;
+}
+
 /* Links a table under each of the root's entries [first, end) that has none. A space's are
  * pinned at once (PAE alone has such), the kernel's when all is mapped that stays. */
 static neomm_status fix_top(struct cursor *c, unsigned first, unsigned end)
@@ -20,7 +36,7 @@ static neomm_status fix_top(struct cursor *c, unsigned first, unsigned end)
         cursor_enter(c, FORMAT_TOP, c->tables->top);
         if (cursor_entry(c) != 0)
             continue;
-        status = cursor_deepen(c, FORMAT_TOP - 1);
+        status = deepen(c, FORMAT_TOP - 1);
         if (status == NEOMM_OK && c->user)
             ++*cursor_live(c, FORMAT_TOP - 1);
     }
@@ -65,9 +81,10 @@ static void engine_destroy(struct neomm *root, struct neomm_tables *tables)
 {
     bool user = !neomm__tables_are_kernel(root, tables);
     struct cursor c;
-    cursor_open(&c, root, tables, 0, 0);
+    cursor_open_alone(&c, root, tables, 0, 0);
     cursor_enter(&c, FORMAT_TOP, tables->top);
     free_below(&c, user ? first_kernel_index(root) : FORMAT_ENTRIES(FORMAT_TOP));
+    cursor_close(&c);
     tables->top = neomm_frame(0);
     tables->table_frames = 0;
 }
@@ -79,7 +96,7 @@ static neomm_status engine_create(struct neomm *root, struct neomm_tables *table
     if (status != NEOMM_OK)
         return status;
     tables->table_frames = 0;
-    cursor_open(&c, root, tables, 0, 0);
+    cursor_open_alone(&c, root, tables, 0, 0);
     if (FORMAT_TOP_FIXED)
         status = c.user ? fix_top(&c, 0, first_kernel_index(root))
                         : fix_top(&c, first_kernel_index(root), FORMAT_ENTRIES(FORMAT_TOP));
@@ -95,13 +112,13 @@ static neomm_status engine_reserve(struct neomm *root, struct neomm_tables *tabl
                                    neomm_vaddr_t vaddr, neomm_vaddr_t last, unsigned level)
 {
     struct cursor c;
-    cursor_open(&c, root, tables, vaddr, last);
+    cursor_open_alone(&c, root, tables, vaddr, last);
     neomm_status status = fix_top(&c, index_at(FORMAT_TOP, vaddr), index_at(FORMAT_TOP, last) + 1);
     cursor_enter(&c, FORMAT_TOP, tables->top);
     for (neomm_vaddr_t at = vaddr; status == NEOMM_OK;) {
         cursor_seek(&c, at);
         if (c.level > level)
-            status = cursor_deepen(&c, level);
+            status = deepen(&c, level);
         neomm_vaddr_t edge = at | span_mask(level + 1);
         if (edge >= last)
             break;
@@ -239,6 +256,8 @@ const struct neomm__engine ENGINE_SYMBOL(FORMAT_NAME) = {
     .map = engine_map,
     .unmap = engine_unmap,
     .protect = engine_protect,
+    .copy = engine_copy,
+    .merge = engine_merge,
     .query = engine_query,
     .exchange = engine_exchange,
     .harvest = engine_harvest,

@@ -1,13 +1,15 @@
 /* Invalidation of translations on this CPU and the others.
  * SPDX-License-Identifier: MIT
  *
- * Why no CPU is missed: a CPU enters the set of those that have the tables loaded before it loads
- * them, and entries are cleared before the set is read; both are locked instructions. A CPU that
- * is not in the set yet reads the new entries. A CPU leaves the set after it has loaded other
- * tables, which forgets all it had of these (there are no PCIDs, and user leaves are not global).
+ * Why no CPU is missed: a CPU enters the set of those that have the tables loaded before it reads
+ * their count of invalidations and loads them; entries are cleared and the invalidation is counted
+ * before the set is read; all with locked instructions. A CPU that is not in the set yet sees the
+ * count and reads the new entries. A CPU leaves the set after it has loaded other tables, which
+ * forgets all it had of these, or, with PCIDs, when they are loaded again (pcid.h).
  */
 #include "flush.h"
 
+#include "pcid.h"
 #include "tables.h"
 
 #include <neomm/cpu.h>
@@ -15,7 +17,9 @@
 struct job {
     struct neomm *root;
     const struct neomm__flush *flush;
+    const struct neomm_tables *tables;
     bool kernel;
+    size_t flushes; /* the tables' count */
 };
 
 /* Kernel leaves are global: they outlive a load of CR3. */
@@ -30,9 +34,8 @@ static void forget_all(bool global)
     }
 }
 
-static void forget(void *argument)
+static void forget_pages(const struct job *job)
 {
-    const struct job *job = argument;
     const struct neomm__flush *flush = job->flush;
     if (flush->count > NEOMM__FLUSH_PAGES) {
         forget_all(job->kernel);
@@ -42,6 +45,18 @@ static void forget(void *argument)
     for (uint32_t i = 0; i < flush->count; i++)
         neomm_cpu_invlpg(flush->page[i]);
     neomm__count_add(job->root, NEOMM_COUNTER_FLUSH_PAGE, flush->count);
+}
+
+/* Called in time or too late for tables that this CPU has just left: then the count tells. */
+static void forget(void *argument)
+{
+    const struct job *job = argument;
+    struct neomm__cpu_state *cpu = neomm__cpu(job->root);
+    forget_pages(job);
+    if (job->kernel && job->flush->tables)
+        neomm__pcid_give_up(cpu);
+    else if (!job->kernel && cpu->tables == job->tables)
+        neomm__pcid_seen(cpu, job->tables, job->flushes);
 }
 
 static void send(struct job *job, const struct neomm_cpumask *holders)
@@ -64,12 +79,15 @@ void neomm__flush(struct neomm *root, struct neomm_tables *tables, struct neomm_
                   enum neomm_flush_site site)
 {
     bool kernel = neomm__tables_are_kernel(root, tables);
-    struct job job = {root, flush, kernel};
+    struct job job = {root, flush, tables, kernel, 0};
     if (flush->count == 0)
         return;
-    if (!NEOMM__FLUSH_SKIPPED(site))
+    if (!NEOMM__FLUSH_SKIPPED(site)) {
+        job.flushes = neomm__fetch_add(&tables->flushes, 1) + 1;
         send(&job, kernel ? &root->paging->online : &tables->cpus);
+    }
     flush->count = 0;
+    flush->tables = false;
 }
 
 void neomm__flush_here(struct neomm *root, neomm_vaddr_t vaddr, enum neomm_flush_site site)

@@ -15,7 +15,8 @@
 #define NEOMM__FLUSH_PAGES 32
 
 struct neomm__flush {
-    uint32_t count; /* above NEOMM__FLUSH_PAGES: everything */
+    uint32_t count; /* NEOMM__FLUSH_PAGES + 1: everything */
+    bool tables;    /* a table is gone, too */
     neomm_vaddr_t page[NEOMM__FLUSH_PAGES];
 };
 
@@ -25,7 +26,16 @@ static inline void neomm__flush_add(struct neomm__flush *flush, neomm_vaddr_t va
 {
     if (flush->count < NEOMM__FLUSH_PAGES)
         flush->page[flush->count] = vaddr;
-    flush->count++;
+    if (flush->count <= NEOMM__FLUSH_PAGES)
+        flush->count++;
+}
+
+/* The same for `pages` pages from vaddr on. */
+static inline void neomm__flush_add_pages(struct neomm__flush *flush, neomm_vaddr_t vaddr,
+                                          size_t pages)
+{
+    for (; pages > 0 && flush->count <= NEOMM__FLUSH_PAGES; pages--, vaddr += NEOMM_PAGE_SIZE)
+        neomm__flush_add(flush, vaddr);
 }
 
 /* Invalidates what was gathered on every CPU that can hold it, and empties the batch. The

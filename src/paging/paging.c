@@ -1,5 +1,5 @@
 /* The public operations on page tables: arguments are checked here, then the format's engine
- * does the work under the tables' lock.
+ * does the work.
  * SPDX-License-Identifier: MIT */
 #include "paging/tables.h"
 
@@ -10,8 +10,8 @@ static bool inside(const struct neomm_area *area, neomm_vaddr_t vaddr, neomm_vad
     return area->size != 0 && vaddr >= area->base && last - area->base < area->size;
 }
 
-/* Is [vaddr, last] all the user's, or all in one area of the kernel? Whoever changes kernel
- * mappings may do so in the window and the image only. */
+/* Is [vaddr, last] all the user's, or all in one area of the kernel? The direct map and the slots
+ * are changed by nobody but this layer. */
 static neomm_status check_half(const struct neomm *root, const struct neomm_tables *tables,
                                neomm_vaddr_t vaddr, neomm_vaddr_t last, bool change)
 {
@@ -20,7 +20,8 @@ static neomm_status check_half(const struct neomm *root, const struct neomm_tabl
         return NEOMM_E_RANGE;
     if (!neomm__tables_are_kernel(root, tables))
         return last < layout->user_limit ? NEOMM_OK : NEOMM_E_RANGE;
-    if (inside(&layout->window, vaddr, last) || inside(&layout->image, vaddr, last))
+    if (inside(&layout->window, vaddr, last) || inside(&layout->image, vaddr, last) ||
+        inside(&layout->mmio, vaddr, last) || inside(&layout->percpu, vaddr, last))
         return NEOMM_OK;
     if (!change && (inside(&layout->direct, vaddr, last) || inside(&layout->slots, vaddr, last)))
         return NEOMM_OK;
@@ -37,6 +38,16 @@ static neomm_status check_range(const struct neomm *root, const struct neomm_tab
     if (size == 0)
         return NEOMM_E_RANGE;
     return check_half(root, tables, vaddr, vaddr + (size - 1), change);
+}
+
+/* A null pointer must not lead anywhere by mistake. */
+static neomm_status check_null(const struct neomm *root, const struct neomm_tables *tables,
+                               neomm_vaddr_t vaddr, unsigned options)
+{
+    bool kernel = neomm__tables_are_kernel(root, tables);
+    if (vaddr >= NEOMM_PAGE_SIZE || kernel || root->layout.user_base == 0)
+        return NEOMM_OK;
+    return options & NEOMM_MAP_NULL ? NEOMM_OK : NEOMM_E_ACCESS;
 }
 
 static neomm_status check_prot(neomm_prot_t prot)
@@ -58,16 +69,6 @@ static neomm_status check_paddr(const struct neomm *root, neomm_paddr_t paddr, s
     return NEOMM_OK;
 }
 
-static neomm_status map_request(struct neomm *root, struct neomm_tables *tables,
-                                const struct neomm__map_request *request)
-{
-    struct neomm__lock *lock = neomm__tables_lock(tables);
-    neomm_irq_t irq = neomm__lock(lock);
-    neomm_status status = root->paging->engine->map(root, tables, request);
-    neomm__unlock(lock, irq);
-    return status;
-}
-
 neomm_status neomm_paging_map(struct neomm *root, struct neomm_tables *tables, neomm_vaddr_t vaddr,
                               neomm_paddr_t paddr, size_t size, neomm_prot_t prot,
                               enum neomm_cache cache, unsigned options)
@@ -77,9 +78,11 @@ neomm_status neomm_paging_map(struct neomm *root, struct neomm_tables *tables, n
         status = check_paddr(root, paddr, size);
     if (status == NEOMM_OK)
         status = check_prot(prot);
+    if (status == NEOMM_OK)
+        status = check_null(root, tables, vaddr, options);
     if (status != NEOMM_OK)
         return status;
-    if ((unsigned)cache > NEOMM_CACHE_UC || (options & ~NEOMM_MAP_SMALL) != 0)
+    if ((unsigned)cache > NEOMM_CACHE_UC || (options & ~(NEOMM_MAP_SMALL | NEOMM_MAP_NULL)) != 0)
         return NEOMM_E_INVALID;
     struct neomm__map_request request = {
         .vaddr = vaddr,
@@ -89,7 +92,7 @@ neomm_status neomm_paging_map(struct neomm *root, struct neomm_tables *tables, n
         .cache = cache,
         .leaf_levels = options & NEOMM_MAP_SMALL ? 1u : root->paging->leaf_levels,
     };
-    return map_request(root, tables, &request);
+    return root->paging->engine->map(root, tables, &request);
 }
 
 neomm_status neomm_paging_map_frames(struct neomm *root, struct neomm_tables *tables,
@@ -103,6 +106,8 @@ neomm_status neomm_paging_map_frames(struct neomm *root, struct neomm_tables *ta
         status = check_paddr(root, neomm_frame_paddr(frames[i]), NEOMM_PAGE_SIZE);
     if (status == NEOMM_OK)
         status = check_prot(prot);
+    if (status == NEOMM_OK)
+        status = check_null(root, tables, vaddr, 0);
     if (status != NEOMM_OK)
         return status;
     struct neomm__map_request request = {
@@ -113,7 +118,7 @@ neomm_status neomm_paging_map_frames(struct neomm *root, struct neomm_tables *ta
         .cache = NEOMM_CACHE_WB,
         .leaf_levels = 1u,
     };
-    return map_request(root, tables, &request);
+    return root->paging->engine->map(root, tables, &request);
 }
 
 neomm_status neomm_paging_unmap(struct neomm *root, struct neomm_tables *tables,
@@ -125,11 +130,8 @@ neomm_status neomm_paging_unmap(struct neomm *root, struct neomm_tables *tables,
     neomm_status status = check_range(root, tables, vaddr, size, true);
     if (status != NEOMM_OK)
         return status;
-    struct neomm__lock *lock = neomm__tables_lock(tables);
-    neomm_irq_t irq = neomm__lock(lock);
     status =
         root->paging->engine->unmap(root, tables, vaddr, vaddr + (size - 1), released, context);
-    neomm__unlock(lock, irq);
     if (done && status == NEOMM_OK)
         *done = size;
     return status;
@@ -143,10 +145,34 @@ neomm_status neomm_paging_protect(struct neomm *root, struct neomm_tables *table
         status = check_prot(prot);
     if (status != NEOMM_OK)
         return status;
-    struct neomm__lock *lock = neomm__tables_lock(tables);
-    neomm_irq_t irq = neomm__lock(lock);
-    status = root->paging->engine->protect(root, tables, vaddr, vaddr + (size - 1), prot);
-    neomm__unlock(lock, irq);
+    return root->paging->engine->protect(root, tables, vaddr, vaddr + (size - 1), prot);
+}
+
+neomm_status neomm_paging_copy(struct neomm *root, struct neomm_tables *from,
+                               struct neomm_tables *to, neomm_vaddr_t vaddr, size_t size,
+                               neomm_leaf_fn *share, void *context)
+{
+    neomm_status status = check_range(root, from, vaddr, size, true);
+    if (status != NEOMM_OK)
+        return status;
+    if (from == to || neomm__tables_are_kernel(root, from) || neomm__tables_are_kernel(root, to))
+        return NEOMM_E_INVALID;
+    const struct neomm__engine *engine = root->paging->engine;
+    neomm_vaddr_t last = vaddr + (size - 1);
+    if (engine->occupied(root, to, vaddr, last))
+        return NEOMM_E_EXISTS;
+    return engine->copy(root, from, to, vaddr, last, share, context);
+}
+
+neomm_status neomm_paging_merge(struct neomm *root, struct neomm_tables *tables,
+                                neomm_vaddr_t vaddr, size_t size, uint32_t *merged)
+{
+    uint32_t count = 0;
+    neomm_status status = check_range(root, tables, vaddr, size, true);
+    if (status == NEOMM_OK)
+        count = root->paging->engine->merge(root, tables, vaddr, vaddr + (size - 1));
+    if (merged)
+        *merged = count;
     return status;
 }
 
@@ -157,10 +183,7 @@ neomm_status neomm_paging_query(struct neomm *root, struct neomm_tables *tables,
     neomm_status status = check_range(root, tables, page, NEOMM_PAGE_SIZE, false);
     if (status != NEOMM_OK)
         return status;
-    struct neomm__lock *lock = neomm__tables_lock(tables);
-    neomm_irq_t irq = neomm__lock(lock);
     root->paging->engine->query(root, tables, vaddr, mapping);
-    neomm__unlock(lock, irq);
     return NEOMM_OK;
 }
 
@@ -173,13 +196,11 @@ neomm_status neomm_paging_exchange(struct neomm *root, struct neomm_tables *tabl
         status = check_paddr(root, next->paddr, NEOMM_PAGE_SIZE);
     if (status == NEOMM_OK && next->state == NEOMM_MAPPING_PRESENT)
         status = check_prot(next->prot);
+    if (status == NEOMM_OK && next->state != NEOMM_MAPPING_NONE)
+        status = check_null(root, tables, vaddr, 0);
     if (status != NEOMM_OK)
         return status;
-    struct neomm__lock *lock = neomm__tables_lock(tables);
-    neomm_irq_t irq = neomm__lock(lock);
-    status = root->paging->engine->exchange(root, tables, vaddr, expect, next, last);
-    neomm__unlock(lock, irq);
-    return status;
+    return root->paging->engine->exchange(root, tables, vaddr, expect, next, last);
 }
 
 neomm_status neomm_paging_harvest(struct neomm *root, struct neomm_tables *tables,
@@ -189,11 +210,8 @@ neomm_status neomm_paging_harvest(struct neomm *root, struct neomm_tables *table
     neomm_status status = check_range(root, tables, vaddr, size, true);
     if (status != NEOMM_OK)
         return status;
-    struct neomm__lock *lock = neomm__tables_lock(tables);
-    neomm_irq_t irq = neomm__lock(lock);
     root->paging->engine->harvest(root, tables, vaddr, vaddr + (size - 1), clear_dirty, visit,
                                   context);
-    neomm__unlock(lock, irq);
     return NEOMM_OK;
 }
 
@@ -203,9 +221,6 @@ neomm_status neomm_paging_walk(struct neomm *root, struct neomm_tables *tables, 
     neomm_status status = check_range(root, tables, vaddr, size, false);
     if (status != NEOMM_OK)
         return status;
-    struct neomm__lock *lock = neomm__tables_lock(tables);
-    neomm_irq_t irq = neomm__lock(lock);
     root->paging->engine->walk(root, tables, vaddr, vaddr + (size - 1), visit, context);
-    neomm__unlock(lock, irq);
     return NEOMM_OK;
 }

@@ -51,10 +51,7 @@ static neomm_status map_extent(struct neomm *root, struct extent extent)
         .cache = NEOMM_CACHE_WB,
         .leaf_levels = paging->leaf_levels,
     };
-    neomm_irq_t irq = neomm__lock(neomm__tables_lock(&paging->kernel));
-    neomm_status status = paging->engine->map(root, &paging->kernel, &request);
-    neomm__unlock(neomm__tables_lock(&paging->kernel), irq);
-    return status;
+    return paging->engine->map(root, &paging->kernel, &request);
 }
 
 /* RAM only: a hole may hold a device, which the CPU must not read ahead from. */
@@ -99,6 +96,8 @@ static neomm_status reserve(struct neomm *root, const struct neomm_area *area, u
 }
 
 #define CPUID_EDX_PSE         3
+#define CPUID_EDX_PGE         13
+#define CPUID_ECX_PCID        17
 #define CPUID_EXTENDED_EDX_NX 20
 #define CPUID_EXTENDED_EDX_1G 26
 
@@ -110,6 +109,8 @@ static void find_features(struct neomm__paging *paging)
     neomm_cpu_cpuid(0x80000000u, 0, top);
     if (top[0] >= 0x80000001u)
         neomm_cpu_cpuid(0x80000001u, 0, extended);
+    paging->pcids = paging->engine->levels >= 4 && (basic[2] >> CPUID_ECX_PCID & 1u) != 0 &&
+                    (basic[3] >> CPUID_EDX_PGE & 1u) != 0;
     paging->nx = (uint64_t)(extended[3] >> CPUID_EXTENDED_EDX_NX & 1u) << 63;
     paging->leaf_levels = 1;
     if (paging->engine->levels > 2 || (basic[3] >> CPUID_EDX_PSE & 1u) != 0)
@@ -124,14 +125,19 @@ static neomm_status build(struct neomm *root, const struct neomm_paging_options 
     unsigned below_top = paging->engine->levels - 2;
     bool high = (uint64_t)root->frames.sections << NEOMM__SECTION_SHIFT > root->frames.direct;
     find_features(paging);
-    neomm__lock_init(neomm__tables_lock(&paging->kernel), NEOMM_LOCK_CLASS_TABLES);
+    neomm__lock_init(&paging->order, NEOMM_LOCK_CLASS_TABLES);
     neomm__lock_init(&paging->lock, NEOMM_LOCK_CLASS_TABLES);
     neomm__window_init(&paging->window);
+    paging->kernel.serial = paging->serials = 1;
     neomm_status status = paging->engine->create(root, &paging->kernel);
     if (status == NEOMM_OK)
         status = reserve(root, &root->layout.window, below_top);
     if (status == NEOMM_OK)
         status = reserve(root, &root->layout.image, below_top);
+    if (status == NEOMM_OK)
+        status = reserve(root, &root->layout.mmio, below_top);
+    if (status == NEOMM_OK)
+        status = reserve(root, &root->layout.percpu, below_top);
     if (status == NEOMM_OK && high)
         status = reserve(root, &root->layout.slots, 0);
     if (status == NEOMM_OK)

@@ -1,5 +1,6 @@
 /* Tables of spaces, and which of them a CPU has loaded.
  * SPDX-License-Identifier: MIT */
+#include "paging/pcid.h"
 #include "paging/tables.h"
 
 #include <neomm/cpu.h>
@@ -16,7 +17,7 @@ neomm_status neomm_paging_create(struct neomm *root, struct neomm_tables *tables
         return NEOMM_E_NOENT;
     memset(tables, 0, sizeof(*tables));
     tables->owner = owner;
-    neomm__lock_init(neomm__tables_lock(tables), NEOMM_LOCK_CLASS_TABLES);
+    tables->serial = neomm__fetch_add(&paging->serials, 1) + 1;
     neomm_status status = paging->engine->create(root, tables);
     if (status != NEOMM_OK)
         return status;
@@ -34,16 +35,22 @@ neomm_status neomm_paging_destroy(struct neomm *root, struct neomm_tables *table
         return NEOMM_E_INVALID;
     if (!neomm__cpumask_is_empty(&tables->cpus))
         return NEOMM_E_BUSY;
-    neomm_irq_t irq = neomm__lock(neomm__tables_lock(tables));
-    bool occupied = paging->engine->occupied(root, tables, 0, root->layout.user_limit - 1);
-    neomm__unlock(neomm__tables_lock(tables), irq);
-    if (occupied)
+    if (paging->engine->occupied(root, tables, 0, root->layout.user_limit - 1))
         return NEOMM_E_BUSY;
-    irq = neomm__lock(&paging->lock);
+    neomm_irq_t irq = neomm__lock(&paging->lock);
     neomm__frame_list_remove(&root->frames, &paging->roots, tables->top);
     neomm__unlock(&paging->lock, irq);
     paging->engine->destroy(root, tables);
     return NEOMM_OK;
+}
+
+static uintptr_t cr3_for(const struct neomm *root, struct neomm__cpu_state *cpu,
+                         const struct neomm_tables *tables)
+{
+    uintptr_t top = (uintptr_t)neomm_frame_paddr(tables->top);
+    if (!root->paging->pcids)
+        return top;
+    return top | neomm__pcid_load(cpu, tables, neomm__tables_are_kernel(root, tables));
 }
 
 /* Loads `tables` (NULL: nothing is loaded, the CPU is only forgotten). Interrupts are masked.
@@ -56,7 +63,7 @@ static void switch_to(struct neomm *root, struct neomm_tables *tables)
     if (tables) {
         neomm__cpumask_set(&tables->cpus, self);
         if (!NEOMM__FLUSH_SKIPPED(NEOMM_FLUSH_SITE_SWITCH))
-            neomm_cpu_write_cr3((uintptr_t)neomm_frame_paddr(tables->top));
+            neomm_cpu_write_cr3(cr3_for(root, cpu, tables));
     }
     cpu->tables = tables;
     if (before && before != tables)
@@ -90,13 +97,14 @@ static uintptr_t if_bit(uint32_t word, unsigned bit, uintptr_t value)
 }
 
 /* CR4 bits that this CPU has and the kernel's tables want. */
-static uintptr_t wanted_cr4(const uint32_t basic[4])
+static uintptr_t wanted_cr4(const struct neomm__paging *paging, const uint32_t basic[4])
 {
     uint32_t top[4], extended[4] = {0, 0, 0, 0};
     neomm_cpu_cpuid(0, 0, top);
     if (top[0] >= 7)
         neomm_cpu_cpuid(7, 0, extended);
-    return if_bit(basic[3], CPUID_PGE, NEOMM_CR4_PGE) | if_bit(basic[3], CPUID_PSE, NEOMM_CR4_PSE) |
+    return (paging->pcids ? NEOMM_CR4_PCIDE : 0) | if_bit(basic[3], CPUID_PGE, NEOMM_CR4_PGE) |
+           if_bit(basic[3], CPUID_PSE, NEOMM_CR4_PSE) |
            if_bit(extended[1], CPUID7_EBX_SMEP, NEOMM_CR4_SMEP) |
            if_bit(extended[1], CPUID7_EBX_SMAP, NEOMM_CR4_SMAP) |
            if_bit(extended[2], CPUID7_ECX_UMIP, NEOMM_CR4_UMIP);
@@ -120,7 +128,7 @@ neomm_status neomm_paging_cpu_init(struct neomm *root)
         return NEOMM_E_UNSUPPORTED;
     neomm_irq_t irq = neomm_port_irq_save();
     neomm_cpu_cpuid(1, 0, basic);
-    uintptr_t cr4 = neomm_cpu_read_cr4(), wanted = wanted_cr4(basic);
+    uintptr_t cr4 = neomm_cpu_read_cr4(), wanted = wanted_cr4(paging, basic);
     if (paging->nx)
         neomm_cpu_write_msr(NEOMM_MSR_EFER, neomm_cpu_read_msr(NEOMM_MSR_EFER) | NEOMM_EFER_NXE);
     if (if_bit(basic[3], CPUID_PAT, 1))

@@ -3,10 +3,11 @@
  *
  * A page table is a frame of kind TABLE. Its descriptor holds
  *   owner      the space, 0 for the kernel's
+ *   mappings   its lock: free, held, or dead (taken out of the tables, never to be had again)
  *   mapping    how many of its entries are not zero; one more for a table that is kept even when
  *              it is empty (pinned), so that a count of 0 always means: take it out
- *   links      of a root table: the list of all spaces' roots; of one taken out: the list of
- *              those to be freed
+ *   links      of a root table: the list of all spaces' roots; of others `next` alone: the list
+ *              of those that an operation has locked, or is about to free
  */
 #ifndef NEOMM_PAGING_TABLES_H
 #define NEOMM_PAGING_TABLES_H
@@ -26,6 +27,7 @@ struct neomm__paging {
     uint32_t frame; /* that holds this structure */
     const struct neomm__engine *engine;
     struct neomm_tables kernel;
+    struct neomm__lock order;       /* never taken: stands for all tables' locks in their order */
     struct neomm__lock lock;        /* of roots */
     struct neomm__frame_list roots; /* root tables of spaces */
     uint32_t table_frames;          /* of all spaces and the kernel, root tables too */
@@ -33,6 +35,8 @@ struct neomm__paging {
     struct neomm__window window;
     uint64_t nx;          /* bit 63 where the CPU has NX, else 0 */
     uint32_t leaf_levels; /* bit n: leaves at level n; bit 0 always */
+    bool pcids;           /* the CPUs have them, and global leaves */
+    size_t serials;       /* given to tables so far; the kernel's is 1 */
 };
 
 /* What a map operation is to do. frames NULL: contiguous from paddr. */
@@ -45,8 +49,8 @@ struct neomm__map_request {
     uint32_t leaf_levels; /* allowed ones */
 };
 
-/* Operations on a range [vaddr, last] that has been checked; the tables' lock is held, except
- * for create, destroy and check. */
+/* Operations on a range [vaddr, last] that has been checked. All but query, set_slot and those that
+ * make, end and check tables lock the tables that they need. */
 struct neomm__engine {
     unsigned levels;
     neomm_vaddr_t top_span; /* bytes that an entry of the root table covers */
@@ -66,6 +70,12 @@ struct neomm__engine {
                           neomm_vaddr_t last, neomm_leaf_fn *released, void *context);
     neomm_status (*protect)(struct neomm *root, struct neomm_tables *tables, neomm_vaddr_t vaddr,
                             neomm_vaddr_t last, neomm_prot_t prot);
+    neomm_status (*copy)(struct neomm *root, struct neomm_tables *from, struct neomm_tables *to,
+                         neomm_vaddr_t vaddr, neomm_vaddr_t last, neomm_leaf_fn *share,
+                         void *context);
+    /* Returns how many tables became a leaf. */
+    uint32_t (*merge)(struct neomm *root, struct neomm_tables *tables, neomm_vaddr_t vaddr,
+                      neomm_vaddr_t last);
     void (*query)(struct neomm *root, struct neomm_tables *tables, neomm_vaddr_t vaddr,
                   struct neomm_mapping *mapping);
     neomm_status (*exchange)(struct neomm *root, struct neomm_tables *tables, neomm_vaddr_t vaddr,
@@ -97,20 +107,76 @@ const struct neomm__engine *neomm__engine_of(enum neomm_format format);
 /* A zeroed table; NEOMM_E_NOMEM. */
 neomm_status neomm__table_alloc(struct neomm *root, uint32_t owner, neomm_frame_t *frame);
 void neomm__table_free(struct neomm *root, neomm_frame_t frame);
-/* `count` of them on a list, all or none. */
+/* `count` of them on an empty list, all or none, contents undefined. */
 neomm_status neomm__table_alloc_list(struct neomm *root, uint32_t owner, uint32_t count,
                                      struct neomm__frame_list *list);
+/* Those that were not linked. */
 void neomm__table_free_list(struct neomm *root, struct neomm__frame_list *list);
+/* Frees dead tables, linked by `next` from frame `first` on, when nobody can be in them. No lock is
+ * held. */
+void neomm__table_free_dead(struct neomm *root, uint32_t first);
+
+/* ---- tables' locks ---- */
+
+enum { NEOMM__TABLE_FREE, NEOMM__TABLE_HELD, NEOMM__TABLE_DEAD };
+
+static inline bool neomm__table_try_lock(struct neomm__frame *about)
+{
+    uint32_t expected = NEOMM__TABLE_FREE;
+    return neomm__cas(&about->mappings, &expected, NEOMM__TABLE_HELD);
+}
+
+static inline void neomm__table_unlock(struct neomm__frame *about)
+{
+    neomm__store_release(&about->mappings, NEOMM__TABLE_FREE);
+}
+
+/* The table is locked, and not linked any more. */
+static inline void neomm__table_kill(struct neomm__frame *about)
+{
+    neomm__store_release(&about->mappings, NEOMM__TABLE_DEAD);
+}
+
+static inline bool neomm__table_is_held(const struct neomm__frame *about)
+{
+    return neomm__load_relaxed(&about->mappings) == NEOMM__TABLE_HELD;
+}
+
+static inline bool neomm__table_is_dead(const struct neomm__frame *about)
+{
+    return neomm__load_relaxed(&about->mappings) == NEOMM__TABLE_DEAD;
+}
+
+/* This CPU has all the locks that an operation needs, or none of them any more. */
+static inline void neomm__tables_note_locked(struct neomm *root)
+{
+#if NEOMM_INSTRUMENTED
+    neomm__lock_note_taken(&root->paging->order);
+#else
+    (void)root;
+#endif
+}
+
+static inline void neomm__tables_note_unlocked(struct neomm *root)
+{
+#if NEOMM_INSTRUMENTED
+    neomm__lock_note_released(&root->paging->order);
+#else
+    (void)root;
+#endif
+}
+
+/* Adds to a counter that is only ever counted with interrupts masked: no locked instruction. */
+static inline void neomm__count_masked(struct neomm__cpu_state *cpu, enum neomm_counter counter,
+                                       size_t n)
+{
+    neomm__store_relaxed(&cpu->counter[counter], neomm__load_relaxed(&cpu->counter[counter]) + n);
+}
 
 static inline void *neomm__table_pointer(const struct neomm *root, neomm_frame_t frame)
 {
     return (void *)(root->layout.direct.base + (neomm_vaddr_t)neomm_frame_paddr(frame) +
                     (neomm_vaddr_t)root->layout.direct.delta);
-}
-
-static inline struct neomm__lock *neomm__tables_lock(struct neomm_tables *tables)
-{
-    return (struct neomm__lock *)(void *)tables->lock;
 }
 
 static inline bool neomm__tables_are_kernel(const struct neomm *root,

@@ -195,12 +195,9 @@ neomm_status neomm_window_free(struct neomm *root, neomm_vaddr_t vaddr)
     if (size == 0)
         return NEOMM_E_NOENT;
     struct neomm__paging *paging = root->paging;
-    neomm_irq_t irq = neomm__lock(neomm__tables_lock(&paging->kernel));
-    bool occupied = paging->engine->occupied(root, &paging->kernel, vaddr, vaddr + (size - 1));
-    neomm__unlock(neomm__tables_lock(&paging->kernel), irq);
-    if (occupied)
+    if (paging->engine->occupied(root, &paging->kernel, vaddr, vaddr + (size - 1)))
         return NEOMM_E_BUSY;
-    irq = neomm__lock(&paging->window.lock);
+    neomm_irq_t irq = neomm__lock(&paging->window.lock);
     bool found = find_range(root, vaddr, &place);
     if (found)
         remove_range(root, &place);

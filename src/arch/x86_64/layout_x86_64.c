@@ -1,35 +1,21 @@
-/* Address layouts of x86_64.
- * SPDX-License-Identifier: MIT
- *
- *              4 levels                             5 levels
- *   user       0000000000010000 - 00007ffffffff000  0000000000010000 - 00fffffffffff000
- *   direct     ffff888000000000, up to 16 TiB       ff11000000000000, up to 16 TiB
- *   window     ffffc90000000000, 512 GiB            ffa0000000000000, 512 GiB
- *   slots      ffffd10000000000, 2 MiB              ffb0000000000000, 2 MiB
- *   image      ffffffff80000000, 2 GiB              the same
- *
- * The user's half ends a page early: a system call in its last page would return to an address
- * that is not canonical, which some CPUs fault on in ring 0 (SDM 2B, SYSRET).
- */
-#include "arch/layout.h"
-#include "base/bits.h"
+/* Address layouts of x86_64; areas.h says where things lie.
+ * SPDX-License-Identifier: MIT */
+#include "areas.h"
 
-#define GIB ((size_t)1 << 30)
-/* What 32-bit frame numbers reach. */
-#define DIRECT_MOST ((neomm_paddr_t)1 << 44)
+#include "base/bits.h"
 
 static const struct neomm__layout_rule rule_4level = {
     .format = NEOMM_FORMAT_4LEVEL,
-    .user_end = 0x00007ffffffff000,
-    .kernel_base = 0xffff800000000000,
+    .user_end = USER_END_4LEVEL,
+    .kernel_base = KERNEL_4LEVEL,
     .split = NEOMM_PAGE_SIZE,
     .physical_most = 52,
 };
 
 static const struct neomm__layout_rule rule_5level = {
     .format = NEOMM_FORMAT_5LEVEL,
-    .user_end = 0x00fffffffffff000,
-    .kernel_base = 0xff00000000000000,
+    .user_end = USER_END_5LEVEL,
+    .kernel_base = KERNEL_5LEVEL,
     .split = NEOMM_PAGE_SIZE,
     .physical_most = 52,
 };
@@ -56,12 +42,13 @@ neomm_status neomm_layout_default(enum neomm_format format, neomm_paddr_t ram_en
         .physical_bits = rule->physical_most,
         .user_base = 0x10000,
         .user_limit = rule->user_end,
-        .direct = {five ? 0xff11000000000000 : 0xffff888000000000,
-                   NEOMM__ALIGN_UP(direct, NEOMM_PAGE_SIZE), 0},
-        .window = {five ? 0xffa0000000000000 : 0xffffc90000000000, 512 * GIB, 0},
-        .slots = {five ? 0xffb0000000000000 : 0xffffd10000000000,
-                  (size_t)NEOMM_CPU_MAX * NEOMM_SLOTS_PER_CPU * NEOMM_PAGE_SIZE, 0},
-        .image = {0xffffffff80000000, 2 * GIB, 0},
+        .direct = {five ? DIRECT_5LEVEL : DIRECT_4LEVEL, NEOMM__ALIGN_UP(direct, NEOMM_PAGE_SIZE),
+                   0},
+        .window = {five ? WINDOW_5LEVEL : WINDOW_4LEVEL, WINDOW_SIZE, 0},
+        .slots = {five ? SLOTS_5LEVEL : SLOTS_4LEVEL, NEOMM__SLOTS_SIZE, 0},
+        .mmio = {five ? MMIO_5LEVEL : MMIO_4LEVEL, MMIO_SIZE, 0},
+        .percpu = {five ? PERCPU_5LEVEL : PERCPU_4LEVEL, NEOMM__PERCPU_SIZE, 0},
+        .image = {IMAGE, IMAGE_SIZE, 0},
     };
     return NEOMM_OK;
 }

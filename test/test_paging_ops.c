@@ -1,0 +1,314 @@
+/* Copying a space's leaves for another one, making large leaves of small ones, and page 0.
+ * SPDX-License-Identifier: MIT */
+#include "env.h"
+#include "paging/tables.h"
+
+#include "sim/sim.h"
+
+static const uint64_t formats[] = ENV_FORMATS;
+
+#define R    NEOMM_PROT_READ
+#define RW   (NEOMM_PROT_READ | NEOMM_PROT_WRITE)
+#define RX   (NEOMM_PROT_READ | NEOMM_PROT_EXEC)
+#define PAGE NEOMM_PAGE_SIZE
+#define USER ((neomm_vaddr_t)0x40000000)
+/* No RAM lies there, so nobody else is given what is mapped. */
+#define AWAY ((neomm_paddr_t)0x40000000)
+
+struct setting {
+    struct ktap *t;
+    struct env env;
+    struct neomm *root;
+    struct neomm_tables tables, other;
+    size_t large;
+};
+
+static bool open_setting(struct ktap *t, struct setting *s)
+{
+    struct env_options options = {
+        .layer = ENV_PAGING, .format = (enum neomm_format)t->parameter, .cpus = 2};
+    *s = (struct setting){.t = t};
+    if (!env_open(t, &s->env, &options))
+        return false;
+    s->root = s->env.root;
+    s->large = options.format == NEOMM_FORMAT_2LEVEL ? (size_t)4 << 20 : (size_t)2 << 20;
+    EXPECT_OK(t, neomm_paging_create(s->root, &s->tables, 1));
+    EXPECT_OK(t, neomm_paging_create(s->root, &s->other, 2));
+    env_switch_cpu(&s->env, 1);
+    neomm_paging_activate(s->root, &s->tables);
+    env_switch_cpu(&s->env, 0);
+    return true;
+}
+
+static void close_setting(struct setting *s)
+{
+    struct ktap *t = s->t;
+    env_switch_cpu(&s->env, 1);
+    neomm_paging_activate(s->root, neomm_paging_kernel(s->root));
+    env_switch_cpu(&s->env, 0);
+    EXPECT_OK(t, neomm_paging_unmap(s->root, &s->tables, 0, 3 * USER, NULL, NULL, NULL));
+    EXPECT_OK(t, neomm_paging_unmap(s->root, &s->other, 0, 3 * USER, NULL, NULL, NULL));
+    EXPECT_OK(t, neomm_paging_destroy(s->root, &s->tables));
+    EXPECT_OK(t, neomm_paging_destroy(s->root, &s->other));
+    env_close(t, &s->env);
+}
+
+static void map(struct setting *s, neomm_vaddr_t vaddr, neomm_paddr_t paddr, size_t size,
+                neomm_prot_t prot, unsigned options)
+{
+    struct ktap *t = s->t;
+    EXPECT_OK(t, neomm_paging_map(s->root, &s->tables, vaddr, AWAY + paddr, size, prot,
+                                  NEOMM_CACHE_WB, options));
+}
+
+static bool refer(struct setting *s, neomm_vaddr_t vaddr, enum sim_access access)
+{
+    neomm_paddr_t paddr;
+    uint32_t error;
+    env_switch_cpu(&s->env, 1);
+    bool reached = sim_translate(s->env.machine, vaddr, access, true, &paddr, &error);
+    env_switch_cpu(&s->env, 0);
+    return reached;
+}
+
+static struct neomm_mapping leaf_of(struct setting *s, struct neomm_tables *tables,
+                                    neomm_vaddr_t vaddr)
+{
+    struct ktap *t = s->t;
+    struct neomm_mapping leaf = {.state = NEOMM_MAPPING_NONE};
+    EXPECT_OK(t, neomm_paging_query(s->root, tables, vaddr, &leaf));
+    return leaf;
+}
+
+/* ---- copy ---- */
+
+struct tally {
+    uint64_t leaves, bytes, writable;
+};
+
+static void count(void *context, neomm_vaddr_t vaddr, const struct neomm_mapping *leaf)
+{
+    struct tally *tally = context;
+    (void)vaddr;
+    tally->leaves++;
+    tally->bytes += leaf->size;
+    tally->writable += (leaf->prot & NEOMM_PROT_WRITE) != 0;
+}
+
+/* Each page of the range is the same in both, and can be written in neither. */
+static void expect_same(struct setting *s, neomm_vaddr_t vaddr, size_t size)
+{
+    struct ktap *t = s->t;
+    for (neomm_vaddr_t at = vaddr; at < vaddr + size; at += PAGE) {
+        struct neomm_mapping a = leaf_of(s, &s->tables, at), b = leaf_of(s, &s->other, at);
+        EXPECT_EQ(t, a.state, b.state);
+        EXPECT_EQ(t, a.prot, b.prot);
+        EXPECT_EQ(t, a.prot & NEOMM_PROT_WRITE, 0);
+        EXPECT_EQ(t, a.paddr, b.paddr);
+        EXPECT_EQ(t, a.cache, b.cache);
+        EXPECT_EQ(t, a.dirty, b.dirty);
+        EXPECT_EQ(t, a.swap.slot, b.swap.slot);
+        EXPECT(t, a.state == NEOMM_MAPPING_NONE || a.size == b.size);
+    }
+}
+
+/* Some of everything: leaves of all rights, touched and not, swap entries, holes, a large leaf. */
+static void fill(struct setting *s)
+{
+    struct ktap *t = s->t;
+    struct neomm_mapping none = {.state = NEOMM_MAPPING_NONE};
+    struct neomm_mapping swapped = {.state = NEOMM_MAPPING_SWAPPED, .swap = {41, 3, 1}};
+    map(s, USER, 16 * PAGE, 40 * PAGE, RW, NEOMM_MAP_SMALL);
+    map(s, USER + 50 * PAGE, 90 * PAGE, 10 * PAGE, RX, NEOMM_MAP_SMALL);
+    map(s, USER + s->large - 3 * PAGE, 200 * PAGE, 6 * PAGE, RW, NEOMM_MAP_SMALL);
+    map(s, USER + 4 * s->large, s->large, s->large, RW, 0);
+    EXPECT_OK(
+        t, neomm_paging_protect(s->root, &s->tables, USER + 7 * PAGE, 2 * PAGE, NEOMM_PROT_NONE));
+    EXPECT_OK(t,
+              neomm_paging_exchange(s->root, &s->tables, USER + 70 * PAGE, &none, &swapped, NULL));
+    for (unsigned i = 0; i < 6; i++)
+        EXPECT(t, refer(s, USER + i * PAGE, i & 1 ? SIM_WRITE : SIM_READ));
+    EXPECT(t, refer(s, USER + 4 * s->large, SIM_WRITE));
+}
+
+static void a_copy_is_the_same(struct ktap *t)
+{
+    struct setting s;
+    struct tally before = {0}, shared = {0}, after = {0};
+    ASSERT(t, open_setting(t, &s));
+    fill(&s);
+    size_t size = 5 * s.large;
+    EXPECT_OK(t, neomm_paging_walk(s.root, &s.tables, USER, size, count, &before));
+    EXPECT_OK(t, neomm_paging_copy(s.root, &s.tables, &s.other, USER, size, count, &shared));
+    EXPECT_OK(t, neomm_paging_walk(s.root, &s.other, USER, size, count, &after));
+    EXPECT_EQ(t, shared.leaves, before.leaves);
+    EXPECT_EQ(t, after.leaves, before.leaves);
+    EXPECT_EQ(t, after.bytes, before.bytes);
+    EXPECT(t, before.writable != 0 && after.writable == 0 && shared.writable == 0);
+    expect_same(&s, USER, size);
+    EXPECT_EQ(t, s.other.table_frames, s.tables.table_frames);
+    /* What a CPU had is gone: the next write faults. */
+    EXPECT(t, !refer(&s, USER + PAGE, SIM_WRITE) && refer(&s, USER + PAGE, SIM_READ));
+    EXPECT(t, !refer(&s, USER + 4 * s.large, SIM_WRITE));
+    env_fsck(t, &s.env);
+    close_setting(&s);
+}
+
+/* Region by region, as a fork does, with borders in the middle of tables and of a large leaf. */
+static void copies_in_parts(struct ktap *t)
+{
+    struct setting s;
+    ASSERT(t, open_setting(t, &s));
+    fill(&s);
+    size_t at[] = {
+        0,          5 * PAGE, 52 * PAGE, s.large - PAGE, s.large + PAGE, 4 * s.large + 8 * PAGE,
+        5 * s.large};
+    for (unsigned i = 0; i + 1 < sizeof(at) / sizeof(at[0]); i++)
+        EXPECT_OK(t, neomm_paging_copy(s.root, &s.tables, &s.other, USER + at[i], at[i + 1] - at[i],
+                                       NULL, NULL));
+    expect_same(&s, USER, 5 * s.large);
+    env_fsck(t, &s.env);
+    close_setting(&s);
+}
+
+static void copies_are_refused(struct ktap *t)
+{
+    struct setting s;
+    ASSERT(t, open_setting(t, &s));
+    struct neomm_tables *kernel = neomm_paging_kernel(s.root);
+    fill(&s);
+    EXPECT_EQ(t, neomm_paging_copy(s.root, &s.tables, &s.tables, USER, PAGE, NULL, NULL),
+              NEOMM_E_INVALID);
+    EXPECT_EQ(t, neomm_paging_copy(s.root, &s.tables, kernel, USER, PAGE, NULL, NULL),
+              NEOMM_E_INVALID);
+    EXPECT_EQ(t, neomm_paging_copy(s.root, &s.tables, &s.other, USER, 7, NULL, NULL),
+              NEOMM_E_ALIGN);
+    EXPECT_OK(t, neomm_paging_copy(s.root, &s.tables, &s.other, USER, PAGE, NULL, NULL));
+    EXPECT_EQ(t, neomm_paging_copy(s.root, &s.tables, &s.other, USER, 2 * PAGE, NULL, NULL),
+              NEOMM_E_EXISTS);
+    EXPECT_EQ(t, leaf_of(&s, &s.tables, USER + PAGE).prot, RW);
+    close_setting(&s);
+}
+
+static void a_copy_that_fails_changes_nothing(struct ktap *t)
+{
+    struct setting s;
+    bool passed = false;
+    for (uint64_t n = 1; !passed; n++) {
+        ASSERT(t, open_setting(t, &s));
+        fill(&s);
+        uint32_t tables = s.other.table_frames;
+        if (!env_fault_plan(&s.env, n, false)) {
+            ktap_skip(t, "needs the instrumented flavour");
+            passed = true;
+        } else {
+            neomm_status status =
+                neomm_paging_copy(s.root, &s.tables, &s.other, USER, 5 * s.large, NULL, NULL);
+            passed = env_fault_count(&s.env) < n;
+            (void)env_fault_plan(&s.env, 0, false);
+            EXPECT_EQ(t, status, passed ? NEOMM_OK : NEOMM_E_NOMEM);
+            EXPECT(t, passed || s.other.table_frames == tables);
+            EXPECT(t, passed || leaf_of(&s, &s.tables, USER).prot == RW);
+            EXPECT(t, !passed || n > 3);
+        }
+        close_setting(&s);
+    }
+}
+
+/* ---- merge ---- */
+
+static uint32_t merge(struct setting *s, neomm_vaddr_t vaddr, size_t size)
+{
+    struct ktap *t = s->t;
+    uint32_t merged = 77;
+    EXPECT_OK(t, neomm_paging_merge(s->root, &s->tables, vaddr, size, &merged));
+    env_fsck(t, &s->env);
+    return merged;
+}
+
+static void small_leaves_become_a_large_one(struct ktap *t)
+{
+    struct setting s;
+    ASSERT(t, open_setting(t, &s));
+    map(&s, USER, 2 * s.large, 2 * s.large, RW, NEOMM_MAP_SMALL);
+    uint32_t tables = s.tables.table_frames;
+    EXPECT(t, refer(&s, USER + 5 * PAGE, SIM_READ) && refer(&s, USER + 9 * PAGE, SIM_WRITE));
+    EXPECT(t, refer(&s, USER + s.large + PAGE, SIM_READ));
+    EXPECT_EQ(t, merge(&s, USER + PAGE, s.large), 0); /* none as a whole */
+    EXPECT_EQ(t, merge(&s, USER, 2 * s.large), 2);
+    EXPECT_EQ(t, s.tables.table_frames, tables - 2);
+    struct neomm_mapping first = leaf_of(&s, &s.tables, USER + 5 * PAGE),
+                         second = leaf_of(&s, &s.tables, USER + s.large);
+    EXPECT(t, first.size == s.large && first.paddr == AWAY + 2 * s.large && first.prot == RW);
+    EXPECT(t, first.accessed && first.dirty);
+    EXPECT(t, second.size == s.large && second.accessed && !second.dirty);
+    EXPECT(t, refer(&s, USER + 7 * PAGE, SIM_WRITE));
+    EXPECT_EQ(t, merge(&s, USER, 2 * s.large), 0);
+    close_setting(&s);
+}
+
+static void what_does_not_fit_is_not_merged(struct ktap *t)
+{
+    struct setting s;
+    ASSERT(t, open_setting(t, &s));
+    map(&s, USER, s.large, s.large, RW, NEOMM_MAP_SMALL);
+    map(&s, USER + s.large, PAGE, s.large, RW, NEOMM_MAP_SMALL);
+    EXPECT_EQ(t, merge(&s, USER + s.large, s.large), 0); /* misaligned memory */
+    EXPECT_OK(t, neomm_paging_protect(s.root, &s.tables, USER + 3 * PAGE, PAGE, R));
+    EXPECT_EQ(t, merge(&s, USER, s.large), 0); /* other rights */
+    EXPECT_OK(t, neomm_paging_protect(s.root, &s.tables, USER, s.large, NEOMM_PROT_NONE));
+    EXPECT_EQ(t, merge(&s, USER, s.large), 0); /* not there for the CPU */
+    EXPECT_OK(t, neomm_paging_protect(s.root, &s.tables, USER, s.large, RW));
+    EXPECT_OK(t, neomm_paging_unmap(s.root, &s.tables, USER + 8 * PAGE, PAGE, NULL, NULL, NULL));
+    EXPECT_EQ(t, merge(&s, USER, s.large), 0); /* a hole */
+    map(&s, USER + 8 * PAGE, 3 * s.large, PAGE, RW, 0);
+    EXPECT_EQ(t, merge(&s, USER, s.large), 0); /* memory of elsewhere */
+    close_setting(&s);
+}
+
+static void large_leaves_become_a_giant_one(struct ktap *t)
+{
+    struct setting s;
+    size_t giant = (size_t)1 << 30;
+    ASSERT(t, open_setting(t, &s));
+    bool can = s.root->paging->leaf_levels & 4u;
+    if (can) {
+        map(&s, USER, giant, giant, RW, NEOMM_MAP_SMALL);
+        EXPECT_EQ(t, merge(&s, USER, giant), 512 + 1);
+        EXPECT_EQ(t, leaf_of(&s, &s.tables, USER).size, giant);
+    }
+    close_setting(&s);
+    if (!can)
+        ktap_skip(t, "no leaves of 1 GiB");
+}
+
+/* ---- page 0 ---- */
+
+static void page_zero_is_for_who_asks(struct ktap *t)
+{
+    struct setting s;
+    struct neomm_mapping none = {.state = NEOMM_MAPPING_NONE};
+    struct neomm_mapping page = {.state = NEOMM_MAPPING_PRESENT, .prot = RW, .paddr = PAGE};
+    neomm_frame_t frame = {1};
+    ASSERT(t, open_setting(t, &s));
+    EXPECT_EQ(t, neomm_paging_map(s.root, &s.tables, 0, PAGE, PAGE, RW, NEOMM_CACHE_WB, 0),
+              NEOMM_E_ACCESS);
+    EXPECT_EQ(t, neomm_paging_map_frames(s.root, &s.tables, 0, &frame, 1, RW), NEOMM_E_ACCESS);
+    EXPECT_EQ(t, neomm_paging_exchange(s.root, &s.tables, 0, &none, &page, NULL), NEOMM_E_ACCESS);
+    map(&s, PAGE, PAGE, PAGE, RW, 0);
+    map(&s, 0, PAGE, PAGE, RW, NEOMM_MAP_NULL);
+    EXPECT_EQ(t, leaf_of(&s, &s.tables, 0).state, NEOMM_MAPPING_PRESENT);
+    close_setting(&s);
+}
+
+static const struct ktap_case cases[] = {
+    KTAP_CASE_WITH(a_copy_is_the_same, formats),
+    KTAP_CASE_WITH(copies_in_parts, formats),
+    KTAP_CASE_WITH(copies_are_refused, formats),
+    KTAP_CASE_WITH(a_copy_that_fails_changes_nothing, formats),
+    KTAP_CASE_WITH(small_leaves_become_a_large_one, formats),
+    KTAP_CASE_WITH(what_does_not_fit_is_not_merged, formats),
+    KTAP_CASE_WITH(large_leaves_become_a_giant_one, formats),
+    KTAP_CASE_WITH(page_zero_is_for_who_asks, formats),
+};
+KTAP_SUITE(paging_ops, cases);
