@@ -72,10 +72,11 @@ static void note_released(struct neomm__pmm *pmm)
         (void)neomm__fetch_or(&pmm->uncached, NEOMM__TIGHT);
 }
 
-/* What this CPU borrows from now on it may give back. */
-static size_t *begin_borrowing(struct neomm *root)
+/* What this CPU borrows from now on it may give back; or it frees frames, that others can have
+ * before the area's count says so, for one that the count promises elsewhere. */
+static size_t *begin_borrowing(struct neomm__pmm *pmm)
 {
-    size_t *borrowing = &root->pmm->cpu[neomm_port_cpu()->index].borrowing;
+    size_t *borrowing = &pmm->cpu[neomm_port_cpu()->index].borrowing;
     (void)neomm__fetch_add(borrowing, 1);
     return borrowing;
 }
@@ -286,15 +287,14 @@ static void take_in_round(struct search *search, uint32_t area, unsigned most, e
     }
 }
 
-unsigned neomm__area_take_frames(struct neomm *root, uint32_t area, unsigned most,
+unsigned neomm__area_take_frames(struct neomm__pmm *pmm, uint32_t area, unsigned most,
                                  neomm_flags_t flags, uint32_t *hint, uint32_t *bits)
 {
-    struct neomm__pmm *pmm = root->pmm;
     struct neomm__area *from = &pmm->area[area];
     struct search search = {pmm, hint, bits, 0, 0, (flags & NEOMM_MOVABLE) != 0, false, false};
     if (neomm__load_relaxed(&from->free) <= kept_of(from, flags))
         return 0;
-    size_t *borrowing = begin_borrowing(root);
+    size_t *borrowing = begin_borrowing(pmm);
     unsigned n = (unsigned)neomm__area_take(from, 1, most, kept_of(from, flags));
     if (n == 0) {
         end_borrowing(borrowing);
@@ -320,7 +320,7 @@ unsigned neomm__area_take_blocks(struct neomm *root, uint32_t area, unsigned mos
     struct neomm__pmm *pmm = root->pmm;
     struct neomm__area *from = &pmm->area[area];
     struct search search = {pmm, hint, bits, order, 0, (flags & NEOMM_MOVABLE) != 0, sure, false};
-    size_t size = (size_t)1 << order, *borrowing = begin_borrowing(root);
+    size_t size = (size_t)1 << order, *borrowing = begin_borrowing(pmm);
     size_t taken = neomm__area_take(from, size, most * size, kept_of(from, flags));
     unsigned n = (unsigned)(taken >> order);
     if (n > 0)
@@ -373,7 +373,7 @@ bool neomm__area_take_exact(struct neomm *root, size_t bit, size_t count, neomm_
                             bool sure, size_t *next)
 {
     struct neomm__pmm *pmm = root->pmm;
-    size_t *borrowing = begin_borrowing(root), done = 0;
+    size_t *borrowing = begin_borrowing(pmm), done = 0;
     *next = bit + 1;
     while (done < count &&
            take_piece(pmm, bit + done, piece_of(bit + done, count - done), flags, next))
@@ -389,6 +389,7 @@ bool neomm__area_take_exact(struct neomm *root, size_t bit, size_t count, neomm_
 /* Frames that were cleared, on their way up: one addition for those of a tree, and of an area. */
 struct rise {
     struct neomm__pmm *pmm;
+    size_t *borrowing;
     uint32_t tree, area;
     unsigned in_tree;
     size_t in_area;
@@ -420,13 +421,14 @@ static void rise_add(struct rise *rise, size_t bit, unsigned count)
 static struct rise rise_begin(struct neomm__pmm *pmm, size_t bit)
 {
     uint32_t tree = neomm__tree_of(pmm, bit);
-    return (struct rise){pmm, tree, pmm->tree_area[tree], 0, 0};
+    return (struct rise){pmm, begin_borrowing(pmm), tree, pmm->tree_area[tree], 0, 0};
 }
 
 static void rise_end(struct rise *rise)
 {
     rise_finish(rise, UINT32_MAX);
     note_released(rise->pmm);
+    end_borrowing(rise->borrowing);
 }
 
 void neomm__area_release(struct neomm__pmm *pmm, size_t bit, size_t count)

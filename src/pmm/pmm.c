@@ -171,7 +171,7 @@ static size_t take_from(struct neomm *root, uint32_t number, unsigned order, neo
     struct neomm__area *area = &pmm->area[number];
     uint32_t hint = neomm__load_relaxed(&area->hint), bit;
     unsigned n = order == 0
-                     ? neomm__area_take_frames(root, number, 1, flags, &hint, &bit)
+                     ? neomm__area_take_frames(pmm, number, 1, flags, &hint, &bit)
                      : neomm__area_take_blocks(root, number, 1, order, flags, &hint, sure, &bit);
     if (n == 0)
         return NEOMM__BITMAP_NONE;
@@ -306,7 +306,7 @@ static uint32_t take_bulk(struct neomm *root, uint32_t count, neomm_flags_t flag
     uint32_t number = home * NEOMM_ZONES + (uint32_t)neomm__pmm_top_zone(root, flags);
     struct neomm__area *area = &pmm->area[number];
     uint32_t hint = neomm__load_relaxed(&area->hint);
-    uint32_t n = neomm__area_take_frames(root, number, count, flags, &hint, bits);
+    uint32_t n = neomm__area_take_frames(pmm, number, count, flags, &hint, bits);
     neomm__store_relaxed(&area->hint, hint);
     for (uint32_t i = 0; i < n; i++)
         neomm__touch(pmm, bits[i]);

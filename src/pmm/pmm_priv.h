@@ -89,7 +89,8 @@ enum neomm__cached { NEOMM__CACHED_UNMOVABLE, NEOMM__CACHED_MOVABLE, NEOMM__CACH
 
 /* What a CPU does at the moment. */
 struct neomm__pmm_cpu {
-    size_t borrowing; /* atomic; searches that may give back what they took out of the counts */
+    size_t borrowing; /* atomic; searches that may give back what they took out of the counts, and
+                       * frees */
     uint32_t node;
     uint32_t reserved;
 } __attribute__((aligned(64)));
@@ -195,7 +196,7 @@ void neomm__field_release_mask(struct neomm__pmm *pmm, size_t bit, neomm__word_t
 /* Takes `least` to `most` frames out of an area's count, leaving `kept`; 0: there are not. */
 size_t neomm__area_take(struct neomm__area *area, size_t least, size_t most, size_t kept);
 /* Up to `most` single frames into bits[], ascending where they come from one field. */
-unsigned neomm__area_take_frames(struct neomm *root, uint32_t area, unsigned most,
+unsigned neomm__area_take_frames(struct neomm__pmm *pmm, uint32_t area, unsigned most,
                                  neomm_flags_t flags, uint32_t *hint, uint32_t *bits);
 /* Up to `most` blocks into bits[]; their number. `sure`: hints are not believed. */
 unsigned neomm__area_take_blocks(struct neomm *root, uint32_t area, unsigned most, unsigned order,
