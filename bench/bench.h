@@ -20,12 +20,13 @@ struct bench_machine {
     uint64_t started; /* bench_time at the start of this measurement */
     uint64_t untimed; /* of it, what does not count: added to by the benchmark */
     uint64_t ram_bytes;
+    uint64_t nanoseconds;          /* that one measurement takes, about */
     const struct bench_peer *peer; /* of --peer, NULL: none */
 };
 
 /* Does at least `count` operations; returns how many, 0: failed. */
 typedef uint64_t bench_fn(struct bench_machine *machine, uint64_t count);
-/* What is no time: a size, a share. */
+/* What is no time of an operation: a size, a ratio. Not positive: failed. */
 typedef double bench_value_fn(struct bench_machine *machine);
 
 /* Nanoseconds of this thread's CPU time. */
@@ -39,7 +40,7 @@ struct bench_case {
     void (*teardown)(struct bench_machine *machine);
     bench_fn *ours;
     bench_fn *peer;
-    bench_value_fn *ours_value, *peer_value; /* instead of ours and peer */
+    bench_value_fn *ours_value, *peer_value; /* instead of ours and peer, and as often */
     bool plugin;                             /* the peer is that of --peer, if there is one */
 };
 
@@ -49,14 +50,15 @@ struct bench_layer {
     uint64_t ram_bytes;
     uint32_t swap_pages;
     uint32_t cpus;                                 /* 0: 1 */
+    bool whole;                                    /* all frames can be allocated: no reserve */
     bool slow;                                     /* left out by --quick */
     void (*finish)(struct bench_machine *machine); /* before the machine ends; may be NULL */
     const struct bench_case *cases;
     uint32_t case_count;
 };
 
-extern const struct bench_layer bench_pmm, bench_pmm_4g, bench_pmm_64g, bench_paging, bench_heap,
-    bench_swap, bench_vmm;
+extern const struct bench_layer bench_pmm, bench_pmm_4g, bench_pmm_64g, bench_pmm_flat,
+    bench_pmm_flat_large, bench_paging, bench_heap, bench_swap, bench_vmm;
 
 #define BENCH_COUNT(array) ((uint32_t)(sizeof(array) / sizeof((array)[0])))
 
@@ -71,10 +73,12 @@ struct bench_plan {
     uint32_t runs;
     uint64_t nanoseconds; /* that one measurement takes, about */
     bool quick;
+    const char *only;              /* cases with this in their name; NULL: all */
     const struct bench_peer *peer; /* NULL: none */
 };
 
-/* Measures all cases of a layer on one machine. False: a message is on stderr. */
+/* Measures the cases of a layer on one machine; in results[] `test` is NULL for those that the
+ * plan leaves out. False: a message is on stderr. */
 bool bench_measure(const struct bench_layer *layer, const struct bench_plan *plan,
                    struct bench_result *results);
 

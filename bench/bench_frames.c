@@ -1,34 +1,26 @@
 /* The frame allocator beside another one (--peer): single frames and huge ones, memory nearly
- * full and full, two threads, metadata, initialisation.
+ * full and full, metadata, initialisation.
  * SPDX-License-Identifier: MIT
  *
- * Both sides are called through pointers and keep what they got in an array of their own, which
- * stays filled from one measurement to the next: filling 64 GiB takes longer than measuring.
+ * Both sides are called through pointers, one block a call, and keep what they got in an array of
+ * their own, which stays filled from one measurement to the next: filling 64 GiB takes longer than
+ * measuring. What is no work of the allocator, such as picking a random frame, is not timed.
  */
-#include "bench.h"
+#include "bench_frames.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
 #define BULK_FRAMES 65536u
-#define BULK_HUGE   256u
+#define BULK_HUGE   1024u
+#define BATCH       256u  /* frames a call of ours that takes many */
 #define SWAPPED     1024u /* frames freed and allocated again when memory is nearly full */
+#define LEFT        256u  /* of so many frames one may be left when ours is full */
+#define MISSED      64u   /* of so many allocations one may fail when memory is full */
 #define HUGE        9u
 
-enum level { EMPTY, NEARLY_FULL, FULL };
-
-struct side_state {
-    void *allocator;
-    bench_peer_alloc_fn *alloc;
-    bench_peer_free_fn *free;
-    uint32_t *frame;
-    uint64_t count, capacity;
-    enum level level;
-};
-
-static struct side_state sides[2]; /* ours, the peer's */
+static struct bench_side sides[2]; /* ours, the peer's */
 
 /* ---- our side, in the peer's shape ---- */
 
@@ -51,95 +43,119 @@ static uint64_t all_frames(const struct bench_machine *machine)
     return machine->ram_bytes >> NEOMM_PAGE_SHIFT;
 }
 
-static bool open_side(struct side_state *side, uint64_t capacity)
+static struct bench_side *open_side(struct bench_side *side, const struct bench_machine *machine)
 {
-    side->capacity = capacity;
-    side->frame = calloc(capacity, sizeof(side->frame[0]));
-    return side->frame && side->allocator;
+    side->capacity = all_frames(machine);
+    side->frame = calloc(side->capacity, sizeof(side->frame[0]));
+    return side->frame && side->allocator ? side : NULL;
 }
 
-static struct side_state *our_side(struct bench_machine *machine)
+struct bench_side *bench_our_side(struct bench_machine *machine)
 {
-    struct side_state *side = &sides[0];
-    if (!side->frame) {
-        *side = (struct side_state){machine->root, ours_alloc, ours_free, NULL, 0, 0, EMPTY};
-        if (!open_side(side, all_frames(machine)))
-            return NULL;
-    }
-    return side;
+    struct bench_side *side = &sides[0];
+    if (side->frame)
+        return side;
+    *side = (struct bench_side){.allocator = machine->root, .alloc = ours_alloc, .free = ours_free};
+    return open_side(side, machine);
 }
 
-static struct side_state *peer_side(struct bench_machine *machine)
+struct bench_side *bench_peer_side(struct bench_machine *machine)
 {
-    struct side_state *side = &sides[1];
-    if (!side->frame) {
-        void *allocator = machine->peer->init(NULL, all_frames(machine), 2);
-        *side = (struct side_state){
-            allocator, machine->peer->alloc, machine->peer->free, NULL, 0, 0, EMPTY};
-        if (!open_side(side, all_frames(machine)))
-            return NULL;
-    }
-    return side;
+    const struct bench_peer *peer = machine->peer;
+    struct bench_side *side = &sides[1];
+    if (side->frame)
+        return side;
+    *side = (struct bench_side){.allocator = peer->init(NULL, all_frames(machine), 2),
+                                .alloc = peer->alloc,
+                                .free = peer->free};
+    return open_side(side, machine);
 }
 
 /* ---- filling ---- */
 
-static bool take(struct side_state *side, uint32_t order)
+static bool take(struct bench_side *side, uint32_t order)
 {
     uint64_t frame = side->alloc(side->allocator, 0, order);
     if (frame == BENCH_PEER_NONE || side->count == side->capacity)
         return false;
-    side->frame[side->count++] = (uint32_t)frame;
+    side->frame[side->count++] = neomm_frame((uint32_t)frame);
     return true;
 }
 
-static void give_all(struct side_state *side, uint32_t order)
+static void give_all(struct bench_side *side, uint32_t order)
 {
     while (side->count > 0)
-        (void)side->free(side->allocator, 0, side->frame[--side->count], order);
-    side->level = EMPTY;
+        (void)side->free(side->allocator, 0, side->frame[--side->count].number, order);
+    side->level = BENCH_EMPTY;
 }
 
-static void fill(struct side_state *side)
+static void fill(struct bench_side *side)
 {
     while (take(side, 0))
         continue;
-    side->level = FULL;
+    side->level = BENCH_FULL;
 }
 
 /* Takes the array's last frame out of it after putting it where a random one was. */
-static uint32_t pick_random(struct bench_machine *machine, struct side_state *side)
+static neomm_frame_t pick_random(struct bench_side *side)
 {
-    uint64_t at = bench_random(machine) % side->count;
-    uint32_t frame = side->frame[at];
+    side->random = side->random * 6364136223846793005u + 1442695040888963407u;
+    uint64_t at = (side->random >> 24) % side->count;
+    neomm_frame_t frame = side->frame[at];
     side->frame[at] = side->frame[--side->count];
     return frame;
 }
 
-static bool reach(struct bench_machine *machine, struct side_state *side, enum level level)
+/* Frees `count` random frames. */
+static bool give_random(struct bench_side *side, uint64_t count)
+{
+    for (; count > 0; count--)
+        if (!side->free(side->allocator, 0, pick_random(side).number, 0))
+            return false;
+    return true;
+}
+
+/* Frees a random tenth, then replaces each free frame about twice: how an allocator finds frames
+ * after the first round through all of memory is not how it did before. */
+static bool thin_out(struct bench_side *side)
+{
+    uint64_t left = side->count / 10;
+    bool good = give_random(side, left);
+    for (uint64_t i = 0; i < 2 * left && good; i++)
+        good = give_random(side, 1) && take(side, 0);
+    return good;
+}
+
+/* Ours is full in earnest: what is left may only be what CPUs keep for themselves. */
+static bool is_full(const struct bench_side *side)
+{
+    return side != &sides[0] || neomm_pmm_free_frames(side->allocator) <= side->capacity / LEFT;
+}
+
+bool bench_reach(struct bench_side *side, enum bench_level level)
 {
     if (!side || side->level == level)
         return side;
-    if (level == EMPTY) {
+    if (level == BENCH_EMPTY) {
         give_all(side, 0);
         return true;
     }
     fill(side);
-    if (level == NEARLY_FULL)
-        for (uint64_t left = side->count / 10; left > 0; left--)
-            if (!side->free(side->allocator, 0, pick_random(machine, side), 0))
-                return false;
+    if (!is_full(side))
+        return false;
+    if (level == BENCH_NEARLY_FULL && !thin_out(side))
+        return false;
     side->level = level;
     return true;
 }
 
 /* ---- what is measured; each for either side ---- */
 
-static uint64_t bulk(struct bench_machine *machine, struct side_state *side, uint64_t count,
+static uint64_t bulk(struct bench_machine *machine, struct bench_side *side, uint64_t count,
                      uint32_t order, bool freeing)
 {
     uint64_t done = 0, blocks = order ? BULK_HUGE : BULK_FRAMES;
-    if (!reach(machine, side, EMPTY))
+    if (!bench_reach(side, BENCH_EMPTY))
         return 0;
     for (; done < count; done += blocks) {
         uint64_t start = bench_time();
@@ -148,7 +164,7 @@ static uint64_t bulk(struct bench_machine *machine, struct side_state *side, uin
                 return 0;
         uint64_t middle = bench_time();
         for (uint64_t i = 0; i < blocks; i++)
-            if (!side->free(side->allocator, 0, side->frame[i], order))
+            if (!side->free(side->allocator, 0, side->frame[i].number, order))
                 return 0;
         uint64_t end = bench_time();
         machine->untimed += freeing ? middle - start : end - middle;
@@ -157,10 +173,10 @@ static uint64_t bulk(struct bench_machine *machine, struct side_state *side, uin
     return done;
 }
 
-static uint64_t pair(struct bench_machine *machine, struct side_state *side, uint64_t count,
+static uint64_t pair(struct bench_machine *machine, struct bench_side *side, uint64_t count,
                      uint32_t order)
 {
-    if (!reach(machine, side, EMPTY))
+    if (!bench_reach(side, BENCH_EMPTY))
         return 0;
     uint64_t start = bench_time();
     machine->untimed += start - machine->started;
@@ -172,155 +188,81 @@ static uint64_t pair(struct bench_machine *machine, struct side_state *side, uin
     return count;
 }
 
-static uint64_t nearly_full(struct bench_machine *machine, struct side_state *side, uint64_t count,
-                            bool freeing)
+/* As bulk for our own calls that take many frames, which the peer has none of. */
+static uint64_t batches(struct bench_machine *machine, struct bench_side *side, uint64_t count,
+                        bool freeing)
 {
-    static uint32_t picked[SWAPPED];
-    uint64_t done = 0, begun = bench_time();
-    if (!reach(machine, side, NEARLY_FULL))
+    uint64_t done = 0;
+    if (!bench_reach(side, BENCH_EMPTY))
         return 0;
-    machine->untimed += bench_time() - begun;
-    for (; done < count; done += SWAPPED) {
+    for (; done < count; done += BULK_FRAMES) {
         uint64_t start = bench_time();
-        for (uint32_t i = 0; i < SWAPPED; i++)
-            picked[i] = pick_random(machine, side);
-        uint64_t ready = bench_time();
-        for (uint32_t i = 0; i < SWAPPED; i++)
-            if (!side->free(side->allocator, 0, picked[i], 0))
+        for (uint32_t i = 0; i < BULK_FRAMES; i += BATCH)
+            if (neomm_pmm_alloc_bulk(machine->root, BATCH, NEOMM_NORECLAIM, side->frame + i) !=
+                NEOMM_OK)
                 return 0;
         uint64_t middle = bench_time();
-        for (uint32_t i = 0; i < SWAPPED; i++)
-            if (!take(side, 0))
+        for (uint32_t i = 0; i < BULK_FRAMES; i += BATCH)
+            if (neomm_pmm_free_bulk(machine->root, BATCH, side->frame + i, NULL) != NEOMM_OK)
                 return 0;
-        machine->untimed += ready - start;
-        machine->untimed += freeing ? bench_time() - middle : middle - ready;
+        machine->untimed += freeing ? middle - start : bench_time() - middle;
     }
     return done;
 }
 
-static uint64_t full_pair(struct bench_machine *machine, struct side_state *side, uint64_t count)
-{
-    uint64_t begun = bench_time();
-    if (!reach(machine, side, FULL))
-        return 0;
-    machine->untimed += bench_time() - begun;
-    for (uint64_t i = 0; i < count; i++)
-        if (!side->free(side->allocator, 0, pick_random(machine, side), 0) || !take(side, 0))
-            return 0;
-    return count;
-}
+enum phase { FREEING = 1, ALLOCATING = 2, BOTH = 3 };
 
-/* ---- two threads ---- */
-
-enum job { JOB_PAIR, JOB_BULK, JOB_CROSS };
-
-struct worker {
-    pthread_t thread;
-    struct bench_machine *machine;
-    struct side_state *side;
-    pthread_barrier_t *barrier;
-    struct worker *other;
-    enum job job;
-    uint32_t cpu;
-    uint64_t count;
-    uint64_t time; /* of what is measured */
-    bool failed;
-    uint32_t frame[BULK_FRAMES / 4];
-};
-
-#define WORKER_FRAMES (BULK_FRAMES / 4)
-
-static void worker_take(struct worker *w)
-{
-    for (uint32_t i = 0; i < WORKER_FRAMES; i++) {
-        uint64_t frame = w->side->alloc(w->side->allocator, w->cpu, 0);
-        w->failed |= frame == BENCH_PEER_NONE;
-        w->frame[i] = (uint32_t)frame;
-    }
-}
-
-static void worker_give(struct worker *w, const uint32_t *frame)
-{
-    for (uint32_t i = 0; i < WORKER_FRAMES; i++)
-        w->failed |= !w->side->free(w->side->allocator, w->cpu, frame[i], 0);
-}
-
-static void shuffle(struct worker *w)
-{
-    uint64_t random = w->cpu + 1;
-    for (uint32_t i = WORKER_FRAMES - 1; i > 0; i--) {
-        random = random * 6364136223846793005u + 1442695040888963407u;
-        uint32_t j = (uint32_t)((random >> 33) % (i + 1)), frame = w->frame[i];
-        w->frame[i] = w->frame[j];
-        w->frame[j] = frame;
-    }
-}
-
-static void worker_round(struct worker *w)
+/* Reaches a level and takes SWAPPED random frames out of the array, which stay allocated. */
+static bool pick(struct bench_machine *machine, struct bench_side *side, enum bench_level level,
+                 neomm_frame_t *picked)
 {
     uint64_t start = bench_time();
-    if (w->job == JOB_PAIR) {
-        for (uint32_t i = 0; i < WORKER_FRAMES; i++) {
-            uint64_t frame = w->side->alloc(w->side->allocator, w->cpu, 0);
-            w->failed |=
-                frame == BENCH_PEER_NONE || !w->side->free(w->side->allocator, w->cpu, frame, 0);
-        }
-    } else {
-        worker_take(w);
-        if (w->job == JOB_CROSS) {
-            shuffle(w);
-            pthread_barrier_wait(w->barrier);
-            start = bench_time();
-        }
-        worker_give(w, w->job == JOB_CROSS ? w->other->frame : w->frame);
+    if (!bench_reach(side, level) || side->count < SWAPPED)
+        return false;
+    for (uint32_t i = 0; i < SWAPPED; i++)
+        picked[i] = pick_random(side);
+    machine->untimed += bench_time() - start;
+    return true;
+}
+
+/* Frees many random frames, then allocates as many. A few may fail when memory is full: the last
+ * free frames may be where another CPU has a reservation. */
+static uint64_t swap(struct bench_machine *machine, struct bench_side *side, uint64_t count,
+                     enum bench_level level, enum phase phase)
+{
+    static neomm_frame_t picked[SWAPPED];
+    uint64_t done = 0, missed = 0;
+    for (; done < count; done += SWAPPED) {
+        if (!pick(machine, side, level, picked))
+            return 0;
+        uint64_t start = bench_time();
+        for (uint32_t i = 0; i < SWAPPED; i++)
+            if (!side->free(side->allocator, 0, picked[i].number, 0))
+                return 0;
+        uint64_t middle = bench_time();
+        for (uint32_t i = 0; i < SWAPPED; i++)
+            missed += !take(side, 0);
+        if (phase != BOTH)
+            machine->untimed += phase == FREEING ? bench_time() - middle : middle - start;
     }
-    w->time += bench_time() - start;
-    if (w->job == JOB_CROSS)
-        pthread_barrier_wait(w->barrier);
+    return missed <= done / MISSED ? done : 0;
 }
 
-static void work(struct worker *w)
+/* Frees a random frame and allocates one, and so on. */
+static uint64_t full_pair(struct bench_machine *machine, struct bench_side *side, uint64_t count)
 {
-    pthread_barrier_wait(w->barrier);
-    for (uint64_t done = 0; done < w->count; done += WORKER_FRAMES)
-        worker_round(w);
-}
-
-static void *work_in_thread(void *argument)
-{
-    struct worker *w = argument;
-    sim_bind(w->machine->system.sim, w->cpu);
-    work(w);
-    sim_unbind();
-    return NULL;
-}
-
-/* Each thread does `count` operations; the first one's time counts. */
-static uint64_t two_threads(struct bench_machine *machine, struct side_state *side, uint64_t count,
-                            enum job job)
-{
-    static struct worker worker[2];
-    pthread_barrier_t barrier;
-    uint64_t begun = bench_time();
-    if (!reach(machine, side, EMPTY) || pthread_barrier_init(&barrier, NULL, 2) != 0)
-        return 0;
-    for (uint32_t i = 0; i < 2; i++)
-        worker[i] = (struct worker){.machine = machine,
-                                    .side = side,
-                                    .barrier = &barrier,
-                                    .other = &worker[1 - i],
-                                    .job = job,
-                                    .cpu = i,
-                                    .count = count};
-    if (pthread_create(&worker[1].thread, NULL, work_in_thread, &worker[1]) != 0)
-        return 0;
-    work(&worker[0]);
-    pthread_join(worker[1].thread, NULL);
-    pthread_barrier_destroy(&barrier);
-    machine->untimed += bench_time() - begun - worker[0].time;
-    if (worker[0].failed || worker[1].failed)
-        return 0;
-    return (count + WORKER_FRAMES - 1) / WORKER_FRAMES * WORKER_FRAMES * (job == JOB_BULK ? 2 : 1);
+    static neomm_frame_t picked[SWAPPED];
+    uint64_t done = 0, missed = 0;
+    for (; done < count; done += SWAPPED) {
+        if (!pick(machine, side, BENCH_FULL, picked))
+            return 0;
+        for (uint32_t i = 0; i < SWAPPED; i++) {
+            if (!side->free(side->allocator, 0, picked[i].number, 0))
+                return 0;
+            missed += !take(side, 0);
+        }
+    }
+    return missed <= done / MISSED ? done : 0;
 }
 
 /* ---- metadata and initialisation: no times and counts of operations, but values ---- */
@@ -347,7 +289,7 @@ static double ours_metadata(struct bench_machine *machine)
 
 static double peer_metadata(struct bench_machine *machine)
 {
-    struct side_state *side = peer_side(machine);
+    struct bench_side *side = bench_peer_side(machine);
     return side ? (double)machine->peer->metadata(side->allocator) * 8 / (double)all_frames(machine)
                 : 0;
 }
@@ -424,65 +366,98 @@ static uint64_t peer_init(struct bench_machine *machine, uint64_t count)
 
 static void finish(struct bench_machine *machine)
 {
+    (void)machine;
     for (unsigned i = 0; i < 2; i++) {
         if (i == 0 && sides[i].frame)
-            (void)reach(machine, &sides[i], EMPTY);
+            (void)bench_reach(&sides[i], BENCH_EMPTY);
         free(sides[i].frame);
-        sides[i] = (struct side_state){0};
+        sides[i] = (struct bench_side){0};
     }
 }
 
-/* ---- the table ---- */
+/* ---- for either side ---- */
 
-#define BOTH(name, call)                                                                           \
+#define EITHER(name, call)                                                                         \
     static uint64_t ours_##name(struct bench_machine *machine, uint64_t count)                     \
     {                                                                                              \
-        struct side_state *side = our_side(machine);                                               \
+        struct bench_side *side = bench_our_side(machine);                                         \
         return side ? call : 0;                                                                    \
     }                                                                                              \
     static uint64_t peer_##name(struct bench_machine *machine, uint64_t count)                     \
     {                                                                                              \
-        struct side_state *side = peer_side(machine);                                              \
+        struct bench_side *side = bench_peer_side(machine);                                        \
         return side ? call : 0;                                                                    \
     }
 
-BOTH(bulk_alloc_4k, bulk(machine, side, count, 0, false))
-BOTH(bulk_free_4k, bulk(machine, side, count, 0, true))
-BOTH(pair_4k, pair(machine, side, count, 0))
-BOTH(bulk_alloc_2m, bulk(machine, side, count, HUGE, false))
-BOTH(bulk_free_2m, bulk(machine, side, count, HUGE, true))
-BOTH(pair_2m, pair(machine, side, count, HUGE))
-BOTH(threads_pair, two_threads(machine, side, count, JOB_PAIR))
-BOTH(threads_bulk, two_threads(machine, side, count, JOB_BULK))
-BOTH(threads_cross_free, two_threads(machine, side, count, JOB_CROSS))
-BOTH(nearly_full_free, nearly_full(machine, side, count, true))
-BOTH(nearly_full_alloc, nearly_full(machine, side, count, false))
-BOTH(full_pair, full_pair(machine, side, count))
+EITHER(bulk_alloc_4k, bulk(machine, side, count, 0, false))
+EITHER(bulk_free_4k, bulk(machine, side, count, 0, true))
+EITHER(pair_4k, pair(machine, side, count, 0))
+EITHER(bulk_alloc_2m, bulk(machine, side, count, HUGE, false))
+EITHER(bulk_free_2m, bulk(machine, side, count, HUGE, true))
+EITHER(pair_2m, pair(machine, side, count, HUGE))
+EITHER(nearly_full_free, swap(machine, side, count, BENCH_NEARLY_FULL, FREEING))
+EITHER(nearly_full_alloc, swap(machine, side, count, BENCH_NEARLY_FULL, ALLOCATING))
+EITHER(nearly_full_both, swap(machine, side, count, BENCH_NEARLY_FULL, BOTH))
+EITHER(full_free_1024, swap(machine, side, count, BENCH_FULL, FREEING))
+EITHER(full_alloc_1024, swap(machine, side, count, BENCH_FULL, ALLOCATING))
+EITHER(full_both_1024, swap(machine, side, count, BENCH_FULL, BOTH))
+EITHER(full_pair, full_pair(machine, side, count))
 
-#define ROW(size, id, row_unit, function)                                                          \
+static uint64_t ours_batch_alloc(struct bench_machine *machine, uint64_t count)
+{
+    struct bench_side *side = bench_our_side(machine);
+    return side ? batches(machine, side, count, false) : 0;
+}
+
+static uint64_t ours_batch_free(struct bench_machine *machine, uint64_t count)
+{
+    struct bench_side *side = bench_our_side(machine);
+    return side ? batches(machine, side, count, true) : 0;
+}
+
+/* ---- the table ---- */
+
+#define PEER_ROW(title, row_unit, row_peer, our_function, peer_function)                           \
     {                                                                                              \
-        .name = "pmm/" size "-" id, .unit = row_unit, .peer_name = "--peer", .plugin = true,       \
-        .ours = ours_##function, .peer = peer_##function                                           \
+        .name = "pmm/" title, .unit = row_unit, .peer_name = row_peer, .plugin = true,             \
+        .ours = our_function, .peer = peer_function                                                \
+    }
+
+#define ROW(title, function) PEER_ROW(title, "ns", "--peer", ours_##function, peer_##function)
+#define VALUE_ROW(title, row_unit, function)                                                       \
+    {                                                                                              \
+        .name = "pmm/" title, .unit = row_unit, .peer_name = "--peer", .plugin = true,             \
+        .ours_value = ours_##function, .peer_value = peer_##function                               \
+    }
+#define THREADS_ROW(title, function)                                                               \
+    PEER_ROW(title, "ns", "--peer", bench_ours_##function, bench_peer_##function)
+#define SPEEDUP_ROW(title, function)                                                               \
+    {                                                                                              \
+        .name = "pmm/" title, .unit = "x", .peer_name = "--peer", .plugin = true,                  \
+        .ours_value = bench_ours_##function, .peer_value = bench_peer_##function                   \
     }
 
 #define ROWS(size)                                                                                 \
     {                                                                                              \
-        ROW(size, "bulk-alloc-4k", "ns", bulk_alloc_4k),                                           \
-            ROW(size, "bulk-free-4k", "ns", bulk_free_4k), ROW(size, "pair-4k", "ns", pair_4k),    \
-            ROW(size, "bulk-alloc-2m", "ns", bulk_alloc_2m),                                       \
-            ROW(size, "bulk-free-2m", "ns", bulk_free_2m), ROW(size, "pair-2m", "ns", pair_2m),    \
-            ROW(size, "2-threads-pair-4k", "ns", threads_pair),                                    \
-            ROW(size, "2-threads-bulk-4k", "ns", threads_bulk),                                    \
-            ROW(size, "2-threads-cross-free", "ns", threads_cross_free),                           \
-            ROW(size, "nearly-full-free", "ns", nearly_full_free),                                 \
-            ROW(size, "nearly-full-alloc", "ns", nearly_full_alloc),                               \
-            ROW(size, "full-pair", "ns", full_pair), ROW(size, "init", "ns", init),                \
-            {.name = "pmm/" size "-metadata",                                                      \
-             .unit = "bits/frame",                                                                 \
-             .peer_name = "--peer",                                                                \
-             .plugin = true,                                                                       \
-             .ours_value = ours_metadata,                                                          \
-             .peer_value = peer_metadata},                                                         \
+        ROW(size "-bulk-alloc-4k", bulk_alloc_4k), ROW(size "-bulk-free-4k", bulk_free_4k),        \
+            PEER_ROW(size "-batch-256-vs-single-alloc-4k", "ns/frame", "--peer, a frame a call",   \
+                     ours_batch_alloc, peer_bulk_alloc_4k),                                        \
+            PEER_ROW(size "-batch-256-vs-single-free-4k", "ns/frame", "--peer, a frame a call",    \
+                     ours_batch_free, peer_bulk_free_4k),                                          \
+            ROW(size "-pair-4k", pair_4k), ROW(size "-bulk-alloc-2m", bulk_alloc_2m),              \
+            ROW(size "-bulk-free-2m", bulk_free_2m), ROW(size "-pair-2m", pair_2m),                \
+            THREADS_ROW(size "-2-threads-pair-4k", threads_pair),                                  \
+            THREADS_ROW(size "-2-threads-bulk-4k", threads_bulk),                                  \
+            THREADS_ROW(size "-2-threads-cross-free", threads_cross_free),                         \
+            SPEEDUP_ROW(size "-2-threads-speedup-pair-4k", speedup_pair),                          \
+            SPEEDUP_ROW(size "-2-threads-speedup-bulk-4k", speedup_bulk),                          \
+            ROW(size "-nearly-full-free", nearly_full_free),                                       \
+            ROW(size "-nearly-full-alloc", nearly_full_alloc),                                     \
+            ROW(size "-nearly-full-both", nearly_full_both),                                       \
+            ROW(size "-full-free-1024", full_free_1024),                                           \
+            ROW(size "-full-alloc-1024", full_alloc_1024),                                         \
+            ROW(size "-full-both-1024", full_both_1024), ROW(size "-full-pair", full_pair),        \
+            ROW(size "-init", init), VALUE_ROW(size "-metadata", "bits/frame", metadata),          \
     }
 
 static const struct bench_case small_cases[] = ROWS("4g");
@@ -492,6 +467,7 @@ const struct bench_layer bench_pmm_4g = {.name = "pmm",
                                          .layer = SIM_LAYER_PMM,
                                          .ram_bytes = (uint64_t)4 << 30,
                                          .cpus = 2,
+                                         .whole = true,
                                          .finish = finish,
                                          .cases = small_cases,
                                          .case_count = BENCH_COUNT(small_cases)};
@@ -500,6 +476,7 @@ const struct bench_layer bench_pmm_64g = {.name = "pmm",
                                           .layer = SIM_LAYER_PMM,
                                           .ram_bytes = (uint64_t)64 << 30,
                                           .cpus = 2,
+                                          .whole = true,
                                           .finish = finish,
                                           .slow = true,
                                           .cases = large_cases,

@@ -17,4 +17,8 @@ expect(2 "--runs wants" heap --runs)
 expect(2 "--runs wants" heap --runs 0)
 expect(2 "--runs wants" heap --runs 5x)
 expect(2 "one layer" heap pmm)
+expect(2 "--only wants" pmm --only)
+expect(2 "no benchmark has this in its name: pair-4m" pmm --only pair-4m)
+expect(0 "max +peer +ratio\npmm/flat-64g-pair-4k [^\n]+ at 1 GiB\n$"
+  pmm --only flat-64g-pair-4k --runs 1 --quick)
 expect(0 "pmm/pair-4k .*swap/policy-clock " all --runs 1 --quick)

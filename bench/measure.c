@@ -4,15 +4,19 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 
-#define SEED 0x9e3779b97f4a7c15u
+#define SIDES      2u
+#define LARGE_PAGE ((size_t)2 << 20)
+#define SEED       0x9e3779b97f4a7c15u
 
 /* One measured side of a benchmark. */
 struct side {
     bench_fn *run;
-    uint64_t count;  /* operations that fill the time of one measurement */
-    double *samples; /* nanoseconds an operation, one a run */
+    bench_value_fn *value; /* instead */
+    double *samples;       /* nanoseconds an operation, or values; one a run */
 };
 
 uint64_t bench_time(void)
@@ -39,25 +43,37 @@ static bool measure(struct bench_machine *machine, const struct bench_case *test
     return *done > 0;
 }
 
-/* Doubles the number of operations until they take the time planned; warms caches up, too. */
-static bool calibrate(struct bench_machine *machine, const struct bench_case *test,
-                      struct side *side, uint64_t nanoseconds)
+/* Doubles the number of operations until each side takes the time planned: both do the same
+ * number then, and have done as many before. Warms caches up, too. 0: failed. */
+static uint64_t calibrate(struct bench_machine *machine, const struct bench_case *test,
+                          const struct side *sides)
 {
-    uint64_t done, time = 0;
+    uint64_t done, time, count, least = 0;
     /* A round that does far more than it was asked for ends this, too. */
-    for (side->count = 1; time < nanoseconds && side->count < (uint64_t)1 << 40; side->count *= 2)
-        if (!measure(machine, test, side->run, side->count, &done, &time))
-            return false;
-    return true;
+    for (count = 1; least < machine->nanoseconds && count < (uint64_t)1 << 40; count *= 2) {
+        least = UINT64_MAX;
+        for (uint32_t i = 0; i < SIDES; i++) {
+            if (!sides[i].run)
+                continue;
+            if (!measure(machine, test, sides[i].run, count, &done, &time))
+                return 0;
+            least = time < least ? time : least;
+        }
+    }
+    return count / 2;
 }
 
-static bool sample(struct bench_machine *machine, const struct bench_case *test, struct side *side,
-                   uint32_t run)
+static bool sample(struct bench_machine *machine, const struct bench_case *test,
+                   const struct side *side, uint64_t count, uint32_t run)
 {
     uint64_t done, time;
+    if (side->value) {
+        side->samples[run] = side->value(machine);
+        return side->samples[run] > 0;
+    }
     if (!side->run)
         return true;
-    if (!measure(machine, test, side->run, side->count, &done, &time))
+    if (!measure(machine, test, side->run, count, &done, &time))
         return false;
     side->samples[run] = (double)time / (double)done;
     return true;
@@ -75,53 +91,71 @@ static double median(double *samples, uint32_t count)
     return count % 2 ? samples[count / 2] : (samples[count / 2 - 1] + samples[count / 2]) / 2;
 }
 
-static void look_up(struct bench_machine *machine, const struct bench_case *test, bool has_peer,
-                    struct bench_result *result)
-{
-    double ours = test->ours_value(machine);
-    *result = (struct bench_result){.test = test, .ours = ours, .minimum = ours, .maximum = ours};
-    if (has_peer)
-        result->peer = test->peer_value(machine);
-}
-
 static bool measure_case(struct bench_machine *machine, const struct bench_case *test,
                          const struct bench_plan *plan, double *samples,
                          struct bench_result *result)
 {
-    bool has_peer = !test->plugin || plan->peer;
-    if (test->ours_value) {
-        look_up(machine, test, has_peer, result);
-        return result->ours > 0;
-    }
-    struct side ours = {test->ours, 0, samples};
-    struct side peer = {has_peer ? test->peer : NULL, 0, samples + plan->runs};
-    if (!calibrate(machine, test, &ours, plan->nanoseconds) ||
-        (peer.run && !calibrate(machine, test, &peer, plan->nanoseconds)))
-        return false;
-    for (uint32_t run = 0; run < plan->runs; run++) {
-        bool peer_first = run % 2;
-        if (!sample(machine, test, peer_first ? &peer : &ours, run) ||
-            !sample(machine, test, peer_first ? &ours : &peer, run))
+    bool has_peer = (test->peer || test->peer_value) && (!test->plugin || plan->peer);
+    const struct side sides[SIDES] = {
+        {test->ours, test->ours_value, samples},
+        {has_peer ? test->peer : NULL, has_peer ? test->peer_value : NULL, samples + plan->runs}};
+    uint64_t count = test->ours ? calibrate(machine, test, sides) : 1;
+    for (uint32_t run = 0; run < plan->runs && count > 0; run++) {
+        uint32_t first = run % 2;
+        if (!sample(machine, test, &sides[first], count, run) ||
+            !sample(machine, test, &sides[1 - first], count, run))
             return false;
     }
-    *result = (struct bench_result){.test = test, .ours = median(ours.samples, plan->runs)};
-    result->minimum = ours.samples[0];
-    result->maximum = ours.samples[plan->runs - 1];
-    if (peer.run)
-        result->peer = median(peer.samples, plan->runs);
-    return true;
+    *result = (struct bench_result){.test = test, .ours = median(sides[0].samples, plan->runs)};
+    result->minimum = sides[0].samples[0];
+    result->maximum = sides[0].samples[plan->runs - 1];
+    if (has_peer)
+        result->peer = median(sides[1].samples, plan->runs);
+    return count > 0;
+}
+
+/* Where kernels have it: their direct map consists of large pages, and so does this as far as the
+ * host gives any. One at a time. */
+static struct {
+    uint8_t *memory;
+    size_t size;
+} metadata;
+
+static void *take_metadata(size_t size)
+{
+    metadata.size = size + LARGE_PAGE;
+    metadata.memory = mmap(NULL, metadata.size, PROT_READ | PROT_WRITE,
+                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (metadata.memory == MAP_FAILED)
+        return NULL;
+    (void)madvise(metadata.memory, metadata.size, MADV_HUGEPAGE);
+    return metadata.memory + (LARGE_PAGE - (uintptr_t)metadata.memory % LARGE_PAGE);
+}
+
+static void give_metadata(void)
+{
+    if (metadata.size != 0 && metadata.memory != MAP_FAILED)
+        (void)munmap(metadata.memory, metadata.size);
+    metadata.size = 0;
 }
 
 static bool start(struct bench_machine *machine, const struct bench_layer *layer)
 {
     const struct neomm_vmm_options vmm = {.zero_page = false};
-    const struct sim_system_options options = {.machine = {.format = NEOMM_FORMAT_4LEVEL,
-                                                           .ram_bytes = layer->ram_bytes,
-                                                           .cpus = layer->cpus,
-                                                           .seed = 1},
-                                               .layer = layer->layer,
-                                               .swap_pages = layer->swap_pages,
-                                               .vmm = &vmm};
+    struct neomm_config config;
+    neomm_config_default(&config);
+    if (layer->whole)
+        config.reserve = (struct neomm_config_size){0, 0};
+    const struct sim_system_options options = {
+        .machine = {.format = NEOMM_FORMAT_4LEVEL,
+                    .ram_bytes = layer->ram_bytes,
+                    .cpus = layer->cpus,
+                    .seed = 1},
+        .layer = layer->layer,
+        .metadata = layer->layer == SIM_LAYER_PMM ? take_metadata : NULL,
+        .swap_pages = layer->swap_pages,
+        .config = &config,
+        .vmm = &vmm};
     neomm_status status = sim_system_start(&machine->system, &options);
     machine->root = machine->system.root;
     if (status != NEOMM_OK)
@@ -130,10 +164,26 @@ static bool start(struct bench_machine *machine, const struct bench_layer *layer
     return status == NEOMM_OK;
 }
 
+/* Marks the cases that the plan wants; the number of them. */
+static uint32_t select_cases(const struct bench_layer *layer, const struct bench_plan *plan,
+                             struct bench_result *results)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < layer->case_count; i++) {
+        bool wanted = !plan->only || strstr(layer->cases[i].name, plan->only);
+        results[i] = (struct bench_result){.test = wanted ? &layer->cases[i] : NULL};
+        count += wanted;
+    }
+    return count;
+}
+
 bool bench_measure(const struct bench_layer *layer, const struct bench_plan *plan,
                    struct bench_result *results)
 {
-    struct bench_machine machine = {.ram_bytes = layer->ram_bytes, .peer = plan->peer};
+    struct bench_machine machine = {
+        .ram_bytes = layer->ram_bytes, .nanoseconds = plan->nanoseconds, .peer = plan->peer};
+    if (select_cases(layer, plan, results) == 0)
+        return true;
     double *samples = calloc((size_t)plan->runs * 2, sizeof(*samples));
     bool good = samples && start(&machine, layer);
     if (!good) {
@@ -141,6 +191,8 @@ bool bench_measure(const struct bench_layer *layer, const struct bench_plan *pla
         return false;
     }
     for (uint32_t i = 0; i < layer->case_count && good; i++) {
+        if (!results[i].test)
+            continue;
         good = measure_case(&machine, &layer->cases[i], plan, samples, &results[i]);
         if (!good)
             (void)fprintf(stderr, "neomm-bench: %s failed\n", layer->cases[i].name);
@@ -150,6 +202,7 @@ bool bench_measure(const struct bench_layer *layer, const struct bench_plan *pla
         layer->finish(&machine);
     /* A benchmark that leaks measures something else the longer it runs. */
     neomm_status status = sim_system_stop(&machine.system);
+    give_metadata();
     if (good && status != NEOMM_OK)
         (void)fprintf(stderr, "neomm-bench: %s: %s\n", machine.system.step,
                       neomm_status_text(status));

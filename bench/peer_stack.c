@@ -36,7 +36,7 @@ static bool fill(struct stack *stack, uint64_t first, uint64_t count, uint32_t o
 void *neomm_peer_init(void *previous, uint64_t frames, uint32_t cpus)
 {
     struct allocator *made = previous ? previous : calloc(1, sizeof(*made));
-    uint64_t huge = frames / 8 >> HUGE_ORDER, singles = huge << HUGE_ORDER;
+    uint64_t huge = frames / 2 >> HUGE_ORDER, singles = huge << HUGE_ORDER;
     (void)cpus;
     if (!made || !fill(&made->huge, 0, huge, HUGE_ORDER) ||
         !fill(&made->single, singles, frames - singles, 0))

@@ -28,6 +28,7 @@ set(NEOMM_PMM_SOURCES
   src/pmm/bootmap_firmware.c
   src/pmm/field.c
   src/pmm/frame_cache.c
+  src/pmm/frame_fill.c
   src/pmm/memtest.c
   src/pmm/pmm.c
   src/pmm/pmm_check.c

@@ -48,10 +48,15 @@ static neomm_status start_pmm(struct sim_system *system, const struct sim_system
                               const struct neomm_boot_range *image)
 {
     /* New RAM of the machine is zero; a small one keeps that to itself. */
-    const struct neomm_pmm_options pmm = {.metadata_zeroed =
-                                              options->machine.ram_bytes > ZEROED_RAM};
+    struct neomm_pmm_options pmm = {.metadata_zeroed = options->metadata ||
+                                                       options->machine.ram_bytes > ZEROED_RAM};
     struct neomm_bootmap map = {0};
     neomm_status status = make_map(options, image, &map);
+    if (status == NEOMM_OK && options->metadata) {
+        pmm.metadata_size = neomm_pmm_metadata_size(system->root, &map);
+        pmm.metadata = options->metadata(pmm.metadata_size);
+        status = pmm.metadata ? NEOMM_OK : NEOMM_E_NOMEM;
+    }
     if (status == NEOMM_OK)
         status = neomm_pmm_init(system->root, &map, &pmm);
     free(map.ranges);

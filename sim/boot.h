@@ -20,6 +20,8 @@ struct sim_system_options {
     enum sim_layer layer;
     const struct neomm_boot_range *map; /* NULL: all RAM is usable */
     uint32_t map_count;
+    /* Zeroed memory for the frame allocator's metadata. NULL: out of the machine's RAM. */
+    void *(*metadata)(size_t size);
     uint32_t swap_pages;                 /* of a disk with a swap area; 0: none */
     const struct neomm_config *config;   /* NULL: the defaults */
     const struct neomm_vmm_options *vmm; /* NULL: by the configuration */

@@ -84,6 +84,14 @@ static void model_metadata(struct world *world)
     }
 }
 
+/* Memory that may come is none yet, but frames up to its end have a zone. */
+static enum world_state state_of(enum neomm_memory_type type)
+{
+    if (type == NEOMM_MEMORY_HOTPLUG)
+        return WORLD_NONE;
+    return type == NEOMM_MEMORY_USABLE ? WORLD_FREE : WORLD_OTHER;
+}
+
 static void make_model(struct world *world)
 {
     uint64_t direct = world->root->layout.direct.size >> NEOMM_PAGE_SHIFT;
@@ -93,8 +101,7 @@ static void make_model(struct world *world)
         const struct neomm_boot_range *range = &world->ranges[i];
         uint32_t first = (uint32_t)(range->base >> NEOMM_PAGE_SHIFT);
         uint32_t count = (uint32_t)(range->length >> NEOMM_PAGE_SHIFT);
-        world_mark(world, first, count,
-                   range->type == NEOMM_MEMORY_USABLE ? WORLD_FREE : WORLD_OTHER);
+        world_mark(world, first, count, state_of(range->type));
         if (range->type <= NEOMM_MEMORY_ACPI)
             world->frames = first + count;
     }

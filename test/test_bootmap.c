@@ -74,14 +74,18 @@ static void paint(const struct canvas *canvas, const struct neomm_boot_range *en
     }
 }
 
+/* Memory that may come later is as good as none beside memory that is there. */
 static uint8_t judge_page(const uint8_t *units)
 {
     uint8_t type = 0;
-    uint32_t described = 0;
+    uint32_t described = 0, coming = 0;
     for (uint32_t i = 0; i < PAGE_UNITS; i++) {
         type = units[i] > type ? units[i] : type;
-        described += units[i] != 0;
+        described += units[i] > NEOMM_MEMORY_HOTPLUG;
+        coming += units[i] == NEOMM_MEMORY_HOTPLUG;
     }
+    if (type == NEOMM_MEMORY_HOTPLUG)
+        return coming == PAGE_UNITS ? type : 0;
     if (described == PAGE_UNITS || type == 0)
         return type;
     if (type == NEOMM_MEMORY_USABLE)
@@ -113,7 +117,7 @@ static void model(const struct canvas *canvas, uint32_t count)
     for (uint32_t i = 0; i < count; i++)
         paint(canvas, &entries[i]);
     for (uint32_t i = 0; i < canvas->pages * PAGE_UNITS; i++)
-        if (usable[i] && worst[i] != NEOMM_MEMORY_USABLE)
+        if (usable[i] && worst[i] > NEOMM_MEMORY_USABLE)
             want.note[NEOMM_BOOT_OVERLAP][i] = worst[i];
     for (uint32_t page = 0; page < canvas->pages; page++) {
         uint64_t address = canvas->base + ((uint64_t)page << NEOMM_PAGE_SHIFT);
@@ -235,7 +239,7 @@ static void make_entries(uint64_t *seed, const struct canvas *canvas, uint32_t c
     uint32_t longest = below(seed, 2) ? units : units / 16 + 1;
     bool top = canvas->base + ((uint64_t)canvas->pages << NEOMM_PAGE_SHIFT) == 0;
     uint32_t grain = below(seed, 3) == 0 ? PAGE_UNITS : 1;
-    uint32_t types = below(seed, 3) == 0 ? 2 : NEOMM_MEMORY_BAD;
+    uint32_t types = below(seed, 3) == 0 ? NEOMM_MEMORY_BOOT : NEOMM_MEMORY_BAD;
     for (uint32_t i = 0; i < count; i++) {
         uint32_t first = below(seed, units) / grain * grain;
         uint32_t length = below(seed, longest) / grain * grain;
@@ -306,7 +310,8 @@ static void twice(struct ktap *t)
     }
 }
 
-/* All pairs of entries over three pages in half pages, of all types; all triples of three. */
+/* All pairs of entries over three pages in half pages, of all types; a fifth of all triples of
+ * four types. */
 static struct neomm_boot_range small_entry(uint32_t number, const uint8_t *types, uint32_t count)
 {
     static const uint8_t spans[21][2] = {{0, 1}, {0, 2}, {0, 3}, {0, 4}, {0, 5}, {0, 6}, {1, 2},
@@ -319,21 +324,23 @@ static struct neomm_boot_range small_entry(uint32_t number, const uint8_t *types
 
 static void exhaustive(struct ktap *t)
 {
-    static const uint8_t all[] = {1, 2, 3, 4, 5, 6, 7}, some[] = {1, 3, 6};
+    static const uint8_t all[] = {1, 2, 3, 4, 5, 6, 7, 8};
+    static const uint8_t some[] = {NEOMM_MEMORY_HOTPLUG, NEOMM_MEMORY_USABLE, NEOMM_MEMORY_ACPI,
+                                   NEOMM_MEMORY_RESERVED};
     static const struct canvas canvas = {0, 3, 0};
     struct neomm_bootmap map;
-    for (uint32_t a = 0; a < 21 * 7 && t->failures == 0; a++)
-        for (uint32_t b = 0; b < 21 * 7; b++) {
-            entries[0] = small_entry(a, all, 7);
-            entries[1] = small_entry(b, all, 7);
+    for (uint32_t a = 0; a < 21 * 8 && t->failures == 0; a++)
+        for (uint32_t b = 0; b < 21 * 8; b++) {
+            entries[0] = small_entry(a, all, 8);
+            entries[1] = small_entry(b, all, 8);
             model(&canvas, 2);
             EXPECT_OK(t, resolve(t, &canvas, 2, 22, &map));
             compare(t, &canvas, 2);
         }
-    for (uint32_t i = 0; i < 63 * 63 * 63 && t->failures == 0; i += 7) {
-        entries[0] = small_entry(i % 63, some, 3);
-        entries[1] = small_entry(i / 63 % 63, some, 3);
-        entries[2] = small_entry(i / 63 / 63, some, 3);
+    for (uint32_t i = 0; i < 84 * 84 * 84 && t->failures == 0; i += 5) {
+        entries[0] = small_entry(i % 84, some, 4);
+        entries[1] = small_entry(i / 84 % 84, some, 4);
+        entries[2] = small_entry(i / 84 / 84, some, 4);
         model(&canvas, 3);
         EXPECT_OK(t, resolve(t, &canvas, 3, 25, &map));
         compare(t, &canvas, 3);
@@ -363,15 +370,17 @@ static void little_storage(struct ktap *t)
     EXPECT(t, lost > 0);
 }
 
-/* Dropping a usable entry loses memory; dropping another one is refused, for good. */
+/* Dropping an entry of memory that is or may become usable loses memory; dropping another one is
+ * refused, for good. */
 static void dropped(struct ktap *t)
 {
     struct neomm_bootmap map;
     neomm_bootmap_init(&map, storage, 1);
     EXPECT_OK(t, neomm_bootmap_add(&map, 0x1000, 0x9000, NEOMM_MEMORY_USABLE));
     EXPECT_EQ(t, neomm_bootmap_add(&map, 0x20000, 0x1000, NEOMM_MEMORY_USABLE), NEOMM_E_NOSPACE);
+    EXPECT_EQ(t, neomm_bootmap_add(&map, 0x30000, 0x1000, NEOMM_MEMORY_HOTPLUG), NEOMM_E_NOSPACE);
     EXPECT_EQ(t, neomm_bootmap_add(&map, 0, 0, NEOMM_MEMORY_BAD), NEOMM_E_NOSPACE);
-    EXPECT_EQ(t, map.dropped, 2);
+    EXPECT_EQ(t, map.dropped, 3);
     EXPECT_OK(t, neomm_bootmap_resolve(&map, 0, NULL, NULL));
     EXPECT_EQ(t, map.count, 1);
     EXPECT_EQ(t, neomm_bootmap_add(&map, 0x2000, 0x1000, NEOMM_MEMORY_RESERVED), NEOMM_E_NOSPACE);
@@ -397,6 +406,31 @@ static void one_byte(struct ktap *t)
     EXPECT_EQ(t, map.ranges[2].type, NEOMM_MEMORY_USABLE);
 }
 
+/* A frame that two entries of memory to come make up is one; one byte of anything else, and it is
+ * not, and one byte of it does not complete a usable frame. */
+static void to_come(struct ktap *t)
+{
+    struct neomm_bootmap map;
+    neomm_bootmap_init(&map, storage, 64);
+    EXPECT_OK(t, neomm_bootmap_add(&map, 0x1000, 0x10, NEOMM_MEMORY_HOTPLUG));
+    EXPECT_OK(t, neomm_bootmap_add(&map, 0x1010, 0x1ff0, NEOMM_MEMORY_HOTPLUG));
+    EXPECT_OK(t, neomm_bootmap_add(&map, 0x3000, 0xfff, NEOMM_MEMORY_USABLE));
+    EXPECT_OK(t, neomm_bootmap_add(&map, 0x3fff, 0x2001, NEOMM_MEMORY_HOTPLUG));
+    EXPECT_OK(t, neomm_bootmap_add(&map, 0x5000, 1, NEOMM_MEMORY_KERNEL));
+    EXPECT_OK(t, neomm_bootmap_add(&map, 0x0, 0x1000, NEOMM_MEMORY_HOTPLUG));
+    EXPECT_OK(t, neomm_bootmap_resolve(&map, 0, NULL, NULL));
+    ASSERT(t, map.count == 4);
+    EXPECT_EQ(t, map.ranges[0].type, NEOMM_MEMORY_RESERVED);
+    EXPECT_EQ(t, map.ranges[1].base, 0x1000);
+    EXPECT_EQ(t, map.ranges[1].length, 0x2000);
+    EXPECT_EQ(t, map.ranges[1].type, NEOMM_MEMORY_HOTPLUG);
+    EXPECT_EQ(t, map.ranges[2].base, 0x4000);
+    EXPECT_EQ(t, map.ranges[2].length, 0x1000);
+    EXPECT_EQ(t, map.ranges[2].type, NEOMM_MEMORY_HOTPLUG);
+    EXPECT_EQ(t, map.ranges[3].type, NEOMM_MEMORY_KERNEL);
+    EXPECT_EQ(t, neomm_bootmap_end(&map), 0);
+}
+
 /* A kernel resolves first and reserves its own memory then. */
 static void added_later(struct ktap *t)
 {
@@ -415,7 +449,8 @@ static void added_later(struct ktap *t)
     EXPECT_EQ(t, map.ranges[1].type, NEOMM_MEMORY_KERNEL);
     EXPECT_EQ(t, neomm_bootmap_end(&map), 0x200000);
     EXPECT_EQ(t, neomm_bootmap_add(&map, 0, 1, (enum neomm_memory_type)0), NEOMM_E_INVALID);
-    EXPECT_EQ(t, neomm_bootmap_add(&map, 0, 1, (enum neomm_memory_type)8), NEOMM_E_INVALID);
+    EXPECT_EQ(t, neomm_bootmap_add(&map, 0, 1, (enum neomm_memory_type)(NEOMM_MEMORY_BAD + 1)),
+              NEOMM_E_INVALID);
 }
 
 /* Two entries that cover all of 2^64 between them. */
@@ -443,6 +478,7 @@ static const struct ktap_case cases[] = {
     KTAP_CASE(little_storage),
     KTAP_CASE(dropped),
     KTAP_CASE(one_byte),
+    KTAP_CASE(to_come),
     KTAP_CASE(added_later),
     KTAP_CASE(everything),
 };

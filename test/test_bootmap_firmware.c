@@ -122,18 +122,18 @@ static void multiboot1_broken(struct ktap *t)
 static void plain_list(struct ktap *t)
 {
     struct neomm_bootmap map;
-    for (unsigned type = NEOMM_MEMORY_USABLE; type <= NEOMM_MEMORY_BAD; type++)
+    for (unsigned type = NEOMM_MEMORY_HOTPLUG; type <= NEOMM_MEMORY_BAD; type++)
         list[type - 1] =
             (struct neomm_boot_range){PAGE(type), PAGE(1), (enum neomm_memory_type)type};
-    neomm_bootmap_init(&map, storage, 8);
-    EXPECT_OK(t, neomm_bootmap_add_list(&map, list, 7));
-    EXPECT_EQ(t, map.count, 7);
-    for (uint32_t i = 0; i < 7; i++)
+    neomm_bootmap_init(&map, storage, 9);
+    EXPECT_OK(t, neomm_bootmap_add_list(&map, list, NEOMM_MEMORY_BAD));
+    EXPECT_EQ(t, map.count, NEOMM_MEMORY_BAD);
+    for (uint32_t i = 0; i < NEOMM_MEMORY_BAD; i++)
         EXPECT(t, storage[i].base == list[i].base && storage[i].length == list[i].length &&
                       storage[i].type == list[i].type);
     EXPECT_OK(t, neomm_bootmap_add_list(&map, NULL, 0));
     EXPECT_EQ(t, neomm_bootmap_add_list(&map, list, 2), NEOMM_E_NOSPACE);
-    EXPECT_EQ(t, map.count, 8);
+    EXPECT_EQ(t, map.count, 9);
     EXPECT_EQ(t, map.dropped, 1);
     for (unsigned wrong = 0; wrong < 2; wrong++) {
         list[3].type = (enum neomm_memory_type)(wrong ? NEOMM_MEMORY_BAD + 1 : 0);

@@ -361,19 +361,19 @@ static bool covers(const struct neomm_boot_range *entry, uint64_t first, uint64_
 /* What the map should say of the page at `first`: byte by byte where an entry ends in it. */
 static unsigned judge(uint64_t first, uint64_t limit)
 {
-    static bool described[NEOMM_PAGE_SIZE];
+    static bool described[2][NEOMM_PAGE_SIZE]; /* as memory to come; as anything else */
     unsigned worst = 0;
-    bool whole = false;
     memset(described, 0, sizeof(described));
     for (uint32_t i = 0; i < want.count; i++) {
         uint64_t from, to;
         if (!covers(&want.entry[i], first, first + PAGE_LAST, &from, &to))
             continue;
         worst = want.entry[i].type > worst ? want.entry[i].type : worst;
-        memset(described + (from - first), true, (size_t)(to - from + 1));
+        memset(described[want.entry[i].type != NEOMM_MEMORY_HOTPLUG] + (from - first), true,
+               (size_t)(to - from + 1));
     }
-    whole = memchr(described, false, sizeof(described)) == NULL;
-    if (first >= limit || (worst == NEOMM_MEMORY_USABLE && !whole))
+    bool whole = !memchr(described[worst != NEOMM_MEMORY_HOTPLUG], false, NEOMM_PAGE_SIZE);
+    if (first >= limit || (worst <= NEOMM_MEMORY_USABLE && !whole))
         return 0;
     if (worst != 0 && worst <= NEOMM_MEMORY_ACPI && (!whole || first == 0))
         return NEOMM_MEMORY_RESERVED;
@@ -483,6 +483,21 @@ static void check_shape(struct ktap *t, const struct neomm_bootmap *map, uint64_
     }
 }
 
+/* What a kernel adds that knows where memory may come: no firmware table here says so. */
+static void add_memory_to_come(struct ktap *t, struct neomm_bootmap *map, uint64_t *seed)
+{
+    for (uint32_t i = below(seed, 4); i > 0 && want.count < ENTRIES_MAX; i--) {
+        uint64_t base = (uint64_t)below(seed, 200) << NEOMM_PAGE_SHIFT;
+        uint64_t length = (uint64_t)below(seed, 64) << NEOMM_PAGE_SHIFT;
+        if (below(seed, 2) == 0)
+            base += below(seed, 4096);
+        if (below(seed, 8) == 0)
+            length = odd_number(seed);
+        want_entry(base, length, NEOMM_MEMORY_HOTPLUG);
+        EXPECT_OK(t, neomm_bootmap_add(map, base, length, NEOMM_MEMORY_HOTPLUG));
+    }
+}
+
 static void try_table(struct ktap *t, enum format format, uint8_t *guard, uint64_t *seed)
 {
     struct neomm_bootmap map;
@@ -494,6 +509,7 @@ static void try_table(struct ktap *t, enum format format, uint8_t *guard, uint64
         EXPECT(t, storage[i].base == want.entry[i].base &&
                       storage[i].length == want.entry[i].length &&
                       storage[i].type == want.entry[i].type);
+    add_memory_to_come(t, &map, seed);
     uint64_t limit = below(seed, 3) == 0 ? odd_number(seed) : 0;
     uint64_t rounded = limit == 0 || limit > LIMIT_MAX ? LIMIT_MAX : limit & ~(uint64_t)PAGE_LAST;
     EXPECT_OK(t, neomm_bootmap_resolve(&map, limit, NULL, NULL));

@@ -134,7 +134,7 @@ static void bounds(struct ktap *t)
     EXPECT(t, costs.refill > HIT && costs.refill <= HIT + 10);
     EXPECT(t, costs.flush > HIT && costs.flush <= HIT + 12);
     EXPECT(t, costs.huge_refill > HIT && costs.huge_refill <= HIT + 20);
-    EXPECT(t, costs.bulk <= BULK + 16);
+    EXPECT(t, costs.bulk <= BULK + 32);
     EXPECT(t, costs.bulk_free <= HIT * BULK);
     EXPECT(t, costs.order_3 <= 12);
     EXPECT(t, costs.order_10 <= 12);

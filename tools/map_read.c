@@ -112,7 +112,7 @@ static const struct {
     {"reserved", NEOMM_MEMORY_RESERVED},   {"soft reserved", NEOMM_MEMORY_RESERVED},
     {"unusable", NEOMM_MEMORY_BAD},        {"bad", NEOMM_MEMORY_BAD},
     {"kernel", NEOMM_MEMORY_KERNEL},       {"boot", NEOMM_MEMORY_BOOT},
-    {"persistent", NEOMM_MEMORY_RESERVED},
+    {"persistent", NEOMM_MEMORY_RESERVED}, {"hotplug", NEOMM_MEMORY_HOTPLUG},
 };
 
 /* "type 20", "(type 7)" or a number alone: as in the firmware's table. */

@@ -2,10 +2,10 @@
  * SPDX-License-Identifier: MIT */
 #include "map.h"
 
-static const char *const type_names[] = {"none",   "usable",   "boot",     "ACPI data",
+static const char *const type_names[] = {"none",   "hotplug",  "usable",   "boot",    "ACPI data",
                                          "kernel", "ACPI NVS", "reserved", "unusable"};
-static const char *const type_keys[] = {"none",   "usable", "boot",     "acpi",
-                                        "kernel", "nvs",    "reserved", "bad"};
+static const char *const type_keys[] = {"none",   "hotplug", "usable",   "boot", "acpi",
+                                        "kernel", "nvs",     "reserved", "bad"};
 static const char *const zone_names[NEOMM_ZONES] = {"DMA", "NORMAL", "HIGH"};
 static const char *const zone_keys[NEOMM_ZONES] = {"dma", "normal", "high"};
 static const char *const note_keys[] = {"empty",      "wraps", "overlap", "rounded",

@@ -53,7 +53,7 @@ struct neomm_bootmap {
     uint32_t capacity;
     uint32_t dropped; /* entries for which there was no room */
     bool resolved;    /* and nothing added since */
-    bool unsafe;      /* one of the dropped entries was not usable */
+    bool unsafe;      /* one of the dropped entries was worse than usable */
 };
 
 /* Zones, low to high. A request falls back downwards, never upwards. */
@@ -73,6 +73,14 @@ struct neomm_range_request {
     uint32_t boundary;   /* frames, a power of two the range must not cross; 0: any */
     neomm_paddr_t limit; /* the range ends at or below; 0: any */
     neomm_flags_t flags;
+};
+
+/* How full memory is, by the frames that the reserve leaves alone (Linux's zone watermarks). */
+enum neomm_watermark {
+    NEOMM_WATERMARK_NONE, /* below MIN: only NEOMM_RESERVE gets frames */
+    NEOMM_WATERMARK_MIN,  /* the reserve is whole: who asks may have to reclaim */
+    NEOMM_WATERMARK_LOW,  /* a quarter more than that: time to reclaim in the background */
+    NEOMM_WATERMARK_HIGH  /* a half more: enough */
 };
 
 struct neomm_pmm_options {
@@ -115,8 +123,8 @@ void neomm_bootmap_init(struct neomm_bootmap *map, struct neomm_boot_range *stor
 
 /* Adds one entry as it comes, also to a map that is resolved already, which then has to be
  * resolved again. NEOMM_E_INVALID: no such type. NEOMM_E_NOSPACE counts it in `dropped`; a
- * dropped entry that was not usable makes neomm_bootmap_resolve fail, since default-deny could
- * not hold. */
+ * dropped entry that was worse than usable makes neomm_bootmap_resolve fail, since default-deny
+ * could not hold. */
 neomm_status neomm_bootmap_add(struct neomm_bootmap *map, neomm_paddr_t base, uint64_t length,
                                enum neomm_memory_type type);
 
@@ -180,9 +188,10 @@ neomm_status neomm_bootmap_add_uefi(struct neomm_bootmap *map, const void *buffe
 /* Sorts, merges, resolves overlaps (the worst type wins), rounds usable parts inwards and the
  * others outwards to frames, and cuts at `limit` bytes (rounded down to frames; 0: 16 TiB). A
  * frame that BOOT or ACPI and nothing else covers only in part becomes RESERVED, since a reclaim
- * would hand it out. note may be NULL; it must not touch the map.
+ * would hand it out. HOTPLUG counts where it covers a whole frame and nothing else touches that.
+ * note may be NULL; it must not touch the map.
  * Afterwards ranges are ascending, disjoint, whole frames, neighbours differ in type.
- * NEOMM_E_NOSPACE, with nothing changed: an entry that was not usable was dropped.
+ * NEOMM_E_NOSPACE, with nothing changed: an entry worse than usable was dropped.
  * Cost: n log n. */
 neomm_status neomm_bootmap_resolve(struct neomm_bootmap *map, neomm_paddr_t limit,
                                    neomm_boot_note_fn *note, void *context);
@@ -274,6 +283,19 @@ neomm_status neomm_pmm_memtest(struct neomm *root, neomm_frame_t first, uint32_t
  * add it to the boot map as NEOMM_MEMORY_BAD. Locks: pmm. */
 neomm_status neomm_pmm_retire(struct neomm *root, neomm_frame_t frame);
 
+/* What frames hold while they are free, and what an owner finds: */
+#define NEOMM_FILL_POISON                                                                          \
+    ((uint32_t)1 << 0) /* a pattern while free: who writes to a frame that is free is found out    \
+                        * when it is allocated next: the log says where, the frame is retired,     \
+                        * and the caller gets another */
+#define NEOMM_FILL_JUNK ((uint32_t)1 << 1) /* not zeros by luck, but where ZERO is asked for */
+
+/* Sets the fill, of the NEOMM_FILL_* above; 0, as it is at first: none. All memory must be mapped
+ * by now, and no other CPU may be inside the library. neomm_pmm_claim looks at nothing: it is for
+ * memory that others may write to. Cost: POISON writes all free frames now and a frame a call from
+ * then on, and reads it. */
+void neomm_pmm_set_fill(struct neomm *root, uint32_t fill);
+
 /* Turns memory of type BOOT and ACPI into free memory; returns the frames gained. Once. */
 uint64_t neomm_pmm_reclaim_boot(struct neomm *root);
 
@@ -297,7 +319,8 @@ neomm_status neomm_pmm_add(struct neomm *root, neomm_paddr_t base, uint64_t leng
  * interrupted CPU's cache may be passed over. Cost: CPUs, and a clear bit a frame. */
 void neomm_pmm_drain(struct neomm *root);
 /* A CPU stops, or comes back: while it is offline its caches keep nothing. Called when it runs no
- * code of the library. All CPUs are online after neomm_pmm_init. NEOMM_E_INVALID: no such CPU. */
+ * code of the library, or by a kernel that wants no cache on a CPU. All CPUs are online after
+ * neomm_pmm_init. NEOMM_E_INVALID: no such CPU. */
 neomm_status neomm_pmm_cpu_offline(struct neomm *root, uint32_t cpu);
 neomm_status neomm_pmm_cpu_online(struct neomm *root, uint32_t cpu);
 
@@ -310,6 +333,9 @@ uint64_t neomm_pmm_free_frames(const struct neomm *root);
 void neomm_pmm_zone_stats(struct neomm *root, enum neomm_zone zone, struct neomm_zone_stats *stats);
 void neomm_pmm_node_stats(struct neomm *root, uint32_t node, enum neomm_zone zone,
                           struct neomm_zone_stats *stats);
+/* The highest watermark that a zone's free frames reach; what CPUs keep in caches counts as free.
+ * HIGH for a zone without frames. Any context. Cost: nodes times CPUs. */
+enum neomm_watermark neomm_pmm_watermark(const struct neomm *root, enum neomm_zone zone);
 /* How much of a zone's free memory is of no use for blocks of 2^order frames: 0 (all of it could
  * be) to 1000 (none; also without free memory). Source: M. Gorman, A. Whitcroft, "The What, The
  * Why and the Where To of Anti-Fragmentation", OLS 2006. Any context. */

@@ -36,7 +36,7 @@ size_t neomm__bitmap_count(const neomm__word_t *map, size_t first, size_t count)
 {
     size_t end = first + count, total = 0;
     for (size_t word = first / NEOMM__WORD_BITS; word * NEOMM__WORD_BITS < end; word++)
-        total += neomm__popcount(map[word] & mask_of(word, first, end));
+        total += neomm__popcount(neomm__load_relaxed(&map[word]) & mask_of(word, first, end));
     return total;
 }
 

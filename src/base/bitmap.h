@@ -2,9 +2,9 @@
  * are allocated with it; a set bit means taken.
  * SPDX-License-Identifier: MIT
  *
- * Nothing here changes a map atomically: the caller's lock protects it. Searches may run while
- * others change single words atomically, and what they find is a hint then. Every run must lie
- * inside the map. A search reads words, not bits, and each word about once.
+ * Nothing here is atomic: the caller's lock protects the map, or what a search finds is a guess
+ * that the caller makes sure of. Every run must lie inside the map. A search reads words, not bits,
+ * and each word about once.
  */
 #ifndef NEOMM_BASE_BITMAP_H
 #define NEOMM_BASE_BITMAP_H

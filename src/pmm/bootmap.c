@@ -26,12 +26,12 @@ void neomm_bootmap_init(struct neomm_bootmap *map, struct neomm_boot_range *stor
 neomm_status neomm_bootmap_add(struct neomm_bootmap *map, neomm_paddr_t base, uint64_t length,
                                enum neomm_memory_type type)
 {
-    if ((unsigned)type < NEOMM_MEMORY_USABLE || (unsigned)type >= TYPES)
+    if ((unsigned)type < NEOMM_MEMORY_HOTPLUG || (unsigned)type >= TYPES)
         return NEOMM_E_INVALID;
     map->resolved = false;
     if (map->count == map->capacity) {
         map->dropped++;
-        map->unsafe |= type != NEOMM_MEMORY_USABLE && length != 0;
+        map->unsafe |= type > NEOMM_MEMORY_USABLE && length != 0;
         return NEOMM_E_NOSPACE;
     }
     map->ranges[map->count++] = (struct neomm_boot_range){base, length, type};
@@ -94,7 +94,8 @@ struct sweep {
     uint32_t next;       /* the first unread entry */
     bool covered[TYPES]; /* the type covers all up to last[] */
     uint64_t last[TYPES];
-    /* The frame under assembly: `bytes` of it are described so far, 0: no such frame. */
+    /* The frame under assembly: `bytes` of it are described so far, 0: no such frame. Those of
+     * HOTPLUG count as long as there are no others. */
     uint64_t page;
     uint32_t bytes;
     enum neomm_memory_type worst;
@@ -159,7 +160,7 @@ static void emit(struct sweep *sweep, uint64_t first, uint64_t last, enum neomm_
             return;
         last = sweep->limit - 1;
     }
-    if (first == 0 && (type == NEOMM_MEMORY_USABLE || is_reclaimable(type))) {
+    if (first == 0 && (type <= NEOMM_MEMORY_USABLE || is_reclaimable(type))) {
         add_note(sweep, NEOMM_BOOT_FRAME_ZERO, range_of(0, PAGE_MASK, type));
         store(sweep, 0, PAGE_MASK, NEOMM_MEMORY_RESERVED);
         if (last == PAGE_MASK)
@@ -182,7 +183,7 @@ static void finish_frame(struct sweep *sweep)
     if (sweep->any_usable && (partial || type != NEOMM_MEMORY_USABLE))
         add_note(sweep, NEOMM_BOOT_ROUNDED,
                  range_of(sweep->usable_first, sweep->usable_last, NEOMM_MEMORY_USABLE));
-    if (partial && type == NEOMM_MEMORY_USABLE)
+    if (partial && type <= NEOMM_MEMORY_USABLE)
         return;
     emit(sweep, page, page | PAGE_MASK,
          partial && is_reclaimable(type) ? NEOMM_MEMORY_RESERVED : type);
@@ -198,6 +199,10 @@ static void assemble(struct sweep *sweep, uint64_t first, uint64_t last,
         sweep->worst = type;
         sweep->any_usable = false;
     }
+    if (type == NEOMM_MEMORY_HOTPLUG && sweep->worst != type)
+        return;
+    if (type != NEOMM_MEMORY_HOTPLUG && sweep->worst == NEOMM_MEMORY_HOTPLUG)
+        sweep->bytes = 0;
     sweep->bytes += (uint32_t)(last - first + 1);
     if (type > sweep->worst)
         sweep->worst = type;
@@ -253,7 +258,7 @@ static enum neomm_memory_type segment_at(const struct sweep *sweep, uint64_t *la
     *last = UINT64_MAX;
     if (sweep->next < sweep->map->capacity)
         *last = sweep->map->ranges[sweep->next].base - 1;
-    for (unsigned type = NEOMM_MEMORY_USABLE; type < TYPES; type++) {
+    for (unsigned type = NEOMM_MEMORY_HOTPLUG; type < TYPES; type++) {
         if (!sweep->covered[type])
             continue;
         worst = (enum neomm_memory_type)type;

@@ -37,7 +37,7 @@ neomm_status neomm_bootmap_add_list(struct neomm_bootmap *map, const struct neom
 {
     neomm_status result = NEOMM_OK;
     for (uint32_t i = 0; i < count; i++)
-        if ((unsigned)list[i].type - NEOMM_MEMORY_USABLE > NEOMM_MEMORY_BAD - NEOMM_MEMORY_USABLE)
+        if ((unsigned)list[i].type - NEOMM_MEMORY_HOTPLUG > NEOMM_MEMORY_BAD - NEOMM_MEMORY_HOTPLUG)
             return NEOMM_E_INVALID;
     for (uint32_t i = 0; i < count; i++)
         join(&result, neomm_bootmap_add(map, list[i].base, list[i].length, list[i].type));

@@ -21,23 +21,6 @@
 
 #define BATCH_MOST 64u
 
-static bool enter(struct neomm__frame_cache *cache)
-{
-    uint32_t nobody = 0;
-    return neomm__cas(&cache->entered, &nobody, neomm_port_cpu()->index + 1);
-}
-
-static void leave(struct neomm__frame_cache *cache)
-{
-    neomm__store_release(&cache->entered, 0);
-}
-
-static struct neomm__frame_cache *cache_of(const struct neomm__pmm *pmm, uint32_t cpu,
-                                           unsigned which)
-{
-    return (void *)(pmm->caches + cpu * pmm->cache_stride + pmm->cache_at[which]);
-}
-
 static unsigned order_of(unsigned which)
 {
     return which % NEOMM__CACHES == NEOMM__CACHED_HUGE ? NEOMM__FIELD_ORDER : 0;
@@ -48,34 +31,17 @@ static unsigned caches_of(const struct neomm__pmm *pmm)
     return pmm->high ? 2 * NEOMM__CACHES : NEOMM__CACHES;
 }
 
-static inline unsigned which_for(unsigned order, bool movable, bool high)
-{
-    unsigned which = order != 0 ? (unsigned)NEOMM__CACHED_HUGE : (unsigned)movable;
-    return high ? which + NEOMM__CACHES : which;
-}
-
-/* Nobody keeps anything while another CPU looks for the last frames. */
-static bool is_open(const struct neomm__pmm *pmm)
-{
-    return neomm__load_relaxed(&pmm->uncached) == 0;
-}
-
 /* Enters this CPU's cache, if it has one: NULL otherwise. */
 static struct neomm__frame_cache *enter_own(const struct neomm__pmm *pmm, unsigned which)
 {
-    struct neomm__frame_cache *cache = cache_of(pmm, neomm_port_cpu()->index, which);
-    if (neomm__load_relaxed(&cache->capacity) == 0 || !enter(cache))
+    uint32_t cpu = neomm_port_cpu()->index;
+    struct neomm__frame_cache *cache = neomm__cache_of(pmm, cpu, which);
+    if (neomm__load_relaxed(&cache->capacity) == 0 || !neomm__cache_enter(cache, cpu))
         return NULL;
     if (neomm__load_relaxed(&cache->capacity) != 0)
         return cache;
-    leave(cache); /* it was taken away meanwhile */
+    neomm__cache_leave(cache); /* it was taken away meanwhile */
     return NULL;
-}
-
-/* Others sum up the counts without entering. */
-static void set_count(struct neomm__frame_cache *cache, uint32_t count)
-{
-    neomm__store_relaxed(&cache->count, count);
 }
 
 /* ---- between cache and bitmap; inside ---- */
@@ -86,7 +52,7 @@ static void refill(struct neomm *root, struct neomm__frame_cache *cache, unsigne
                    neomm_flags_t flags)
 {
     struct neomm__pmm *pmm = root->pmm;
-    unsigned order = order_of(which), batch = is_open(pmm) ? cache->batch : 1;
+    unsigned order = order_of(which), batch = neomm__cache_open(pmm) ? cache->batch : 1;
     flags &= ~NEOMM_RESERVE;
     uint32_t bits[BATCH_MOST];
     unsigned n = order == 0
@@ -95,9 +61,10 @@ static void refill(struct neomm *root, struct neomm__frame_cache *cache, unsigne
                                                &cache->field, false, bits);
     for (unsigned i = 0; i < n; i++) {
         cache->bit[i] = bits[n - 1 - i];
-        neomm__touch(pmm, bits[i]);
+        __builtin_prefetch(&root->frames.table[bits[i]], 1);
+        neomm__tree_touch(pmm, bits[i]);
     }
-    set_count(cache, n);
+    neomm__cache_set_count(cache, n);
 }
 
 static void give_back(struct neomm__pmm *pmm, unsigned which, const uint32_t *bits, uint32_t count)
@@ -112,19 +79,21 @@ static void give_back(struct neomm__pmm *pmm, unsigned which, const uint32_t *bi
             neomm__area_release(pmm, bits[i], (size_t)1 << order);
 }
 
-/* The oldest go: what was used last is still in the CPU's own caches. */
+/* The oldest go: what was used last is still in the CPU's own caches. What goes is looked for
+ * first when the cache is empty: it is warmer than what was free before. */
 static void flush(struct neomm__pmm *pmm, struct neomm__frame_cache *cache, unsigned which)
 {
     uint32_t n = cache->batch < cache->count ? cache->batch : cache->count;
     give_back(pmm, which, cache->bit, n);
-    set_count(cache, cache->count - n);
+    cache->field = cache->bit[n - 1] >> NEOMM__FIELD_ORDER;
+    neomm__cache_set_count(cache, cache->count - n);
     memmove(cache->bit, cache->bit + n, cache->count * sizeof(cache->bit[0]));
 }
 
 static void empty(struct neomm__pmm *pmm, struct neomm__frame_cache *cache, unsigned which)
 {
     give_back(pmm, which, cache->bit, cache->count);
-    set_count(cache, 0);
+    neomm__cache_set_count(cache, 0);
 }
 
 /* Once the reserve was touched, what was free all the time counts for it first. */
@@ -137,69 +106,62 @@ static void yield_to_reserve(struct neomm__pmm *pmm, struct neomm__frame_cache *
 
 /* ---- one CPU ---- */
 
-size_t neomm__cache_alloc(struct neomm *root, unsigned order, neomm_flags_t flags)
+size_t neomm__cache_alloc(struct neomm *root, unsigned which, neomm_flags_t flags)
 {
-    struct neomm__pmm *pmm = root->pmm;
-    unsigned which = which_for(order, (flags & NEOMM_MOVABLE) != 0,
-                               neomm__pmm_top_zone(root, flags) == NEOMM_ZONE_HIGH && pmm->high);
-    struct neomm__frame_cache *cache = enter_own(pmm, which);
+    struct neomm__frame_cache *cache = enter_own(root->pmm, which);
     size_t bit = NEOMM__BITMAP_NONE;
     if (!cache)
         return bit;
-    yield_to_reserve(pmm, cache, which, flags);
+    yield_to_reserve(root->pmm, cache, which, flags);
     if (cache->count == 0)
         refill(root, cache, which, flags);
     if (cache->count > 0) {
-        set_count(cache, cache->count - 1);
+        neomm__cache_set_count(cache, cache->count - 1);
         bit = cache->bit[cache->count];
-        neomm__store_relaxed(&cache->allocated, cache->allocated + 1);
+        neomm__cache_served_more(&cache->allocated, 1);
     }
-    leave(cache);
+    neomm__cache_leave(cache);
     return bit;
 }
 
 uint32_t neomm__cache_alloc_bulk(struct neomm *root, neomm_flags_t flags, uint32_t most,
                                  uint32_t *bits)
 {
-    struct neomm__pmm *pmm = root->pmm;
-    unsigned which = which_for(0, (flags & NEOMM_MOVABLE) != 0,
-                               neomm__pmm_top_zone(root, flags) == NEOMM_ZONE_HIGH && pmm->high);
-    struct neomm__frame_cache *cache = enter_own(pmm, which);
+    unsigned which = neomm__cache_which(root, 0, flags);
+    struct neomm__frame_cache *cache = enter_own(root->pmm, which);
     if (!cache)
         return 0;
-    yield_to_reserve(pmm, cache, which, flags);
+    yield_to_reserve(root->pmm, cache, which, flags);
     uint32_t n = cache->count < most ? cache->count : most;
     for (uint32_t i = 0; i < n; i++)
         bits[i] = cache->bit[cache->count - 1 - i];
-    set_count(cache, cache->count - n);
-    neomm__store_relaxed(&cache->allocated, cache->allocated + n);
-    leave(cache);
+    neomm__cache_set_count(cache, cache->count - n);
+    neomm__cache_served_more(&cache->allocated, n);
+    neomm__cache_leave(cache);
     return n;
 }
 
-void neomm__cache_free(struct neomm *root, size_t bit, unsigned order, bool movable)
+void neomm__cache_free(struct neomm *root, size_t bit, uint32_t area, unsigned which)
 {
     struct neomm__pmm *pmm = root->pmm;
-    uint32_t area = pmm->tree_area[neomm__tree_of(pmm, bit)];
-    unsigned which = which_for(order, movable, neomm__zone_of_area(area) == NEOMM_ZONE_HIGH);
     struct neomm__frame_cache *cache = enter_own(pmm, which);
     if (cache && cache->area != area) {
-        leave(cache);
+        neomm__cache_leave(cache);
         cache = NULL;
     }
     if (!cache) {
-        neomm__area_release(pmm, bit, (size_t)1 << order);
+        neomm__area_release(pmm, bit, (size_t)1 << order_of(which));
         neomm__count_add(root, NEOMM_COUNTER_FRAME_FREE, 1);
         return;
     }
     if (cache->count == cache->capacity)
         flush(pmm, cache, which);
     cache->bit[cache->count] = (uint32_t)bit;
-    set_count(cache, cache->count + 1);
-    neomm__store_relaxed(&cache->freed, cache->freed + 1);
-    if (!is_open(pmm))
+    neomm__cache_set_count(cache, cache->count + 1);
+    neomm__cache_served_more(&cache->freed, 1);
+    if (!neomm__cache_open(pmm))
         empty(pmm, cache, which);
-    leave(cache);
+    neomm__cache_leave(cache);
 }
 
 /* ---- all CPUs ---- */
@@ -207,11 +169,11 @@ void neomm__cache_free(struct neomm *root, size_t bit, unsigned order, bool mova
 /* A CPU waits for others, but not for what it interrupted itself. */
 static bool enter_patiently(struct neomm__frame_cache *cache)
 {
-    uint32_t self = neomm_port_cpu()->index + 1;
+    uint32_t self = neomm_port_cpu()->index;
     for (uint32_t looks = PATIENCE; looks > 0; looks--) {
-        if (enter(cache))
+        if (neomm__cache_enter(cache, self))
             return true;
-        if (neomm__load_relaxed(&cache->entered) == self)
+        if (neomm__load_relaxed(&cache->entered) == self + 1)
             return false;
         neomm__spin();
     }
@@ -223,11 +185,11 @@ void neomm__cache_drain(struct neomm *root)
     struct neomm__pmm *pmm = root->pmm;
     for (uint32_t cpu = 0; cpu < pmm->cpus; cpu++)
         for (unsigned which = 0; which < caches_of(pmm); which++) {
-            struct neomm__frame_cache *cache = cache_of(pmm, cpu, which);
-            if (cache->area == NEOMM__AREAS || !enter_patiently(cache))
+            struct neomm__frame_cache *cache = neomm__cache_of(pmm, cpu, which);
+            if (!enter_patiently(cache))
                 continue;
             empty(pmm, cache, which);
-            leave(cache);
+            neomm__cache_leave(cache);
         }
 }
 
@@ -236,8 +198,8 @@ size_t neomm__cache_frames(const struct neomm__pmm *pmm, uint32_t area)
     size_t sum = 0;
     for (uint32_t cpu = 0; cpu < pmm->cpus; cpu++)
         for (unsigned which = 0; which < caches_of(pmm); which++) {
-            const struct neomm__frame_cache *cache = cache_of(pmm, cpu, which);
-            if (cache->area == area)
+            const struct neomm__frame_cache *cache = neomm__cache_of(pmm, cpu, which);
+            if (neomm__load_relaxed(&cache->area) == area)
                 sum += (size_t)neomm__load_relaxed(&cache->count) << order_of(which);
         }
     return sum;
@@ -247,7 +209,7 @@ void neomm__cache_served(const struct neomm__pmm *pmm, uint64_t *allocated, uint
 {
     for (uint32_t cpu = 0; cpu < pmm->cpus; cpu++)
         for (unsigned which = 0; which < caches_of(pmm); which++) {
-            const struct neomm__frame_cache *cache = cache_of(pmm, cpu, which);
+            const struct neomm__frame_cache *cache = neomm__cache_of(pmm, cpu, which);
             *allocated += neomm__load_relaxed(&cache->allocated);
             *freed += neomm__load_relaxed(&cache->freed);
         }
@@ -278,7 +240,7 @@ bool neomm__cache_check(const struct neomm *root, struct neomm__report *report)
     size_t before = report->findings;
     for (uint32_t cpu = 0; cpu < pmm->cpus; cpu++)
         for (unsigned which = 0; which < caches_of(pmm); which++) {
-            const struct neomm__frame_cache *cache = cache_of(pmm, cpu, which);
+            const struct neomm__frame_cache *cache = neomm__cache_of(pmm, cpu, which);
             if (neomm__load_acquire(&cache->entered) != 0)
                 neomm__report(report, "pmm: busy: CPU %u is in its cache, nothing was checked",
                               cpu);
@@ -304,61 +266,60 @@ size_t neomm__cache_bytes(bool high)
     return sum;
 }
 
-/* The area whose frames a CPU of `node` keeps; NEOMM__AREAS: none. */
+/* The area whose frames a CPU of `node` keeps; NEOMM__AREAS: none. As when a cache is passed over,
+ * a zone of any node comes before a lower zone. */
 static uint32_t home_of(const struct neomm__pmm *pmm, uint32_t node, bool high)
 {
-    uint32_t first = node * NEOMM_ZONES;
-    if (high)
-        return pmm->area[first + NEOMM_ZONE_HIGH].managed > 0 ? first + NEOMM_ZONE_HIGH
-                                                              : NEOMM__AREAS;
-    for (unsigned zone = NEOMM_ZONE_HIGH; zone-- > 0;)
-        if (pmm->area[first + zone].managed > 0)
-            return first + zone;
+    unsigned lowest = high ? (unsigned)NEOMM_ZONE_HIGH : (unsigned)NEOMM_ZONE_DMA;
+    for (unsigned zone = high ? NEOMM_ZONES : NEOMM_ZONE_HIGH; zone-- > lowest;)
+        for (uint32_t i = 0; i < pmm->nodes; i++) {
+            uint32_t number = (node + i) % pmm->nodes * NEOMM_ZONES + zone;
+            if (neomm__load_relaxed(&pmm->area[number].managed) > 0)
+                return number;
+        }
     return NEOMM__AREAS;
 }
 
-/* What all CPUs together keep is a 64th of an area's frames at most. */
-static uint32_t capacity_of(const struct neomm__pmm *pmm, const struct neomm__area *area,
-                            unsigned which)
+/* What all CPUs' caches of one kind keep is a 64th of an area's frames at most. */
+static uint32_t capacity_of(const struct neomm__pmm *pmm, uint32_t area, unsigned which)
 {
-    size_t share = (area->managed >> 6) / pmm->cpus >> order_of(which);
+    if (area == NEOMM__AREAS)
+        return 0;
+    size_t managed = neomm__load_relaxed(&pmm->area[area].managed);
+    size_t share = (managed >> 6) / pmm->cpus >> order_of(which);
     size_t most = order_of(which) == 0 ? NEOMM__CACHE_MOST : NEOMM__HUGE_MOST;
     return (uint32_t)(share < most ? share : most);
 }
 
-static void set_capacity(const struct neomm__pmm *pmm, struct neomm__frame_cache *cache,
-                         unsigned which)
+/* Empties a cache and gives it its area and capacity. */
+static void fit(struct neomm__pmm *pmm, uint32_t cpu, unsigned which)
 {
-    uint32_t capacity = capacity_of(pmm, &pmm->area[cache->area], which);
+    struct neomm__frame_cache *cache = neomm__cache_of(pmm, cpu, which);
+    uint32_t area = home_of(pmm, pmm->cpu[cpu].node, which >= NEOMM__CACHES), capacity = 0;
+    if (!enter_patiently(cache))
+        return;
+    if (!neomm__load_relaxed(&pmm->cpu[cpu].offline))
+        capacity = capacity_of(pmm, area, which);
+    empty(pmm, cache, which);
     cache->batch = capacity / 2 < BATCH_MOST ? (capacity + 1) / 2 : BATCH_MOST;
+    neomm__store_relaxed(&cache->area, area);
     neomm__store_relaxed(&cache->capacity, capacity);
+    neomm__cache_leave(cache);
 }
 
-void neomm__cache_init(struct neomm *root)
+void neomm__cache_fit(struct neomm *root)
 {
-    struct neomm__pmm *pmm = root->pmm;
-    for (uint32_t cpu = 0; cpu < pmm->cpus; cpu++)
-        for (unsigned which = 0; which < caches_of(pmm); which++) {
-            struct neomm__frame_cache *cache = cache_of(pmm, cpu, which);
-            cache->area = home_of(pmm, pmm->cpu[cpu].node, which >= NEOMM__CACHES);
-            if (cache->area != NEOMM__AREAS)
-                set_capacity(pmm, cache, which);
-        }
+    for (uint32_t cpu = 0; cpu < root->pmm->cpus; cpu++)
+        for (unsigned which = 0; which < caches_of(root->pmm); which++)
+            fit(root->pmm, cpu, which);
 }
 
 void neomm__cache_enable(struct neomm *root, uint32_t cpu, bool enable)
 {
     struct neomm__pmm *pmm = root->pmm;
-    for (unsigned which = 0; which < caches_of(pmm); which++) {
-        struct neomm__frame_cache *cache = cache_of(pmm, cpu, which);
-        if (cache->area == NEOMM__AREAS || !enter_patiently(cache))
-            continue;
-        empty(pmm, cache, which);
-        neomm__store_relaxed(&cache->capacity, 0);
-        if (enable)
-            set_capacity(pmm, cache, which);
-        leave(cache);
-    }
+    neomm__store_relaxed(&pmm->cpu[cpu].offline, !enable);
+    for (unsigned which = 0; which < caches_of(pmm); which++)
+        fit(pmm, cpu, which);
 }
 
 void neomm__cache_place(struct neomm__pmm *pmm)

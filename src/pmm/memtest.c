@@ -178,7 +178,7 @@ neomm_status neomm_pmm_retire(struct neomm *root, neomm_frame_t frame)
     neomm_irq_t irq = neomm__lock(&pmm->lock);
     struct neomm__area *area = &pmm->area[pmm->tree_area[neomm__tree_of(pmm, bit)]];
     neomm__frame_set(&root->frames.table[bit], NEOMM__FRAME_RETIRED);
-    area->managed--;
+    neomm__store_relaxed(&area->managed, area->managed - 1);
     area->reserved++;
     neomm__unlock(&pmm->lock, irq);
     return NEOMM_OK;

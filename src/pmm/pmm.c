@@ -95,8 +95,9 @@ neomm_status neomm__pmm_disown(struct neomm *root, neomm_frame_t frame, unsigned
     *bit = at;
     *movable = neomm__frame_has(first, NEOMM__FRAME_MOVABLE);
     NEOMM__FRAMES_FREED(frame, (uint32_t)size);
-    size = neomm__frame_has(first, NEOMM__FRAME_TAILS) ? size : 1;
-    memset(first, 0, size * sizeof(*first));
+    if (neomm__frame_has(first, NEOMM__FRAME_TAILS))
+        memset(first + 1, 0, (size - 1) * sizeof(*first));
+    *first = (struct neomm__frame){0};
     return NEOMM_OK;
 }
 
@@ -151,13 +152,14 @@ static bool call_out(struct neomm *root, size_t frames, unsigned order, neomm_fl
     return more;
 }
 
+/* Moving frames comes first, but not twice in a row: it may always say that it did. */
 bool neomm__pmm_reclaim(struct neomm *root, size_t frames, neomm_flags_t flags, unsigned tries)
 {
     if ((flags & (NEOMM_ATOMIC | NEOMM_NORECLAIM)) || tries >= RECLAIM_TRIES)
         return false;
     unsigned order = neomm__log2_up(frames);
-    if (order > 0 && order <= NEOMM_ORDER_MAX && neomm_pmm_free_frames(root) >= 2 * frames &&
-        call_out(root, frames, order, flags, true))
+    if (order > 0 && order <= NEOMM_ORDER_MAX && tries % 2 == 0 &&
+        neomm_pmm_free_frames(root) >= 2 * frames && call_out(root, frames, order, flags, true))
         return true;
     return call_out(root, frames, order, flags, false);
 }
@@ -238,7 +240,7 @@ static size_t take_slowly(struct neomm *root, unsigned order, neomm_flags_t flag
         if (bit == NEOMM__BITMAP_NONE)
             bit = take_the_last(root, order, flags);
         if (bit != NEOMM__BITMAP_NONE) {
-            neomm__touch(root->pmm, bit);
+            neomm__tree_touch(root->pmm, bit);
             NEOMM__COUNT(root, FRAME_ALLOC);
             return bit;
         }
@@ -247,19 +249,36 @@ static size_t take_slowly(struct neomm *root, unsigned order, neomm_flags_t flag
     }
 }
 
+static bool is_cached(unsigned order)
+{
+    return order == 0 || order == NEOMM__FIELD_ORDER;
+}
+
+static size_t take_any(struct neomm *root, unsigned order, neomm_flags_t flags)
+{
+    size_t bit = NEOMM__BITMAP_NONE;
+    if (is_cached(order) && !(flags & NEOMM_DMA)) {
+        unsigned which = neomm__cache_which(root, order, flags);
+        bit = neomm__cache_pop(root, which);
+        if (bit == NEOMM__BITMAP_NONE)
+            bit = neomm__cache_alloc(root, which, flags);
+    }
+    return bit != NEOMM__BITMAP_NONE ? bit : take_slowly(root, order, flags);
+}
+
 static neomm_status allocate(struct neomm *root, unsigned order, neomm_flags_t flags,
                              neomm_frame_t *frame)
 {
-    size_t size = (size_t)1 << order, bit = NEOMM__BITMAP_NONE;
-    if ((order == 0 || order == NEOMM__FIELD_ORDER) && !(flags & NEOMM_DMA))
-        bit = neomm__cache_alloc(root, order, flags);
-    if (bit == NEOMM__BITMAP_NONE)
-        bit = take_slowly(root, order, flags);
+    size_t size = (size_t)1 << order, bit = take_any(root, order, flags);
     if (bit == NEOMM__BITMAP_NONE)
         return neomm__pmm_failed(root);
     *frame = neomm__frame_of(root->pmm, bit);
+    if (root->pmm->fill != 0 && !neomm__fill_taken(root, *frame, size))
+        return allocate(root, order, flags, frame);
     neomm__pmm_own(root, bit, order, flags);
     NEOMM__FRAMES_ALLOCATED(*frame, (uint32_t)size);
+    if (root->pmm->fill != 0)
+        neomm__fill_owned(root, *frame, size, flags);
     if (!(flags & NEOMM_ZERO) || neomm__pmm_zero(root, *frame, size))
         return NEOMM_OK;
     /* All slots of this CPU hold other frames: one of the direct map needs none. */
@@ -278,6 +297,23 @@ neomm_status neomm_pmm_alloc(struct neomm *root, unsigned order, neomm_flags_t f
     return allocate(root, order, flags, frame);
 }
 
+/* A block whose descriptors are zero, to the cache of this CPU or to the bitmap. */
+static void give(struct neomm *root, size_t bit, unsigned order, bool movable)
+{
+    struct neomm__pmm *pmm = root->pmm;
+    if (!is_cached(order)) {
+        neomm__area_release(pmm, bit, (size_t)1 << order);
+        NEOMM__COUNT(root, FRAME_FREE);
+        return;
+    }
+    uint32_t area = pmm->tree_area[neomm__tree_of(pmm, bit)];
+    unsigned which = order != 0 ? (unsigned)NEOMM__CACHED_HUGE : movable;
+    if (neomm__zone_of_area(area) == NEOMM_ZONE_HIGH)
+        which += NEOMM__CACHES;
+    if (!neomm__cache_push(pmm, bit, area, which))
+        neomm__cache_free(root, bit, area, which);
+}
+
 neomm_status neomm_pmm_free(struct neomm *root, neomm_frame_t frame, unsigned order)
 {
     size_t bit;
@@ -287,12 +323,9 @@ neomm_status neomm_pmm_free(struct neomm *root, neomm_frame_t frame, unsigned or
     neomm_status status = neomm__pmm_disown(root, frame, order, &bit, &movable);
     if (status != NEOMM_OK)
         return status;
-    if (order == 0 || order == NEOMM__FIELD_ORDER) {
-        neomm__cache_free(root, bit, order, movable);
-        return NEOMM_OK;
-    }
-    neomm__area_release(root->pmm, bit, (size_t)1 << order);
-    NEOMM__COUNT(root, FRAME_FREE);
+    if (root->pmm->fill != 0)
+        neomm__fill_freed(root, frame, (size_t)1 << order);
+    give(root, bit, order, movable);
     return NEOMM_OK;
 }
 
@@ -305,7 +338,7 @@ static void note_bits(struct neomm__pmm *pmm, const uint32_t *bits, uint32_t cou
                       neomm_frame_t *frames)
 {
     for (uint32_t i = 0; i < count; i++) {
-        neomm__touch(pmm, bits[i]);
+        neomm__tree_touch(pmm, bits[i]);
         frames[i] = neomm__frame_of(pmm, bits[i]);
     }
 }
@@ -436,9 +469,24 @@ static bool zero_all(struct neomm *root, uint32_t count, const neomm_frame_t *fr
     return true;
 }
 
+/* While frames are filled each is looked at for itself. */
+static neomm_status allocate_singly(struct neomm *root, uint32_t count, neomm_flags_t flags,
+                                    neomm_frame_t *frames)
+{
+    neomm_status status = NEOMM_OK;
+    uint32_t done = 0;
+    while (done < count && (status = allocate(root, 0, flags, &frames[done])) == NEOMM_OK)
+        done++;
+    if (status != NEOMM_OK)
+        (void)neomm_pmm_free_bulk(root, done, frames, NULL);
+    return status;
+}
+
 static neomm_status allocate_bulk(struct neomm *root, uint32_t count, neomm_flags_t flags,
                                   neomm_frame_t *frames)
 {
+    if (root->pmm->fill != 0)
+        return allocate_singly(root, count, flags, frames);
     for (unsigned tries = 0;
          !take_all(root, count, flags, frames) && !take_all_the_last(root, count, flags, frames);
          tries++)

@@ -429,7 +429,7 @@ neomm_status neomm_pmm_init(struct neomm *root, const struct neomm_bootmap *map,
     make_runs(root, map, &plan, options, carved);
     populate(root->pmm);
     neomm__cache_place(root->pmm);
-    neomm__cache_init(root);
+    neomm__cache_fit(root);
     set_reserve(root, options);
     warn_unreachable(map, &plan);
     root->layer[NEOMM__LAYER_PMM] = &neomm__pmm_ops;

@@ -47,10 +47,11 @@
 struct neomm__area {
     size_t free;    /* atomic; without what CPUs have in their caches */
     size_t minimum; /* of `free`: for NEOMM_RESERVE alone */
-    /* Under the lock: */
-    size_t managed, reserved, metadata; /* frames */
-    neomm__word_t *filled;              /* atomic; bit per tree of pmm: may have free frames */
-    uint32_t hint;                      /* a field that had what single calls wanted; not exact */
+    /* Frames; changed under the lock. */
+    size_t managed; /* atomic */
+    size_t reserved, metadata;
+    neomm__word_t *filled; /* atomic; bit per tree of pmm: may have free frames */
+    uint32_t hint;         /* a field that had what single calls wanted; not exact */
 } __attribute__((aligned(64)));
 
 enum neomm__ram_type {
@@ -67,15 +68,15 @@ struct neomm__ram_run {
 };
 
 /* Free frames, or blocks, that one CPU keeps for itself: their bits are taken, their descriptors
- * zero. `entered` protects all of it, and figures that others read change atomically. It is a
- * word that is tried, never waited for by the CPU itself, so an interrupt that finds its CPU
- * inside goes past the cache. */
+ * zero. `entered` protects all but the capacity: a word that is tried, never waited for by the
+ * CPU itself, so an interrupt that finds its CPU inside goes past the cache. Area and capacity
+ * are looked at from outside too, and again inside. */
 struct neomm__frame_cache {
     uint32_t entered; /* by the CPU of the number before; 0: by nobody */
     uint32_t count;
-    uint32_t capacity; /* 0: there is no cache, or its CPU is offline */
+    uint32_t capacity; /* atomic; 0: there is no cache, or its CPU is offline */
     uint32_t field;    /* where the last refill came from */
-    uint32_t area;     /* that the frames belong to */
+    uint32_t area;     /* atomic; that the frames belong to */
     uint32_t batch;
     size_t allocated, freed; /* how often the cache served */
     uint32_t bit[];
@@ -92,7 +93,7 @@ struct neomm__pmm_cpu {
     size_t borrowing; /* atomic; searches that may give back what they took out of the counts, and
                        * frees */
     uint32_t node;
-    uint32_t reserved;
+    uint32_t offline; /* its caches keep nothing */
 } __attribute__((aligned(64)));
 
 struct neomm__pmm {
@@ -111,8 +112,8 @@ struct neomm__pmm {
     uint32_t cache_at[2 * NEOMM__CACHES];
     uint32_t cpus, nodes, sections, trees;
     size_t bits;
-    uint32_t high;    /* there are frames above the direct map */
-    uint32_t careful; /* NEOMM_PMM_POISON, NEOMM_PMM_JUNK */
+    uint32_t high; /* there are frames above the direct map */
+    uint32_t fill; /* NEOMM_FILL_* */
     struct neomm__area area[NEOMM__AREAS];
 
     /* CPUs that look for the last frames, and above them NEOMM__TIGHT. Not 0: caches keep
@@ -159,17 +160,17 @@ static inline uint32_t neomm__tree_of(const struct neomm__pmm *pmm, size_t bit)
     return tree;
 }
 
-/* The descriptor of `bit` is about to be used. */
-static inline void neomm__touch(struct neomm__pmm *pmm, size_t bit)
+static inline enum neomm_zone neomm__zone_of_area(size_t area)
+{
+    return (enum neomm_zone)(area % NEOMM_ZONES);
+}
+
+/* Descriptors of this bit's tree are looked at from now on. */
+static inline void neomm__tree_touch(struct neomm__pmm *pmm, size_t bit)
 {
     uint8_t *touched = &pmm->tree_touched[neomm__tree_of(pmm, bit)];
     if (!neomm__load_relaxed(touched))
         neomm__store_relaxed(touched, 1);
-}
-
-static inline enum neomm_zone neomm__zone_of_area(size_t area)
-{
-    return (enum neomm_zone)(area % NEOMM_ZONES);
 }
 
 /* ---- field.c: the bits and the count of one field ---- */
@@ -232,18 +233,95 @@ bool neomm__area_look_again(struct neomm *root, uint32_t returned, unsigned look
 /* Bytes of all caches of a CPU, and where each begins. */
 size_t neomm__cache_bytes(bool high);
 void neomm__cache_place(struct neomm__pmm *pmm);
-/* Gives the caches their areas and capacities, from what the areas manage now. */
-void neomm__cache_init(struct neomm *root);
+/* Empties all caches and gives them their areas and capacities, from what the areas manage now. */
+void neomm__cache_fit(struct neomm *root);
 /* Empties a CPU's caches, and lets them keep frames again or not. */
 void neomm__cache_enable(struct neomm *root, uint32_t cpu, bool enable);
-/* A block of order 0 or NEOMM__FIELD_ORDER from this CPU's cache, which is filled if it has
- * none; NEOMM__BITMAP_NONE: the cache cannot help. */
-size_t neomm__cache_alloc(struct neomm *root, unsigned order, neomm_flags_t flags);
+/* The cache that serves a request of order 0 or NEOMM__FIELD_ORDER. */
+static inline unsigned neomm__cache_which(const struct neomm *root, unsigned order,
+                                          neomm_flags_t flags)
+{
+    unsigned which = order != 0 ? (unsigned)NEOMM__CACHED_HUGE : (flags & NEOMM_MOVABLE) != 0;
+    return (flags & NEOMM_HIGH) && root->pmm->high && root->slots.map ? which + NEOMM__CACHES
+                                                                      : which;
+}
+static inline struct neomm__frame_cache *neomm__cache_of(const struct neomm__pmm *pmm, uint32_t cpu,
+                                                         unsigned which)
+{
+    return (void *)(pmm->caches + cpu * pmm->cache_stride + pmm->cache_at[which]);
+}
+static inline bool neomm__cache_enter(struct neomm__frame_cache *cache, uint32_t cpu)
+{
+    uint32_t nobody = 0;
+    return neomm__cas(&cache->entered, &nobody, cpu + 1);
+}
+static inline void neomm__cache_leave(struct neomm__frame_cache *cache)
+{
+    neomm__store_release(&cache->entered, 0);
+}
+/* Does it keep frames of this area? What is said from outside may have changed inside. */
+static inline bool neomm__cache_keeps(const struct neomm__frame_cache *cache, uint32_t area)
+{
+    return neomm__load_relaxed(&cache->area) == area && neomm__load_relaxed(&cache->capacity) != 0;
+}
+/* Inside; others look at these at any time. */
+static inline void neomm__cache_set_count(struct neomm__frame_cache *cache, uint32_t count)
+{
+    neomm__store_relaxed(&cache->count, count);
+}
+static inline void neomm__cache_served_more(size_t *times, size_t n)
+{
+    neomm__store_relaxed(times, *times + n);
+}
+/* Nobody keeps anything while another CPU looks for the last frames. */
+static inline bool neomm__cache_open(const struct neomm__pmm *pmm)
+{
+    return neomm__load_relaxed(&pmm->uncached) == 0;
+}
+/* A block from this CPU's cache if it has one: NEOMM__BITMAP_NONE otherwise. The descriptors that
+ * the next calls will write are fetched meanwhile. */
+static inline size_t neomm__cache_pop(const struct neomm *root, unsigned which)
+{
+    uint32_t cpu = neomm_port_cpu()->index;
+    struct neomm__frame_cache *cache = neomm__cache_of(root->pmm, cpu, which);
+    size_t bit = NEOMM__BITMAP_NONE;
+    if (!neomm__cache_enter(cache, cpu))
+        return bit;
+    uint32_t count = cache->count;
+    if (count > 0 && neomm__cache_open(root->pmm)) {
+        uint32_t ahead = count > 2 ? count - 3 : 0;
+        bit = cache->bit[count - 1];
+        neomm__cache_set_count(cache, count - 1);
+        neomm__cache_served_more(&cache->allocated, 1);
+        __builtin_prefetch(&root->frames.table[cache->bit[ahead]], 1);
+    }
+    neomm__cache_leave(cache);
+    return bit;
+}
+/* Gives a block to this CPU's cache if it has room. */
+static inline bool neomm__cache_push(const struct neomm__pmm *pmm, size_t bit, uint32_t area,
+                                     unsigned which)
+{
+    uint32_t cpu = neomm_port_cpu()->index;
+    struct neomm__frame_cache *cache = neomm__cache_of(pmm, cpu, which);
+    if (!neomm__cache_enter(cache, cpu))
+        return false;
+    bool room = cache->area == area && cache->count < cache->capacity && neomm__cache_open(pmm);
+    if (room) {
+        cache->bit[cache->count] = (uint32_t)bit;
+        neomm__cache_set_count(cache, cache->count + 1);
+        neomm__cache_served_more(&cache->freed, 1);
+    }
+    neomm__cache_leave(cache);
+    return room;
+}
+/* The same, but a cache that is empty is filled first. */
+size_t neomm__cache_alloc(struct neomm *root, unsigned which, neomm_flags_t flags);
+/* The same, but a cache that is full makes room, and what it does not take goes to the bitmap. */
+void neomm__cache_free(struct neomm *root, size_t bit, uint32_t area, unsigned which);
 /* Takes what a CPU's cache has now, at most `most`, into bits[]; the number. */
 uint32_t neomm__cache_alloc_bulk(struct neomm *root, neomm_flags_t flags, uint32_t most,
                                  uint32_t *bits);
-/* Gives back blocks whose descriptors are zero, to the cache where it has room. */
-void neomm__cache_free(struct neomm *root, size_t bit, unsigned order, bool movable);
 /* Empties the caches of all CPUs. Skips one whose CPU was interrupted or stopped inside. */
 void neomm__cache_drain(struct neomm *root);
 /* Frames in all caches that belong to an area; racy. */
@@ -272,6 +350,22 @@ neomm_status neomm__pmm_failed(struct neomm *root);
 /* Asks for reclaim after the `tries`-th failure. False: there is no use in trying again. */
 bool neomm__pmm_reclaim(struct neomm *root, size_t frames, neomm_flags_t flags, unsigned tries);
 
+/* ---- frame_fill.c ---- */
+
+/* Frames that nobody owns any more, before others can have them. */
+void neomm__fill_freed(struct neomm *root, neomm_frame_t first, size_t count);
+/* Frames that are taken and nobody's yet. False: one was written to while it was free, and all of
+ * them have been disposed of. */
+bool neomm__fill_taken(struct neomm *root, neomm_frame_t first, size_t count);
+/* Frames that somebody owns from now on. */
+void neomm__fill_owned(struct neomm *root, neomm_frame_t first, size_t count, neomm_flags_t flags);
+
+/* ---- range.c ---- */
+
+/* The bit of `first` if all the frames have one and are in one row of sections; else
+ * NEOMM__BITMAP_NONE. */
+size_t neomm__row_of(const struct neomm *root, neomm_frame_t first, uint32_t frames);
+
 /* ---- ram_run.c ---- */
 
 /* The run that holds `bit`, NULL where there is none. With the lock. Cost: log n. */
@@ -279,7 +373,7 @@ const struct neomm__ram_run *neomm__ram_at(const struct neomm__pmm *pmm, size_t 
 /* Is it RAM that is free or somebody's, and not retired? Takes the lock. */
 bool neomm__is_managed(struct neomm *root, size_t bit);
 /* Makes [bit, bit + count) free, which no area managed. `reserved`: counted as reserved. */
-void neomm__ram_manage(struct neomm__pmm *pmm, size_t bit, size_t count, bool reserved);
+void neomm__ram_manage(struct neomm *root, size_t bit, size_t count, bool reserved);
 
 /* ---- pmm_stats.c ---- */
 

@@ -34,21 +34,24 @@ bool neomm__is_managed(struct neomm *root, size_t bit)
     return managed;
 }
 
-static void manage_piece(struct neomm__pmm *pmm, size_t bit, size_t count, bool reserved)
+static void manage_piece(struct neomm *root, size_t bit, size_t count, bool reserved)
 {
+    struct neomm__pmm *pmm = root->pmm;
     struct neomm__area *area = &pmm->area[pmm->tree_area[neomm__tree_of(pmm, bit)]];
-    area->managed += count;
+    neomm__store_relaxed(&area->managed, area->managed + count);
     area->reserved -= reserved ? count : 0;
+    neomm__fill_freed(root, neomm__frame_of(pmm, bit), count);
     neomm__area_release(pmm, bit, count);
 }
 
-void neomm__ram_manage(struct neomm__pmm *pmm, size_t bit, size_t count, bool reserved)
+void neomm__ram_manage(struct neomm *root, size_t bit, size_t count, bool reserved)
 {
+    const struct neomm__pmm *pmm = root->pmm;
     for (size_t end = bit + count, piece; bit < end; bit += piece) {
         size_t tree_end = (size_t)pmm->tree_first[neomm__tree_of(pmm, bit) + 1]
                           << NEOMM__FIELD_ORDER;
         piece = (end < tree_end ? end : tree_end) - bit;
-        manage_piece(pmm, bit, piece, reserved);
+        manage_piece(root, bit, piece, reserved);
     }
 }
 
@@ -64,7 +67,7 @@ uint64_t neomm_pmm_reclaim_boot(struct neomm *root)
         if (run->type != NEOMM__RAM_BOOT)
             continue;
         run->type = NEOMM__RAM_USABLE;
-        neomm__ram_manage(pmm, run->bit, run->count, true);
+        neomm__ram_manage(root, run->bit, run->count, true);
         gained += run->count;
     }
     neomm__unlock(&pmm->lock, irq);
@@ -73,42 +76,72 @@ uint64_t neomm_pmm_reclaim_boot(struct neomm *root)
 
 /* ---- memory that is added ---- */
 
-/* Makes the part [bit, bit + count) of a run a run of its own. False: no room for it. */
-static bool cut(struct neomm__pmm *pmm, struct neomm__ram_run *run, size_t bit, size_t count)
+/* Are they next to each other, by their frames and not by their bits alone? */
+static bool adjoin(const struct neomm__pmm *pmm, const struct neomm__ram_run *low,
+                   const struct neomm__ram_run *high)
 {
-    size_t before = bit - run->bit, behind = run->count - before - count;
-    uint32_t more = (before != 0 ? 1u : 0u) + (behind != 0 ? 1u : 0u);
-    struct neomm__ram_run whole = *run;
-    if (more > pmm->run_capacity - pmm->runs)
-        return false;
-    uint32_t at = (uint32_t)(run - pmm->run);
-    memmove(run + 1 + more, run + 1, (pmm->runs - at - 1) * sizeof(*run));
-    pmm->runs += more;
+    return low->bit + low->count == high->bit &&
+           neomm__frame_of(pmm, high->bit - 1).number + 1 == neomm__frame_of(pmm, high->bit).number;
+}
+
+static bool is_usable(const struct neomm__ram_run *run)
+{
+    return run->type == NEOMM__RAM_USABLE;
+}
+
+/* Makes `part` of run `at` usable, as one run with what is usable beside it. False: no room. */
+static bool make_usable(struct neomm__pmm *pmm, uint32_t at, struct neomm__ram_run part)
+{
+    const struct neomm__ram_run *run = pmm->run;
+    struct neomm__ram_run piece[3];
+    size_t before = part.bit - run[at].bit, behind = run[at].count - before - part.count;
+    uint32_t first = at, end = at + 1, n = 0;
+    if (before == 0 && at > 0 && is_usable(&run[at - 1]) && adjoin(pmm, &run[at - 1], &part)) {
+        first--;
+        part.bit -= run[first].count;
+        part.count += run[first].count;
+    }
+    if (behind == 0 && end < pmm->runs && is_usable(&run[end]) && adjoin(pmm, &part, &run[end]))
+        part.count += run[end++].count;
     if (before != 0)
-        *run++ = (struct neomm__ram_run){whole.bit, before, whole.type};
-    *run++ = (struct neomm__ram_run){bit, count, whole.type};
+        piece[n++] = (struct neomm__ram_run){run[at].bit, before, run[at].type};
+    piece[n++] = part;
     if (behind != 0)
-        *run = (struct neomm__ram_run){bit + count, behind, whole.type};
+        piece[n++] = (struct neomm__ram_run){part.bit + part.count, behind, run[at].type};
+    uint32_t runs = pmm->runs - (end - first) + n;
+    if (runs > pmm->run_capacity)
+        return false;
+    memmove(&pmm->run[first + n], &run[end], (pmm->runs - end) * sizeof(*run));
+    memcpy(&pmm->run[first], piece, n * sizeof(*run));
+    pmm->runs = runs;
     return true;
 }
 
-static neomm_status add_locked(struct neomm__pmm *pmm, size_t bit, size_t count)
+/* May the bits [bit, bit + count) be added? Then they are in one run. */
+static neomm_status may_add(const struct neomm__pmm *pmm, size_t bit, size_t count)
 {
-    const struct neomm__ram_run *run = neomm__ram_at(pmm, bit);
-    if (!run || count > run->count - (bit - run->bit))
-        return NEOMM_E_FOREIGN;
-    if (run->type != NEOMM__RAM_HOTPLUG)
-        return NEOMM_E_EXISTS;
-    if (!cut(pmm, &pmm->run[run - pmm->run], bit, count))
-        return NEOMM_E_NOSPACE;
-    struct neomm__ram_run *own = &pmm->run[neomm__ram_at(pmm, bit) - pmm->run];
-    own->type = NEOMM__RAM_USABLE;
-    if (own > pmm->run && own[-1].type == own->type && own[-1].bit + own[-1].count == bit) {
-        own[-1].count += count;
-        memmove(own, own + 1, (size_t)(&pmm->run[pmm->runs] - (own + 1)) * sizeof(*own));
-        pmm->runs--;
+    neomm_status status = NEOMM_OK;
+    for (size_t end = bit + count; bit < end;) {
+        const struct neomm__ram_run *run = neomm__ram_at(pmm, bit);
+        if (!run)
+            return NEOMM_E_FOREIGN;
+        if (run->type != NEOMM__RAM_HOTPLUG)
+            status = NEOMM_E_EXISTS;
+        bit = run->bit + run->count;
     }
-    neomm__ram_manage(pmm, bit, count, false);
+    return status;
+}
+
+static neomm_status add_locked(struct neomm *root, size_t bit, size_t count)
+{
+    struct neomm__pmm *pmm = root->pmm;
+    neomm_status status = may_add(pmm, bit, count);
+    if (status != NEOMM_OK)
+        return status;
+    uint32_t at = (uint32_t)(neomm__ram_at(pmm, bit) - pmm->run);
+    if (!make_usable(pmm, at, (struct neomm__ram_run){bit, count, NEOMM__RAM_USABLE}))
+        return NEOMM_E_NOSPACE;
+    neomm__ram_manage(root, bit, count, false);
     return NEOMM_OK;
 }
 
@@ -116,20 +149,19 @@ neomm_status neomm_pmm_add(struct neomm *root, neomm_paddr_t base, uint64_t leng
 {
     struct neomm__pmm *pmm = root->pmm;
     uint64_t first = base >> NEOMM_PAGE_SHIFT, frames = length >> NEOMM_PAGE_SHIFT;
-    if (!pmm || frames == 0)
+    if (!pmm || length == 0)
         return NEOMM_E_INVALID;
     if (!NEOMM__ALIGNED(base, NEOMM_PAGE_SIZE) || !NEOMM__ALIGNED(length, NEOMM_PAGE_SIZE))
         return NEOMM_E_ALIGN;
     if (first > UINT32_MAX || frames > UINT32_MAX - first)
         return NEOMM_E_FOREIGN;
-    size_t bit = neomm__bit_of(root, neomm_frame((uint32_t)first));
+    size_t bit = neomm__row_of(root, neomm_frame((uint32_t)first), (uint32_t)frames);
     if (bit == NEOMM__BITMAP_NONE)
         return NEOMM_E_FOREIGN;
     neomm_irq_t irq = neomm__lock(&pmm->lock);
-    neomm_status status = add_locked(pmm, bit, (size_t)frames);
+    neomm_status status = add_locked(root, bit, (size_t)frames);
     neomm__unlock(&pmm->lock, irq);
     if (status == NEOMM_OK)
-        for (uint32_t cpu = 0; cpu < root->cpus; cpu++)
-            neomm__cache_enable(root, cpu, true);
+        neomm__cache_fit(root);
     return status;
 }

@@ -119,7 +119,7 @@ static size_t take_drained(struct neomm *root, const struct neomm_range_request 
 static void own_all(struct neomm *root, size_t bit, size_t count, neomm_flags_t flags)
 {
     for (size_t i = 0; i < count; i++) {
-        neomm__touch(root->pmm, bit + i);
+        neomm__tree_touch(root->pmm, bit + i);
         neomm__pmm_own(root, bit + i, 0, flags);
     }
     NEOMM__FRAMES_ALLOCATED(neomm__frame_of(root->pmm, bit), (uint32_t)count);
@@ -139,8 +139,11 @@ static neomm_status allocate_range(struct neomm *root, const struct neomm_range_
         if (!neomm__pmm_reclaim(root, count, request->flags, tries))
             return neomm__pmm_failed(root);
     }
-    own_all(root, bit, count, request->flags);
     *first = neomm__frame_of(root->pmm, bit);
+    if (!neomm__fill_taken(root, *first, count))
+        return allocate_range(root, request, first);
+    own_all(root, bit, count, request->flags);
+    neomm__fill_owned(root, *first, count, request->flags);
     if (!(request->flags & NEOMM_ZERO) || neomm__pmm_zero(root, *first, count))
         return NEOMM_OK;
     (void)neomm_pmm_free_range(root, *first, request->frames);
@@ -167,8 +170,7 @@ neomm_status neomm_pmm_alloc_range(struct neomm *root, const struct neomm_range_
     return allocate_range(root, request, first);
 }
 
-/* The bit of `first` if all the frames have one and are in one row of sections. */
-static size_t row_of(const struct neomm *root, neomm_frame_t first, uint32_t frames)
+size_t neomm__row_of(const struct neomm *root, neomm_frame_t first, uint32_t frames)
 {
     if (frames > UINT32_MAX - first.number)
         return NEOMM__BITMAP_NONE;
@@ -205,12 +207,13 @@ neomm_status neomm_pmm_free_range(struct neomm *root, neomm_frame_t first, uint3
 {
     if (!root->pmm || frames == 0)
         return NEOMM_E_INVALID;
-    size_t bit = row_of(root, first, frames);
+    size_t bit = neomm__row_of(root, first, frames);
     if (bit == NEOMM__BITMAP_NONE)
         return NEOMM_E_FOREIGN;
     neomm_status status = disown_all(root, first, frames);
     if (status != NEOMM_OK)
         return status;
+    neomm__fill_freed(root, first, frames);
     neomm__area_release(root->pmm, bit, frames);
     neomm__count_add(root, NEOMM_COUNTER_FRAME_FREE, frames);
     return NEOMM_OK;
@@ -239,7 +242,7 @@ neomm_status neomm_pmm_claim(struct neomm *root, neomm_frame_t first, uint32_t f
 {
     if (!root->pmm || frames == 0)
         return NEOMM_E_INVALID;
-    size_t bit = row_of(root, first, frames), next;
+    size_t bit = neomm__row_of(root, first, frames), next;
     if (bit == NEOMM__BITMAP_NONE)
         return NEOMM_E_BUSY;
     if (!neomm__area_take_exact(root, bit, frames, NEOMM_RESERVE, false, &next) &&

@@ -81,9 +81,18 @@ check 'old and numbered types' "$(cat "$work/out")" "$(cat "$work/first")"
 
 # Types.
 for type in usable RAM reserved 'soft reserved' 'ACPI data' 'ACPI NVS' acpi nvs unusable bad \
-    kernel boot persistent 'persistent (type 7)' 'type 20' 'type 4294967295' 1 2 '(type 12)'; do
+    kernel boot hotplug persistent 'persistent (type 7)' 'type 20' 'type 4294967295' 1 2 '(type 12)'; do
     line 0 'Entries read: 2' "0x2000000 0x3000000 $type"
 done
+
+# Memory that may come later: whole frames of nothing else.
+line 0 '^  0000000002001000-0000000002ffffff +15\.9M +hotplug$' '0x2000800 0x3000000 hotplug'
+line 0 '^  0000000000100000-0000000000ffffff +15M +usable$' '0x1000 0x1200000 hotplug'
+check 'memory to come is not clipped' "$(grep -c '^Nothing was clipped' "$work/out")" 1
+printf '0x100000 0x1000000 usable\n0x2000000 0x3000000 hotplug\n' >"$work/map"
+expect 0 '\{"start":33554432,"bytes":16777216,"type":"hotplug"\}' --json -
+check 'usable without memory to come' "$(number usable)" 15728640
+expect 0 'hotplug, but above the limit' --limit 0x2000000 -
 
 # Broken lines: file, line, and what is wrong.
 line 1 '^<stdin>:2: error: unknown memory type `foo`' '0x0 0x1000 foo'
@@ -160,8 +169,10 @@ for seed in 1 2 3; do
             for (i = 0; i < 700; i++) {
                 first = int(rand() * 60000); count = int(rand() * 900)
                 type = rand() < 0.6 ? 1 : int(rand() * 4) + 2
-                printf "0x%x 0x%x type %d\n", first * 4096, (first + count) * 4096, type > map
-                for (f = first; f < first + count; f++)
+                coming = rand() < 0.2
+                printf "0x%x 0x%x %s\n", first * 4096, (first + count) * 4096,
+                    coming ? "hotplug" : "type " type > map
+                for (f = first; f < first + count && !coming; f++)
                     if (type != 1) worst[f] = 1; else usable[f] = 1
             }
             for (f in usable) if (!(f in worst) && f != 0) sum += 4096
