@@ -131,8 +131,8 @@ static void bounds(struct ktap *t)
     EXPECT_EQ(t, costs.free, HIT);
     EXPECT_EQ(t, costs.huge, HIT);
     EXPECT_EQ(t, costs.huge_free, HIT);
-    EXPECT(t, costs.refill > HIT && costs.refill <= HIT + 10);
-    EXPECT(t, costs.flush > HIT && costs.flush <= HIT + 12);
+    EXPECT(t, costs.refill > HIT && costs.refill <= HIT + 12);
+    EXPECT(t, costs.flush > HIT && costs.flush <= HIT + 16);
     EXPECT(t, costs.huge_refill > HIT && costs.huge_refill <= HIT + 20);
     EXPECT(t, costs.bulk <= BULK + 32);
     EXPECT(t, costs.bulk_free <= HIT * BULK);
