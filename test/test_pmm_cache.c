@@ -13,7 +13,7 @@
 #define FRAMES (RAM >> NEOMM_PAGE_SHIFT)
 #define BLOCKS ((uint32_t)1 << 15)
 #define BULK   100u
-#define STEPS  (NEOMM_INSTRUMENTED ? 400000u : 4000000u)
+#define STEPS  (NEOMM_INSTRUMENTED ? 400000u : 2000000u)
 #define EVERY  (STEPS / 8)
 
 static struct world world;
