@@ -156,6 +156,9 @@ static void of_a_zone(struct ktap *t)
         EXPECT_EQ(t, neomm_pmm_fragmentation(&stats, order), want[order]);
     neomm_pmm_zone_stats(world.root, NEOMM_ZONE_DMA, &stats);
     EXPECT_EQ(t, neomm_pmm_fragmentation(&stats, 0), 1000);
+    stats.free = 3; /* figures that were taken while frames came back */
+    stats.free_runs[2] = 1;
+    EXPECT_EQ(t, neomm_pmm_fragmentation(&stats, 2), 0);
     for (uint32_t frame = DMA_END + 3; frame < 2 * DMA_END; frame += 8)
         EXPECT_OK(t, neomm_pmm_free(world.root, neomm_frame(frame), 0));
     world_close(t, &world);
@@ -330,6 +333,15 @@ static void exact_with_full_caches(struct ktap *t)
     EXPECT_EQ(t, stats.free_runs[NEOMM_ORDER_MAX], FRAME(M(768 - 16)) >> NEOMM_ORDER_MAX);
     fill_caches(t, 0);
     world_compare(t, &world);
+    /* As an interrupt finds it that came while its CPU was inside its cache. */
+    fill_caches(t, 0);
+    struct neomm__frame_cache *cache = neomm__cache_of(world.root->pmm, 0, NEOMM__CACHED_UNMOVABLE);
+    EXPECT(t, cache->count > 0 && neomm__cache_enter(cache, 0));
+    neomm_pmm_zone_stats(world.root, NEOMM_ZONE_NORMAL, &stats);
+    EXPECT_EQ(t, cached_in(NEOMM_ZONE_NORMAL), cache->count);
+    EXPECT_EQ(t, stats.used, 0);
+    EXPECT_EQ(t, stats.free, FRAME(M(768 - 16)));
+    neomm__cache_leave(cache);
     world_close(t, &world);
 }
 

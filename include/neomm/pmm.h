@@ -99,7 +99,8 @@ struct neomm_pmm_options {
 
 struct neomm_zone_stats {
     /* Frames; the first is the others' sum. Reserved: what the map lists as other than usable,
-     * below the end of all usable memory. */
+     * below the end of all memory that is or may become usable. HOTPLUG is none of them until it
+     * is added. */
     uint64_t total, free, used, reserved, metadata;
     uint64_t free_runs[NEOMM_ORDER_MAX + 1]; /* free aligned blocks by order, greedy */
 };
@@ -308,9 +309,12 @@ void neomm_pmm_set_reclaim(struct neomm *root, neomm_reclaim_fn *reclaim, void *
 void neomm_pmm_set_compact(struct neomm *root, neomm_compact_fn *compact, void *context);
 
 /* Makes memory free that the boot map listed as NEOMM_MEMORY_HOTPLUG and that is there now:
- * whole frames, all of one such range. The direct map must reach it. NEOMM_E_ALIGN;
- * NEOMM_E_INVALID (nothing); NEOMM_E_FOREIGN (not listed); NEOMM_E_EXISTS (usable already);
- * NEOMM_E_NOSPACE (added in too many separate parts). Locks: pmm. */
+ * whole frames, all of one such range; its metadata is there since neomm_pmm_init. The direct map
+ * must reach it, or it is of zone HIGH. NEOMM_E_ALIGN; NEOMM_E_INVALID (nothing);
+ * NEOMM_E_FOREIGN (a part is not listed, as HOTPLUG or as what is or becomes usable);
+ * NEOMM_E_EXISTS (all is listed, but a part was usable already or is for
+ * neomm_pmm_reclaim_boot); NEOMM_E_NOSPACE (added in too many separate parts: 7 have room at
+ * least, and parts that touch are one). Locks: pmm. Cost: the frames; CPUs. */
 neomm_status neomm_pmm_add(struct neomm *root, neomm_paddr_t base, uint64_t length);
 
 /* ---- the CPUs' caches ---- */
