@@ -65,7 +65,7 @@ struct race {
     uint32_t count[CPUS];
     bool owned[FRAMES];
     uint32_t owners[FRAMES]; /* that it has had */
-    uint64_t since[FRAMES]; /* when it became free; NEVER: it is on its way to be, or taken */
+    uint64_t since[FRAMES];  /* when it became free; NEVER: it is on its way to be, or taken */
     struct refusal refused[REFUSED];
     uint32_t refusals, mistakes;
     uint64_t served, unserved; /* of all schedules */
