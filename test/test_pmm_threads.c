@@ -105,5 +105,67 @@ static void one_owner(struct ktap *t)
     world_close(t, &world);
 }
 
-static const struct ktap_case cases[] = {KTAP_CASE(one_owner)};
+/* ---- a share for everybody ---- */
+
+#define SHARE 40u
+
+/* Takes and gives back frames, but never has more than its share: there is always one for it. */
+static void *share(void *argument)
+{
+    struct worker *worker = argument;
+    sim_bind(world.sim, worker->cpu);
+    for (uint32_t i = 0; i < ROUNDS; i++) {
+        neomm_frame_t frame;
+        uint32_t choice = world_below(&worker->seed, 64);
+        if (choice == 0)
+            neomm_pmm_drain(world.root);
+        if (worker->held == SHARE || (worker->held > 0 && choice < 24)) {
+            give(worker, world_below(&worker->seed, worker->held));
+            continue;
+        }
+        neomm_status status = neomm_pmm_alloc(world.root, 0, NEOMM_ATOMIC, &frame);
+        worker->mistakes += status != NEOMM_OK;
+        if (status == NEOMM_OK)
+            take(worker, frame, 0);
+    }
+    while (worker->held > 0)
+        give(worker, worker->held - 1);
+    sim_unbind();
+    return NULL;
+}
+
+/* The host may stop a thread for longer than another has patience where a spin does not give way
+ * to it: that is in the production flavour. */
+static void always_served(struct ktap *t)
+{
+    static const struct neomm_boot_range map[] = {{0, 4u << 20, NEOMM_MEMORY_USABLE}};
+    const struct world_options options = {
+        .ram_bytes = 4u << 20, .map = map, .map_count = 1, .cpus = CPUS};
+    struct worker workers[CPUS] = {0};
+    static neomm_frame_t fill[WORLD_FRAMES];
+    if (!NEOMM_INSTRUMENTED) {
+        ktap_skip(t, "spins give way in the instrumented flavour only");
+        return;
+    }
+    if (!world_open(t, &world, &options))
+        return;
+    uint32_t filled = (uint32_t)neomm_pmm_free_frames(world.root) - CPUS * SHARE;
+    ASSERT_OK(t, neomm_pmm_alloc_bulk(world.root, filled, 0, fill));
+    sim_unbind();
+    for (uint32_t i = 0; i < CPUS; i++) {
+        workers[i].cpu = i;
+        workers[i].seed = 33 + i;
+        ASSERT(t, pthread_create(&workers[i].thread, NULL, share, &workers[i]) == 0);
+    }
+    for (uint32_t i = 0; i < CPUS; i++) {
+        ASSERT(t, pthread_join(workers[i].thread, NULL) == 0);
+        EXPECT_EQ(t, workers[i].mistakes, 0);
+    }
+    sim_bind(world.sim, 0);
+    EXPECT_EQ(t, neomm_pmm_free_frames(world.root), CPUS * SHARE);
+    EXPECT_OK(t, neomm_pmm_free_bulk(world.root, filled, fill, NULL));
+    world_close(t, &world);
+}
+
+static const struct ktap_case cases[] = {KTAP_CASE(one_owner), KTAP_CASE(always_served)};
 KTAP_SUITE(pmm_threads, cases);

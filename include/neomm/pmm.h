@@ -229,7 +229,8 @@ neomm_status neomm_pmm_alloc(struct neomm *root, unsigned order, neomm_flags_t f
  * NEOMM_E_INVALID (order differs); NEOMM_E_BUSY (references other than 1, or still mapped). */
 neomm_status neomm_pmm_free(struct neomm *root, neomm_frame_t frame, unsigned order);
 
-/* Allocates `count` single frames into frames[]; all or none. */
+/* Allocates `count` single frames into frames[]; all or none. Of two callers for whom there are not
+ * enough frames together one is served if there are enough for it. */
 neomm_status neomm_pmm_alloc_bulk(struct neomm *root, uint32_t count, neomm_flags_t flags,
                                   neomm_frame_t *frames) NEOMM_MUST_CHECK;
 /* Frees `count` single frames; stops at the first error with the number freed in *done. */

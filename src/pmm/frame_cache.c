@@ -56,7 +56,7 @@ static void refill(struct neomm *root, struct neomm__frame_cache *cache, unsigne
     flags &= ~NEOMM_RESERVE;
     uint32_t bits[BATCH_MOST];
     unsigned n = order == 0
-                     ? neomm__area_take_frames(root, cache->area, batch, flags, &cache->field, bits)
+                     ? neomm__area_take_frames(pmm, cache->area, batch, flags, &cache->field, bits)
                      : neomm__area_take_blocks(root, cache->area, batch, order, flags,
                                                &cache->field, false, bits);
     for (unsigned i = 0; i < n; i++) {

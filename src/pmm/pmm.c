@@ -173,7 +173,7 @@ static size_t take_from(struct neomm *root, uint32_t number, unsigned order, neo
     struct neomm__area *area = &pmm->area[number];
     uint32_t hint = neomm__load_relaxed(&area->hint), bit;
     unsigned n = order == 0
-                     ? neomm__area_take_frames(root, number, 1, flags, &hint, &bit)
+                     ? neomm__area_take_frames(pmm, number, 1, flags, &hint, &bit)
                      : neomm__area_take_blocks(root, number, 1, order, flags, &hint, sure, &bit);
     if (n == 0)
         return NEOMM__BITMAP_NONE;
@@ -331,59 +331,185 @@ neomm_status neomm_pmm_free(struct neomm *root, neomm_frame_t frame, unsigned or
 
 /* ---- many single frames ---- */
 
-/* What the bitmap has for a bulk request, a word's worth at a time. */
-static uint32_t take_bulk(struct neomm *root, uint32_t count, neomm_flags_t flags, uint32_t *bits)
+#define AT_ONCE NEOMM__WORD_BITS
+
+/* Taken bits become frames that are nobody's yet. */
+static void note_bits(struct neomm__pmm *pmm, const uint32_t *bits, uint32_t count,
+                      neomm_frame_t *frames)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        neomm__tree_touch(pmm, bits[i]);
+        frames[i] = neomm__frame_of(pmm, bits[i]);
+    }
+}
+
+/* Some of the frames, at least one; 0: there are none without looking harder. */
+static uint32_t take_some(struct neomm *root, uint32_t most, neomm_flags_t flags,
+                          neomm_frame_t *frames)
 {
     struct neomm__pmm *pmm = root->pmm;
-    uint32_t home = pmm->cpu[neomm_port_cpu()->index].node;
-    uint32_t number = home * NEOMM_ZONES + (uint32_t)neomm__pmm_top_zone(root, flags);
-    struct neomm__area *area = &pmm->area[number];
-    uint32_t hint = neomm__load_relaxed(&area->hint);
-    uint32_t n = neomm__area_take_frames(root, number, count, flags, &hint, bits);
-    neomm__store_relaxed(&area->hint, hint);
-    for (uint32_t i = 0; i < n; i++)
-        neomm__tree_touch(pmm, bits[i]);
-    neomm__count_add(root, NEOMM_COUNTER_FRAME_ALLOC, n);
+    uint32_t bits[AT_ONCE], n = 0;
+    uint32_t area = pmm->cpu[neomm_port_cpu()->index].node * NEOMM_ZONES +
+                    (uint32_t)neomm__pmm_top_zone(root, flags);
+    most = most < AT_ONCE ? most : AT_ONCE;
+    if (!(flags & NEOMM_DMA))
+        n = neomm__cache_alloc_bulk(root, flags, most, bits);
+    if (n == 0) {
+        uint32_t hint = neomm__load_relaxed(&pmm->area[area].hint);
+        n = neomm__area_take_frames(pmm, area, most, flags, &hint, bits);
+        neomm__store_relaxed(&pmm->area[area].hint, hint);
+        if (n == 0) {
+            size_t bit = take(root, 0, flags, false);
+            bits[0] = (uint32_t)bit;
+            n = bit != NEOMM__BITMAP_NONE;
+        }
+        neomm__count_add(root, NEOMM_COUNTER_FRAME_ALLOC, n);
+    }
+    note_bits(pmm, bits, n, frames);
     return n;
 }
 
-/* Some of the frames, at least one; 0: there is none. */
-static uint32_t allocate_some(struct neomm *root, uint32_t count, neomm_flags_t flags,
+static void put_back(struct neomm *root, uint32_t count, const neomm_frame_t *frames)
+{
+    for (uint32_t i = 0; i < count; i++)
+        neomm__area_release(root->pmm, neomm__bit_of(root, frames[i]), 1);
+    neomm__count_add(root, NEOMM_COUNTER_FRAME_FREE, count);
+}
+
+/* All of them or none, and never waiting: who looks for the last frames waits for this. */
+static bool take_all(struct neomm *root, uint32_t count, neomm_flags_t flags, neomm_frame_t *frames)
+{
+    size_t *borrowing = neomm__area_begin_borrowing(root->pmm);
+    uint32_t done = 0, n = 1;
+    while (done < count && n > 0)
+        done += n = take_some(root, count - done, flags, frames + done);
+    if (done < count) {
+        put_back(root, done, frames);
+        (void)neomm__fetch_add(&root->pmm->returned, 1);
+    }
+    neomm__area_end_borrowing(borrowing);
+    return done == count;
+}
+
+/* Takes them out of the areas' counts, into promised[], or none. With the lock. */
+static bool promise_all(struct neomm *root, size_t count, neomm_flags_t flags, size_t *promised)
+{
+    struct neomm__pmm *pmm = root->pmm;
+    uint32_t home = pmm->cpu[neomm_port_cpu()->index].node;
+    memset(promised, 0, NEOMM__AREAS * sizeof(*promised));
+    for (unsigned zone = (unsigned)neomm__pmm_top_zone(root, flags) + 1; zone-- > 0;)
+        for (uint32_t i = 0; i < pmm->nodes && count > 0; i++) {
+            uint32_t node = home + i < pmm->nodes ? home + i : home + i - pmm->nodes;
+            struct neomm__area *area = &pmm->area[node * NEOMM_ZONES + zone];
+            size_t n = neomm__area_take(area, 1, count, neomm__area_kept(area, flags));
+            promised[node * NEOMM_ZONES + zone] = n;
+            count -= n;
+        }
+    for (uint32_t i = 0; i < pmm->nodes * NEOMM_ZONES && count > 0; i++)
+        if (promised[i] > 0)
+            (void)neomm__fetch_add(&pmm->area[i].free, promised[i]);
+    return count == 0;
+}
+
+static void find_all(struct neomm *root, size_t *promised, neomm_flags_t flags,
+                     neomm_frame_t *frames)
+{
+    struct neomm__pmm *pmm = root->pmm;
+    uint32_t bits[AT_ONCE];
+    for (uint32_t i = 0; i < pmm->nodes * NEOMM_ZONES; i++) {
+        uint32_t hint = neomm__load_relaxed(&pmm->area[i].hint), n;
+        for (; promised[i] > 0; promised[i] -= n, frames += n) {
+            n = promised[i] < AT_ONCE ? (uint32_t)promised[i] : AT_ONCE;
+            neomm__area_find_frames(pmm, i, n, flags, &hint, bits);
+            note_bits(pmm, bits, n, frames);
+        }
+    }
+}
+
+/* Takes all of them or none, as the only CPU that looks so hard. */
+static bool take_all_alone(struct neomm *root, uint32_t count, neomm_flags_t flags,
+                           neomm_frame_t *frames)
+{
+    struct neomm__pmm *pmm = root->pmm;
+    size_t promised[NEOMM__AREAS];
+    neomm_irq_t irq = neomm__lock(&pmm->lock);
+    size_t *borrowing = neomm__area_begin_borrowing(pmm);
+    bool enough = promise_all(root, count, flags, promised);
+    neomm__unlock(&pmm->lock, irq);
+    if (enough)
+        find_all(root, promised, flags, frames);
+    neomm__area_end_borrowing(borrowing);
+    return enough;
+}
+
+/* What take_the_last is to a block. Of two who want the last frames, one at least is served. */
+static bool take_all_the_last(struct neomm *root, uint32_t count, neomm_flags_t flags,
                               neomm_frame_t *frames)
 {
-    uint32_t bits[NEOMM__WORD_BITS], n = 0;
-    uint32_t most = count < NEOMM__COUNT_OF(bits) ? count : NEOMM__COUNT_OF(bits);
-    bool plain = !(flags & (NEOMM_DMA | NEOMM_ZERO)) && root->pmm->fill == 0;
-    if (plain)
-        n = neomm__cache_alloc_bulk(root, flags, most, bits);
-    if (plain && n == 0)
-        n = take_bulk(root, most, flags, bits);
-    if (n == 0)
-        return allocate(root, 0, flags, &frames[0]) == NEOMM_OK;
-    for (uint32_t i = 0; i < n; i++) {
-        frames[i] = neomm__frame_of(root->pmm, bits[i]);
-        neomm__pmm_own(root, bits[i], 0, flags);
+    struct neomm__pmm *pmm = root->pmm;
+    uint32_t returned;
+    unsigned looks = 0;
+    bool enough;
+    (void)neomm__fetch_add(&pmm->uncached, 1);
+    neomm__cache_drain(root);
+    do {
+        returned = neomm__load_acquire(&pmm->returned);
+        enough = take_all_alone(root, count, flags, frames);
+    } while (!enough && neomm__area_look_again(root, returned, ++looks));
+    (void)neomm__fetch_sub(&pmm->uncached, 1);
+    neomm__count_add(root, NEOMM_COUNTER_FRAME_ALLOC, enough ? count : 0);
+    return enough;
+}
+
+static bool zero_all(struct neomm *root, uint32_t count, const neomm_frame_t *frames)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (!neomm__pmm_zero(root, frames[i], 1))
+            return false;
+    return true;
+}
+
+/* While frames are filled each is looked at for itself. */
+static neomm_status allocate_singly(struct neomm *root, uint32_t count, neomm_flags_t flags,
+                                    neomm_frame_t *frames)
+{
+    neomm_status status = NEOMM_OK;
+    uint32_t done = 0;
+    while (done < count && (status = allocate(root, 0, flags, &frames[done])) == NEOMM_OK)
+        done++;
+    if (status != NEOMM_OK)
+        (void)neomm_pmm_free_bulk(root, done, frames, NULL);
+    return status;
+}
+
+static neomm_status allocate_bulk(struct neomm *root, uint32_t count, neomm_flags_t flags,
+                                  neomm_frame_t *frames)
+{
+    if (root->pmm->fill != 0)
+        return allocate_singly(root, count, flags, frames);
+    for (unsigned tries = 0;
+         !take_all(root, count, flags, frames) && !take_all_the_last(root, count, flags, frames);
+         tries++)
+        if (!neomm__pmm_reclaim(root, count, flags, tries))
+            return neomm__pmm_failed(root);
+    for (uint32_t i = 0; i < count; i++) {
+        neomm__pmm_own(root, neomm__bit_of(root, frames[i]), 0, flags);
         NEOMM__FRAMES_ALLOCATED(frames[i], 1);
     }
-    return n;
+    if (!(flags & NEOMM_ZERO) || zero_all(root, count, frames))
+        return NEOMM_OK;
+    (void)neomm_pmm_free_bulk(root, count, frames, NULL);
+    return allocate_bulk(root, count, flags & ~NEOMM_HIGH, frames);
 }
 
 neomm_status neomm_pmm_alloc_bulk(struct neomm *root, uint32_t count, neomm_flags_t flags,
                                   neomm_frame_t *frames)
 {
     neomm_status status = root->pmm ? NEOMM_OK : NEOMM_E_INVALID;
-    uint32_t done = 0, n;
     for (uint32_t i = 0; i < count && status == NEOMM_OK; i++)
         if (NEOMM__FAULT(PMM_BULK))
             status = neomm__pmm_failed(root);
-    while (status == NEOMM_OK && done < count) {
-        n = allocate_some(root, count - done, flags, frames + done);
-        done += n;
-        status = n > 0 ? NEOMM_OK : NEOMM_E_NOMEM;
-    }
-    if (status != NEOMM_OK)
-        (void)neomm_pmm_free_bulk(root, done, frames, NULL);
-    return status;
+    return status == NEOMM_OK ? allocate_bulk(root, count, flags, frames) : status;
 }
 
 neomm_status neomm_pmm_free_bulk(struct neomm *root, uint32_t count, const neomm_frame_t *frames,

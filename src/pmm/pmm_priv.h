@@ -90,7 +90,8 @@ enum neomm__cached { NEOMM__CACHED_UNMOVABLE, NEOMM__CACHED_MOVABLE, NEOMM__CACH
 
 /* What a CPU does at the moment. */
 struct neomm__pmm_cpu {
-    size_t borrowing; /* atomic; searches that may give back what they took out of the counts */
+    size_t borrowing; /* atomic; searches that may give back what they took out of the counts, and
+                       * frees */
     uint32_t node;
     uint32_t offline; /* its caches keep nothing */
 } __attribute__((aligned(64)));
@@ -195,8 +196,22 @@ void neomm__field_release_mask(struct neomm__pmm *pmm, size_t bit, neomm__word_t
 
 /* Takes `least` to `most` frames out of an area's count, leaving `kept`; 0: there are not. */
 size_t neomm__area_take(struct neomm__area *area, size_t least, size_t most, size_t kept);
+/* What requests with these flags leave of an area. */
+static inline size_t neomm__area_kept(const struct neomm__area *area, neomm_flags_t flags)
+{
+    return flags & NEOMM_RESERVE ? 0 : area->minimum;
+}
+
+/* From the one to the other this CPU may give back what it took, or frees frames that others can
+ * have before the area's count says so, for some that the count promises elsewhere: who is about
+ * to report that memory ran out waits for it. In between nobody is waited for. */
+size_t *neomm__area_begin_borrowing(struct neomm__pmm *pmm);
+void neomm__area_end_borrowing(size_t *borrowing);
+/* `count` single frames that were taken out of the area's count, as below. */
+void neomm__area_find_frames(struct neomm__pmm *pmm, uint32_t area, unsigned count,
+                             neomm_flags_t flags, uint32_t *hint, uint32_t *bits);
 /* Up to `most` single frames into bits[], ascending where they come from one field. */
-unsigned neomm__area_take_frames(struct neomm *root, uint32_t area, unsigned most,
+unsigned neomm__area_take_frames(struct neomm__pmm *pmm, uint32_t area, unsigned most,
                                  neomm_flags_t flags, uint32_t *hint, uint32_t *bits);
 /* Up to `most` blocks into bits[]; their number. `sure`: hints are not believed. */
 unsigned neomm__area_take_blocks(struct neomm *root, uint32_t area, unsigned most, unsigned order,

@@ -38,11 +38,6 @@ size_t neomm__area_take(struct neomm__area *area, size_t least, size_t most, siz
     return n;
 }
 
-static size_t kept_of(const struct neomm__area *area, neomm_flags_t flags)
-{
-    return flags & NEOMM_RESERVE ? 0 : area->minimum;
-}
-
 /* Caches that kept frames now would let anybody have the reserve. */
 static void note_taken(struct neomm__pmm *pmm, const struct neomm__area *area)
 {
@@ -72,15 +67,14 @@ static void note_released(struct neomm__pmm *pmm)
         (void)neomm__fetch_or(&pmm->uncached, NEOMM__TIGHT);
 }
 
-/* What this CPU borrows from now on it may give back. */
-static size_t *begin_borrowing(struct neomm *root)
+size_t *neomm__area_begin_borrowing(struct neomm__pmm *pmm)
 {
-    size_t *borrowing = &root->pmm->cpu[neomm_port_cpu()->index].borrowing;
+    size_t *borrowing = &pmm->cpu[neomm_port_cpu()->index].borrowing;
     (void)neomm__fetch_add(borrowing, 1);
     return borrowing;
 }
 
-static void end_borrowing(size_t *borrowing)
+void neomm__area_end_borrowing(size_t *borrowing)
 {
     (void)neomm__fetch_sub(borrowing, 1);
 }
@@ -286,31 +280,32 @@ static void take_in_round(struct search *search, uint32_t area, unsigned most, e
     }
 }
 
-unsigned neomm__area_take_frames(struct neomm *root, uint32_t area, unsigned most,
-                                 neomm_flags_t flags, uint32_t *hint, uint32_t *bits)
+void neomm__area_find_frames(struct neomm__pmm *pmm, uint32_t area, unsigned count,
+                             neomm_flags_t flags, uint32_t *hint, uint32_t *bits)
 {
-    struct neomm__pmm *pmm = root->pmm;
-    struct neomm__area *from = &pmm->area[area];
     struct search search = {pmm, hint, bits, 0, 0, (flags & NEOMM_MOVABLE) != 0, false, false};
-    if (neomm__load_relaxed(&from->free) <= kept_of(from, flags))
-        return 0;
-    size_t *borrowing = begin_borrowing(root);
-    unsigned n = (unsigned)neomm__area_take(from, 1, most, kept_of(from, flags));
-    if (n == 0) {
-        end_borrowing(borrowing);
-        return 0;
-    }
-    note_taken(pmm, from);
-    take_in_round(&search, area, n, SUITS_FREE, round_from(pmm, *hint, NEAR, true));
+    size_t *borrowing = neomm__area_begin_borrowing(pmm);
+    note_taken(pmm, &pmm->area[area]);
+    take_in_round(&search, area, count, SUITS_FREE, round_from(pmm, *hint, NEAR, true));
     /* The frames are there. A tree's mark may be late, so those without are gone over, too. */
-    for (bool marked = true; search.got < n; marked = !marked) {
-        take_in_round(&search, area, n, SUITS_OTHERS, round_from(pmm, *hint, pmm->trees, marked));
-        if (!marked && search.got < n)
+    for (bool marked = true; search.got < count; marked = !marked) {
+        take_in_round(&search, area, count, SUITS_OTHERS,
+                      round_from(pmm, *hint, pmm->trees, marked));
+        if (!marked && search.got < count)
             neomm__spin();
     }
     if (search.returned)
         (void)neomm__fetch_add(&pmm->returned, 1);
-    end_borrowing(borrowing);
+    neomm__area_end_borrowing(borrowing);
+}
+
+unsigned neomm__area_take_frames(struct neomm__pmm *pmm, uint32_t area, unsigned most,
+                                 neomm_flags_t flags, uint32_t *hint, uint32_t *bits)
+{
+    struct neomm__area *from = &pmm->area[area];
+    unsigned n = (unsigned)neomm__area_take(from, 1, most, neomm__area_kept(from, flags));
+    if (n > 0)
+        neomm__area_find_frames(pmm, area, n, flags, hint, bits);
     return n;
 }
 
@@ -320,8 +315,8 @@ unsigned neomm__area_take_blocks(struct neomm *root, uint32_t area, unsigned mos
     struct neomm__pmm *pmm = root->pmm;
     struct neomm__area *from = &pmm->area[area];
     struct search search = {pmm, hint, bits, order, 0, (flags & NEOMM_MOVABLE) != 0, sure, false};
-    size_t size = (size_t)1 << order, *borrowing = begin_borrowing(root);
-    size_t taken = neomm__area_take(from, size, most * size, kept_of(from, flags));
+    size_t size = (size_t)1 << order, *borrowing = neomm__area_begin_borrowing(pmm);
+    size_t taken = neomm__area_take(from, size, most * size, neomm__area_kept(from, flags));
     unsigned n = (unsigned)(taken >> order);
     if (n > 0)
         take_in_round(&search, area, n, SUITS_FREE, round_from(pmm, *hint, pmm->trees, !sure));
@@ -333,7 +328,7 @@ unsigned neomm__area_take_blocks(struct neomm *root, uint32_t area, unsigned mos
     }
     if (search.returned && !sure)
         (void)neomm__fetch_add(&pmm->returned, 1);
-    end_borrowing(borrowing);
+    neomm__area_end_borrowing(borrowing);
     if (search.got > 0)
         note_taken(pmm, from);
     return search.got;
@@ -354,7 +349,7 @@ static bool take_piece(struct neomm__pmm *pmm, size_t bit, size_t count, neomm_f
 {
     uint32_t tree = neomm__tree_of(pmm, bit);
     struct neomm__area *area = &pmm->area[pmm->tree_area[tree]];
-    if (!neomm__area_take(area, count, count, kept_of(area, flags))) {
+    if (!neomm__area_take(area, count, count, neomm__area_kept(area, flags))) {
         *next = (size_t)pmm->tree_first[tree + 1] << NEOMM__FIELD_ORDER;
         return false;
     }
@@ -373,7 +368,7 @@ bool neomm__area_take_exact(struct neomm *root, size_t bit, size_t count, neomm_
                             bool sure, size_t *next)
 {
     struct neomm__pmm *pmm = root->pmm;
-    size_t *borrowing = begin_borrowing(root), done = 0;
+    size_t *borrowing = neomm__area_begin_borrowing(pmm), done = 0;
     *next = bit + 1;
     while (done < count &&
            take_piece(pmm, bit + done, piece_of(bit + done, count - done), flags, next))
@@ -382,13 +377,14 @@ bool neomm__area_take_exact(struct neomm *root, size_t bit, size_t count, neomm_
         neomm__area_release(pmm, bit, done);
     if (done < count && !sure)
         (void)neomm__fetch_add(&pmm->returned, 1);
-    end_borrowing(borrowing);
+    neomm__area_end_borrowing(borrowing);
     return done == count;
 }
 
 /* Frames that were cleared, on their way up: one addition for those of a tree, and of an area. */
 struct rise {
     struct neomm__pmm *pmm;
+    size_t *borrowing;
     uint32_t tree, area;
     unsigned in_tree;
     size_t in_area;
@@ -420,13 +416,14 @@ static void rise_add(struct rise *rise, size_t bit, unsigned count)
 static struct rise rise_begin(struct neomm__pmm *pmm, size_t bit)
 {
     uint32_t tree = neomm__tree_of(pmm, bit);
-    return (struct rise){pmm, tree, pmm->tree_area[tree], 0, 0};
+    return (struct rise){pmm, neomm__area_begin_borrowing(pmm), tree, pmm->tree_area[tree], 0, 0};
 }
 
 static void rise_end(struct rise *rise)
 {
     rise_finish(rise, UINT32_MAX);
     note_released(rise->pmm);
+    neomm__area_end_borrowing(rise->borrowing);
 }
 
 void neomm__area_release(struct neomm__pmm *pmm, size_t bit, size_t count)
