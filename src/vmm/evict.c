@@ -231,10 +231,11 @@ static enum neomm_verdict tell(struct neomm *root, struct neomm_policy *policy, 
     return verdict;
 }
 
-/* Tests one candidate and evicts it if the policy says so. A page that cannot go is passed as if
- * it had been used, so that the search moves on. NEOMM_E_AGAIN: kept, try the next. */
+/* Tests one candidate and evicts it if the policy says so; `insist`: also if it was used since it
+ * was tested last. A page that cannot go is passed as if it had been used, so that the search moves
+ * on. NEOMM_E_AGAIN: kept, try the next. */
 static neomm_status try_candidate(struct neomm *root, struct neomm_policy *policy,
-                                  const struct candidate *candidate)
+                                  const struct candidate *candidate, bool insist)
 {
     const struct neomm__frame *entry = neomm__frame(root, candidate->frame);
     struct neomm_mapping leaf = {.state = NEOMM_MAPPING_NONE};
@@ -248,7 +249,8 @@ static neomm_status try_candidate(struct neomm *root, struct neomm_policy *polic
     if (status != NEOMM_OK)
         return status;
     bool dirty = leaf.dirty || neomm__frame_has(entry, NEOMM__FRAME_DIRTY);
-    if (tell(root, policy, candidate->frame, leaf.accessed, dirty) == NEOMM_KEEP)
+    bool accessed = leaf.accessed && !insist;
+    if (tell(root, policy, candidate->frame, accessed, dirty) == NEOMM_KEEP)
         return NEOMM_E_AGAIN;
     status = evict_page(root, candidate->space, candidate->frame);
     if (status == NEOMM_E_NOENT)
@@ -269,12 +271,14 @@ neomm_status neomm__evict_one(struct neomm *root, struct neomm_space *space)
     struct neomm_policy *policy = space ? neomm__space_policy(root, space) : &root->vmm->global;
     unsigned failures = 0;
     neomm_status status = NEOMM_E_NOENT;
-    /* Every page may be kept once for its accessed bit, which the test clears. */
-    for (uint64_t left = 2 * (uint64_t)domain_size(root, policy) + 2; left > 0; left--) {
+    /* Every page may be kept once for its accessed bit, which the test clears. One that others, or
+     * a CPU on its own account, use again meanwhile is not kept for that a second time. */
+    uint64_t pages = (uint64_t)domain_size(root, policy) + 1;
+    for (uint64_t left = 2 * pages; left > 0; left--) {
         struct candidate candidate;
         status = next_candidate(root, policy, space, &candidate);
         if (status == NEOMM_OK) {
-            status = try_candidate(root, policy, &candidate);
+            status = try_candidate(root, policy, &candidate, left <= pages);
             if (candidate.space != space)
                 neomm__mutex_unlock(&candidate.space->lock);
         }
