@@ -19,8 +19,8 @@
 /* NORMAL has three trees, of fields 8 to 63, 64 to 127 and 128 to 191; these have RAM, among them
  * the last and the first of trees that are neighbours. */
 static const struct neomm_boot_range map[] = {
-    {0, M(4), U}, {M(16), M(4), U}, {M(128), M(4), U}, {M(252), M(8), U}};
-static const uint32_t fields[] = {8, 9, 64, 65, 126, 127, 128, 129};
+    {0, M(4), U}, {M(16), M(6), U}, {M(128), M(4), U}, {M(252), M(8), U}};
+static const uint32_t fields[] = {8, 9, 10, 64, 65, 126, 127, 128, 129};
 static const struct world_options machine = {
     .ram_bytes = M(264), .map = map, .map_count = NEOMM__COUNT_OF(map), .cpus = 4};
 static struct world world;
@@ -188,7 +188,7 @@ static void whole_fields(struct ktap *t)
         const struct gap gap[] = {
             {FIELD(fields[i]), BITS, false},
             {FIELD(fields[i] + 1), i + 1 < NEOMM__COUNT_OF(fields) ? BITS : 0, false}};
-        bool pair = fields[i] % 2 == 0;
+        bool pair = fields[i] % 2 == 0 && fields[i] != 10;
         fill(t, gap, 2);
         for (unsigned sure = 0; sure < 2; sure++) {
             struct found found = blocks(1, 10, 0, 8, sure != 0);
@@ -203,6 +203,14 @@ static void whole_fields(struct ktap *t)
             give(&found, 8);
         }
         world_fsck(t, &world);
+        unfill(t);
+        const struct gap half = {FIELD(fields[i]) + 256, 256, false};
+        fill(t, &half, 1);
+        for (unsigned order = 7; order <= 8; order++) {
+            struct found found = blocks(1, order, 0, 8, false);
+            EXPECT_EQ(t, found.n, 1);
+            give(&found, order);
+        }
         unfill(t);
     }
     world_close(t, &world);
@@ -444,6 +452,7 @@ static void hints(struct ktap *t)
             struct found found = blocks(1, order, 0, 8, false);
             EXPECT_EQ(t, found.n, order < blocked);
             EXPECT_EQ(t, found.returned, order >= blocked);
+            EXPECT_EQ(t, found.hint, order < blocked ? 65 : 8); /* nothing was tried */
             give(&found, order);
             *field = (uint16_t)(16u | blocked << NEOMM__BLOCKED_SHIFT);
             found = blocks(1, order, 0, 8, true);

@@ -186,27 +186,29 @@ static void homes(struct ktap *t)
 static void oldest_first(struct ktap *t)
 {
     static const struct neomm_boot_range map[] = {{0, M(2), U}, {M(16), M(64), U}};
+    static const uint32_t capacities[] = {1, 2, 3, 4, 5, 64, 127, 128, 129, 255, 256};
     static neomm_frame_t frames[600];
-    for (uint64_t megabytes = 1; megabytes <= 64; megabytes *= 2) {
-        struct neomm_boot_range part[] = {map[0], {M(16), M(megabytes), U}};
+    for (uint32_t i = 0; i < NEOMM__COUNT_OF(capacities); i++) {
+        struct neomm_boot_range part[] = {map[0], {M(16), K(256) * capacities[i], U}};
         const struct world_options options = {.ram_bytes = M(96), .map = part, .map_count = 2};
         uint32_t list[600], kept = 0;
         if (!world_open(t, &world, &options))
             return;
         struct neomm__frame_cache *cache = cache_of(0, NEOMM__CACHED_UNMOVABLE);
         uint32_t capacity = cache->capacity, batch = cache->batch;
-        EXPECT_EQ(t, capacity, megabytes * 4);
+        EXPECT_EQ(t, capacity, capacities[i]);
         uint32_t count = 2 * capacity + 3;
         EXPECT_OK(t, neomm_pmm_alloc_bulk(world.root, count, 0, frames));
         neomm_pmm_drain(world.root);
-        for (uint32_t i = 0; i < count; i++) {
-            EXPECT_OK(t, neomm_pmm_free(world.root, frames[count - 1 - i], 0));
+        for (uint32_t j = 0; j < count; j++) {
+            uint32_t frame = frames[count - 1 - j].number; /* its bit, too: no section is empty */
+            EXPECT_OK(t, neomm_pmm_free(world.root, neomm_frame(frame), 0));
             if (kept == capacity) {
                 EXPECT_EQ(t, cache->field, list[batch - 1] >> HUGE_ORDER);
                 kept -= batch;
                 memmove(list, list + batch, kept * sizeof(list[0]));
             }
-            list[kept++] = frames[count - 1 - i].number; /* all sections are there: bits */
+            list[kept++] = frame;
             EXPECT_EQ(t, cache->count, kept);
             EXPECT(t, memcmp(cache->bit, list, kept * sizeof(list[0])) == 0);
         }
