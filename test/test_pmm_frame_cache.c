@@ -197,6 +197,9 @@ static void oldest_first(struct ktap *t)
         struct neomm__frame_cache *cache = cache_of(0, NEOMM__CACHED_UNMOVABLE);
         uint32_t capacity = cache->capacity, batch = cache->batch;
         EXPECT_EQ(t, capacity, capacities[i]);
+        EXPECT_OK(t, neomm_pmm_alloc(world.root, 0, 0, &frames[0]));
+        EXPECT_EQ(t, cache->allocated, 1);
+        EXPECT_OK(t, neomm_pmm_free(world.root, frames[0], 0));
         uint32_t count = 2 * capacity + 3;
         EXPECT_OK(t, neomm_pmm_alloc_bulk(world.root, count, 0, frames));
         neomm_pmm_drain(world.root);
@@ -302,17 +305,18 @@ static void closed(struct ktap *t)
 
 /* ---- all caches ---- */
 
-/* Sums are exact whatever the bits behind the last cache are. */
+/* Sums are exact whatever the bits behind the last cache are: as a cache they would be one of DMA,
+ * the area of number 0, that keeps and has served some. */
 static void sums(struct ktap *t)
 {
     static struct neomm_snapshot snapshot;
     if (!world_open(t, &world, &large))
         return;
     uint64_t all = neomm_pmm_free_frames(world.root), kept = 0;
-    for (uint32_t frame = 32; frame < 320; frame += 3)
+    for (uint32_t frame = 32; frame < 256; frame += frame == 62 ? 130 : 2)
         EXPECT_OK(t, neomm_pmm_claim(world.root, neomm_frame(frame), 1));
     keep_some(t);
-    EXPECT_EQ(t, neomm_pmm_free_frames(world.root), all - 96);
+    EXPECT_EQ(t, neomm_pmm_free_frames(world.root), all - 48);
     for (uint32_t area = 0; area < NEOMM_ZONES; area++)
         kept += neomm__cache_frames(world.root->pmm, area);
     EXPECT_EQ(t, neomm__cache_frames(world.root->pmm, NEOMM_ZONE_DMA), 0);
@@ -325,9 +329,9 @@ static void sums(struct ktap *t)
     EXPECT_EQ(t, kept, sum);
     EXPECT(t, keep >= CPUS * 4);
     neomm_snapshot_take(world.root, &snapshot);
-    EXPECT_EQ(t, snapshot.counter[NEOMM_COUNTER_FRAME_ALLOC], 96 + keep);
+    EXPECT_EQ(t, snapshot.counter[NEOMM_COUNTER_FRAME_ALLOC], 48 + keep);
     EXPECT_EQ(t, snapshot.counter[NEOMM_COUNTER_FRAME_FREE], keep);
-    for (uint32_t frame = 32; frame < 320; frame += 3)
+    for (uint32_t frame = 32; frame < 256; frame += frame == 62 ? 130 : 2)
         EXPECT_OK(t, neomm_pmm_free(world.root, neomm_frame(frame), 0));
     world_close(t, &world);
 }
