@@ -287,21 +287,28 @@ static void make_far(struct ktap *t, uint32_t far, bool make)
     }
 }
 
+static bool open_sparse(struct ktap *t, struct neomm_boot_range *sparse)
+{
+    const struct world_options options = {
+        .ram_bytes = M(TREES * 128), .map = sparse, .map_count = TREES / 2};
+    if (sizeof(size_t) == 4) {
+        ktap_skip(t, "needs 8 GiB of direct map");
+        return false;
+    }
+    for (uint32_t i = 0; i < TREES / 2; i++)
+        sparse[i] = (struct neomm_boot_range){M(256) * i + M(126), M(4), U};
+    open(t, &options);
+    return true;
+}
+
 /* Sixteen trees are looked at for a field that suits before one of the others' serves a single
  * frame, and all of them before it serves a block. */
 static void near_enough(struct ktap *t)
 {
     static const uint32_t far_ones[] = {1, 14, 15, 16, 17, TREES - 1};
     static struct neomm_boot_range sparse[TREES / 2];
-    const struct world_options options = {
-        .ram_bytes = M(TREES * 128), .map = sparse, .map_count = TREES / 2};
-    if (sizeof(size_t) == 4) {
-        ktap_skip(t, "needs 8 GiB of direct map");
+    if (!open_sparse(t, sparse))
         return;
-    }
-    for (uint32_t i = 0; i < TREES / 2; i++)
-        sparse[i] = (struct neomm_boot_range){M(256) * i + M(126), M(4), U};
-    open(t, &options);
     uint32_t hint = field_in(0) / BITS;
     for (uint32_t i = 0; i < NEOMM__COUNT_OF(far_ones); i++) {
         uint32_t far = far_ones[i];
@@ -314,6 +321,39 @@ static void near_enough(struct ktap *t)
         give(&found, 1);
         make_far(t, far, false);
     }
+    world_close(t, &world);
+}
+
+static uint64_t points(void)
+{
+    return NEOMM_INSTRUMENTED ? sim_points(world.sim) : 0;
+}
+
+/* Who finds something at once, or learns from the area's count that there is nothing, does not
+ * look at other trees, however many there are. */
+static void cheap(struct ktap *t)
+{
+    static struct neomm_boot_range sparse[TREES / 2];
+    if (!open_sparse(t, sparse))
+        return;
+    uint64_t start = points();
+    struct found found = frames(8, 0, field_in(3) / BITS);
+    uint64_t single = points();
+    EXPECT_EQ(t, found.n, 8);
+    struct found block = blocks(1, 3, 0, field_in(3) / BITS, false);
+    uint64_t whole = points();
+    give(&found, 0);
+    give(&block, 3);
+    for (uint32_t i = 0; i < TREES; i++)
+        EXPECT_OK(t, neomm_pmm_claim(world.root, neomm_frame(field_in(i)), BITS));
+    uint64_t before = points();
+    EXPECT_EQ(t, frames(8, 0, field_in(3) / BITS).n, 0);
+    uint64_t nothing = points() - before;
+    for (uint32_t i = 0; i < TREES; i++)
+        EXPECT_OK(t, neomm_pmm_free_range(world.root, neomm_frame(field_in(i)), BITS));
+    EXPECT(t, single - start < 20);
+    EXPECT(t, whole - single < 20);
+    EXPECT_EQ(t, nothing, 0);
     world_close(t, &world);
 }
 
@@ -646,19 +686,13 @@ static void waits(struct ktap *t)
 }
 
 static const struct ktap_case cases[] = {
-    KTAP_CASE(at_the_hint),
-    KTAP_CASE(anywhere),
-    KTAP_CASE(whole_fields),
-    KTAP_CASE(preferences),
-    KTAP_CASE(near_enough),
-    KTAP_CASE(marks),
-    KTAP_CASE(late_mark),
-    KTAP_CASE(other_areas),
-    KTAP_CASE(past_holes),
-    KTAP_CASE(hints),
-    KTAP_CASE(remainders),
-    KTAP_CASE(given_frames),
-    KTAP_CASE_WITH(tight_exactly, nodes),
+    KTAP_CASE(at_the_hint),  KTAP_CASE(anywhere),
+    KTAP_CASE(whole_fields), KTAP_CASE(preferences),
+    KTAP_CASE(near_enough),  KTAP_CASE(cheap),
+    KTAP_CASE(marks),        KTAP_CASE(late_mark),
+    KTAP_CASE(other_areas),  KTAP_CASE(past_holes),
+    KTAP_CASE(hints),        KTAP_CASE(remainders),
+    KTAP_CASE(given_frames), KTAP_CASE_WITH(tight_exactly, nodes),
     KTAP_CASE(waits),
 };
 KTAP_SUITE(pmm_area, cases);
