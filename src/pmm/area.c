@@ -390,18 +390,16 @@ bool neomm__area_take_exact(struct neomm *root, size_t bit, size_t count, neomm_
 struct rise {
     struct neomm__pmm *pmm;
     uint32_t tree, area;
-    unsigned in_tree;
+    unsigned in_tree; /* 1 or more when it is finished */
     size_t in_area;
 };
 
 static void rise_finish(struct rise *rise, uint32_t area)
 {
-    if (rise->in_tree > 0) {
-        tree_add(rise->pmm, rise->tree, rise->in_tree);
-        rise->in_area += rise->in_tree;
-        rise->in_tree = 0;
-    }
-    if (area != rise->area && rise->in_area > 0) {
+    tree_add(rise->pmm, rise->tree, rise->in_tree);
+    rise->in_area += rise->in_tree;
+    rise->in_tree = 0;
+    if (area != rise->area) {
         (void)neomm__fetch_add(&rise->pmm->area[rise->area].free, rise->in_area);
         rise->in_area = 0;
     }
