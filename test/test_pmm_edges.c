@@ -103,7 +103,7 @@ static void promised_to_others(struct ktap *t)
     world_close(t, &world);
 }
 
-/* Rows go up to the last frame that has a number, and no further. */
+/* Rows end before the last number that a frame could have: it is given up for the ends of rows. */
 static void longest(struct ktap *t)
 {
     static const struct neomm_boot_range map[] = {{0, M(32), U}};
@@ -127,6 +127,7 @@ static void longest(struct ktap *t)
     first = neomm_frame(UINT32_MAX - (FRAME(M(1)) - 1));
     size_t bit = NEOMM__SECTION_BITS - FRAME(M(1));
     EXPECT_EQ(t, neomm__row_of(world.root, first, FRAME(M(1)) - 1), bit);
+    EXPECT_EQ(t, neomm__row_of(world.root, first, FRAME(M(1))), NEOMM__BITMAP_NONE);
     EXPECT_EQ(t, neomm__row_of(world.root, first, FRAME(M(1)) + 1), NEOMM__BITMAP_NONE);
     EXPECT_EQ(t, neomm__row_of(world.root, first, UINT32_MAX), NEOMM__BITMAP_NONE);
     world_close(t, &world);
