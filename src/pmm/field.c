@@ -111,14 +111,13 @@ static void clear_mask(neomm__word_t *word, neomm__word_t mask)
     NEOMM__ASSERT((before & mask) == mask);
 }
 
-/* The part of word i that [first, first + count) covers; bits count from the field's first. */
+/* The part of word i, where there is one, that [first, first + count) covers; bits count from the
+ * field's first. */
 static neomm__word_t mask_in(size_t i, size_t first, size_t count)
 {
     size_t begin = i * NEOMM__WORD_BITS, end = begin + NEOMM__WORD_BITS;
     size_t from = first > begin ? first : begin;
     size_t to = first + count < end ? first + count : end;
-    if (from >= to)
-        return 0;
     neomm__word_t ones =
         to - from == NEOMM__WORD_BITS ? ALL_ONES : ((neomm__word_t)1 << (to - from)) - 1;
     return ones << (from - begin);

@@ -79,11 +79,11 @@ static void give_back(struct neomm__pmm *pmm, unsigned which, const uint32_t *bi
             neomm__area_release(pmm, bits[i], (size_t)1 << order);
 }
 
-/* The oldest go: what was used last is still in the CPU's own caches. What goes is looked for
- * first when the cache is empty: it is warmer than what was free before. */
+/* The oldest of a full cache go: what was used last is still in the CPU's own caches. What goes is
+ * looked for first when the cache is empty: it is warmer than what was free before. */
 static void flush(struct neomm__pmm *pmm, struct neomm__frame_cache *cache, unsigned which)
 {
-    uint32_t n = cache->batch < cache->count ? cache->batch : cache->count;
+    uint32_t n = cache->batch;
     give_back(pmm, which, cache->bit, n);
     cache->field = cache->bit[n - 1] >> NEOMM__FIELD_ORDER;
     neomm__cache_set_count(cache, cache->count - n);

@@ -146,7 +146,7 @@ static bool call_out(struct neomm *root, size_t frames, unsigned order, neomm_fl
         more = move(context, order, flags);
     } else {
         NEOMM__COUNT(root, RECLAIM);
-        more = reclaim(context, frames < UINT32_MAX ? (uint32_t)frames : UINT32_MAX, flags) > 0;
+        more = reclaim(context, (uint32_t)frames, flags) > 0;
     }
     neomm__store_release(reclaiming, 0);
     return more;

@@ -13,7 +13,7 @@ struct extent {
 
 /* What the map needs, and where each part lies in the metadata. */
 struct plan {
-    struct extent top;    /* all memory that is or may become usable */
+    uint32_t top;         /* frames that are or may become usable end here */
     uint64_t frame_limit; /* frames that the format cannot reach begin here */
     uint64_t high;        /* frames from here on are not in the direct map */
     uint32_t map_sections, sections, runs, cpus;
@@ -71,15 +71,14 @@ static uint64_t place(struct plan *plan, uint64_t bytes)
 static uint64_t high_border(const struct neomm *root, const struct plan *plan)
 {
     uint64_t direct = root->layout.direct.size >> NEOMM_PAGE_SHIFT;
-    return direct >= plan->top.end ? UINT64_MAX
-                                   : NEOMM__ALIGN_DOWN(direct, (uint64_t)1 << NEOMM_ORDER_MAX);
+    return direct >= plan->top ? UINT64_MAX
+                               : NEOMM__ALIGN_DOWN(direct, (uint64_t)1 << NEOMM_ORDER_MAX);
 }
 
 static void place_all(struct plan *plan)
 {
     uint64_t bits = (uint64_t)plan->sections << NEOMM__SECTION_SHIFT;
     uint64_t trees = plan->sections + MORE_TREES;
-    plan->size = 0;
     (void)place(plan, sizeof(struct neomm__pmm));
     plan->run = place(plan, (uint64_t)plan->runs * sizeof(struct neomm__ram_run));
     plan->section = place(plan, (uint64_t)plan->map_sections * sizeof(uint32_t));
@@ -92,7 +91,7 @@ static void place_all(struct plan *plan)
     plan->filled = place(plan, NEOMM__AREAS * neomm__bitmap_bytes((size_t)trees));
     plan->field = place(plan, (bits >> NEOMM__FIELD_ORDER) * sizeof(uint16_t));
     plan->cpu = place(plan, (uint64_t)plan->cpus * sizeof(struct neomm__pmm_cpu));
-    plan->caches = place(plan, plan->cpus * neomm__cache_bytes(plan->high < plan->top.end));
+    plan->caches = place(plan, plan->cpus * neomm__cache_bytes(plan->high < plan->top));
     plan->taken = place(plan, bits / CHAR_BIT);
     plan->descriptors = place(plan, bits * sizeof(struct neomm__frame));
 }
@@ -113,8 +112,7 @@ static void make_plan(const struct neomm *root, const struct neomm_bootmap *map,
         plan->sections += last + 1 - (section < plan->map_sections ? plan->map_sections : section);
         plan->map_sections = last + 1;
         plan->runs++;
-        plan->top.first = plan->top.end == 0 ? extent.first : plan->top.first;
-        plan->top.end = extent.end;
+        plan->top = extent.end;
     }
     plan->high = high_border(root, plan);
     place_all(plan);
@@ -169,7 +167,7 @@ static struct neomm__pmm *lay_out(struct neomm *root, uint8_t *memory, const str
     pmm->cpu = (void *)(memory + plan->cpu);
     pmm->caches = memory + plan->caches;
     pmm->cpus = plan->cpus;
-    pmm->high = plan->high < plan->top.end;
+    pmm->high = plan->high < plan->top;
     pmm->sections = plan->sections;
     pmm->bits = plan->sections * NEOMM__SECTION_BITS;
     for (size_t i = 0; i < NEOMM__AREAS; i++)
@@ -250,7 +248,7 @@ static void count_unmanaged(struct neomm__pmm *pmm, const struct plan *plan,
                             const struct neomm_pmm_options *options, struct extent extent,
                             bool metadata)
 {
-    uint64_t end = extent.end < plan->top.end ? extent.end : plan->top.end, border;
+    uint64_t end = extent.end < plan->top ? extent.end : plan->top, border;
     for (uint64_t frame = extent.first; frame < end; frame = border) {
         enum neomm_zone zone = zone_of(plan, frame, &border);
         uint64_t section_end =

@@ -386,18 +386,16 @@ struct rise {
     struct neomm__pmm *pmm;
     size_t *borrowing;
     uint32_t tree, area;
-    unsigned in_tree;
+    unsigned in_tree; /* 1 or more when it is finished */
     size_t in_area;
 };
 
 static void rise_finish(struct rise *rise, uint32_t area)
 {
-    if (rise->in_tree > 0) {
-        tree_add(rise->pmm, rise->tree, rise->in_tree);
-        rise->in_area += rise->in_tree;
-        rise->in_tree = 0;
-    }
-    if (area != rise->area && rise->in_area > 0) {
+    tree_add(rise->pmm, rise->tree, rise->in_tree);
+    rise->in_area += rise->in_tree;
+    rise->in_tree = 0;
+    if (area != rise->area) {
         (void)neomm__fetch_add(&rise->pmm->area[rise->area].free, rise->in_area);
         rise->in_area = 0;
     }
