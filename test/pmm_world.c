@@ -6,6 +6,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define MANY 1000000u
 
@@ -114,6 +115,22 @@ static void make_model(struct world *world)
         model_metadata(world);
 }
 
+/* Mapped, not allocated: that of a large machine is hardly touched. */
+void world_take_metadata(struct world *world, size_t size)
+{
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    world->metadata = memory == MAP_FAILED ? NULL : memory;
+    world->mapped = size;
+}
+
+void world_give_metadata(struct world *world)
+{
+    if (world->metadata)
+        (void)munmap(world->metadata, world->mapped);
+    world->metadata = NULL;
+}
+
 bool world_open(struct ktap *t, struct world *world, const struct world_options *options)
 {
     const struct sim_options machine = {.format = UINTPTR_MAX > 0xffffffffu ? NEOMM_FORMAT_4LEVEL
@@ -131,7 +148,7 @@ bool world_open(struct ktap *t, struct world *world, const struct world_options 
     }
     world->metadata_size = neomm_pmm_metadata_size(world->root, &world->map);
     if (!options->carve)
-        world->metadata = aligned_alloc(64, NEOMM__ALIGN_UP(world->metadata_size, 64));
+        world_take_metadata(world, world->metadata_size);
     world->pmm = (struct neomm_pmm_options){.metadata = world->metadata,
                                             .metadata_size = world->metadata_size,
                                             .reserve_frames = options->reserve_frames};
@@ -166,7 +183,7 @@ void world_close(struct ktap *t, struct world *world)
     EXPECT_EQ(t, sim_check_end(world->sim), 0);
     EXPECT_EQ(t, world->slots_free, MANY);
     sim_destroy(world->sim);
-    free(world->metadata);
+    world_give_metadata(world);
 }
 
 /* ---- the model ---- */

@@ -37,6 +37,7 @@ struct world {
     struct neomm_layout layout; /* with the whole direct map */
     void *metadata;
     size_t metadata_size;
+    size_t mapped;                /* bytes at `metadata` */
     uint32_t slots_free;          /* what the world's slots can still map */
     uint32_t frames;              /* of the model */
     uint32_t border[NEOMM_ZONES]; /* where the zones end */
@@ -44,6 +45,10 @@ struct world {
 };
 
 /* False: noted in t. The world is static or on the heap: it is large. */
+/* Other memory for the metadata, before the allocator is initialised: give back what there is
+ * first. */
+void world_take_metadata(struct world *world, size_t size);
+void world_give_metadata(struct world *world);
 bool world_open(struct ktap *t, struct world *world, const struct world_options *options);
 /* Consistency check, leak check, end. */
 void world_close(struct ktap *t, struct world *world);

@@ -3,8 +3,6 @@
  * SPDX-License-Identifier: MIT */
 #include "pmm_world.h"
 
-#include <stdlib.h>
-
 #include "base/bits.h"
 
 #include <string.h>
@@ -352,9 +350,10 @@ static void small_pools(struct ktap *t)
         .ram_bytes = M(32), .map = any, .map_count = 1, .without_pmm = true};
     if (!world_open(t, &world, &options))
         return;
-    free(world.metadata);
+    world_give_metadata(&world);
     world.pmm.metadata_size += POOL_RUNS * 64;
-    world.pmm.metadata = world.metadata = aligned_alloc(64, world.pmm.metadata_size);
+    world_take_metadata(&world, world.pmm.metadata_size);
+    world.pmm.metadata = world.metadata;
     for (uint32_t count = 1; count <= 256 && t->failures == 0; count++) {
         if (!pool_open(t, count, (uint32_t)t->parameter))
             continue;
