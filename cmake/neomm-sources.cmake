@@ -23,7 +23,7 @@ set(NEOMM_ARCH_SOURCES
 set(NEOMM_ARCH_CPU_SOURCES src/arch/${NEOMM_ARCH}/cpu.c)
 
 set(NEOMM_PMM_SOURCES
-  src/pmm/area.c
+  src/pmm/zone.c
   src/pmm/bootmap.c
   src/pmm/bootmap_firmware.c
   src/pmm/field.c

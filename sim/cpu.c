@@ -64,11 +64,13 @@ void neomm_cpu_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
         out[0] = 7;
         break;
     case 1:
+        out[2] = bit_if(is_long(sim) && has(sim, SIM_NO_PCID), 17);
         out[3] = feature_edx(sim);
         break;
     case 7:
         if (subleaf == 0) {
-            out[1] = bit_if(has(sim, SIM_NO_SMEP), 7) | bit_if(has(sim, SIM_NO_SMAP), 20);
+            out[1] = bit_if(has(sim, SIM_NO_SMEP), 7) | bit_if(has(sim, SIM_NO_INVPCID), 10) |
+                     bit_if(has(sim, SIM_NO_SMAP), 20);
             out[2] = bit_if(has(sim, SIM_NO_UMIP), 2) |
                      bit_if(sim->options.format == NEOMM_FORMAT_5LEVEL, 16);
         }
@@ -107,8 +109,12 @@ void neomm_cpu_write_cr0(uintptr_t value)
     uintptr_t before = cpu->cr0;
     if ((value & NEOMM_CR0_PG) && !(value & CR0_PE))
         refuse("CR0 with PG without PE", value);
+    if (!(value & NEOMM_CR0_PG) && (cpu->cr4 & NEOMM_CR4_PCIDE))
+        refuse("CR0 without PG under CR4.PCIDE", value);
+    sim_lock(cpu->sim);
     cpu->cr0 = value;
     sim_tlb_cr0_written(cpu, before);
+    sim_unlock(cpu->sim);
     sim_cpu_leave(entered);
 }
 
@@ -121,12 +127,17 @@ void neomm_cpu_write_cr3(uintptr_t value)
 {
     struct sim_cpu *cpu = cpu_here();
     bool entered = sim_cpu_enter(cpu->sim);
-    uintptr_t before = cpu->cr3;
+    bool keep = (cpu->cr4 & NEOMM_CR4_PCIDE) && (value & NEOMM_CR3_KEEP);
+    if (keep)
+        value &= (uintptr_t)~NEOMM_CR3_KEEP;
     if (cpu->sim->options.physical_bits < 64 &&
         (uint64_t)value >> cpu->sim->options.physical_bits != 0)
         refuse("CR3 beyond the physical width", value);
-    __atomic_store_n(&cpu->cr3, value, __ATOMIC_RELAXED); /* the checker looks at any time */
-    sim_tlb_cr3_written(cpu, before);
+    sim_lock(cpu->sim); /* other CPUs' stores look at it */
+    sim_tlb_cr3_leaves(cpu);
+    __atomic_store_n(&cpu->cr3, value, __ATOMIC_RELAXED);
+    sim_tlb_cr3_written(cpu, keep);
+    sim_unlock(cpu->sim);
     sim_cpu_leave(entered);
 }
 
@@ -144,6 +155,7 @@ static uintptr_t cr4_supported(const struct sim *sim)
     bits |= has(sim, SIM_NO_SMEP) ? NEOMM_CR4_SMEP : 0;
     bits |= has(sim, SIM_NO_SMAP) ? NEOMM_CR4_SMAP : 0;
     bits |= sim->options.format == NEOMM_FORMAT_5LEVEL ? NEOMM_CR4_LA57 : 0;
+    bits |= is_long(sim) && has(sim, SIM_NO_PCID) ? NEOMM_CR4_PCIDE : 0;
     return bits;
 }
 
@@ -156,8 +168,12 @@ void neomm_cpu_write_cr4(uintptr_t value)
         refuse("CR4 with bits this CPU lacks", value);
     if (is_long(cpu->sim) && ((value ^ before) & (NEOMM_CR4_PAE | NEOMM_CR4_LA57)))
         refuse("CR4 changes the format in long mode", value);
+    if ((value & ~before & NEOMM_CR4_PCIDE) && (cpu->cr3 & NEOMM_CR3_PCID))
+        refuse("CR4 turns PCIDs on while the one in CR3 is not 0", value);
+    sim_lock(cpu->sim);
     cpu->cr4 = value;
     sim_tlb_cr4_written(cpu, before);
+    sim_unlock(cpu->sim);
     sim_cpu_leave(entered);
 }
 
@@ -191,8 +207,10 @@ static void write_efer(struct sim_cpu *cpu, uint64_t value)
                        (has(cpu->sim, SIM_NO_NX) ? NEOMM_EFER_NXE : 0);
     if (value & ~allowed || ((value ^ before) & (EFER_LME | EFER_LMA)))
         refuse("WRMSR of EFER", value);
+    sim_lock(cpu->sim);
     cpu->efer = value;
     sim_tlb_efer_written(cpu, before);
+    sim_unlock(cpu->sim);
 }
 
 void neomm_cpu_write_msr(uint32_t msr, uint64_t value)
@@ -213,6 +231,34 @@ void neomm_cpu_invlpg(neomm_vaddr_t vaddr)
     struct sim_cpu *cpu = cpu_here();
     bool entered = sim_cpu_enter(cpu->sim);
     sim_tlb_invlpg(cpu, vaddr);
+    sim_cpu_leave(entered);
+}
+
+/* Volume 2A, INVPCID: what makes a general protection fault, or the instruction unknown. */
+static const char *invpcid_fault(const struct sim_cpu *cpu, enum neomm_invpcid type, uint32_t pcid,
+                                 neomm_vaddr_t vaddr)
+{
+    bool one = type == NEOMM_INVPCID_ADDRESS || type == NEOMM_INVPCID_CONTEXT;
+    if (!has(cpu->sim, SIM_NO_INVPCID))
+        return "INVPCID, which this CPU lacks, of";
+    if (type > NEOMM_INVPCID_ALL)
+        return "INVPCID type";
+    if (pcid & ~NEOMM_CR3_PCID || (one && pcid != 0 && !(cpu->cr4 & NEOMM_CR4_PCIDE)))
+        return "INVPCID of PCID";
+    if (type == NEOMM_INVPCID_ADDRESS && !sim_canonical(cpu->sim, vaddr))
+        return "INVPCID of an address that is not canonical, PCID";
+    return NULL;
+}
+
+void neomm_cpu_invpcid(enum neomm_invpcid type, uint32_t pcid, neomm_vaddr_t vaddr)
+{
+    struct sim_cpu *cpu = cpu_here();
+    bool entered = sim_cpu_enter(cpu->sim);
+    const char *fault = invpcid_fault(cpu, type, pcid, vaddr);
+    if (fault)
+        refuse(fault, type > NEOMM_INVPCID_ALL ? (uint64_t)type : pcid);
+    else
+        sim_tlb_invpcid(cpu, type, pcid, vaddr);
     sim_cpu_leave(entered);
 }
 

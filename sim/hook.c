@@ -1,6 +1,6 @@
 /* Hooks of the instrumented flavour that are not the MMU's: fault points, frames, locks, yield.
  * SPDX-License-Identifier: MIT */
-#include "machine.h"
+#include "tlb.h"
 
 #include <fcntl.h>
 #include <sched.h>
@@ -227,6 +227,8 @@ void neomm_hook_yield(void)
 {
     if (sim_place.cpu)
         pass_point(sim_place.cpu);
+    if (sim_place.sim)
+        sim_whim_here(sim_place.sim);
     if (sim_place.sched)
         sim_sched_switch("shares a word", __builtin_return_address(0));
     else if (sim_place.cpu)

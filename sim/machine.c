@@ -83,6 +83,20 @@ static void make_lock(struct sim *sim)
     (void)pthread_cond_init(&sim->woken, NULL);
 }
 
+/* NEOMM_SKIP_FLUSH=SITE:n leaves out the invalidations of one site but the first n, so that every
+ * test program can be asked whether it notices. */
+static void read_skipped_site(struct sim *sim)
+{
+    const char *wanted = getenv("NEOMM_SKIP_FLUSH"), *colon = wanted ? strchr(wanted, ':') : NULL;
+    sim->skipped = NEOMM_FLUSH_SITES;
+    for (unsigned i = 0; colon && i < NEOMM_FLUSH_SITES; i++) {
+        const char *name = sim_flush_site_name((enum neomm_flush_site)i);
+        if (strlen(name) == (size_t)(colon - wanted) && strncmp(name, wanted, strlen(name)) == 0)
+            sim->skipped = (enum neomm_flush_site)i;
+    }
+    sim->skip_after = colon ? strtoull(colon + 1, NULL, 10) : 0;
+}
+
 struct sim *sim_create(const struct sim_options *options)
 {
     struct sim *sim = calloc(1, sizeof(*sim));
@@ -93,7 +107,7 @@ struct sim *sim_create(const struct sim_options *options)
     sim->options.ram_bytes = PAGES_UP(options->ram_bytes);
     if (sim->options.physical_bits == 0)
         sim->options.physical_bits = default_physical_bits(options->format);
-    sim->skipped = NEOMM_FLUSH_SITES;
+    read_skipped_site(sim);
     sim->random = options->seed;
     sim->fd = sim->poisoned_fd = -1;
     make_lock(sim);

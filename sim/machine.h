@@ -12,6 +12,8 @@
 
 #include "sim.h"
 
+#include <neomm/cpu.h>
+
 #include <pthread.h>
 #include <setjmp.h>
 
@@ -86,6 +88,7 @@ struct sim {
     uint64_t fault_nth, fault_seen;
     bool fault_forever;
     enum neomm_flush_site skipped; /* NEOMM_FLUSH_SITES: none */
+    uint64_t skip_after;           /* so many of that site are done first */
     sim_fault_fn *fault;
     void *fault_context;
     struct sim_disk *disks;
@@ -188,8 +191,11 @@ bool sim_disk_complete_one(struct sim *sim);
 uint64_t sim_disks_pending(const struct sim *sim);
 void sim_disks_destroy(struct sim *sim);
 
-/* ---- sched.c: only where sim_place.sched is set ---- */
-/* The port's functions of the same names. */
+/* ---- sched.c ---- */
+/* Where in the program a code address is, for addr2line; 0: nobody knows. */
+size_t sim_code_offset(const void *where);
+
+/* Only where sim_place.sched is set: the port's functions of the same names. */
 void sim_sched_ipi(const struct neomm_cpumask *cpus, void (*call)(void *argument), void *argument);
 neomm_status sim_sched_wait(const uint32_t *word, uint32_t value, uint64_t timeout_ns,
                             const void *where);
@@ -222,7 +228,14 @@ void sim_mmu_reset(struct sim *sim);
 /* The registers hold the new value already. */
 void sim_tlb_invlpg(struct sim_cpu *cpu, neomm_vaddr_t vaddr);
 void sim_tlb_cr0_written(struct sim_cpu *cpu, uintptr_t before);
-void sim_tlb_cr3_written(struct sim_cpu *cpu, uintptr_t before);
+/* CR3 is about to be written. */
+void sim_tlb_cr3_leaves(struct sim_cpu *cpu);
+/* keep: bit 63 of what was written. */
+void sim_tlb_cr3_written(struct sim_cpu *cpu, bool keep);
+void sim_tlb_invpcid(struct sim_cpu *cpu, enum neomm_invpcid type, uint32_t pcid,
+                     neomm_vaddr_t vaddr);
+/* Is vaddr an address in the machine's format? */
+bool sim_canonical(const struct sim *sim, neomm_vaddr_t vaddr);
 void sim_tlb_cr4_written(struct sim_cpu *cpu, uintptr_t before);
 void sim_tlb_efer_written(struct sim_cpu *cpu, uint64_t before);
 /* Frames change hands: no CPU may reach them. Instrumented flavour. */

@@ -25,7 +25,7 @@ static bool paging_on(const struct sim_cpu *cpu)
 }
 
 /* Bits 63 to 47, or to 56 with 5 levels, are equal; addresses of the older formats have 32. */
-static bool canonical(const struct sim *sim, neomm_vaddr_t vaddr)
+bool sim_canonical(const struct sim *sim, neomm_vaddr_t vaddr)
 {
     if (sim->options.format <= NEOMM_FORMAT_PAE)
         return (uint64_t)vaddr >> 32 == 0;
@@ -47,22 +47,20 @@ static struct sim_cached *find_leaf(struct sim *sim, struct sim_tlb *tlb, neomm_
     return NULL;
 }
 
+/* A page may be there twice, global and not. */
 static void drop_page(struct sim *sim, struct sim_tlb *tlb, neomm_vaddr_t vaddr)
 {
-    for (unsigned level = 1; level <= 3; level++) {
-        struct sim_cached *cached =
-            sim_tlb_find(tlb, sim_tlb_leaf_class(level), sim_level_shift(sim, level), vaddr);
-        if (cached)
-            sim_tlb_drop(sim, cached);
-    }
+    for (struct sim_cached *cached; (cached = find_leaf(sim, tlb, vaddr)) != NULL;)
+        sim_tlb_drop(sim, cached);
 }
 
 static void drop_tables(struct sim *sim, struct sim_tlb *tlb, neomm_vaddr_t vaddr)
 {
     for (unsigned level = 2; level <= sim_levels(sim); level++) {
-        struct sim_cached *cached =
-            sim_tlb_find(tlb, sim_tlb_table_class(level), sim_level_shift(sim, level), vaddr);
-        if (cached && cached->list != SIM_TLB_REGISTERS)
+        struct sim_cached *cached;
+        while ((cached = sim_tlb_find(tlb, sim_tlb_table_class(level), sim_level_shift(sim, level),
+                                      vaddr)) != NULL &&
+               cached->list != SIM_TLB_REGISTERS)
             sim_tlb_drop(sim, cached);
     }
 }
@@ -79,7 +77,7 @@ static void faulted(struct sim *sim, struct sim_tlb *tlb, neomm_vaddr_t vaddr)
 /* A cached entry of the user's that forbids the access is believed, even where the tables allow
  * it by now: the spurious fault that the manual warns of (4.10.4.3). One of the kernel's is walked
  * again, as other processors do, so that a kernel meets no faults in its own memory. The first
- * write through a clean entry walks again too. */
+ * write through a clean entry walks again too, but on a whim. */
 static struct sim_cached *translate(struct sim *sim, struct sim_cpu *cpu, neomm_vaddr_t vaddr,
                                     enum sim_access access, bool user, uint32_t *error)
 {
@@ -89,18 +87,19 @@ static struct sim_cached *translate(struct sim *sim, struct sim_cpu *cpu, neomm_
         if (sim_check_suspects(cached))
             sim_check_used(sim, cached, vaddr, access, user);
         bool allowed = sim_access_allowed(cpu, cached->rights, access, user);
+        bool write = access == SIM_WRITE && !cached->dirty;
         if (!allowed && (cached->rights & SIM_RIGHT_USER)) {
             *error = sim_fault_code(cpu, access, user, NEOMM_PF_PRESENT);
             faulted(sim, tlb, vaddr);
             return NULL;
         }
-        if (allowed && (access != SIM_WRITE || cached->dirty)) {
+        if (allowed && (!write || sim_whim_dirty(sim, cached))) {
             tlb->hits++;
             return cached;
         }
         if (!allowed)
             drop_tables(sim, tlb, vaddr);
-        sim_tlb_drop(sim, cached);
+        drop_page(sim, tlb, vaddr);
     }
     cached = sim_walk(sim, cpu, vaddr, access, user, error);
     if (cached)
@@ -128,13 +127,14 @@ static bool locate(struct sim *sim, neomm_vaddr_t vaddr, enum sim_access access,
 {
     struct sim_cpu *cpu = sim_this_cpu();
     *error = SIM_ERROR_NO_PAGE_FAULT;
+    sim_whim_here(sim);
     if (!paging_on(cpu)) {
         tlb_of(cpu)->walks++;
         *paddr = vaddr;
         *host = sim_pointer(sim, *paddr);
         return true;
     }
-    if (!canonical(sim, vaddr)) {
+    if (!sim_canonical(sim, vaddr)) {
         tlb_of(cpu)->faults++;
         return false;
     }
@@ -163,7 +163,7 @@ void sim_speculate(struct sim *sim, neomm_vaddr_t vaddr, bool user)
     struct sim_cpu *cpu = sim_this_cpu();
     uint32_t error;
     sim_lock(sim);
-    if (paging_on(cpu) && canonical(sim, vaddr) && !find_leaf(sim, tlb_of(cpu), vaddr))
+    if (paging_on(cpu) && sim_canonical(sim, vaddr) && !find_leaf(sim, tlb_of(cpu), vaddr))
         (void)sim_walk(sim, cpu, vaddr, SIM_READ, user, &error);
     sim_unlock(sim);
 }
@@ -208,16 +208,24 @@ void sim_tlb_invlpg(struct sim_cpu *cpu, neomm_vaddr_t vaddr)
     struct sim *sim = cpu->sim;
     sim_lock(sim);
     tlb_of(cpu)->invalidations++;
-    if (canonical(sim, vaddr)) {
+    if (sim_canonical(sim, vaddr)) {
         drop_page(sim, tlb_of(cpu), vaddr);
-        sim_tlb_drop_list(sim, tlb_of(cpu), SIM_TLB_TABLES);
+        sim_tlb_drop_pcid(sim, tlb_of(cpu), SIM_TLB_TABLES, tlb_of(cpu)->pcid);
         sim_window_forget(sim, vaddr & ~(neomm_vaddr_t)(NEOMM_PAGE_SIZE - 1), NEOMM_PAGE_SIZE);
     }
+    sim_whim_here(sim);
     sim_unlock(sim);
 }
 
-/* Everything that goes with the tables in CR3. */
-static void drop_local(struct sim_cpu *cpu)
+/* Everything of one PCID but what is global. */
+static void drop_pcid(struct sim_cpu *cpu, uint32_t pcid)
+{
+    sim_tlb_drop_pcid(cpu->sim, tlb_of(cpu), SIM_TLB_LOCAL, pcid);
+    sim_tlb_drop_pcid(cpu->sim, tlb_of(cpu), SIM_TLB_TABLES, pcid);
+    tlb_of(cpu)->full_flushes++;
+}
+
+static void drop_pcids(struct sim_cpu *cpu)
 {
     sim_tlb_drop_list(cpu->sim, tlb_of(cpu), SIM_TLB_LOCAL);
     sim_tlb_drop_list(cpu->sim, tlb_of(cpu), SIM_TLB_TABLES);
@@ -226,9 +234,29 @@ static void drop_local(struct sim_cpu *cpu)
 
 static void drop_all(struct sim_cpu *cpu)
 {
-    drop_local(cpu);
+    drop_pcids(cpu);
     sim_tlb_drop_list(cpu->sim, tlb_of(cpu), SIM_TLB_GLOBAL);
     sim_window_forget_all(cpu->sim);
+}
+
+/* What would be used to translate one address under that PCID, but what is global; of the upper
+ * levels too the entries for this address alone. */
+static void drop_address(struct sim_cpu *cpu, uint32_t pcid, neomm_vaddr_t vaddr)
+{
+    struct sim *sim = cpu->sim;
+    struct sim_tlb *tlb = tlb_of(cpu);
+    for (unsigned level = 1; level <= sim_levels(sim); level++) {
+        unsigned shift = sim_level_shift(sim, level);
+        struct sim_cached *cached;
+        while (level <= 3 && (cached = sim_tlb_find_local(tlb, sim_tlb_leaf_class(level), shift,
+                                                          vaddr, pcid)) != NULL)
+            sim_tlb_drop(sim, cached);
+        while (level >= 2 &&
+               (cached = sim_tlb_find_local(tlb, sim_tlb_table_class(level), shift, vaddr, pcid)) !=
+                   NULL &&
+               cached->list != SIM_TLB_REGISTERS)
+            sim_tlb_drop(sim, cached);
+    }
 }
 
 /* Rights that the fast path and pointers into the window were opened with are other ones now. */
@@ -266,29 +294,73 @@ void sim_tlb_cr0_written(struct sim_cpu *cpu, uintptr_t before)
         rights_changed(cpu);
     if (changed & (NEOMM_CR0_PG | CR0_CACHING))
         load_pdptes(cpu);
+    sim_reach_loaded(cpu->sim, cpu);
     sim_unlock(cpu->sim);
 }
 
-void sim_tlb_cr3_written(struct sim_cpu *cpu, uintptr_t before)
+/* The PCID in CR3 is the current one. The fast path and the windows know no PCIDs. */
+static void take_pcid(struct sim_cpu *cpu)
 {
-    (void)before;
+    uint32_t pcid = cpu->cr4 & NEOMM_CR4_PCIDE ? (uint32_t)cpu->cr3 & NEOMM_CR3_PCID : 0;
+    if (pcid == tlb_of(cpu)->pcid)
+        return;
+    tlb_of(cpu)->pcid = pcid;
+    rights_changed(cpu);
+}
+
+void sim_tlb_cr3_written(struct sim_cpu *cpu, bool keep)
+{
     sim_lock(cpu->sim);
-    drop_local(cpu);
+    take_pcid(cpu);
+    if (!keep)
+        drop_pcid(cpu, tlb_of(cpu)->pcid);
+    else
+        sim_check_resumed(cpu->sim, tlb_of(cpu));
     load_pdptes(cpu);
+    sim_reach_loaded(cpu->sim, cpu);
+    sim_whim_here(cpu->sim);
+    sim_unlock(cpu->sim);
+}
+
+void sim_tlb_cr3_leaves(struct sim_cpu *cpu)
+{
+    if (cpu->cr4 & NEOMM_CR4_PCIDE)
+        sim_reach_leaves(cpu->sim, cpu);
+}
+
+void sim_tlb_invpcid(struct sim_cpu *cpu, enum neomm_invpcid type, uint32_t pcid,
+                     neomm_vaddr_t vaddr)
+{
+    sim_lock(cpu->sim);
+    switch (type) {
+    case NEOMM_INVPCID_ADDRESS:
+        tlb_of(cpu)->invalidations++;
+        drop_address(cpu, pcid, vaddr);
+        break;
+    case NEOMM_INVPCID_CONTEXT:
+        drop_pcid(cpu, pcid);
+        break;
+    case NEOMM_INVPCID_ALL_AND_GLOBAL:
+        drop_all(cpu);
+        break;
+    case NEOMM_INVPCID_ALL:
+        drop_pcids(cpu);
+        break;
+    }
     sim_unlock(cpu->sim);
 }
 
 void sim_tlb_cr4_written(struct sim_cpu *cpu, uintptr_t before)
 {
-    const uintptr_t all =
-        NEOMM_CR4_PGE | NEOMM_CR4_PAE | NEOMM_CR4_PSE | NEOMM_CR4_LA57 | NEOMM_CR4_PCIDE;
+    const uintptr_t all = NEOMM_CR4_PGE | NEOMM_CR4_PAE | NEOMM_CR4_PSE | NEOMM_CR4_LA57;
     const uintptr_t registers = NEOMM_CR4_PGE | NEOMM_CR4_PAE | NEOMM_CR4_PSE | NEOMM_CR4_SMEP;
     uintptr_t changed = before ^ cpu->cr4;
     sim_lock(cpu->sim);
-    if (changed & all)
+    if ((changed & all) || (changed & before & NEOMM_CR4_PCIDE))
         drop_all(cpu);
     else if (changed & cpu->cr4 & NEOMM_CR4_SMEP)
-        drop_local(cpu);
+        drop_pcid(cpu, tlb_of(cpu)->pcid);
+    take_pcid(cpu);
     if (changed & (NEOMM_CR4_SMEP | NEOMM_CR4_SMAP))
         rights_changed(cpu);
     if (changed & registers)
@@ -312,8 +384,10 @@ void sim_mmu_reset(struct sim *sim)
         for (unsigned list = 0; list < SIM_TLB_LISTS; list++)
             sim_tlb_drop_list(sim, tlb_of(cpu), (enum sim_tlb_list)list);
         rights_changed(cpu);
+        take_pcid(cpu);
         if (sim->options.format == NEOMM_FORMAT_PAE && paging_on(cpu))
             sim_pdptes_cache(sim, cpu);
     }
+    sim_reach_reset(sim);
     sim_unlock(sim);
 }

@@ -32,9 +32,9 @@ struct sim_cached;
 #define SIM_LEVELS_MAX 5u
 
 enum sim_tlb_list {
-    SIM_TLB_LOCAL, /* translations that go with CR3 */
+    SIM_TLB_LOCAL, /* translations of one PCID */
     SIM_TLB_GLOBAL,
-    SIM_TLB_TABLES,    /* paging-structure caches */
+    SIM_TLB_TABLES,    /* paging-structure caches, of one PCID each */
     SIM_TLB_REGISTERS, /* the PDPTE registers of PAE */
     SIM_TLB_LISTS
 };
@@ -48,17 +48,27 @@ struct sim_tlb {
     uint64_t invalidations, full_flushes;
     struct sim_cached **bucket;
     uint32_t bucket_bits;
+    uint32_t pcid; /* that the CPU goes by now; 0 without CR4.PCIDE */
     uint32_t count;
     uint32_t count_of[SIM_TLB_CLASSES];
     struct sim_cached *list[SIM_TLB_LISTS];
     struct sim_front front[SIM_FRONT_SETS][SIM_FRONT_SLOTS];
 };
 
+/* What was done on a whim, and where the next one comes from. */
+struct sim_whims {
+    uint64_t random;
+    uint64_t walks, drops, writes;
+};
+
 struct sim_mmu {
     struct sim_tlb *tlb; /* a CPU each */
     struct sim_cached *unused;
     struct sim_cached_chunk *chunks;
-    struct sim_tlb_check *check; /* instrumented flavour */
+    /* Instrumented flavour. */
+    struct sim_tlb_check *check;
+    struct sim_reach *reach;
+    struct sim_whims whims;
 };
 
 static inline unsigned sim_front_set(const struct sim_cpu *cpu, bool user)

@@ -38,7 +38,7 @@ uint64_t sim_entry_read(struct sim *sim, neomm_paddr_t entry)
 }
 
 /* As the processor sets A and D: one locked exchange, which fails if the entry has changed. */
-static bool entry_exchange(struct sim *sim, neomm_paddr_t entry, uint64_t before, uint64_t after)
+bool sim_entry_exchange(struct sim *sim, neomm_paddr_t entry, uint64_t before, uint64_t after)
 {
     void *at = sim_pointer(sim, entry);
     if (!at)
@@ -105,6 +105,12 @@ static uint64_t reserved_bits(const struct sim_cpu *cpu, unsigned level, bool le
     if (leaf && level > 1)
         reserved |= bits(13, sim_level_shift(sim, level));
     return reserved;
+}
+
+bool sim_entry_is_valid(const struct sim_cpu *cpu, unsigned level, uint64_t value)
+{
+    bool leaf = sim_entry_is_leaf(cpu, level, value);
+    return (value & SIM_ENTRY_P) && !(value & reserved_bits(cpu, level, leaf));
 }
 
 /* ---- rights and error codes ---- */
@@ -267,7 +273,7 @@ static enum verdict walk_entry(struct walk *walk, uint32_t *why)
     uint64_t after = value | SIM_ENTRY_A;
     if (leaf && walk->access == SIM_WRITE)
         after |= SIM_ENTRY_D;
-    if (after != value && !entry_exchange(sim, entry, value, after))
+    if (after != value && !sim_entry_exchange(sim, entry, value, after))
         return CHANGED;
 
     walk->rights = rights;

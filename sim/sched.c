@@ -111,8 +111,7 @@ static void say(struct sim_sched *sched, const char *format, ...)
     va_end(arguments);
 }
 
-/* Where in the program an address is, for addr2line. */
-static size_t offset_of(const void *where)
+size_t sim_code_offset(const void *where)
 {
     Dl_info info;
     if (!where || !dladdr(where, &info))
@@ -131,7 +130,7 @@ static void say_where(struct sim_sched *sched, const struct sim_co *co)
         say(sched, " on %u CPUs", co->unanswered);
     if (co->state != CO_ENDED)
         say(sched, ", %u locks held, last %s at +%#zx", co->place.cpu->port.lock_depth, co->doing,
-            offset_of(co->where));
+            sim_code_offset(co->where));
     say(sched, "\n");
 }
 
@@ -307,7 +306,7 @@ static void count_point(struct sim_sched *sched, const char *doing, const void *
     sched->current->where = where;
     if (sched->traced)
         (void)fprintf(stderr, "sched: %zu: CPU %u %s at +%#zx\n", sched->decisions,
-                      index_of(sched, sched->current), doing, offset_of(where));
+                      index_of(sched, sched->current), doing, sim_code_offset(where));
     if (++sched->points > most)
         stop_with_places(sched, SIM_SCHED_LIVELOCK);
 }

@@ -33,7 +33,19 @@ struct sim_cached *sim_tlb_find(struct sim_tlb *tlb, enum sim_tlb_class tlb_clas
         return NULL;
     neomm_vaddr_t base = region_base(vaddr, shift);
     struct sim_cached *cached = *bucket_of(tlb, tlb_class, base);
-    while (cached && (cached->base != base || cached->tlb_class != tlb_class))
+    while (cached && (cached->base != base || cached->tlb_class != tlb_class ||
+                      (cached->pcid != tlb->pcid && cached->list != SIM_TLB_GLOBAL)))
+        cached = cached->bucket_next;
+    return cached;
+}
+
+struct sim_cached *sim_tlb_find_local(struct sim_tlb *tlb, enum sim_tlb_class tlb_class,
+                                      unsigned shift, neomm_vaddr_t vaddr, uint32_t pcid)
+{
+    neomm_vaddr_t base = region_base(vaddr, shift);
+    struct sim_cached *cached = *bucket_of(tlb, tlb_class, base);
+    while (cached && (cached->base != base || cached->tlb_class != tlb_class ||
+                      cached->pcid != pcid || cached->list == SIM_TLB_GLOBAL))
         cached = cached->bucket_next;
     return cached;
 }
@@ -124,15 +136,18 @@ struct sim_cached *sim_tlb_insert(struct sim *sim, struct sim_tlb *tlb,
     cached->base = region_base(like->base, like->shift);
     cached->paddr = like->paddr;
     cached->cpu = like->cpu;
+    cached->pcid = (uint16_t)tlb->pcid;
     cached->tlb_class = like->tlb_class;
     cached->shift = like->shift;
     cached->rights = like->rights;
     cached->list = like->list;
     cached->dirty = like->dirty;
 
-    struct sim_cached **head = bucket_of(tlb, cached->tlb_class, cached->base);
-    cached->bucket_next = *head;
-    *head = cached;
+    struct sim_cached **tail = bucket_of(tlb, cached->tlb_class, cached->base);
+    while (*tail)
+        tail = &(*tail)->bucket_next;
+    *tail = cached;
+    cached->bucket_next = NULL;
     cached->previous = NULL;
     cached->next = tlb->list[cached->list];
     if (cached->next)
@@ -171,6 +186,15 @@ void sim_tlb_drop_list(struct sim *sim, struct sim_tlb *tlb, enum sim_tlb_list l
         sim_tlb_drop(sim, tlb->list[list]);
 }
 
+void sim_tlb_drop_pcid(struct sim *sim, struct sim_tlb *tlb, enum sim_tlb_list list, uint32_t pcid)
+{
+    for (struct sim_cached *cached = tlb->list[list], *next; cached; cached = next) {
+        next = cached->next;
+        if (cached->pcid == pcid)
+            sim_tlb_drop(sim, cached);
+    }
+}
+
 /* ---- life ---- */
 
 static bool tlb_create(struct sim_tlb *tlb)
@@ -186,7 +210,8 @@ bool sim_mmu_create(struct sim *sim)
     if (!sim->mmu)
         return false;
     sim->mmu->tlb = calloc(sim->options.cpus, sizeof(*sim->mmu->tlb));
-    bool made = sim->mmu->tlb && sim_check_create(sim);
+    bool made = sim->mmu->tlb && sim_check_create(sim) && sim_reach_create(sim);
+    sim->mmu->whims.random = sim->options.seed;
     for (uint32_t cpu = 0; made && cpu < sim->options.cpus; cpu++)
         made = tlb_create(&sim->mmu->tlb[cpu]);
     if (!made)
@@ -200,6 +225,7 @@ void sim_mmu_destroy(struct sim *sim)
     if (!mmu)
         return;
     sim_check_destroy(sim);
+    sim_reach_destroy(sim);
     for (uint32_t cpu = 0; mmu->tlb && cpu < sim->options.cpus; cpu++)
         free(mmu->tlb[cpu].bucket);
     for (struct sim_cached_chunk *chunk = mmu->chunks, *next; chunk; chunk = next) {

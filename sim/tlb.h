@@ -2,7 +2,7 @@
  * SPDX-License-Identifier: MIT
  *
  * Source: Intel SDM volume 3A, 4.10. Every entry stays until an instruction invalidates it, the
- * longest that the architecture allows.
+ * longest that the architecture allows, but for those that sim_options.whims drops.
  */
 #ifndef NEOMM_SIM_TLB_H
 #define NEOMM_SIM_TLB_H
@@ -62,15 +62,21 @@ struct sim_origin {
     struct sim_link frame_link; /* the frame it leads to */
     struct sim_link root_link;  /* a global entry: the root table it was filled through */
     uint64_t number;            /* of the access on its CPU */
+    bool unasked;               /* there was no access */
     uint64_t clock;
     neomm_vaddr_t vaddr;
     enum sim_access access;
     bool user;
     /* The store that took something away; the entry is in the list of those due then. */
     bool due, reported, used;
+    /* The flush was due while the CPU went by another PCID: done in time if it comes before this
+     * one is loaded again. */
+    bool late;
+    enum neomm_flush_site late_site;
     uint32_t changed;    /* step */
     uint32_t changed_by; /* CPU */
     uint64_t before, after;
+    const void *where; /* code that stored */
     struct sim_cached *due_previous, *due_next;
 };
 #endif
@@ -82,6 +88,7 @@ struct sim_cached {
     struct sim_cached *bucket_next;
     struct sim_cached *previous, *next; /* in list[] */
     uint32_t cpu;
+    uint16_t pcid; /* under which it was filled; of no account to a global one */
     uint8_t tlb_class, shift, rights, list;
     bool dirty;
 #if NEOMM_INSTRUMENTED
@@ -96,15 +103,21 @@ static inline bool sim_cached_is_table(const struct sim_cached *cached)
 
 /* ---- tlb.c: all with the machine's lock held ---- */
 
-/* The entry of this class that covers vaddr, NULL: none. */
+/* The entry of this class that covers vaddr for the CPU as it is now, global or of its PCID; the
+ * oldest of several. NULL: none. */
 struct sim_cached *sim_tlb_find(struct sim_tlb *tlb, enum sim_tlb_class tlb_class, unsigned shift,
                                 neomm_vaddr_t vaddr);
-/* A new entry with base, paddr, cpu, class, shift, rights, list and dirty of `like`; there is none
- * for its addresses yet. */
+/* The one of that PCID that is not global. */
+struct sim_cached *sim_tlb_find_local(struct sim_tlb *tlb, enum sim_tlb_class tlb_class,
+                                      unsigned shift, neomm_vaddr_t vaddr, uint32_t pcid);
+/* A new entry of the current PCID, with base, paddr, cpu, class, shift, rights, list and dirty of
+ * `like`. */
 struct sim_cached *sim_tlb_insert(struct sim *sim, struct sim_tlb *tlb,
                                   const struct sim_cached *like);
 void sim_tlb_drop(struct sim *sim, struct sim_cached *cached);
 void sim_tlb_drop_list(struct sim *sim, struct sim_tlb *tlb, enum sim_tlb_list list);
+/* Those of the list that are of this PCID. */
+void sim_tlb_drop_pcid(struct sim *sim, struct sim_tlb *tlb, enum sim_tlb_list list, uint32_t pcid);
 /* Closes the fast path to the entry's pages, and window pointers to them. */
 void sim_tlb_close(struct sim *sim, struct sim_cached *cached);
 /* Closes the fast path altogether: the CPU's rights have changed. */
@@ -148,6 +161,10 @@ void sim_pdptes_cache(struct sim *sim, struct sim_cpu *cpu);
 
 /* A paging-structure entry in memory; a table outside RAM reads as all ones. */
 uint64_t sim_entry_read(struct sim *sim, neomm_paddr_t entry);
+/* Writes `after` if the entry is `before`, as processors set A and D. */
+bool sim_entry_exchange(struct sim *sim, neomm_paddr_t entry, uint64_t before, uint64_t after);
+/* Present, and without reserved bits. */
+bool sim_entry_is_valid(const struct sim_cpu *cpu, unsigned level, uint64_t value);
 bool sim_entry_is_leaf(const struct sim_cpu *cpu, unsigned level, uint64_t value);
 /* The page of a leaf, or the next table. */
 neomm_paddr_t sim_entry_target(const struct sim_cpu *cpu, unsigned level, uint64_t value);
@@ -155,14 +172,15 @@ neomm_paddr_t sim_entry_target(const struct sim_cpu *cpu, unsigned level, uint64
 unsigned sim_entry_rights(const struct sim *sim, unsigned level, uint64_t value, unsigned above);
 
 /* Bits of entries, the same in all formats. */
-#define SIM_ENTRY_P  ((uint64_t)1 << 0)
-#define SIM_ENTRY_RW ((uint64_t)1 << 1)
-#define SIM_ENTRY_US ((uint64_t)1 << 2)
-#define SIM_ENTRY_A  ((uint64_t)1 << 5)
-#define SIM_ENTRY_D  ((uint64_t)1 << 6)
-#define SIM_ENTRY_PS ((uint64_t)1 << 7)
-#define SIM_ENTRY_G  ((uint64_t)1 << 8)
-#define SIM_ENTRY_XD ((uint64_t)1 << 63)
+#define SIM_ENTRY_P    ((uint64_t)1 << 0)
+#define SIM_ENTRY_RW   ((uint64_t)1 << 1)
+#define SIM_ENTRY_US   ((uint64_t)1 << 2)
+#define SIM_ENTRY_A    ((uint64_t)1 << 5)
+#define SIM_ENTRY_D    ((uint64_t)1 << 6)
+#define SIM_ENTRY_TYPE ((uint64_t)3 << 3) /* PWT, PCD */
+#define SIM_ENTRY_PS   ((uint64_t)1 << 7)
+#define SIM_ENTRY_G    ((uint64_t)1 << 8)
+#define SIM_ENTRY_XD   ((uint64_t)1 << 63)
 
 /* ---- tlb_check.c: nothing in the production flavour ---- */
 #if NEOMM_INSTRUMENTED
@@ -171,9 +189,17 @@ void sim_check_destroy(struct sim *sim);
 void sim_check_inserted(struct sim *sim, struct sim_cached *cached, const struct sim_path *path,
                         neomm_vaddr_t vaddr, enum sim_access access, bool user);
 void sim_check_dropped(struct sim *sim, struct sim_cached *cached);
+/* The same for an entry that no access asked for. */
+void sim_check_unasked(struct sim *sim, struct sim_cached *cached, const struct sim_path *path,
+                       neomm_vaddr_t vaddr);
+/* Does the CPU hold such an entry, from that place in the tables? */
+bool sim_check_holds(struct sim *sim, const struct sim_cached *like, uint32_t pcid,
+                     neomm_paddr_t entry);
 /* The CPU goes by an entry that it holds. */
 void sim_check_used(struct sim *sim, struct sim_cached *cached, neomm_vaddr_t vaddr,
                     enum sim_access access, bool user);
+/* The CPU goes by another PCID from now on, and has kept what it knew of that. */
+void sim_check_resumed(struct sim *sim, const struct sim_tlb *tlb);
 static inline bool sim_check_suspects(const struct sim_cached *cached)
 {
     return cached->origin.due;
@@ -182,7 +208,73 @@ static inline void sim_check_path(const struct sim_cached *cached, struct sim_pa
 {
     *path = cached->origin.path;
 }
+
+/* ---- tlb_reach.c ---- */
+bool sim_reach_create(struct sim *sim);
+void sim_reach_destroy(struct sim *sim);
+/* RAM and registers are other ones. */
+void sim_reach_reset(struct sim *sim);
+/* The CPU has loaded the tables in CR3. */
+void sim_reach_loaded(struct sim *sim, const struct sim_cpu *cpu);
+/* It is about to load others and to keep what it knows of these: everything that it could. */
+void sim_reach_leaves(struct sim *sim, struct sim_cpu *cpu);
+/* Right behind a store: fills what CPUs could have cached of the entry as it was. */
+void sim_reach_narrowed(struct sim *sim, neomm_paddr_t entry, uint64_t before, uint64_t after);
+/* Learns of what the new entry leads to. */
+void sim_reach_stored(struct sim *sim, neomm_paddr_t entry, uint64_t before, uint64_t after);
+/* The level of a known table's entry, else 0. */
+unsigned sim_reach_level(const struct sim *sim, neomm_paddr_t entry);
+/* The frame is freed or allocated: no CPU may find it, as a table or as a page. site: for the
+ * report. */
+void sim_reach_moved(struct sim *sim, neomm_frame_t frame, bool freed, const char *site);
+/* It is known as a table no more. */
+void sim_reach_forget(struct sim *sim, neomm_frame_t frame);
+/* The CPU walks to that entry, or to one that is present in some table. False: it cannot. */
+bool sim_reach_walk(struct sim *sim, struct sim_cpu *cpu, neomm_paddr_t entry);
+bool sim_reach_walk_some(struct sim *sim, struct sim_cpu *cpu, uint64_t random);
+
+/* ---- tlb_whim.c: what sim_options.whims asks for ---- */
+/* An occasion. */
+void sim_whim(struct sim *sim);
+void sim_whim_stored(struct sim *sim, neomm_paddr_t entry, uint64_t after);
+/* A write through a clean entry that permits it: true, D is set and the entry is dirty. */
+bool sim_whim_dirty(struct sim *sim, struct sim_cached *cached);
+static inline void sim_whim_here(struct sim *sim)
+{
+    if (__builtin_expect(sim->options.whims != 0, 0))
+        sim_whim(sim);
+}
 #else
+static inline bool sim_reach_create(struct sim *sim)
+{
+    (void)sim;
+    return true;
+}
+static inline void sim_reach_destroy(struct sim *sim)
+{
+    (void)sim;
+}
+static inline void sim_reach_reset(struct sim *sim)
+{
+    (void)sim;
+}
+static inline void sim_reach_loaded(struct sim *sim, const struct sim_cpu *cpu)
+{
+    (void)sim, (void)cpu;
+}
+static inline void sim_reach_leaves(struct sim *sim, struct sim_cpu *cpu)
+{
+    (void)sim, (void)cpu;
+}
+static inline bool sim_whim_dirty(struct sim *sim, struct sim_cached *cached)
+{
+    (void)sim, (void)cached;
+    return false;
+}
+static inline void sim_whim_here(struct sim *sim)
+{
+    (void)sim;
+}
 static inline bool sim_check_create(struct sim *sim)
 {
     (void)sim;
@@ -206,6 +298,10 @@ static inline void sim_check_used(struct sim *sim, struct sim_cached *cached, ne
                                   enum sim_access access, bool user)
 {
     (void)sim, (void)cached, (void)vaddr, (void)access, (void)user;
+}
+static inline void sim_check_resumed(struct sim *sim, const struct sim_tlb *tlb)
+{
+    (void)sim, (void)tlb;
 }
 static inline bool sim_check_suspects(const struct sim_cached *cached)
 {

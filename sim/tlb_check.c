@@ -34,12 +34,14 @@ void sim_skip_flush(struct sim *sim, enum neomm_flush_site site)
 {
     sim_lock(sim);
     sim->skipped = site;
+    sim->skip_after = 0;
     sim_unlock(sim);
 }
 
 #if NEOMM_INSTRUMENTED
 
 #define BUCKET_BITS 14u
+#define REPORT_MAX  480u
 
 /* What sources are; added to their address, which leaves these bits free. */
 enum source_kind { SOURCE_ENTRY = 0, SOURCE_FRAME = 1, SOURCE_ROOT = 2 };
@@ -180,17 +182,10 @@ static void due_remove(struct sim_tlb_check *check, struct sim_cached *cached)
         origin->due_next->origin.due_previous = origin->due_previous;
 }
 
-void sim_check_inserted(struct sim *sim, struct sim_cached *cached, const struct sim_path *path,
-                        neomm_vaddr_t vaddr, enum sim_access access, bool user)
+static void link_all(struct sim *sim, struct sim_cached *cached)
 {
-    const struct sim_tlb *tlb = &sim->mmu->tlb[cached->cpu];
     struct sim_origin *origin = &cached->origin;
-    *origin = (struct sim_origin){.path = *path,
-                                  .number = tlb->hits + tlb->walks + tlb->faults + 1,
-                                  .clock = sim->clock,
-                                  .vaddr = vaddr,
-                                  .access = access,
-                                  .user = user};
+    const struct sim_path *path = &origin->path;
     for (uint32_t i = 0; i < path->count; i++)
         link_to(sim, &origin->step_link[i], cached, path->step[i].entry, SOURCE_ENTRY);
     link_to(sim, &origin->frame_link, cached, cached->paddr, SOURCE_FRAME);
@@ -218,6 +213,12 @@ static unsigned level_of(const struct sim *sim, uint32_t step)
     return sim_levels(sim) - step;
 }
 
+/* Bits of a leaf that say how its memory is cached. */
+static uint64_t memory_type(unsigned level)
+{
+    return SIM_ENTRY_TYPE | (uint64_t)1 << (level == 1 ? 7 : 12);
+}
+
 /* Do the tables, as they are now, still grant all that the entry does? Step 0 of a global entry
  * is left out once its root is gone. */
 static bool still_granted(struct sim *sim, const struct sim_cached *cached)
@@ -242,8 +243,34 @@ static bool still_granted(struct sim *sim, const struct sim_cached *cached)
         return false;
     if (sim_cached_is_table(cached))
         return true;
+    if ((now ^ path->step[path->count - 1].value) & memory_type(level_of(sim, path->count - 1)))
+        return false;
     return (now & SIM_ENTRY_A) && (!cached->dirty || (now & SIM_ENTRY_D)) &&
            (cached->list != SIM_TLB_GLOBAL || (now & SIM_ENTRY_G));
+}
+
+/* Of a PCID that the CPU does not go by now: it cannot be used until that is loaded again. */
+static bool is_dormant(const struct sim *sim, const struct sim_cached *cached)
+{
+    return cached->list != SIM_TLB_GLOBAL && cached->pcid != sim->mmu->tlb[cached->cpu].pcid;
+}
+
+/* The slots of each CPU (base/frame.h) are addresses that it alone uses, so what another CPU may
+ * have cached of them unasked does no harm until it is used. */
+static bool is_foreign_slot(const struct sim *sim, const struct sim_cached *cached)
+{
+    const struct sim_window *slots = &sim->window[SIM_SLOTS];
+    neomm_vaddr_t offset = cached->base - slots->base;
+    if (sim_cached_is_table(cached) || offset >= slots->size)
+        return false;
+    return offset / (NEOMM_SLOTS_PER_CPU * NEOMM_PAGE_SIZE) != cached->cpu;
+}
+
+static void note_late(struct sim_origin *origin, enum neomm_flush_site site)
+{
+    if (!origin->late)
+        origin->late_site = site;
+    origin->late = true;
 }
 
 /* Was the entry filled through the tables with this root, or through a root that shares the
@@ -261,6 +288,68 @@ static bool belongs_to(struct sim *sim, const struct sim_cached *cached, neomm_p
            sim_entry_target(cpu, level, same) == sim_entry_target(cpu, level, step->value);
 }
 
+/* An entry that was filled through a cached table which is due is due from the start. If nothing is
+ * due yet, the report of a store by another CPU is still on its way. */
+static void inherit(struct sim *sim, struct sim_cached *cached)
+{
+    struct sim_origin *origin = &cached->origin;
+    for (uint32_t i = 0; i < origin->path.count; i++) {
+        const struct sim_source *source = origin->step_link[i].source;
+        for (const struct sim_link *link = source ? source->first : NULL; link; link = link->next) {
+            const struct sim_cached *other = link->cached;
+            const struct sim_origin *from = &other->origin;
+            if (other->cpu != cached->cpu || !from->due || from->changed != i)
+                continue;
+            due_add(sim->mmu->check, cached);
+            origin->changed = i;
+            origin->changed_by = from->changed_by;
+            origin->before = from->before;
+            origin->after = from->after;
+            origin->where = from->where;
+            return;
+        }
+    }
+}
+
+void sim_check_inserted(struct sim *sim, struct sim_cached *cached, const struct sim_path *path,
+                        neomm_vaddr_t vaddr, enum sim_access access, bool user)
+{
+    const struct sim_tlb *tlb = &sim->mmu->tlb[cached->cpu];
+    cached->origin = (struct sim_origin){.path = *path,
+                                         .number = tlb->hits + tlb->walks + tlb->faults + 1,
+                                         .clock = sim->clock,
+                                         .vaddr = vaddr,
+                                         .access = access,
+                                         .user = user};
+    link_all(sim, cached);
+    if (!still_granted(sim, cached))
+        inherit(sim, cached);
+}
+
+void sim_check_unasked(struct sim *sim, struct sim_cached *cached, const struct sim_path *path,
+                       neomm_vaddr_t vaddr)
+{
+    cached->origin =
+        (struct sim_origin){.path = *path, .unasked = true, .clock = sim->clock, .vaddr = vaddr};
+    link_all(sim, cached);
+}
+
+bool sim_check_holds(struct sim *sim, const struct sim_cached *like, uint32_t pcid,
+                     neomm_paddr_t entry)
+{
+    const struct sim_source *source = source_find(sim->mmu->check, entry | SOURCE_ENTRY);
+    for (const struct sim_link *link = source ? source->first : NULL; link; link = link->next) {
+        const struct sim_cached *cached = link->cached;
+        if (cached->cpu == like->cpu && cached->tlb_class == like->tlb_class &&
+            cached->base >> like->shift == like->base >> like->shift &&
+            cached->paddr == like->paddr && cached->rights == like->rights &&
+            cached->list == like->list && cached->dirty == like->dirty &&
+            (cached->pcid == pcid || cached->list == SIM_TLB_GLOBAL))
+            return true;
+    }
+    return false;
+}
+
 /* ---- reports ---- */
 
 static const char *access_name(enum sim_access access)
@@ -273,37 +362,43 @@ static void describe(struct sim *sim, const struct sim_cached *cached, char *to,
     static const char *const level_name[] = {"", "PTE", "PDE", "PDPTE", "PML4E", "PML5E"};
     const struct sim_origin *origin = &cached->origin;
     uint32_t step = origin->due ? origin->changed : origin->path.count - 1;
-    char change[80] = "entry unchanged";
+    char fill[80] = "its CPU unasked", change[120] = "entry unchanged";
+    if (!origin->unasked)
+        (void)snprintf(fill, sizeof(fill), "%s %s #%llu", origin->user ? "user" : "kernel",
+                       access_name(origin->access), (unsigned long long)origin->number);
     if (origin->due)
-        (void)snprintf(change, sizeof(change), "entry changed %#llx -> %#llx",
-                       (unsigned long long)origin->before, (unsigned long long)origin->after);
+        (void)snprintf(change, sizeof(change), "entry changed %#llx -> %#llx by CPU %u at +%#zx",
+                       (unsigned long long)origin->before, (unsigned long long)origin->after,
+                       origin->changed_by, sim_code_offset(origin->where));
     (void)snprintf(
-        to, size,
-        "CPU %u, vaddr %#llx%s, filled by %s %s #%llu (clock %llu) from entry at %#llx (%s), %s",
+        to, size, "CPU %u, vaddr %#llx%s, filled by %s (clock %llu) from entry at %#llx (%s), %s",
         cached->cpu, (unsigned long long)origin->vaddr,
-        sim_cached_is_table(cached) ? " (cached table)" : "", origin->user ? "user" : "kernel",
-        access_name(origin->access), (unsigned long long)origin->number,
+        sim_cached_is_table(cached) ? " (cached table)" : "", fill,
         (unsigned long long)origin->clock, (unsigned long long)origin->path.step[step].entry,
         level_name[level_of(sim, step)], change);
 }
 
 static void report_due(struct sim *sim, const struct sim_cached *cached, enum neomm_flush_site site)
 {
-    char text[400];
+    char text[REPORT_MAX];
     describe(sim, cached, text, sizeof(text));
     sim_violation(sim, "stale translation: %s; flush due at %s", text, sim_flush_site_name(site));
 }
 
-static const char *site_asked(const struct sim *sim)
+static enum neomm_flush_site site_asked(const struct sim *sim)
 {
-    enum neomm_flush_site site = sim->mmu->check->asked[sim_this_cpu()->index];
+    return sim->mmu->check->asked[sim_this_cpu()->index];
+}
+
+static const char *site_text(enum neomm_flush_site site)
+{
     return site < NEOMM_FLUSH_SITES ? site_names[site] : "no site that was asked about";
 }
 
 void sim_check_used(struct sim *sim, struct sim_cached *cached, neomm_vaddr_t vaddr,
                     enum sim_access access, bool user)
 {
-    char text[400];
+    char text[REPORT_MAX];
     if (!cached->origin.reported || cached->origin.used || still_granted(sim, cached))
         return;
     cached->origin.used = true;
@@ -312,28 +407,114 @@ void sim_check_used(struct sim *sim, struct sim_cached *cached, neomm_vaddr_t va
                   user ? "user" : "kernel", access_name(access), (unsigned long long)vaddr);
 }
 
+static void resume_list(struct sim *sim, const struct sim_tlb *tlb, enum sim_tlb_list list)
+{
+    char text[REPORT_MAX];
+    for (struct sim_cached *cached = tlb->list[list]; cached; cached = cached->next) {
+        struct sim_origin *origin = &cached->origin;
+        if (cached->pcid != tlb->pcid || !origin->late)
+            continue;
+        origin->late = false;
+        if (still_granted(sim, cached))
+            continue;
+        origin->reported = true;
+        describe(sim, cached, text, sizeof(text));
+        sim_violation(sim, "stale translation: %s; PCID %u comes back without a flush; due at %s",
+                      text, tlb->pcid, site_text(origin->late_site));
+    }
+}
+
+void sim_check_resumed(struct sim *sim, const struct sim_tlb *tlb)
+{
+    resume_list(sim, tlb, SIM_TLB_LOCAL);
+    resume_list(sim, tlb, SIM_TLB_TABLES);
+}
+
 /* ---- hooks ---- */
 
-void neomm_hook_entry_stored(neomm_paddr_t entry, uint64_t before, uint64_t after)
+struct change {
+    neomm_paddr_t entry;
+    uint64_t before, after;
+    const void *where;
+};
+
+/* A page of another size must not take the place of one that some CPU may still have: in between
+ * the entry is not present, and invalidated (SDM 3A 4.10.2.3). */
+static void check_size(struct sim *sim, const struct change *change)
 {
-    struct sim *sim = sim_place.sim;
-    sim_lock(sim);
-    const struct sim_source *source = source_find(sim->mmu->check, entry | SOURCE_ENTRY);
+    const struct sim_cpu *cpu = sim_this_cpu();
+    unsigned level = sim_reach_level(sim, change->entry);
+    if (level < 2 || !(change->after & SIM_ENTRY_P))
+        return;
+    bool leaf = sim_entry_is_leaf(cpu, level, change->after);
+    const struct sim_source *source = source_find(sim->mmu->check, change->entry | SOURCE_ENTRY);
+    for (struct sim_link *link = source ? source->first : NULL; link; link = link->next) {
+        struct sim_cached *cached = link->cached;
+        uint64_t then = cached->origin.path.step[link - cached->origin.step_link].value;
+        char text[REPORT_MAX];
+        if (sim_entry_is_leaf(cpu, level, then) == leaf || is_dormant(sim, cached))
+            continue;
+        cached->origin.reported = true;
+        describe(sim, cached, text, sizeof(text));
+        sim_violation(sim,
+                      "stale translation: %s; a page of another size takes its place, flush due "
+                      "at %s",
+                      text, site_text(site_asked(sim)));
+        return;
+    }
+    if ((change->before & SIM_ENTRY_P) && sim_entry_is_leaf(cpu, level, change->before) != leaf)
+        sim_violation(
+            sim,
+            "stale translation: entry at %#llx changed %#llx -> %#llx by CPU %u at +%#zx: "
+            "another page size without a step that is not present",
+            (unsigned long long)change->entry, (unsigned long long)change->before,
+            (unsigned long long)change->after, cpu->index, sim_code_offset(change->where));
+}
+
+static void make_due(struct sim *sim, const struct change *change)
+{
+    const struct sim_source *source = source_find(sim->mmu->check, change->entry | SOURCE_ENTRY);
     for (struct sim_link *link = source ? source->first : NULL; link; link = link->next) {
         struct sim_cached *cached = link->cached;
         struct sim_origin *origin = &cached->origin;
         if (origin->due || still_granted(sim, cached))
             continue;
         due_add(sim->mmu->check, cached);
-        origin->reported = origin->used = false;
+        origin->reported = origin->used = origin->late = false;
         origin->changed = (uint32_t)(link - origin->step_link);
         origin->changed_by = sim_this_cpu()->index;
-        origin->before = before;
-        origin->after = after;
+        origin->before = change->before;
+        origin->after = change->after;
+        origin->where = change->where;
         sim_tlb_close(sim, cached);
     }
+}
+
+void neomm_hook_entry_stored(neomm_paddr_t entry, uint64_t before, uint64_t after)
+{
+    struct sim *sim = sim_place.sim;
+    const struct change change = {entry, before, after, __builtin_return_address(0)};
+    sim_lock(sim);
+    sim_reach_narrowed(sim, entry, before, after);
+    make_due(sim, &change);
+    check_size(sim, &change);
+    sim_reach_stored(sim, entry, before, after);
+    sim_whim_stored(sim, entry, after);
     sim_unlock(sim);
     sim_sched_here("has stored an entry", __builtin_return_address(0));
+}
+
+/* An invalidation at this site is due for the entry by now. */
+static void settle(struct sim *sim, struct sim_cached *cached, enum neomm_flush_site site)
+{
+    struct sim_origin *origin = &cached->origin;
+    if (is_dormant(sim, cached)) {
+        note_late(origin, site);
+        return;
+    }
+    origin->reported = true;
+    if (!is_foreign_slot(sim, cached))
+        report_due(sim, cached, site);
 }
 
 /* Only what this CPU changed: another may be in the middle of an operation of its own. */
@@ -347,10 +528,10 @@ void neomm_hook_settled(neomm_frame_t top, enum neomm_flush_site site)
         next = origin->due_next;
         if (still_granted(sim, cached)) {
             due_remove(check, cached);
-        } else if (!origin->reported && origin->changed_by == sim_this_cpu()->index &&
+        } else if (!origin->reported && !origin->late &&
+                   origin->changed_by == sim_this_cpu()->index &&
                    belongs_to(sim, cached, neomm_frame_paddr(top))) {
-            origin->reported = true;
-            report_due(sim, cached, site);
+            settle(sim, cached, site);
         }
     }
     sim_unlock(sim);
@@ -362,6 +543,10 @@ bool neomm_hook_flush_skipped(enum neomm_flush_site site)
     sim_lock(sim);
     sim->mmu->check->asked[sim_this_cpu()->index] = site;
     bool skipped = sim->skipped == site;
+    if (skipped && sim->skip_after > 0) {
+        sim->skip_after--;
+        skipped = false;
+    }
     sim_unlock(sim);
     return skipped;
 }
@@ -384,15 +569,19 @@ static bool check_source(struct sim *sim, neomm_paddr_t frame, unsigned shift, b
     neomm_paddr_t first = frame >> shift << shift;
     const struct sim_source *source = source_find(sim->mmu->check, first | SOURCE_FRAME);
     for (const struct sim_link *link = source ? source->first : NULL; link; link = link->next) {
-        const struct sim_cached *cached = link->cached;
+        struct sim_cached *cached = link->cached;
         unsigned covered = sim_cached_is_table(cached) ? NEOMM_PAGE_SHIFT : cached->shift;
-        char text[400];
-        if (covered != shift || !is_danger(sim, cached))
+        char text[REPORT_MAX];
+        if (covered != shift || !is_danger(sim, cached) || is_foreign_slot(sim, cached))
             continue;
+        if (is_dormant(sim, cached)) {
+            note_late(&cached->origin, site_asked(sim));
+            continue;
+        }
         describe(sim, cached, text, sizeof(text));
         sim_violation(sim, "stale translation: %s; frame %#llx is %s; flush due at %s", text,
                       (unsigned long long)frame >> NEOMM_PAGE_SHIFT, freed ? "freed" : "allocated",
-                      site_asked(sim));
+                      site_text(site_asked(sim)));
         return false;
     }
     return true;
@@ -408,7 +597,7 @@ static void check_loaded(struct sim *sim, neomm_frame_t first, uint32_t count, b
                           "stale translation: CPU %u has CR3 %#llx; frame %#llx is %s; "
                           "flush due at %s",
                           i, (unsigned long long)cpu->cr3, (unsigned long long)frame,
-                          freed ? "freed" : "allocated", site_asked(sim));
+                          freed ? "freed" : "allocated", site_text(site_asked(sim)));
     }
 }
 
@@ -429,8 +618,11 @@ void sim_tlb_check_frames(struct sim *sim, neomm_frame_t first, uint32_t count, 
     for (uint32_t i = 0; i < count; i++) {
         neomm_paddr_t frame = neomm_frame_paddr(neomm_frame(first.number + i));
         if (check_source(sim, frame, NEOMM_PAGE_SHIFT, freed) &&
-            check_source(sim, frame, large, freed) && check_source(sim, frame, 30, freed))
+            check_source(sim, frame, large, freed) && check_source(sim, frame, 30, freed)) {
             forget_root(sim, frame);
+            sim_reach_moved(sim, neomm_paddr_frame(frame), freed, site_text(site_asked(sim)));
+        }
+        sim_reach_forget(sim, neomm_paddr_frame(frame));
     }
     sim_unlock(sim);
 }

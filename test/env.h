@@ -18,6 +18,7 @@ struct env_options {
     uint32_t cpus;            /* 0: 1 */
     uint64_t swap_pages;      /* a RAM disk with a swap area; 0: none */
     uint64_t seed;
+    uint32_t whims;                     /* of the MMUs, see sim_options; ignored in a kernel */
     const struct neomm_boot_range *map; /* NULL: one usable range from 0 */
     uint32_t map_count;
     const struct neomm_config *config;

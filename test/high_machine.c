@@ -51,7 +51,9 @@ bool high_open(struct ktap *t, struct high_machine *machine, const struct high_o
     const struct sim_options sim = {.format = options->format,
                                     .ram_bytes = RAM,
                                     .cpus = options->cpus ? options->cpus : 1,
-                                    .absent = options->absent};
+                                    .absent = options->absent,
+                                    .whims = options->whims,
+                                    .seed = options->seed};
     machine->cpus = sim.cpus;
     machine->sim = sim_create(&sim);
     if (!machine->sim) {

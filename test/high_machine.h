@@ -18,6 +18,8 @@ struct high_options {
     enum neomm_format format;
     uint32_t cpus;
     uint32_t absent; /* SIM_NO_* */
+    uint32_t whims;
+    uint64_t seed;
     bool all_direct; /* no frames above the direct map after all */
     bool no_slots;   /* the layout has no room for slots */
     bool no_paging;  /* up to the frame allocator only */

@@ -156,6 +156,9 @@ static void of_a_zone(struct ktap *t)
         EXPECT_EQ(t, neomm_pmm_fragmentation(&stats, order), want[order]);
     neomm_pmm_zone_stats(world.root, NEOMM_ZONE_DMA, &stats);
     EXPECT_EQ(t, neomm_pmm_fragmentation(&stats, 0), 1000);
+    stats.free = 3; /* figures that were taken while frames came back */
+    stats.free_runs[2] = 1;
+    EXPECT_EQ(t, neomm_pmm_fragmentation(&stats, 2), 0);
     for (uint32_t frame = DMA_END + 3; frame < 2 * DMA_END; frame += 8)
         EXPECT_OK(t, neomm_pmm_free(world.root, neomm_frame(frame), 0));
     world_close(t, &world);
@@ -261,6 +264,39 @@ static size_t cached_in(uint32_t area)
 
 #define CPUS 4u
 
+/* Frame by frame down to the last and up again: the watermark is what the free frames of the zone
+ * say, reserve and caches counted in. */
+static void watermarks(struct ktap *t)
+{
+    static const struct neomm_boot_range map[] = {{0, M(160), U}};
+    const struct world_options options = {.ram_bytes = M(160), MAP(map), .reserve_frames = 2003};
+    static const neomm_flags_t flags = NEOMM_RESERVE;
+    uint32_t count = 0;
+    if (!world_open(t, &world, &options))
+        return;
+    size_t least = world.root->pmm->area[NEOMM_ZONE_NORMAL].minimum;
+    EXPECT(t, least > 1000 && least < 2003);
+    EXPECT_EQ(t, neomm_pmm_watermark(world.root, NEOMM_ZONE_HIGH), NEOMM_WATERMARK_HIGH);
+    for (bool more = true; more;) {
+        struct neomm_zone_stats stats;
+        neomm_pmm_zone_stats(world.root, NEOMM_ZONE_NORMAL, &stats);
+        enum neomm_watermark want = stats.free >= least + least / 2   ? NEOMM_WATERMARK_HIGH
+                                    : stats.free >= least + least / 4 ? NEOMM_WATERMARK_LOW
+                                    : stats.free >= least             ? NEOMM_WATERMARK_MIN
+                                                                      : NEOMM_WATERMARK_NONE;
+        EXPECT_EQ(t, neomm_pmm_watermark(world.root, NEOMM_ZONE_NORMAL), want);
+        uint32_t step = stats.free > 4000 ? 1000 : 1;
+        for (; more && step > 0; step--)
+            if ((more = neomm_pmm_alloc(world.root, 0, flags, &held[count]) == NEOMM_OK))
+                count++;
+    }
+    EXPECT_EQ(t, neomm_pmm_watermark(world.root, NEOMM_ZONE_DMA), NEOMM_WATERMARK_NONE);
+    while (count > 0)
+        EXPECT_OK(t, neomm_pmm_free(world.root, held[--count], 0));
+    EXPECT_EQ(t, neomm_pmm_watermark(world.root, NEOMM_ZONE_DMA), NEOMM_WATERMARK_HIGH);
+    world_close(t, &world);
+}
+
 /* Fills all caches of all CPUs: frames taken there are freed there. */
 static void fill_caches(struct ktap *t, neomm_flags_t flags)
 {
@@ -297,6 +333,15 @@ static void exact_with_full_caches(struct ktap *t)
     EXPECT_EQ(t, stats.free_runs[NEOMM_ORDER_MAX], FRAME(M(768 - 16)) >> NEOMM_ORDER_MAX);
     fill_caches(t, 0);
     world_compare(t, &world);
+    /* As an interrupt finds it that came while its CPU was inside its cache. */
+    fill_caches(t, 0);
+    struct neomm__frame_cache *cache = neomm__cache_of(world.root->pmm, 0, NEOMM__CACHED_UNMOVABLE);
+    EXPECT(t, cache->count > 0 && neomm__cache_enter(cache, 0));
+    neomm_pmm_zone_stats(world.root, NEOMM_ZONE_NORMAL, &stats);
+    EXPECT_EQ(t, cached_in(NEOMM_ZONE_NORMAL), cache->count);
+    EXPECT_EQ(t, stats.used, 0);
+    EXPECT_EQ(t, stats.free, FRAME(M(768 - 16)));
+    neomm__cache_leave(cache);
     world_close(t, &world);
 }
 
@@ -502,6 +547,7 @@ static const struct ktap_case cases[] = {
     KTAP_CASE(of_a_zone),
     KTAP_CASE(shares),
     KTAP_CASE_WITH(to_the_last, who_first),
+    KTAP_CASE(watermarks),
     KTAP_CASE(exact_with_full_caches),
     KTAP_CASE_WITH(capacity, sizes),
     KTAP_CASE_WITH(makes_a_block, orders),

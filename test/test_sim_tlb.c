@@ -53,6 +53,7 @@ static void entries_stay(struct ktap *t)
     point(&bench, V, PAGE2, E_P);
     EXPECT_EQ(t, target(&bench, V), PAGE1);
     sim_bind(bench.sim, 1);
+    neomm_cpu_invlpg(V);
     EXPECT_EQ(t, target(&bench, V), PAGE2);
     neomm_cpu_invlpg(V);
     point(&bench, V, 0, 0);

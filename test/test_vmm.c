@@ -191,6 +191,7 @@ static void random_calls(struct ktap *t)
         .format = (enum neomm_format)format[t->parameter & 1],
         .swap_pages = 256,
         .seed = t->parameter,
+        .whims = 16,
         .no_zero_page = !(t->parameter & 0x1000),
     };
     const struct neomm_limits limits = {NEOMM_UNLIMITED, limit ? limit * PAGE : NEOMM_UNLIMITED,

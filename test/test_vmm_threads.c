@@ -85,7 +85,8 @@ static void run_threads(struct ktap *t, bool shared, bool limited)
                                         .format = (enum neomm_format)t->parameter,
                                         .ram_bytes = 4u << 20,
                                         .cpus = THREADS + 1,
-                                        .swap_pages = 2048};
+                                        .swap_pages = 2048,
+                                        .whims = 32};
     const struct neomm_limits limits = {NEOMM_UNLIMITED, limited ? 30 * PAGE : NEOMM_UNLIMITED,
                                         NEOMM_UNLIMITED};
     ASSERT(t, env_open(t, &env, &options));

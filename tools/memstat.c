@@ -45,6 +45,15 @@ static bool read_snapshot(const char *path, struct neomm_snapshot *snapshot)
     return false;
 }
 
+/* Has all that was printed reached its end? */
+static bool printed(void)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return true;
+    fprintf(stderr, "memstat: cannot write the output: %s\n", strerror(errno));
+    return false;
+}
+
 static bool show(const char *path, bool json)
 {
     struct neomm_snapshot snapshot;
@@ -56,7 +65,7 @@ static bool show(const char *path, bool json)
     } else {
         neomm_snapshot_text(&snapshot, print, stdout);
     }
-    return fflush(stdout) == 0;
+    return printed();
 }
 
 /* A positive number of seconds or times; 0 if the text is none. */
@@ -90,8 +99,10 @@ int main(int argc, char **argv)
     bool json = false;
     int option;
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
-        if (option == 'h')
-            return fputs(usage, stdout) < 0;
+        if (option == 'h') {
+            fputs(usage, stdout);
+            return printed() ? 0 : 1;
+        }
         if (option == 'c')
             return check_config(optarg);
         if (option != 'j')

@@ -19,6 +19,8 @@
 #define NEOMM_CR4_PCIDE ((uintptr_t)1 << 17)
 #define NEOMM_CR4_SMEP  ((uintptr_t)1 << 20)
 #define NEOMM_CR4_SMAP  ((uintptr_t)1 << 21)
+#define NEOMM_CR3_PCID  0xfffu              /* where CR4.PCIDE */
+#define NEOMM_CR3_KEEP  ((uint64_t)1 << 63) /* to neomm_cpu_write_cr3 */
 #define NEOMM_MSR_EFER  0xc0000080u
 #define NEOMM_MSR_PAT   0x277u
 #define NEOMM_EFER_NXE  ((uint64_t)1 << 11)
@@ -32,20 +34,33 @@
 
 NEOMM_EXTERN_C_BEGIN
 
-/* Forgets this CPU's translations of the page at `vaddr` (global ones too) and all its
- * paging-structure cache entries of the current PCID. */
+/* Forgets this CPU's translations of the page at `vaddr`, those of the current PCID and global
+ * ones, and all its paging-structure cache entries of the current PCID. */
 void neomm_cpu_invlpg(neomm_vaddr_t vaddr);
 
 uintptr_t neomm_cpu_read_cr0(void);
 void neomm_cpu_write_cr0(uintptr_t value);
 uintptr_t neomm_cpu_read_cr3(void);
-/* Loads CR3: forgets this CPU's non-global translations (of the PCID, where CR4.PCIDE). */
+/* Loads CR3: forgets this CPU's non-global translations. Where CR4.PCIDE, bits 11 to 0 are the PCID
+ * from now on, and what is forgotten is of that PCID alone; with NEOMM_CR3_KEEP (which CR3 does not
+ * keep) nothing is. */
 void neomm_cpu_write_cr3(uintptr_t value);
 uintptr_t neomm_cpu_read_cr4(void);
-/* A change of PGE, PAE, PSE, PCIDE (to 0) or LA57 forgets every translation of this CPU. */
+/* A change of PGE, PAE, PSE, PCIDE (to 0) or LA57 forgets every translation of this CPU. PCIDE may
+ * be set in 64-bit mode while the PCID in CR3 is 0 (SDM 3A 4.10.1). */
 void neomm_cpu_write_cr4(uintptr_t value);
 uint64_t neomm_cpu_read_msr(uint32_t msr);
 void neomm_cpu_write_msr(uint32_t msr, uint64_t value);
+/* What neomm_cpu_invpcid forgets, of TLB and paging-structure caches alike. */
+enum neomm_invpcid {
+    NEOMM_INVPCID_ADDRESS,        /* for one address under `pcid`, but what is global */
+    NEOMM_INVPCID_CONTEXT,        /* under `pcid`, but what is global */
+    NEOMM_INVPCID_ALL_AND_GLOBAL, /* everything */
+    NEOMM_INVPCID_ALL             /* under every PCID, but what is global */
+};
+/* INVPCID, for CPUs that have it (CPUID leaf 7, EBX bit 10). pcid: below 4096, and 0 unless
+ * CR4.PCIDE; vaddr: canonical, used by NEOMM_INVPCID_ADDRESS alone. */
+void neomm_cpu_invpcid(enum neomm_invpcid type, uint32_t pcid, neomm_vaddr_t vaddr);
 /* CPUID: out[0..3] = eax, ebx, ecx, edx. */
 void neomm_cpu_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
 

@@ -75,6 +75,14 @@ struct neomm_range_request {
     neomm_flags_t flags;
 };
 
+/* How full memory is, by the frames that the reserve leaves alone (Linux's zone watermarks). */
+enum neomm_watermark {
+    NEOMM_WATERMARK_NONE, /* below MIN: only NEOMM_RESERVE gets frames */
+    NEOMM_WATERMARK_MIN,  /* the reserve is whole: who asks may have to reclaim */
+    NEOMM_WATERMARK_LOW,  /* a quarter more than that: time to reclaim in the background */
+    NEOMM_WATERMARK_HIGH  /* a half more: enough */
+};
+
 struct neomm_pmm_options {
     void *metadata;          /* 64-byte aligned; NULL: the top of the highest usable range of
                               * the direct map that has room, which must be mapped by now */
@@ -91,7 +99,8 @@ struct neomm_pmm_options {
 
 struct neomm_zone_stats {
     /* Frames; the first is the others' sum. Reserved: what the map lists as other than usable,
-     * below the end of all usable memory. */
+     * below the end of all memory that is or may become usable. HOTPLUG is none of them until it
+     * is added. */
     uint64_t total, free, used, reserved, metadata;
     uint64_t free_runs[NEOMM_ORDER_MAX + 1]; /* free aligned blocks by order, greedy */
 };
@@ -299,9 +308,12 @@ void neomm_pmm_set_reclaim(struct neomm *root, neomm_reclaim_fn *reclaim, void *
 void neomm_pmm_set_compact(struct neomm *root, neomm_compact_fn *compact, void *context);
 
 /* Makes memory free that the boot map listed as NEOMM_MEMORY_HOTPLUG and that is there now:
- * whole frames, all of one such range. The direct map must reach it. NEOMM_E_ALIGN;
- * NEOMM_E_INVALID (nothing); NEOMM_E_FOREIGN (not listed); NEOMM_E_EXISTS (usable already);
- * NEOMM_E_NOSPACE (added in too many separate parts). Locks: pmm. */
+ * whole frames, all of one such range; its metadata is there since neomm_pmm_init. The direct map
+ * must reach it, or it is of zone HIGH. NEOMM_E_ALIGN; NEOMM_E_INVALID (nothing);
+ * NEOMM_E_FOREIGN (a part is not listed, as HOTPLUG or as what is or becomes usable);
+ * NEOMM_E_EXISTS (all is listed, but a part was usable already or is for
+ * neomm_pmm_reclaim_boot); NEOMM_E_NOSPACE (added in too many separate parts: 7 have room at
+ * least, and parts that touch are one). Locks: pmm. Cost: the frames; CPUs. */
 neomm_status neomm_pmm_add(struct neomm *root, neomm_paddr_t base, uint64_t length);
 
 /* ---- the CPUs' caches ---- */
@@ -311,7 +323,8 @@ neomm_status neomm_pmm_add(struct neomm *root, neomm_paddr_t base, uint64_t leng
  * interrupted CPU's cache may be passed over. Cost: CPUs, and a clear bit a frame. */
 void neomm_pmm_drain(struct neomm *root);
 /* A CPU stops, or comes back: while it is offline its caches keep nothing. Called when it runs no
- * code of the library. All CPUs are online after neomm_pmm_init. NEOMM_E_INVALID: no such CPU. */
+ * code of the library, or by a kernel that wants no cache on a CPU. All CPUs are online after
+ * neomm_pmm_init. NEOMM_E_INVALID: no such CPU. */
 neomm_status neomm_pmm_cpu_offline(struct neomm *root, uint32_t cpu);
 neomm_status neomm_pmm_cpu_online(struct neomm *root, uint32_t cpu);
 
@@ -324,6 +337,9 @@ uint64_t neomm_pmm_free_frames(const struct neomm *root);
 void neomm_pmm_zone_stats(struct neomm *root, enum neomm_zone zone, struct neomm_zone_stats *stats);
 void neomm_pmm_node_stats(struct neomm *root, uint32_t node, enum neomm_zone zone,
                           struct neomm_zone_stats *stats);
+/* The highest watermark that a zone's free frames reach; what CPUs keep in caches counts as free.
+ * HIGH for a zone without frames. Any context. Cost: nodes times CPUs. */
+enum neomm_watermark neomm_pmm_watermark(const struct neomm *root, enum neomm_zone zone);
 /* How much of a zone's free memory is of no use for blocks of 2^order frames: 0 (all of it could
  * be) to 1000 (none; also without free memory). Source: M. Gorman, A. Whitcroft, "The What, The
  * Why and the Where To of Anti-Fragmentation", OLS 2006. Any context. */

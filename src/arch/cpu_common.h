@@ -14,6 +14,13 @@ void neomm_cpu_invlpg(neomm_vaddr_t vaddr)
     __asm__ volatile("invlpg (%0)" : : "r"(vaddr) : "memory");
 }
 
+/* The descriptor has 64 bits for the address also where addresses have 32. */
+void neomm_cpu_invpcid(enum neomm_invpcid type, uint32_t pcid, neomm_vaddr_t vaddr)
+{
+    const uint64_t descriptor[2] = {pcid, vaddr};
+    __asm__ volatile("invpcid %1, %0" : : "r"((uintptr_t)type), "m"(descriptor) : "memory");
+}
+
 uintptr_t neomm_cpu_read_cr0(void)
 {
     uintptr_t value;

@@ -1,4 +1,4 @@
-/* A test of memory on request, and frames that are taken out of use.
+/* A test of memory on request.
  * SPDX-License-Identifier: MIT
  *
  * A pass gives every word of the range a value that follows from its address alone, flushes the
@@ -160,26 +160,4 @@ neomm_status neomm_pmm_memtest(struct neomm *root, neomm_frame_t first, uint32_t
         return NEOMM_E_NOMEM;
     }
     return result->frames != 0 ? NEOMM_E_CORRUPT : NEOMM_OK;
-}
-
-/* ---- frames out of use ---- */
-
-/* Its bit stays taken, and its descriptor says why. */
-neomm_status neomm_pmm_retire(struct neomm *root, neomm_frame_t frame)
-{
-    struct neomm__pmm *pmm = root->pmm;
-    size_t bit;
-    bool movable;
-    if (!pmm)
-        return NEOMM_E_INVALID;
-    neomm_status status = neomm__pmm_disown(root, frame, 0, &bit, &movable);
-    if (status != NEOMM_OK)
-        return status;
-    neomm_irq_t irq = neomm__lock(&pmm->lock);
-    struct neomm__area *area = &pmm->area[pmm->tree_area[neomm__tree_of(pmm, bit)]];
-    neomm__frame_set(&root->frames.table[bit], NEOMM__FRAME_RETIRED);
-    neomm__store_relaxed(&area->managed, area->managed - 1);
-    area->reserved++;
-    neomm__unlock(&pmm->lock, irq);
-    return NEOMM_OK;
 }

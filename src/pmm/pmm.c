@@ -316,8 +316,8 @@ static void give(struct neomm *root, size_t bit, unsigned order, bool movable)
 
 neomm_status neomm_pmm_free(struct neomm *root, neomm_frame_t frame, unsigned order)
 {
-    size_t bit;
-    bool movable;
+    size_t bit = NEOMM__BITMAP_NONE;
+    bool movable = false;
     if (order > NEOMM_ORDER_MAX || !root->pmm)
         return NEOMM_E_INVALID;
     neomm_status status = neomm__pmm_disown(root, frame, order, &bit, &movable);

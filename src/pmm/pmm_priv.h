@@ -191,7 +191,7 @@ void neomm__field_release(struct neomm__pmm *pmm, size_t bit, size_t count);
 /* The same for the bits of `mask` in the word that holds `bit`. */
 void neomm__field_release_mask(struct neomm__pmm *pmm, size_t bit, neomm__word_t mask);
 
-/* ---- area.c: the counts above, and the search for a field ---- */
+/* ---- zone.c: the counts above, and the search for a field ---- */
 
 /* Takes `least` to `most` frames out of an area's count, leaving `kept`; 0: there are not. */
 size_t neomm__area_take(struct neomm__area *area, size_t least, size_t most, size_t kept);
@@ -243,11 +243,6 @@ static inline bool neomm__cache_enter(struct neomm__frame_cache *cache, uint32_t
 static inline void neomm__cache_leave(struct neomm__frame_cache *cache)
 {
     neomm__store_release(&cache->entered, 0);
-}
-/* Does it keep frames of this area? What is said from outside may have changed inside. */
-static inline bool neomm__cache_keeps(const struct neomm__frame_cache *cache, uint32_t area)
-{
-    return neomm__load_relaxed(&cache->area) == area && neomm__load_relaxed(&cache->capacity) != 0;
 }
 /* Inside; others look at these at any time. */
 static inline void neomm__cache_set_count(struct neomm__frame_cache *cache, uint32_t count)

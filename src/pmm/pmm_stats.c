@@ -81,6 +81,23 @@ void neomm_pmm_zone_stats(struct neomm *root, enum neomm_zone zone, struct neomm
         add_node(root, node, zone, stats);
 }
 
+enum neomm_watermark neomm_pmm_watermark(const struct neomm *root, enum neomm_zone zone)
+{
+    const struct neomm__pmm *pmm = root->pmm;
+    size_t free = 0, minimum = 0;
+    if (!pmm || (unsigned)zone >= NEOMM_ZONES)
+        return NEOMM_WATERMARK_HIGH;
+    for (uint32_t i = (uint32_t)zone; i < pmm->nodes * NEOMM_ZONES; i += NEOMM_ZONES) {
+        free += neomm__load_relaxed(&pmm->area[i].free) + neomm__cache_frames(pmm, i);
+        minimum += pmm->area[i].minimum;
+    }
+    if (free < minimum)
+        return NEOMM_WATERMARK_NONE;
+    if (free - minimum < minimum / 4)
+        return NEOMM_WATERMARK_MIN;
+    return free - minimum < minimum / 2 ? NEOMM_WATERMARK_LOW : NEOMM_WATERMARK_HIGH;
+}
+
 uint32_t neomm_pmm_fragmentation(const struct neomm_zone_stats *stats, unsigned order)
 {
     uint64_t useful = 0, free = stats->free;

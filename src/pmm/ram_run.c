@@ -1,4 +1,5 @@
-/* Runs of RAM: what the boot map said that a frame is, and memory that becomes usable later.
+/* Runs of RAM: what the boot map said that a frame is, memory that becomes usable later, and frames
+ * that are taken out of use.
  * SPDX-License-Identifier: MIT
  *
  *   usable | metadata | usable |  (hole)  | boot | usable |  (reserved)  | hotplug
@@ -164,4 +165,26 @@ neomm_status neomm_pmm_add(struct neomm *root, neomm_paddr_t base, uint64_t leng
     if (status == NEOMM_OK)
         neomm__cache_fit(root);
     return status;
+}
+
+/* ---- frames out of use ---- */
+
+/* Its bit stays taken, and its descriptor says why. */
+neomm_status neomm_pmm_retire(struct neomm *root, neomm_frame_t frame)
+{
+    struct neomm__pmm *pmm = root->pmm;
+    size_t bit;
+    bool movable;
+    if (!pmm)
+        return NEOMM_E_INVALID;
+    neomm_status status = neomm__pmm_disown(root, frame, 0, &bit, &movable);
+    if (status != NEOMM_OK)
+        return status;
+    neomm_irq_t irq = neomm__lock(&pmm->lock);
+    struct neomm__area *area = &pmm->area[pmm->tree_area[neomm__tree_of(pmm, bit)]];
+    neomm__frame_set(&root->frames.table[bit], NEOMM__FRAME_RETIRED);
+    neomm__store_relaxed(&area->managed, area->managed - 1);
+    area->reserved++;
+    neomm__unlock(&pmm->lock, irq);
+    return NEOMM_OK;
 }

@@ -116,6 +116,8 @@ expect 0 '"schema":"neomm.memstat/1"' "$memstat" --json "$work/end.snap"
 expect 0 '"schema"' "$memstat" --json "$work/start.snap" 0.01 3
 [ "$(grep -c schema "$work/out")" -eq 3 ] || { failed=$((failed + 1)); echo '# not 3 objects'; }
 head -c 100 "$work/end.snap" >"$work/short.snap"
+expect 1 'cannot write the output: No space' sh -c "'$memstat' '$work/end.snap' >/dev/full"
+expect 1 'cannot write the output: No space' sh -c "'$memstat' --help >/dev/full"
 expect 1 'not a snapshot' "$memstat" "$work/short.snap"
 expect 1 'not a snapshot' "$memstat" "$work/many"
 expect 1 'nothere' "$memstat" "$work/nothere"
