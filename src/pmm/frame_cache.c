@@ -255,7 +255,7 @@ bool neomm__cache_check(const struct neomm *root, struct neomm__report *report)
 static size_t bytes_of(unsigned which)
 {
     size_t most = order_of(which) == 0 ? NEOMM__CACHE_MOST : NEOMM__HUGE_MOST;
-    return NEOMM__ALIGN_UP(sizeof(struct neomm__frame_cache) + most * sizeof(uint32_t), 64);
+    return NEOMM__ALIGN_UP(offsetof(struct neomm__frame_cache, bit) + most * sizeof(uint32_t), 64);
 }
 
 size_t neomm__cache_bytes(bool high)
