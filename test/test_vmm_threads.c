@@ -10,7 +10,7 @@
 #define RW      (NEOMM_PROT_READ | NEOMM_PROT_WRITE)
 #define THREADS 4u
 #define PAGES   220u
-#define ROUNDS  12u
+#define ROUNDS  6u
 
 static const uint64_t formats[] = ENV_FORMATS;
 
