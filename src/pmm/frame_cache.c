@@ -15,10 +15,6 @@
  */
 #include "pmm/pmm_priv.h"
 
-/* A CPU that does not leave its cache for longer than this many looks was stopped inside, and
- * what it has is passed over. */
-#define PATIENCE ((uint32_t)1 << 20)
-
 #define BATCH_MOST 64u
 
 static unsigned order_of(unsigned which)
@@ -170,7 +166,7 @@ void neomm__cache_free(struct neomm *root, size_t bit, uint32_t area, unsigned w
 static bool enter_patiently(struct neomm__frame_cache *cache)
 {
     uint32_t self = neomm_port_cpu()->index;
-    for (uint32_t looks = PATIENCE; looks > 0; looks--) {
+    for (uint32_t looks = NEOMM__PATIENCE; looks > 0; looks--) {
         if (neomm__cache_enter(cache, self))
             return true;
         if (neomm__load_relaxed(&cache->entered) == self + 1)
@@ -191,6 +187,17 @@ void neomm__cache_drain(struct neomm *root)
             empty(pmm, cache, which);
             neomm__cache_leave(cache);
         }
+}
+
+void neomm__cache_close(struct neomm *root)
+{
+    (void)neomm__fetch_add(&root->pmm->uncached, 1);
+    neomm__cache_drain(root);
+}
+
+void neomm__cache_reopen(struct neomm *root)
+{
+    (void)neomm__fetch_sub(&root->pmm->uncached, 1);
 }
 
 size_t neomm__cache_frames(const struct neomm__pmm *pmm, uint32_t area)

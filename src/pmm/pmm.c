@@ -221,15 +221,14 @@ static size_t take_the_last(struct neomm *root, unsigned order, neomm_flags_t fl
     uint32_t returned;
     unsigned looks = 0;
     size_t bit;
-    (void)neomm__fetch_add(&pmm->uncached, 1);
-    neomm__cache_drain(root);
+    neomm__cache_close(root);
     do {
         neomm_irq_t irq = neomm__lock(&pmm->lock);
         returned = neomm__load_acquire(&pmm->returned);
         bit = take(root, order, flags, true);
         neomm__unlock(&pmm->lock, irq);
     } while (bit == NEOMM__BITMAP_NONE && neomm__area_look_again(root, returned, ++looks));
-    (void)neomm__fetch_sub(&pmm->uncached, 1);
+    neomm__cache_reopen(root);
     return bit;
 }
 
@@ -450,13 +449,12 @@ static bool take_all_the_last(struct neomm *root, uint32_t count, neomm_flags_t 
     uint32_t returned;
     unsigned looks = 0;
     bool enough;
-    (void)neomm__fetch_add(&pmm->uncached, 1);
-    neomm__cache_drain(root);
+    neomm__cache_close(root);
     do {
         returned = neomm__load_acquire(&pmm->returned);
         enough = take_all_alone(root, count, flags, frames);
     } while (!enough && neomm__area_look_again(root, returned, ++looks));
-    (void)neomm__fetch_sub(&pmm->uncached, 1);
+    neomm__cache_reopen(root);
     neomm__count_add(root, NEOMM_COUNTER_FRAME_ALLOC, enough ? count : 0);
     return enough;
 }

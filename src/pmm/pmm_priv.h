@@ -130,6 +130,10 @@ struct neomm__pmm {
     size_t reserve; /* frames of the direct map kept for NEOMM_RESERVE */
 };
 
+/* A CPU that does not leave a cache, or does not finish a search, for longer than this many looks
+ * was stopped inside, and what it has is passed over. */
+#define NEOMM__PATIENCE ((uint32_t)1 << 20)
+
 /* An area is below its minimum. */
 #define NEOMM__TIGHT ((uint32_t)1 << 31)
 
@@ -319,6 +323,9 @@ uint32_t neomm__cache_alloc_bulk(struct neomm *root, neomm_flags_t flags, uint32
                                  uint32_t *bits);
 /* Empties the caches of all CPUs. Skips one whose CPU was interrupted or stopped inside. */
 void neomm__cache_drain(struct neomm *root);
+/* The same, and nobody keeps anything until the caches are open again. Nests. */
+void neomm__cache_close(struct neomm *root);
+void neomm__cache_reopen(struct neomm *root);
 /* Frames in all caches that belong to an area; racy. */
 size_t neomm__cache_frames(const struct neomm__pmm *pmm, uint32_t area);
 /* Do the caches hold what they should? False: no, or a CPU is inside. */

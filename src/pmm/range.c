@@ -108,10 +108,9 @@ static size_t take_alone(struct neomm *root, const struct neomm_range_request *r
 
 static size_t take_drained(struct neomm *root, const struct neomm_range_request *request)
 {
-    (void)neomm__fetch_add(&root->pmm->uncached, 1);
-    neomm__cache_drain(root);
+    neomm__cache_close(root);
     size_t bit = take_alone(root, request);
-    (void)neomm__fetch_sub(&root->pmm->uncached, 1);
+    neomm__cache_reopen(root);
     return bit;
 }
 
@@ -226,15 +225,14 @@ static bool take_given(struct neomm *root, size_t bit, uint32_t frames)
     unsigned looks = 0;
     size_t next;
     bool taken;
-    (void)neomm__fetch_add(&pmm->uncached, 1);
-    neomm__cache_drain(root);
+    neomm__cache_close(root);
     do {
         neomm_irq_t irq = neomm__lock(&pmm->lock);
         returned = neomm__load_acquire(&pmm->returned);
         taken = neomm__area_take_exact(root, bit, frames, NEOMM_RESERVE, true, &next);
         neomm__unlock(&pmm->lock, irq);
     } while (!taken && neomm__area_look_again(root, returned, ++looks));
-    (void)neomm__fetch_sub(&pmm->uncached, 1);
+    neomm__cache_reopen(root);
     return taken;
 }
 

@@ -19,8 +19,6 @@
 /* So many trees are searched for a field of the right sort before any will do for a single
  * frame. */
 #define NEAR 16u
-/* A CPU that stops inside for longer than this many looks is passed over. */
-#define PATIENCE ((uint32_t)1 << 20)
 /* Others that free and take all the time could keep a CPU looking for ever. */
 #define LOOKS 16u
 
@@ -454,8 +452,8 @@ static void settle(struct neomm *root)
 {
     uint32_t own = neomm_port_cpu()->index;
     for (uint32_t i = 0; i < root->cpus; i++)
-        for (uint32_t looks = 0;
-             i != own && looks < PATIENCE && neomm__load_acquire(&root->pmm->cpu[i].borrowing) != 0;
+        for (uint32_t looks = 0; i != own && looks < NEOMM__PATIENCE &&
+                                 neomm__load_acquire(&root->pmm->cpu[i].borrowing) != 0;
              looks++)
             neomm__spin();
 }
