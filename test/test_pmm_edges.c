@@ -365,6 +365,27 @@ static void asks(struct ktap *t)
     world_close(t, &world);
 }
 
+/* A single frame needs no moving, however many are free elsewhere. */
+static void no_moves_for_frames(struct ktap *t)
+{
+    neomm_frame_t frame;
+    uint32_t n = 0;
+    if (!world_open(t, &world, &plain))
+        return;
+    while (neomm_pmm_alloc(world.root, 0, NEOMM_DMA, &held[n]) == NEOMM_OK)
+        n++;
+    neomm_pmm_set_reclaim(world.root, reclaim, &asked);
+    neomm_pmm_set_compact(world.root, compact, &asked);
+    asked = (struct asked){0};
+    EXPECT_EQ(t, neomm_pmm_alloc(world.root, 0, NEOMM_DMA, &frame), NEOMM_E_NOMEM);
+    EXPECT_EQ(t, asked.moves, 0);
+    EXPECT_EQ(t, asked.reclaims, 1);
+    EXPECT_EQ(t, neomm_pmm_alloc(world.root, 1, NEOMM_DMA, &frame), NEOMM_E_NOMEM);
+    EXPECT_EQ(t, asked.moves, 1);
+    EXPECT_OK(t, neomm_pmm_free_bulk(world.root, n, held, NULL));
+    world_close(t, &world);
+}
+
 /* ---- what others keep ---- */
 
 /* All of NORMAL is taken but for the block at M(16), which CPU 1 keeps in its cache, frame by
@@ -468,6 +489,7 @@ static const struct ktap_case cases[] = {
     KTAP_CASE_WITH(neighbours, fills),
     KTAP_CASE(bulk_counts),
     KTAP_CASE(asks),
+    KTAP_CASE(no_moves_for_frames),
     KTAP_CASE(before_lower_zones),
     KTAP_CASE(range_or_frame),
 };
