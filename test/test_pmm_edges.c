@@ -368,6 +368,7 @@ static void asks(struct ktap *t)
 /* A single frame needs no moving, however many are free elsewhere. */
 static void no_moves_for_frames(struct ktap *t)
 {
+    static struct neomm_snapshot snapshot;
     neomm_frame_t frame;
     uint32_t n = 0;
     if (!world_open(t, &world, &plain))
@@ -382,6 +383,8 @@ static void no_moves_for_frames(struct ktap *t)
     EXPECT_EQ(t, asked.reclaims, 1);
     EXPECT_EQ(t, neomm_pmm_alloc(world.root, 1, NEOMM_DMA, &frame), NEOMM_E_NOMEM);
     EXPECT_EQ(t, asked.moves, 1);
+    neomm_snapshot_take(world.root, &snapshot);
+    EXPECT_EQ(t, snapshot.counter[NEOMM_COUNTER_RECLAIM], asked.reclaims);
     EXPECT_OK(t, neomm_pmm_free_bulk(world.root, n, held, NULL));
     world_close(t, &world);
 }
