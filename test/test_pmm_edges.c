@@ -133,6 +133,33 @@ static void longest(struct ktap *t)
     world_close(t, &world);
 }
 
+/* Frames of all three zones, given and taken at once, are counted where they belong. */
+static void over_zones(struct ktap *t)
+{
+    static const struct neomm_boot_range map[] = {{0, M(32), U}};
+    const struct world_options options = {
+        .ram_bytes = M(32), MAP(map), .direct_bytes = M(24), .slots = true};
+    static const struct {
+        uint32_t first, count;
+    } rows[] = {{FRAME(M(16)) - 1, 2},
+                {FRAME(M(16)) - 7, FRAME(M(8)) + 9},
+                {FRAME(M(24)) - 513, 514},
+                {FRAME(M(4)), FRAME(M(28))}};
+    if (!world_open(t, &world, &options))
+        return;
+    for (uint32_t i = 0; i < NEOMM__COUNT_OF(rows); i++) {
+        neomm_frame_t first = neomm_frame(rows[i].first);
+        EXPECT_OK(t, neomm_pmm_claim(world.root, first, rows[i].count));
+        world_mark(&world, first.number, rows[i].count, WORLD_USED);
+        world_compare(t, &world);
+        EXPECT_OK(t, neomm_pmm_free_range(world.root, first, rows[i].count));
+        world_mark(&world, first.number, rows[i].count, WORLD_FREE);
+        world_compare(t, &world);
+        world_fsck(t, &world);
+    }
+    world_close(t, &world);
+}
+
 /* A range may be as long as the boundary that it must not cross. */
 static void to_the_boundary(struct ktap *t)
 {
@@ -290,6 +317,50 @@ static void bulk_counts(struct ktap *t)
             EXPECT_EQ(t, neomm_pmm_free_frames(world.root), all - count);
             EXPECT_OK(t, neomm_pmm_free_bulk(world.root, count, held, NULL));
         }
+    }
+    world_close(t, &world);
+}
+
+/* What a CPU's cache holds serves first, but not who needs frames for DMA. */
+static void bulk_of_zones(struct ktap *t)
+{
+    neomm_frame_t frame;
+    if (!world_open(t, &world, &plain))
+        return;
+    EXPECT_OK(t, neomm_pmm_alloc(world.root, 0, 0, &frame));
+    EXPECT_OK(t, neomm_pmm_free(world.root, frame, 0));
+    size_t cached = neomm__cache_frames(world.root->pmm, NEOMM_ZONE_NORMAL);
+    EXPECT(t, cached > 2);
+    EXPECT_OK(t, neomm_pmm_alloc_bulk(world.root, 100, NEOMM_DMA, held));
+    for (uint32_t i = 0; i < 100; i++)
+        EXPECT(t, held[i].number < NEOMM__DMA_FRAMES);
+    EXPECT_EQ(t, neomm__cache_frames(world.root->pmm, NEOMM_ZONE_NORMAL), cached);
+    EXPECT_OK(t, neomm_pmm_alloc_bulk(world.root, 2, 0, held + 100));
+    EXPECT_EQ(t, held[100].number, frame.number);
+    EXPECT_EQ(t, neomm__cache_frames(world.root->pmm, NEOMM_ZONE_NORMAL), cached - 2);
+    EXPECT_OK(t, neomm_pmm_free_bulk(world.root, 102, held, NULL));
+    world_close(t, &world);
+}
+
+/* A request that fails counts as one, and what it had gathered as given back. */
+static void bulk_in_vain(struct ktap *t)
+{
+    static struct neomm_snapshot snapshot;
+    const uint64_t *counter = snapshot.counter;
+    if (!world_open(t, &world, &plain))
+        return;
+    uint32_t all = (uint32_t)neomm_pmm_free_frames(world.root);
+    for (uint32_t left = 0; left < 200; left += 66) {
+        EXPECT_OK(t, neomm_pmm_alloc_bulk(world.root, all - left, 0, held));
+        neomm_snapshot_take(world.root, &snapshot);
+        uint64_t failed = counter[NEOMM_COUNTER_FRAME_FAIL];
+        EXPECT_EQ(t, neomm_pmm_alloc_bulk(world.root, left + 1, 0, held + all - left),
+                  NEOMM_E_NOMEM);
+        neomm_snapshot_take(world.root, &snapshot);
+        EXPECT_EQ(t, counter[NEOMM_COUNTER_FRAME_FAIL], failed + 1);
+        EXPECT_EQ(t, counter[NEOMM_COUNTER_FRAME_ALLOC] - counter[NEOMM_COUNTER_FRAME_FREE],
+                  all - left);
+        EXPECT_OK(t, neomm_pmm_free_bulk(world.root, all - left, held, NULL));
     }
     world_close(t, &world);
 }
@@ -485,12 +556,15 @@ static const struct ktap_case cases[] = {
     KTAP_CASE(limits),
     KTAP_CASE(promised_to_others),
     KTAP_CASE(longest),
+    KTAP_CASE(over_zones),
     KTAP_CASE(to_the_boundary),
     KTAP_CASE(as_they_were),
     KTAP_CASE(behind_blocks),
     KTAP_CASE(mapped_behind),
     KTAP_CASE_WITH(neighbours, fills),
     KTAP_CASE(bulk_counts),
+    KTAP_CASE(bulk_of_zones),
+    KTAP_CASE(bulk_in_vain),
     KTAP_CASE(asks),
     KTAP_CASE(no_moves_for_frames),
     KTAP_CASE(before_lower_zones),

@@ -127,9 +127,52 @@ static void everywhere(struct ktap *t)
     world_close(t, &world);
 }
 
+static void *(*map_slot)(struct neomm *root, neomm_frame_t frame);
+static uint32_t maps;
+
+static void *map_and_count(struct neomm *root, neomm_frame_t frame)
+{
+    maps++;
+    return map_slot(root, frame);
+}
+
+/* Frames are gone over once when they are freed if they are to be poisoned, and not otherwise; when
+ * they are allocated once for each thing that is wanted. */
+static void no_more_than_needed(struct ktap *t)
+{
+    static const struct {
+        uint32_t fill, taken, freed;
+    } cases[] = {{0, 0, 0},
+                 {NEOMM_FILL_POISON, 1, 1},
+                 {NEOMM_FILL_JUNK, 1, 0},
+                 {NEOMM_FILL_POISON | NEOMM_FILL_JUNK, 2, 1}};
+    struct world_options options = machine;
+    neomm_frame_t frame;
+    options.direct_bytes = M(16);
+    options.slots = true;
+    if (!world_open(t, &world, &options))
+        return;
+    unsigned order = (unsigned)t->parameter;
+    map_slot = world.root->slots.map;
+    world.root->slots.map = map_and_count;
+    for (uint32_t i = 0; i < NEOMM__COUNT_OF(cases); i++) {
+        neomm_pmm_set_fill(world.root, cases[i].fill);
+        maps = 0;
+        ASSERT_OK(t, neomm_pmm_alloc(world.root, order, NEOMM_HIGH, &frame));
+        EXPECT(t, frame.number >= M(16) >> NEOMM_PAGE_SHIFT);
+        EXPECT_EQ(t, maps, cases[i].taken << order);
+        maps = 0;
+        EXPECT_OK(t, neomm_pmm_free(world.root, frame, order));
+        EXPECT_EQ(t, maps, cases[i].freed << order);
+        neomm_pmm_set_fill(world.root, 0);
+    }
+    world_close(t, &world);
+}
+
 static const struct ktap_case cases[] = {
     KTAP_CASE_WITH(junk, orders),
     KTAP_CASE_WITH(use_after_free, orders),
     KTAP_CASE(everywhere),
+    KTAP_CASE_WITH(no_more_than_needed, orders),
 };
 KTAP_SUITE(pmm_fill, cases);
