@@ -365,6 +365,29 @@ static void bulk_in_vain(struct ktap *t)
     world_close(t, &world);
 }
 
+/* What a zone's caches keep serves before a lower zone does, which adds but one frame. */
+static void bulk_to_the_last(struct ktap *t)
+{
+    struct neomm_zone_stats stats;
+    neomm_frame_t frame;
+    if (!world_open(t, &world, &plain))
+        return;
+    neomm_pmm_zone_stats(world.root, NEOMM_ZONE_NORMAL, &stats);
+    for (uint32_t more = 0; more < 3; more++) {
+        uint32_t count = (uint32_t)stats.free + more, low = 0;
+        sim_bind(world.sim, 1);
+        EXPECT_OK(t, neomm_pmm_alloc(world.root, 0, 0, &frame));
+        EXPECT_OK(t, neomm_pmm_free(world.root, frame, 0));
+        sim_bind(world.sim, 0);
+        EXPECT_OK(t, neomm_pmm_alloc_bulk(world.root, count, 0, held));
+        for (uint32_t i = 0; i < count; i++)
+            low += held[i].number < NEOMM__DMA_FRAMES;
+        EXPECT_EQ(t, low, more);
+        EXPECT_OK(t, neomm_pmm_free_bulk(world.root, count, held, NULL));
+    }
+    world_close(t, &world);
+}
+
 /* ---- what is asked of others ---- */
 
 struct asked {
@@ -565,6 +588,7 @@ static const struct ktap_case cases[] = {
     KTAP_CASE(bulk_counts),
     KTAP_CASE(bulk_of_zones),
     KTAP_CASE(bulk_in_vain),
+    KTAP_CASE(bulk_to_the_last),
     KTAP_CASE(asks),
     KTAP_CASE(no_moves_for_frames),
     KTAP_CASE(before_lower_zones),

@@ -293,6 +293,22 @@ static void joins_old_memory(struct ktap *t)
     world_close(t, &world);
 }
 
+/* Runs that became one leave nothing behind the last one, which is reclaimed once. */
+static void joined_before_boot_memory(struct ktap *t)
+{
+    static const struct neomm_boot_range map[] = {
+        {0, M(64), U}, {M(64), M(32), H}, {M(96), M(4), NEOMM_MEMORY_BOOT}};
+    const struct world_options options = {.ram_bytes = M(100), MAP(map)};
+    if (!world_open(t, &world, &options))
+        return;
+    EXPECT_OK(t, add(M(64), M(32)));
+    EXPECT_EQ(t, neomm_pmm_reclaim_boot(world.root), FRAME(M(4)));
+    world_mark(&world, FRAME(M(96)), FRAME(M(4)), WORLD_FREE);
+    world_compare(t, &world);
+    EXPECT_EQ(t, neomm_pmm_reclaim_boot(world.root), 0);
+    world_close(t, &world);
+}
+
 /* Above the direct map it is high memory, for those who can map it. */
 static void above_the_direct_map(struct ktap *t)
 {
@@ -419,6 +435,7 @@ static const struct ktap_case cases[] = {
     KTAP_CASE(too_many_parts),
     KTAP_CASE(handed_out),
     KTAP_CASE(joins_old_memory),
+    KTAP_CASE(joined_before_boot_memory),
     KTAP_CASE(above_the_direct_map),
     KTAP_CASE(with_metadata_inside),
     KTAP_CASE_WITH(big, ends),

@@ -188,14 +188,15 @@ static void borders_of_high(struct ktap *t)
     }
 }
 
-/* Memory for later that begins or ends a frame from a border of zones. */
+/* Memory for later that begins or ends a frame from a border of zones, on either side of it. */
 static void reserved_at_borders(struct ktap *t)
 {
     static const uint64_t borders[] = {M(16), M(24)};
     for (uint32_t i = 0; i < 2; i++)
-        for (uint32_t before = 0; before < 3; before++)
-            for (uint32_t behind = 0; behind < 3; behind++) {
-                uint64_t from = borders[i] - K(4) * before, to = borders[i] + K(4) * behind;
+        for (uint32_t begin = 0; begin <= 4; begin++)
+            for (uint32_t end = begin; end <= 4; end++) {
+                uint64_t from = borders[i] - K(8) + K(4) * begin;
+                uint64_t to = borders[i] - K(8) + K(4) * end;
                 const struct neomm_boot_range map[] = {
                     {0, from, U}, {from, to - from, BOOT}, {to, M(32) - to, U}};
                 const struct world_options options = {
@@ -203,8 +204,8 @@ static void reserved_at_borders(struct ktap *t)
                 if (!world_open(t, &world, &options))
                     return;
                 world_compare(t, &world);
-                EXPECT_EQ(t, neomm_pmm_reclaim_boot(world.root), before + behind);
-                world_mark(&world, FRAME(from), before + behind, WORLD_FREE);
+                EXPECT_EQ(t, neomm_pmm_reclaim_boot(world.root), end - begin);
+                world_mark(&world, FRAME(from), end - begin, WORLD_FREE);
                 world_compare(t, &world);
                 world_close(t, &world);
             }
