@@ -297,15 +297,31 @@ static void joins_old_memory(struct ktap *t)
 static void joined_before_boot_memory(struct ktap *t)
 {
     static const struct neomm_boot_range map[] = {
-        {0, M(64), U}, {M(64), M(32), H}, {M(96), M(4), NEOMM_MEMORY_BOOT}};
+        {M(2), M(62), U}, {M(64), M(32), H}, {M(96), M(4), NEOMM_MEMORY_BOOT}};
     const struct world_options options = {.ram_bytes = M(100), MAP(map)};
     if (!world_open(t, &world, &options))
         return;
+    EXPECT_EQ(t, world.root->pmm->runs, 3);
     EXPECT_OK(t, add(M(64), M(32)));
+    EXPECT_EQ(t, world.root->pmm->runs, 2);
     EXPECT_EQ(t, neomm_pmm_reclaim_boot(world.root), FRAME(M(4)));
     world_mark(&world, FRAME(M(96)), FRAME(M(4)), WORLD_FREE);
     world_compare(t, &world);
     EXPECT_EQ(t, neomm_pmm_reclaim_boot(world.root), 0);
+    world_close(t, &world);
+}
+
+/* What comes in front of all other memory is one with it. */
+static void joined_from_below(struct ktap *t)
+{
+    static const struct neomm_boot_range map[] = {{M(2), M(62), H}, {M(64), M(32), U}};
+    const struct world_options options = {.ram_bytes = M(100), MAP(map)};
+    if (!world_open(t, &world, &options))
+        return;
+    EXPECT_EQ(t, world.root->pmm->runs, 2);
+    EXPECT_OK(t, add(M(2), M(62)));
+    EXPECT_EQ(t, world.root->pmm->runs, 1);
+    world_compare(t, &world);
     world_close(t, &world);
 }
 
@@ -436,6 +452,7 @@ static const struct ktap_case cases[] = {
     KTAP_CASE(handed_out),
     KTAP_CASE(joins_old_memory),
     KTAP_CASE(joined_before_boot_memory),
+    KTAP_CASE(joined_from_below),
     KTAP_CASE(above_the_direct_map),
     KTAP_CASE(with_metadata_inside),
     KTAP_CASE_WITH(big, ends),

@@ -16,6 +16,7 @@
 #define MAP(map)     map, (uint32_t)NEOMM__COUNT_OF(map)
 
 static struct world world;
+static neomm_frame_t many[M(160) >> NEOMM_PAGE_SHIFT];
 
 static const struct neomm_boot_range simple[] = {{0, M(32), U}};
 static const struct world_options bare = {.ram_bytes = M(64), MAP(simple), .without_pmm = true};
@@ -275,6 +276,9 @@ static void reserved_of_nodes(struct ktap *t)
             EXPECT(t, frame.number >= FRAME(M(148)));
             EXPECT_EQ(t, neomm_pmm_fini(world.root), NEOMM_E_BUSY);
             EXPECT_OK(t, neomm_pmm_free(world.root, frame, 0));
+            uint32_t all = (uint32_t)neomm_pmm_free_frames(world.root);
+            EXPECT_EQ(t, neomm_pmm_alloc_bulk(world.root, all + 1, NEOMM_HIGH, many),
+                      NEOMM_E_NOMEM);
             world_compare(t, &world);
             world_close(t, &world);
         }

@@ -121,6 +121,31 @@ static void own_first(struct ktap *t)
     world_close(t, &world);
 }
 
+/* All there is at once, of every node, though other CPUs' caches hold some of it. */
+static void all_at_once(struct ktap *t)
+{
+    if (!open_nodes(t, true))
+        return;
+    for (uint32_t cpu = 0; cpu < CPUS; cpu++)
+        for (uint32_t more = 0; more < 2; more++) {
+            be((cpu + 1) % 3);
+            EXPECT_OK(t, alloc_one(0, false, 0));
+            EXPECT_OK(t, neomm_pmm_free(world.root, held[0], 0));
+            EXPECT(t, cached_everywhere() > 0);
+            be(cpu);
+            ASSERT_OK(t, neomm_pmm_alloc_bulk(world.root, 6 * FEW + more, 0, held));
+            uint32_t low = 0;
+            for (uint32_t i = 0; i < 6 * FEW + more; i++)
+                low += held[i].number < DMA_END;
+            EXPECT_EQ(t, low, more);
+            EXPECT_OK(t, neomm_pmm_free_bulk(world.root, 6 * FEW + more, held, NULL));
+            neomm_pmm_drain(world.root);
+        }
+    be(0);
+    world_compare(t, &world);
+    world_close(t, &world);
+}
+
 /* Blocks, too; and a CPU whose node has no memory gets the others'. */
 static void blocks(struct ktap *t)
 {
@@ -423,6 +448,7 @@ static void drain(struct ktap *t)
 
 static const struct ktap_case cases[] = {
     KTAP_CASE_WITH(own_first, asker_numbers),
+    KTAP_CASE(all_at_once),
     KTAP_CASE(blocks),
     KTAP_CASE(dma_is_nobodys_home),
     KTAP_CASE(others_frames),
