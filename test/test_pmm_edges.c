@@ -130,6 +130,10 @@ static void longest(struct ktap *t)
     EXPECT_EQ(t, neomm__row_of(world.root, first, FRAME(M(1))), NEOMM__BITMAP_NONE);
     EXPECT_EQ(t, neomm__row_of(world.root, first, FRAME(M(1)) + 1), NEOMM__BITMAP_NONE);
     EXPECT_EQ(t, neomm__row_of(world.root, first, UINT32_MAX), NEOMM__BITMAP_NONE);
+    neomm_paddr_t base = neomm_frame_paddr(first);
+    EXPECT_EQ(t, neomm_pmm_add(world.root, base, M(1) - K(4)), NEOMM_E_EXISTS);
+    EXPECT_EQ(t, neomm_pmm_add(world.root, base, M(1)), NEOMM_E_FOREIGN);
+    EXPECT_EQ(t, neomm_pmm_add(world.root, (uint64_t)1 << 44, M(1)), NEOMM_E_FOREIGN);
     world_close(t, &world);
 }
 
