@@ -16,7 +16,7 @@
 #define MAP(map)     map, (uint32_t)NEOMM__COUNT_OF(map)
 
 static struct world world;
-static neomm_frame_t many[M(160) >> NEOMM_PAGE_SHIFT];
+static neomm_frame_t many[M(20) >> NEOMM_PAGE_SHIFT];
 
 static const struct neomm_boot_range simple[] = {{0, M(32), U}};
 static const struct world_options bare = {.ram_bytes = M(64), MAP(simple), .without_pmm = true};
@@ -276,12 +276,39 @@ static void reserved_of_nodes(struct ktap *t)
             EXPECT(t, frame.number >= FRAME(M(148)));
             EXPECT_EQ(t, neomm_pmm_fini(world.root), NEOMM_E_BUSY);
             EXPECT_OK(t, neomm_pmm_free(world.root, frame, 0));
-            uint32_t all = (uint32_t)neomm_pmm_free_frames(world.root);
-            EXPECT_EQ(t, neomm_pmm_alloc_bulk(world.root, all + 1, NEOMM_HIGH, many),
-                      NEOMM_E_NOMEM);
             world_compare(t, &world);
             world_close(t, &world);
         }
+}
+
+/* All frames of all zones of as many nodes as there may be, in vain, and then not. */
+static void most_nodes(struct ktap *t)
+{
+    static const struct neomm_boot_range map[] = {{0, M(4), U}, {M(128), M(16), U}};
+    static const struct neomm_node_range range = {M(128), M(128), NEOMM_NODE_MAX - 1};
+    const struct world_options options = {.ram_bytes = M(144),
+                                          MAP(map),
+                                          .direct_bytes = M(136),
+                                          .slots = true,
+                                          .cpus = 2,
+                                          .without_pmm = true};
+    neomm_frame_t frame;
+    if (!world_open(t, &world, &options))
+        return;
+    world.pmm.node_range = &range;
+    world.pmm.node_ranges = 1;
+    EXPECT_OK(t, neomm_pmm_init(world.root, &world.map, &world.pmm));
+    uint32_t all = (uint32_t)neomm_pmm_free_frames(world.root);
+    EXPECT_EQ(t, neomm_pmm_alloc_bulk(world.root, all + 1, NEOMM_HIGH, many), NEOMM_E_NOMEM);
+    world_compare(t, &world);
+    sim_bind(world.sim, 1); /* whose cache has some of them */
+    EXPECT_OK(t, neomm_pmm_alloc(world.root, 0, 0, &frame));
+    EXPECT_OK(t, neomm_pmm_free(world.root, frame, 0));
+    sim_bind(world.sim, 0);
+    EXPECT_OK(t, neomm_pmm_alloc_bulk(world.root, all, NEOMM_HIGH, many));
+    EXPECT_OK(t, neomm_pmm_free_bulk(world.root, all, many, NULL));
+    world_compare(t, &world);
+    world_close(t, &world);
 }
 
 /* ---- the reserve ---- */
@@ -397,6 +424,7 @@ static const struct ktap_case cases[] = {
     KTAP_CASE(reserved_at_borders),
     KTAP_CASE(borders_of_nodes),
     KTAP_CASE(reserved_of_nodes),
+    KTAP_CASE(most_nodes),
     KTAP_CASE(shares),
     KTAP_CASE(half_reserved),
     KTAP_CASE(direct_frames),
