@@ -369,26 +369,70 @@ static void bulk_in_vain(struct ktap *t)
     world_close(t, &world);
 }
 
-/* What a zone's caches keep serves before a lower zone does, which adds but one frame. */
+/* What a zone's caches keep serves before a lower zone does, which adds but few frames. */
 static void bulk_to_the_last(struct ktap *t)
 {
+    static const uint32_t more[] = {0, 1, 2, 62, 63, 64, 65, 127, 128, 129};
+    static struct neomm_snapshot snapshot;
     struct neomm_zone_stats stats;
     neomm_frame_t frame;
     if (!world_open(t, &world, &plain))
         return;
     neomm_pmm_zone_stats(world.root, NEOMM_ZONE_NORMAL, &stats);
-    for (uint32_t more = 0; more < 3; more++) {
-        uint32_t count = (uint32_t)stats.free + more, low = 0;
+    for (uint32_t i = 0; i < NEOMM__COUNT_OF(more); i++) {
+        uint32_t count = (uint32_t)stats.free + more[i], low = 0;
         sim_bind(world.sim, 1);
         EXPECT_OK(t, neomm_pmm_alloc(world.root, 0, 0, &frame));
         EXPECT_OK(t, neomm_pmm_free(world.root, frame, 0));
         sim_bind(world.sim, 0);
         EXPECT_OK(t, neomm_pmm_alloc_bulk(world.root, count, 0, held));
-        for (uint32_t i = 0; i < count; i++)
-            low += held[i].number < NEOMM__DMA_FRAMES;
-        EXPECT_EQ(t, low, more);
+        for (uint32_t j = 0; j < count; j++)
+            low += held[j].number < NEOMM__DMA_FRAMES;
+        EXPECT_EQ(t, low, more[i]);
+        neomm_snapshot_take(world.root, &snapshot);
+        EXPECT_EQ(t,
+                  snapshot.counter[NEOMM_COUNTER_FRAME_ALLOC] -
+                      snapshot.counter[NEOMM_COUNTER_FRAME_FREE],
+                  count);
         EXPECT_OK(t, neomm_pmm_free_bulk(world.root, count, held, NULL));
     }
+    world_close(t, &world);
+}
+
+/* Each frame is zeroed, but not the one listed behind the last; where no slot is left for those of
+ * high memory, all come from below it. */
+static void bulk_zeroed(struct ktap *t)
+{
+    struct world_options options = plain;
+    uint32_t high = FRAME(M(16)), slots;
+    neomm_frame_t guard;
+    options.direct_bytes = M(16);
+    options.slots = true;
+    if (!world_open(t, &world, &options))
+        return;
+    slots = world.slots_free;
+    EXPECT_OK(t, neomm_pmm_alloc(world.root, 0, 0, &guard));
+    memset(neomm_direct_pointer(world.root, neomm_frame_paddr(guard)), 0x5a, NEOMM_PAGE_SIZE);
+    for (uint32_t count = 1; count <= 300; count += 23)
+        for (unsigned empty = 0; empty < 2; empty++) {
+            world.slots_free = empty ? 0 : slots;
+            for (unsigned dirty = 0; dirty < 2; dirty++) {
+                neomm_flags_t flags = dirty ? 0 : NEOMM_ZERO | (empty ? NEOMM_HIGH : 0);
+                held[count] = guard;
+                EXPECT_OK(t, neomm_pmm_alloc_bulk(world.root, count, flags, held));
+                for (uint32_t i = 0; i < count && t->failures == 0; i++) {
+                    EXPECT(t, held[i].number < high);
+                    EXPECT(t, dirty || holds(held[i], 0));
+                    memset(neomm_direct_pointer(world.root, neomm_frame_paddr(held[i])), 0x3c,
+                           NEOMM_PAGE_SIZE);
+                }
+                EXPECT_OK(t, neomm_pmm_free_bulk(world.root, count, held, NULL));
+                EXPECT(t, holds(guard, 0x5a));
+            }
+        }
+    world.slots_free = slots;
+    EXPECT_OK(t, neomm_pmm_free(world.root, guard, 0));
+    world_compare(t, &world);
     world_close(t, &world);
 }
 
@@ -593,6 +637,7 @@ static const struct ktap_case cases[] = {
     KTAP_CASE(bulk_of_zones),
     KTAP_CASE(bulk_in_vain),
     KTAP_CASE(bulk_to_the_last),
+    KTAP_CASE(bulk_zeroed),
     KTAP_CASE(asks),
     KTAP_CASE(no_moves_for_frames),
     KTAP_CASE(before_lower_zones),

@@ -446,6 +446,30 @@ static void drain(struct ktap *t)
     world_close(t, &world);
 }
 
+/* Every zone of every node, and none behind the last: there the next node's would begin. */
+static void each_and_no_other(struct ktap *t)
+{
+    static const struct neomm_boot_range map[] = {{0, M(32), U}};
+    static const struct neomm_node_range range = {0, M(128), 1};
+    const struct world_options options = {
+        .ram_bytes = M(32), MAP(map), .direct_bytes = M(24), .slots = true, .without_pmm = true};
+    if (!world_open(t, &world, &options))
+        return;
+    world.pmm.node_range = &range;
+    world.pmm.node_ranges = 1;
+    EXPECT_OK(t, neomm_pmm_init(world.root, &world.map, &world.pmm));
+    for (uint32_t node = 0; node <= 2; node++)
+        for (unsigned zone = 0; zone <= NEOMM_ZONES; zone++) {
+            struct neomm_zone_stats stats;
+            bool there = node == 1 && zone < NEOMM_ZONES;
+            neomm_pmm_node_stats(world.root, node, (enum neomm_zone)zone, &stats);
+            EXPECT_EQ(t, stats.total != 0, there);
+            neomm_pmm_zone_stats(world.root, (enum neomm_zone)zone, &stats);
+            EXPECT_EQ(t, stats.total != 0, zone < NEOMM_ZONES);
+        }
+    world_close(t, &world);
+}
+
 static const struct ktap_case cases[] = {
     KTAP_CASE_WITH(own_first, asker_numbers),
     KTAP_CASE(all_at_once),
@@ -453,6 +477,7 @@ static const struct ktap_case cases[] = {
     KTAP_CASE(dma_is_nobodys_home),
     KTAP_CASE(others_frames),
     KTAP_CASE(sums),
+    KTAP_CASE(each_and_no_other),
     KTAP_CASE(reserved_by_node),
     KTAP_CASE(bad_nodes),
     KTAP_CASE(offline),
