@@ -307,6 +307,8 @@ static void most_nodes(struct ktap *t)
     sim_bind(world.sim, 0);
     EXPECT_OK(t, neomm_pmm_alloc_bulk(world.root, all, NEOMM_HIGH, many));
     EXPECT_OK(t, neomm_pmm_free_bulk(world.root, all, many, NULL));
+    for (unsigned zone = 0; zone < NEOMM_ZONES; zone++)
+        EXPECT_EQ(t, neomm_pmm_watermark(world.root, (enum neomm_zone)zone), NEOMM_WATERMARK_HIGH);
     world_compare(t, &world);
     world_close(t, &world);
 }

@@ -457,6 +457,7 @@ static void each_and_no_other(struct ktap *t)
         return;
     world.pmm.node_range = &range;
     world.pmm.node_ranges = 1;
+    world.pmm.reserve_frames = 600;
     EXPECT_OK(t, neomm_pmm_init(world.root, &world.map, &world.pmm));
     for (uint32_t node = 0; node <= 2; node++)
         for (unsigned zone = 0; zone <= NEOMM_ZONES; zone++) {
@@ -467,6 +468,12 @@ static void each_and_no_other(struct ktap *t)
             neomm_pmm_zone_stats(world.root, (enum neomm_zone)zone, &stats);
             EXPECT_EQ(t, stats.total != 0, zone < NEOMM_ZONES);
         }
+    uint32_t n = 0;
+    while (neomm_pmm_alloc(world.root, 0, NEOMM_DMA | NEOMM_RESERVE, &held[n]) == NEOMM_OK)
+        n++;
+    EXPECT_EQ(t, neomm_pmm_watermark(world.root, NEOMM_ZONE_DMA), NEOMM_WATERMARK_NONE);
+    EXPECT_EQ(t, neomm_pmm_watermark(world.root, NEOMM_ZONES), NEOMM_WATERMARK_HIGH);
+    EXPECT_OK(t, neomm_pmm_free_bulk(world.root, n, held, NULL));
     world_close(t, &world);
 }
 
