@@ -136,6 +136,19 @@ static void large_numbers(struct ktap *t)
     }
 }
 
+/* Up to 16 bits they are exact to the thousandth. */
+static void exact_numbers(struct ktap *t)
+{
+    for (uint64_t free = 65533; free <= 65536; free++)
+        for (uint64_t useful = 1; useful <= 65533; useful += 97) {
+            struct neomm_zone_stats stats = {.free = free};
+            uint64_t shift = free > UINT16_MAX;
+            stats.free_runs[0] = useful;
+            EXPECT_EQ(t, neomm_pmm_fragmentation(&stats, 0),
+                      1000 - 1000 * (useful >> shift) / (free >> shift));
+        }
+}
+
 /* As a kernel sees it, from a zone's statistics. */
 static void of_a_zone(struct ktap *t)
 {
@@ -544,6 +557,7 @@ static const struct ktap_case cases[] = {
     KTAP_CASE(all_patterns),
     KTAP_CASE_WITH(random_patterns, densities),
     KTAP_CASE(large_numbers),
+    KTAP_CASE(exact_numbers),
     KTAP_CASE(of_a_zone),
     KTAP_CASE(shares),
     KTAP_CASE_WITH(to_the_last, who_first),
