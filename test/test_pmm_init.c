@@ -136,6 +136,24 @@ static void exact_room(struct ktap *t)
     }
 }
 
+/* The only range of a map. */
+static void only_room(struct ktap *t)
+{
+    struct neomm_boot_range ranges[2];
+    struct neomm_bootmap map;
+    if (!world_open(t, &world, &bare))
+        return;
+    neomm_bootmap_init(&map, ranges, 2);
+    EXPECT_OK(t, neomm_bootmap_add(&map, M(2), M(30), U));
+    EXPECT_OK(t, neomm_bootmap_resolve(&map, 0, NULL, NULL));
+    EXPECT_EQ(t, map.count, 1);
+    EXPECT_OK(t, neomm_pmm_init(world.root, &map, NULL));
+    uintptr_t begin = (uintptr_t)world.root->pmm;
+    EXPECT(t, begin >= (uintptr_t)neomm_direct_pointer(world.root, M(2)));
+    EXPECT(t, begin < (uintptr_t)neomm_direct_pointer(world.root, M(32)));
+    world_close(t, &world);
+}
+
 /* What lies behind the map's entries, nodes' ranges and CPUs' nodes is nobody's. */
 static void behind_lists(struct ktap *t)
 {
@@ -145,7 +163,7 @@ static void behind_lists(struct ktap *t)
     for (uint32_t i = 0; i < 2; i++) {
         if (!world_open(t, &world, &bare))
             return;
-        world.ranges[world.map.count] = (struct neomm_boot_range){M(300), M(10), U};
+        world.ranges[world.map.count] = (struct neomm_boot_range){M(300), M(12800), U};
         EXPECT_EQ(t, neomm_pmm_metadata_size(world.root, &world.map), world.metadata_size);
         world.pmm.node_range = i ? valid : nodes;
         world.pmm.node_ranges = 1;
@@ -421,6 +439,7 @@ static const struct ktap_case cases[] = {
     KTAP_CASE(last_addressable),
     KTAP_CASE(metadata_addressable),
     KTAP_CASE(exact_room),
+    KTAP_CASE(only_room),
     KTAP_CASE(behind_lists),
     KTAP_CASE(borders_of_high),
     KTAP_CASE(reserved_at_borders),
