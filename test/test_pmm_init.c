@@ -230,6 +230,21 @@ static void reserved_at_borders(struct ktap *t)
             }
 }
 
+/* Memory for later just before the last frame, or to the end. */
+static void reserved_at_the_end(struct ktap *t)
+{
+    for (uint32_t behind = 0; behind < 3; behind++) {
+        uint64_t to = M(32) - K(4) * behind;
+        const struct neomm_boot_range map[] = {
+            {0, M(31), U}, {M(31), to - M(31), BOOT}, {to, M(32) - to, U}};
+        const struct world_options options = {.ram_bytes = M(32), MAP(map)};
+        if (!world_open(t, &world, &options))
+            return;
+        world_compare(t, &world);
+        world_close(t, &world);
+    }
+}
+
 /* ---- nodes ---- */
 
 /* A section belongs to the node of a range that touches its first byte or its last, and to none
@@ -443,6 +458,7 @@ static const struct ktap_case cases[] = {
     KTAP_CASE(behind_lists),
     KTAP_CASE(borders_of_high),
     KTAP_CASE(reserved_at_borders),
+    KTAP_CASE(reserved_at_the_end),
     KTAP_CASE(borders_of_nodes),
     KTAP_CASE(reserved_of_nodes),
     KTAP_CASE(most_nodes),

@@ -7,9 +7,10 @@ static unsigned number_of(const struct neomm__pmm *pmm, size_t bit)
     return neomm__frame_of(pmm, bit).number;
 }
 
+/* A bit in front of the run is more than any count behind its first, modulo 2^n. */
 static bool has(const struct neomm__ram_run *run, size_t bit)
 {
-    return run && bit >= run->bit && bit - run->bit < run->count;
+    return run && bit - run->bit < run->count;
 }
 
 /* Is it RAM that is free or somebody's? *run: where the last answer was found. */
