@@ -1,0 +1,114 @@
+/* What the consistency check of the frame allocator finds: whatever is wrong, wherever it is, and
+ * though nothing else is.
+ * SPDX-License-Identifier: MIT */
+#include "pmm_world.h"
+
+#include "base/bits.h"
+#include "pmm/pmm_priv.h"
+
+#define M(n)         ((uint64_t)(n) << 20)
+#define K(n)         ((uint64_t)(n) << 10)
+#define FRAME(bytes) ((uint32_t)((bytes) >> NEOMM_PAGE_SHIFT))
+#define U            NEOMM_MEMORY_USABLE
+#define MAP(map)     map, (uint32_t)NEOMM__COUNT_OF(map)
+
+static struct world world;
+
+static size_t findings(void)
+{
+    return neomm_fsck(world.root, NULL, NULL);
+}
+
+static struct neomm__frame *frame_at(uint32_t number)
+{
+    return neomm__frame(world.root, neomm_frame(number));
+}
+
+/* ---- frames that got lost ---- */
+
+/* All counts agree, and nobody has the frames: found as well where no descriptor of the tree is
+ * looked at, for nothing was allocated from it yet. */
+static void lost(struct ktap *t)
+{
+    static const struct neomm_boot_range map[] = {
+        {0, M(4), U}, {M(126), K(4), U}, {M(127), K(8), U}, {M(128) - K(4), K(8), U}};
+    const struct world_options options = {.ram_bytes = M(132), MAP(map)};
+    static const struct {
+        uint32_t first, count;
+    } rows[] = {{FRAME(M(126)), 1},     {FRAME(M(127)), 1},     {FRAME(M(127)) + 1, 1},
+                {FRAME(M(127)), 2},     {FRAME(M(128)) - 1, 1}, {FRAME(M(128)), 1},
+                {FRAME(M(128)) - 1, 2}, {FRAME(M(4)) - 1, 1},   {1, 1}};
+    size_t next;
+    if (!world_open(t, &world, &options))
+        return;
+    for (uint32_t touched = 0; touched < 2; touched++)
+        for (uint32_t i = 0; i < NEOMM__COUNT_OF(rows); i++) {
+            size_t bit = neomm__bit_of(world.root, neomm_frame(rows[i].first));
+            if (touched)
+                neomm__tree_touch(world.root->pmm, bit);
+            EXPECT_EQ(t, findings(), 0);
+            EXPECT(t, neomm__area_take_exact(world.root, bit, rows[i].count, 0, true, &next));
+            EXPECT(t, findings() > 0);
+            neomm__area_release(world.root->pmm, bit, rows[i].count);
+            EXPECT_EQ(t, findings(), 0);
+        }
+    world_close(t, &world);
+}
+
+/* ---- descriptors ---- */
+
+static const struct neomm_boot_range simple[] = {{0, M(32), U}};
+static const struct world_options plain = {.ram_bytes = M(32), MAP(simple)};
+
+/* Of free frames: each field of a descriptor, at either end of a tree and in between. */
+static void of_free_frames(struct ktap *t)
+{
+    static const uint32_t frames[] = {1, 2, 63, 4095, 4096, 4097, 5000, FRAME(M(32)) - 1};
+    neomm_frame_t frame;
+    if (!world_open(t, &world, &plain))
+        return;
+    for (uint32_t flags = 0; flags <= NEOMM_DMA; flags += NEOMM_DMA) { /* touches both trees */
+        EXPECT_OK(t, neomm_pmm_alloc(world.root, 0, flags, &frame));
+        EXPECT_OK(t, neomm_pmm_free(world.root, frame, 0));
+    }
+    for (uint32_t i = 0; i < NEOMM__COUNT_OF(frames); i++) {
+        uint8_t *bytes = (uint8_t *)frame_at(frames[i]);
+        for (size_t j = 0; j < sizeof(struct neomm__frame); j++) {
+            bytes[j] = 1;
+            EXPECT(t, findings() > 0);
+            bytes[j] = 0;
+        }
+        EXPECT_EQ(t, findings(), 0);
+    }
+    world_close(t, &world);
+}
+
+/* Two blocks of the highest order whose descriptors say that they are one of twice as many. */
+static void order_too_high(struct ktap *t)
+{
+    static const uint32_t size = 1u << NEOMM_ORDER_MAX;
+    const struct neomm_range_request request = {.frames = 2 * size, .align = 2 * size};
+    neomm_frame_t first;
+    if (!world_open(t, &world, &plain))
+        return;
+    EXPECT_OK(t, neomm_pmm_alloc_range(world.root, &request, &first));
+    for (uint32_t i = 1; i < 2 * size; i++)
+        *frame_at(first.number + i) = (struct neomm__frame){0};
+    for (unsigned order = NEOMM_ORDER_MAX + 1; order < 256; order++) {
+        frame_at(first.number)->order = (uint8_t)order;
+        EXPECT(t, findings() > 0);
+    }
+    frame_at(first.number)->order = NEOMM_ORDER_MAX;
+    neomm__pmm_own(world.root, neomm__bit_of(world.root, first) + size, NEOMM_ORDER_MAX, 0);
+    EXPECT_EQ(t, findings(), 0);
+    EXPECT_OK(t, neomm_pmm_free(world.root, first, NEOMM_ORDER_MAX));
+    EXPECT_OK(t, neomm_pmm_free(world.root, neomm_frame(first.number + size), NEOMM_ORDER_MAX));
+    world_close(t, &world);
+}
+
+static const struct ktap_case cases[] = {
+    KTAP_CASE(lost),
+    KTAP_CASE(of_free_frames),
+    KTAP_CASE(order_too_high),
+};
+KTAP_SUITE(pmm_check, cases);
