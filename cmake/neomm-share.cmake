@@ -37,7 +37,7 @@ endwhile()
 if(NEOMM_COVERAGE)
   foreach(test IN LISTS neomm_tests)
     get_property(neomm_labels TEST ${test} PROPERTY LABELS)
-    if("stress" IN_LIST neomm_labels)
+    if("stress" IN_LIST neomm_labels OR "longer" IN_LIST neomm_labels)
       set_property(TEST ${test} APPEND PROPERTY ENVIRONMENT
         GCOV_PREFIX=${PROJECT_BINARY_DIR}-uncounted)
     endif()
