@@ -17,7 +17,7 @@ endif()
 add_library(neomm_counted INTERFACE)
 add_library(neomm_counter INTERFACE)
 if(NEOMM_COVERAGE)
-  target_compile_options(neomm_counted INTERFACE --coverage -fprofile-update=atomic)
+  target_compile_options(neomm_counted INTERFACE --coverage)
   target_link_options(neomm_counter INTERFACE --coverage)
   if(CMAKE_SIZEOF_VOID_P EQUAL 4) # 64-bit counters
     target_link_libraries(neomm_counter INTERFACE atomic)

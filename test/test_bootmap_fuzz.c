@@ -6,6 +6,7 @@
  * test in every build. NEOMM_FUZZ_ROUNDS sets the number of tables per format and seed.
  */
 #include "ktap.h"
+#include "share.h"
 
 #include "base/bits.h"
 
@@ -15,7 +16,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define ROUNDS      4000
+#define ROUNDS      40000
 #define BYTES_MAX   ((uint32_t)1 << 17)
 #define ENTRIES_MAX 4096
 #define PAGE_LAST   (NEOMM_PAGE_SIZE - 1)
@@ -520,7 +521,7 @@ static void try_table(struct ktap *t, enum format format, uint8_t *guard, uint64
 static unsigned rounds(void)
 {
     const char *text = getenv("NEOMM_FUZZ_ROUNDS");
-    return text ? (unsigned)strtoul(text, NULL, 10) : ROUNDS;
+    return text ? (unsigned)strtoul(text, NULL, 10) : (unsigned)share_of(ROUNDS);
 }
 
 static const uint64_t format_numbers[] = {0, 1, 2, 3, 4, 5};

@@ -7,6 +7,7 @@
  * so many accesses in all cases together.
  */
 #include "high_machine.h"
+#include "share.h"
 
 #include "sim/mmu.h"
 
@@ -491,7 +492,7 @@ static void histories(struct ktap *t)
 {
     static struct world w;
     const char *wanted = getenv("NEOMM_ACCESSES");
-    uint64_t accesses = (wanted ? strtoull(wanted, NULL, 10) : ACCESSES) / 8;
+    uint64_t accesses = share_of(wanted ? strtoull(wanted, NULL, 10) : ACCESSES) / 8;
     if (!open_world(t, &w, formats[t->parameter & 1], whims[t->parameter >> 1]))
         return;
     while (w.accesses < accesses && t->failures == 0) {

@@ -6,6 +6,7 @@
  * that sizes, accessed and dirty bits and the number of tables are predicted exactly.
  */
 #include "env.h"
+#include "share.h"
 
 #include "sim/sim.h"
 
@@ -17,6 +18,7 @@
 #define GROUPS      3u
 #define GROUP_MAX   1024u
 #define PAGES_MAX   (GROUPS * GROUP_MAX)
+#define SEEDS       20u
 
 struct page {
     enum neomm_mapping_state state;
@@ -573,7 +575,7 @@ static struct model model;
 
 static void operations_agree(struct ktap *t)
 {
-    for (uint64_t seed = 1; seed <= 20 && t->failures == 0; seed++) {
+    for (uint64_t seed = 1; seed <= share_of(SEEDS) && t->failures == 0; seed++) {
         if (!start(&model, t, seed))
             return;
         unsigned steps = 0;

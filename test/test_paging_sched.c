@@ -4,6 +4,7 @@
  * SPDX-License-Identifier: MIT */
 #include "env.h"
 #include "sched_note.h"
+#include "share.h"
 
 #include "paging/tables.h"
 #include "sim/sim.h"
@@ -406,8 +407,10 @@ _Static_assert(sizeof(plan_numbers) / sizeof(plan_numbers[0]) == PLANS, "each pl
 /* Both formats, by the seed. */
 static void by_seed(struct ktap *t)
 {
-    const struct sim_sched_options options = {
-        .mode = SIM_SCHED_RANDOM, .seed = 1000, .schedules = 50 * factor(), .preemptions = 24};
+    const struct sim_sched_options options = {.mode = SIM_SCHED_RANDOM,
+                                              .seed = 1000,
+                                              .schedules = share_of(50 * factor()),
+                                              .preemptions = 24};
     search(t, &options);
 }
 
@@ -416,7 +419,7 @@ static void one_after_the_other(struct ktap *t)
 {
     const struct sim_sched_options options = {.mode = SIM_SCHED_EXHAUSTIVE,
                                               .seed = t->parameter,
-                                              .schedules = 100 * factor(),
+                                              .schedules = share_of(100 * factor()),
                                               .preemptions = 2};
     search(t, &options);
 }

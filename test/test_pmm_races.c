@@ -4,6 +4,7 @@
  * SPDX-License-Identifier: MIT */
 #include "pmm_world.h"
 #include "sched_note.h"
+#include "share.h"
 
 #include "base/bits.h"
 
@@ -308,9 +309,10 @@ static void random_programs(struct ktap *t)
                                           .direct_bytes = setting->direct_bytes,
                                           .slots = setting->direct_bytes != 0};
     const struct sim_scenario scenario = {setting->cpus, &race, begin, run, end};
+    const uint64_t schedules = share_of(SCHEDULES);
     const struct sim_sched_options search = {.mode = SIM_SCHED_RANDOM,
                                              .seed = t->parameter * SCHEDULES,
-                                             .schedules = SCHEDULES,
+                                             .schedules = schedules,
                                              .preemptions = 60};
     struct sim_sched_result result;
     if (sim_sched_unavailable()) {
@@ -330,7 +332,7 @@ static void random_programs(struct ktap *t)
     ktap_note(t, "%llu schedules, %llu points; %llu calls served, %llu refused",
               (unsigned long long)result.schedules, (unsigned long long)result.points,
               (unsigned long long)race.served, (unsigned long long)race.unserved);
-    EXPECT(t, race.served > SCHEDULES && race.unserved > SCHEDULES / 10);
+    EXPECT(t, race.served > schedules && race.unserved > schedules / 10);
     memcpy(world.metadata, metadata, world.metadata_size);
     free(metadata);
     fill(t, setting, false);

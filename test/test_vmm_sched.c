@@ -3,6 +3,7 @@
  * SPDX-License-Identifier: MIT */
 #include "env.h"
 #include "sched_note.h"
+#include "share.h"
 
 #include "sim/machine.h"
 #include "vmm/vmm_priv.h"
@@ -349,7 +350,7 @@ static void by_seed(struct ktap *t)
     for (uint32_t pages = 1; pages <= MOST; pages++) {
         const struct sim_sched_options options = {.mode = SIM_SCHED_RANDOM,
                                                   .seed = 1000000 * pages,
-                                                  .schedules = 25 * factor(),
+                                                  .schedules = share_of(25 * factor()),
                                                   .preemptions = 24};
         struct sim_sched_result result;
         search(t, &plans[t->parameter], pages, &options, &result);
@@ -369,7 +370,8 @@ static void one_after_the_other(struct ktap *t)
     const struct plan *plan = &plans[t->parameter];
     const struct sim_sched_options options = {.mode = SIM_SCHED_EXHAUSTIVE,
                                               .seed = t->parameter,
-                                              .schedules = (is_long(plan) ? 50 : 350) * factor(),
+                                              .schedules =
+                                                  share_of((is_long(plan) ? 50 : 350) * factor()),
                                               .preemptions = factor() > 1 ? 2 : 1};
     struct sim_sched_result result;
     if (unavailable(t))
@@ -378,7 +380,7 @@ static void one_after_the_other(struct ktap *t)
     ktap_note(t, "%s: %llu schedules, %llu points%s", plan->name,
               (unsigned long long)result.schedules, (unsigned long long)result.points,
               result.complete ? "" : ", not all");
-    if (factor() == 1 && plan->act[2] == REST && !is_long(plan))
+    if (factor() == 1 && share_divisor() == 1 && plan->act[2] == REST && !is_long(plan))
         EXPECT(t, result.complete);
 }
 

@@ -1,0 +1,45 @@
+# What a test costs on a preset, in one place. Behind the last test of a folder: long searches do
+# the whole on the plain builds and an nth where the same costs many times as much. All of it is
+# done somewhere for 64 bits and for 32: the instrumented build's on debug or coverage, m32 or
+# coverage-m32.
+# SPDX-License-Identifier: MIT
+if(NEOMM_SANITIZE)
+  set(neomm_default_share 10)
+else()
+  set(neomm_default_share 1)
+endif()
+set(NEOMM_SHARE ${neomm_default_share} CACHE STRING
+  "Tests do one nth of their long histories and schedules")
+
+# Those that look at NEOMM_SHARE (test/share.h), and longest first, so that no long one is left
+# for the end: COST is CPU seconds of the whole, about.
+set(neomm_shared bootmap_fuzz hostile paging_model paging_sched pmm_races
+  pmm_sched vmm_sched)
+set(neomm_costs lint-tidy 90 vmm_sched 40 lint-warnings 35 vmm_threads 30 pmm_sched 30
+  lint-mutate 25 paging_sched 25 pmm_races 20 vmm 20 consume-source_list 20 mmu_qemu 15 hostile 15
+  replay_exact 15 pmm_cache 10 paging_model 10 vmm_io 10 pmm_model 10)
+
+get_property(neomm_tests DIRECTORY PROPERTY TESTS)
+foreach(test IN LISTS neomm_shared)
+  if(test IN_LIST neomm_tests AND NEOMM_SHARE GREATER 1)
+    set_property(TEST ${test} APPEND PROPERTY ENVIRONMENT NEOMM_SHARE=${NEOMM_SHARE})
+  endif()
+endforeach()
+while(neomm_costs)
+  list(POP_FRONT neomm_costs test cost)
+  if(test IN_LIST neomm_tests)
+    set_property(TEST ${test} PROPERTY COST ${cost})
+  endif()
+endwhile()
+
+# Counters of lines are not atomic, which would make the frame allocator's tests take eight times
+# as long; what threads count goes where script/coverage does not look.
+if(NEOMM_COVERAGE)
+  foreach(test IN LISTS neomm_tests)
+    get_property(neomm_labels TEST ${test} PROPERTY LABELS)
+    if("stress" IN_LIST neomm_labels OR "longer" IN_LIST neomm_labels)
+      set_property(TEST ${test} APPEND PROPERTY ENVIRONMENT
+        GCOV_PREFIX=${PROJECT_BINARY_DIR}-uncounted)
+    endif()
+  endforeach()
+endif()
