@@ -112,6 +112,24 @@ neomm_status neomm_paging_destroy(struct neomm *root, struct neomm_tables *table
  * Interrupts are masked inside. */
 void neomm_paging_activate(struct neomm *root, struct neomm_tables *tables);
 
+/* This CPU goes to sleep, and is awake again. In between it is not called (neomm_port_ipi) because
+ * of pages that are unmapped or whose rights, bits or frames change: it is spared these
+ * invalidations, makes up for all of them as it wakes, and until then may still hold translations
+ * that are wrong. So while it sleeps it calls nothing else here, and neither it nor its interrupt
+ * handlers refer to addresses that may change: user memory, the kernel window. Each handler that
+ * may meet the CPU asleep calls neomm_paging_wake before anything else, and so does the idle loop
+ * behind its halt instruction; where the CPU is awake that costs a load. The tables loaded stay
+ * loaded, and cannot be destroyed. Where a table goes or the size of a page changes a sleeping CPU
+ * is called like any other. Interrupts: idle is called with them masked, so that nothing wakes the
+ * CPU between the call and the halt. No lock.
+ *
+ *     for (;;) {                      mask interrupts; nothing to do?
+ *         neomm_paging_idle(root);    sti; hlt
+ *         neomm_paging_wake(root);
+ *     } */
+void neomm_paging_idle(struct neomm *root);
+void neomm_paging_wake(struct neomm *root);
+
 /* Maps [vaddr, vaddr + size) to contiguous physical memory from paddr with the largest leaves
  * that fit. Needs the whole range unmapped: NEOMM_E_EXISTS. NEOMM_E_ALIGN; NEOMM_E_RANGE (wraps,
  * straddles, not canonical, beyond the physical width); NEOMM_E_ACCESS (WRITE with EXEC);
