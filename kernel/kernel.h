@@ -71,8 +71,16 @@ void console_line(void *context, const char *text);
 /* ---- clock.c ---- */
 void clock_init(void);
 uint64_t clock_now(void); /* nanoseconds since clock_init */
+/* Halts the CPU until an interrupt, for a millisecond at most. Interrupts are masked before and
+ * after. */
+void clock_halt(void);
+/* The timer's interrupt is done with. */
+void clock_interrupt(void);
 
 /* ---- trap.c: user mode ---- */
+
+/* Those below are the CPU's own. */
+#define VECTOR_INTERRUPTS 32
 struct user_end {
     bool exited;                      /* by the system call; otherwise by a trap */
     uintptr_t code;                   /* of the exit */
@@ -118,6 +126,8 @@ extern const char user_halt[];  /* a privileged instruction */
 /* ---- port_kernel.c ---- */
 /* Its `root` is the instance that page faults are resolved by. */
 extern struct neomm_cpu kernel_cpu;
+/* How often it has halted since there was nothing to do. */
+unsigned port_idles(void);
 
 /* ---- memory.c: the kernel's own memory manager ---- */
 

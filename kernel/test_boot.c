@@ -397,6 +397,21 @@ static void cpu_features(struct ktap *t)
         EXPECT(t, neomm_cpu_read_msr(NEOMM_MSR_EFER) & NEOMM_EFER_NXE);
 }
 
+/* With nothing to do the CPU halts, and is fully awake again when the timer says so. */
+static void idle(struct ktap *t)
+{
+    const uint64_t milliseconds = 1000000;
+    uint32_t word = 1;
+    unsigned before = port_idles();
+    uint64_t start = neomm_port_now();
+    EXPECT_EQ(t, neomm_port_wait(&word, 1, 3 * milliseconds), NEOMM_E_TIMEOUT);
+    EXPECT(t, neomm_port_now() - start >= 3 * milliseconds);
+    EXPECT(t, port_idles() > before);
+    neomm_irq_t irq = neomm_port_irq_save();
+    EXPECT(t, irq != 0);
+    neomm_port_irq_restore(irq);
+}
+
 /* Takes frames in the largest blocks until few are left outside smaller ones. */
 static uint32_t take_frames(neomm_frame_t *block, uint32_t most)
 {
@@ -457,13 +472,17 @@ static void shut_down(struct ktap *t)
 }
 
 static const struct ktap_case cases[] = {
-    KTAP_CASE(cpu_features),    KTAP_CASE(frames),         KTAP_CASE(frame_contents),
-    KTAP_CASE(memory_test),     KTAP_CASE(heap),           KTAP_CASE(window),
-    KTAP_CASE(user_fault),      KTAP_CASE(kernel_rights),  KTAP_CASE(user_output),
-    KTAP_CASE(swap_out_and_in), KTAP_CASE(resident_limit), KTAP_CASE(two_spaces),
-    KTAP_CASE(bad_pointers),    KTAP_CASE(user_errors),    KTAP_CASE(invalidations),
-    KTAP_CASE(out_of_memory),   KTAP_CASE(consistency),    KTAP_CASE(space_exit),
-    KTAP_CASE(memstat),         KTAP_CASE(shut_down),
+    KTAP_CASE(cpu_features),    KTAP_CASE(idle),
+    KTAP_CASE(frames),          KTAP_CASE(frame_contents),
+    KTAP_CASE(memory_test),     KTAP_CASE(heap),
+    KTAP_CASE(window),          KTAP_CASE(user_fault),
+    KTAP_CASE(kernel_rights),   KTAP_CASE(user_output),
+    KTAP_CASE(swap_out_and_in), KTAP_CASE(resident_limit),
+    KTAP_CASE(two_spaces),      KTAP_CASE(bad_pointers),
+    KTAP_CASE(user_errors),     KTAP_CASE(invalidations),
+    KTAP_CASE(out_of_memory),   KTAP_CASE(consistency),
+    KTAP_CASE(space_exit),      KTAP_CASE(memstat),
+    KTAP_CASE(shut_down),
 };
 
 KTAP_SUITE(boot, cases);
