@@ -30,14 +30,13 @@ static size_t large_size(const struct setting *s)
                                                                            : (size_t)2 << 20;
 }
 
-static bool open_setting(struct ktap *t, struct setting *s, enum neomm_format format,
-                         uint32_t user_cpu, uint32_t absent)
+static bool open_with(struct ktap *t, struct setting *s, uint32_t user_cpu,
+                      const struct high_options *options)
 {
-    struct high_options options = {.format = format, .cpus = CPUS, .absent = absent};
     memset(s, 0, sizeof(*s));
     s->t = t;
     s->user_cpu = user_cpu;
-    if (!high_open(t, &s->machine, &options))
+    if (!high_open(t, &s->machine, options))
         return false;
     struct neomm *root = s->machine.root;
     EXPECT_OK(t, neomm_paging_create(root, &s->tables, 1));
@@ -48,6 +47,13 @@ static bool open_setting(struct ktap *t, struct setting *s, enum neomm_format fo
     neomm_paging_activate(root, &s->tables);
     sim_bind(s->machine.sim, 0);
     return true;
+}
+
+static bool open_setting(struct ktap *t, struct setting *s, enum neomm_format format,
+                         uint32_t user_cpu, uint32_t absent)
+{
+    const struct high_options options = {.format = format, .cpus = CPUS, .absent = absent};
+    return open_with(t, s, user_cpu, &options);
 }
 
 /* Without skipped sites, so that nothing is left behind. */
@@ -412,6 +418,42 @@ static void invalidates_what_is_due(struct ktap *t)
     close_setting(&s);
 }
 
+/* The threshold is the root's: so many pages one by one, and one more is everything. */
+static void threshold(struct ktap *t)
+{
+    static const uint32_t thresholds[] = {1, 2, NEOMM_FLUSH_PAGES_MAX};
+    for (unsigned i = 0; i < sizeof(thresholds) / sizeof(thresholds[0]); i++) {
+        struct setting s;
+        uint32_t most = thresholds[i];
+        const struct high_options options = {
+            .format = (enum neomm_format)t->parameter, .cpus = CPUS, .flush_pages = most};
+        if (!open_with(t, &s, 1, &options))
+            return;
+        EXPECT_OK(t, neomm_paging_map(s.machine.root, &s.tables, USER, neomm_frame_paddr(s.block),
+                                      (2 * most + 2) * NEOMM_PAGE_SIZE, RW, NEOMM_CACHE_WB,
+                                      NEOMM_MAP_SMALL));
+        refer(&s, USER, 2 * most + 2, SIM_WRITE);
+        struct costs costs = costs_now(&s);
+        EXPECT_OK(t, neomm_paging_unmap(s.machine.root, &s.tables, USER, most * NEOMM_PAGE_SIZE,
+                                        NULL, NULL, NULL));
+        expect_costs(&s, &costs, most, 0, 1);
+        EXPECT_OK(t, neomm_paging_unmap(s.machine.root, &s.tables, USER + most * NEOMM_PAGE_SIZE,
+                                        (most + 1) * NEOMM_PAGE_SIZE, NULL, NULL, NULL));
+        expect_costs(&s, &costs, 0, 1, 1);
+        close_setting(&s);
+    }
+}
+
+static void threshold_out_of_range(struct ktap *t)
+{
+    const struct neomm_paging_options options = {.flush_pages = NEOMM_FLUSH_PAGES_MAX + 1};
+    const struct high_options bare = {.format = (enum neomm_format)t->parameter, .no_paging = true};
+    struct high_machine machine;
+    ASSERT(t, high_open(t, &machine, &bare));
+    EXPECT_EQ(t, neomm_paging_init(machine.root, &options), NEOMM_E_RANGE);
+    high_close(t, &machine);
+}
+
 /* ---- CPUs that sleep ---- */
 
 static uint64_t walks(const struct setting *s)
@@ -441,8 +483,7 @@ static void sleep_now(struct setting *s, bool sleeps)
 static void protect_page(struct setting *s, neomm_prot_t prot)
 {
     struct ktap *t = s->t;
-    EXPECT_OK(t,
-              neomm_paging_protect(s->machine.root, &s->tables, USER, NEOMM_PAGE_SIZE, prot));
+    EXPECT_OK(t, neomm_paging_protect(s->machine.root, &s->tables, USER, NEOMM_PAGE_SIZE, prot));
 }
 
 /* The other CPU sleeps, and is not called for what is done to pages; one full invalidation as it
@@ -493,8 +534,7 @@ static void sleepers_and_the_kernel(struct ktap *t)
         refer(&s, s.window, 2, SIM_WRITE);
         struct costs costs = costs_now(&s);
         sleep_now(&s, true);
-        EXPECT_OK(t,
-                  neomm_paging_unmap(root, kernel, s.window, NEOMM_PAGE_SIZE, NULL, NULL, NULL));
+        EXPECT_OK(t, neomm_paging_unmap(root, kernel, s.window, NEOMM_PAGE_SIZE, NULL, NULL, NULL));
         protect_page(&s, NEOMM_PROT_READ);
         expect_costs(&s, &costs, 1, 0, 0); /* on the CPU that does it */
         sleep_now(&s, false);
@@ -557,8 +597,8 @@ static void sleepers_catch_up(struct ktap *t)
     /* One that was counted before it slept, but which it was not told of, is not made up for. */
     load(&s, neomm_paging_kernel(s.machine.root));
     sleep_now(&s, true);
-    EXPECT_OK(t, neomm_paging_unmap(s.machine.root, &s.tables, USER, NEOMM_PAGE_SIZE, NULL, NULL,
-                                    NULL));
+    EXPECT_OK(
+        t, neomm_paging_unmap(s.machine.root, &s.tables, USER, NEOMM_PAGE_SIZE, NULL, NULL, NULL));
     sleep_now(&s, false);
     load(&s, &s.tables);
     sim_bind(s.machine.sim, 1);
@@ -736,6 +776,8 @@ static const struct ktap_case cases[] = {
     KTAP_CASE_WITH(each_site_is_needed, sites),
     KTAP_CASE_WITH(every_cpu_forgets, formats),
     KTAP_CASE_WITH(invalidates_what_is_due, formats),
+    KTAP_CASE_WITH(threshold, formats),
+    KTAP_CASE_WITH(threshold_out_of_range, formats),
     KTAP_CASE_WITH(sleepers_are_left_alone, formats),
     KTAP_CASE_WITH(sleepers_and_the_kernel, formats),
     KTAP_CASE_WITH(sleepers_are_called_for_tables, formats),

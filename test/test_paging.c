@@ -285,7 +285,7 @@ static void segments_are_mapped_as_told(struct ktap *t)
         {image + 0x105000, 0x105000, PAGE, NEOMM_PROT_READ},
         {image + 0x106000, 0x106000, 2 * PAGE, RW},
     };
-    struct neomm_paging_options paging = {segments, 3};
+    struct neomm_paging_options paging = {.segments = segments, .segment_count = 3};
     segments[1].prot = RW | NEOMM_PROT_EXEC;
     EXPECT_EQ(t, neomm_paging_init(root, &paging), NEOMM_E_ACCESS);
     segments[1].prot = NEOMM_PROT_READ;

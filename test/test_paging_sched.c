@@ -37,7 +37,7 @@ enum act {
     COME,  /* and these again */
     SLEEP, /* idle: not called for pages */
     WAKE,
-    PART   /* the rights of one page of a large leaf, which holds the far cells */
+    PART /* the rights of one page of a large leaf, which holds the far cells */
 };
 
 struct call {
@@ -433,10 +433,9 @@ static uint64_t factor(void)
 }
 
 /* Parameter: number of the plan. */
-static const uint64_t plan_numbers[] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11,
-                                        12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23,
-                                        24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35,
-                                        36, 37, 38};
+static const uint64_t plan_numbers[] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12,
+                                        13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25,
+                                        26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38};
 _Static_assert(sizeof(plan_numbers) / sizeof(plan_numbers[0]) == PLANS, "each plan is run");
 
 /* Both formats, by the seed. */

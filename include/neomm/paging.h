@@ -74,13 +74,21 @@ struct neomm_kernel_segment {
 struct neomm_paging_options {
     const struct neomm_kernel_segment *segments;
     uint32_t segment_count;
+    /* Up to so many pages are invalidated one by one, more by forgetting everything: 1 to
+     * NEOMM_FLUSH_PAGES_MAX, 0: NEOMM_FLUSH_PAGES_DEFAULT. docs/paging.md says how to measure it.
+     */
+    uint32_t flush_pages;
 };
+
+#define NEOMM_FLUSH_PAGES_MAX     64u
+#define NEOMM_FLUSH_PAGES_DEFAULT 32u
 
 NEOMM_EXTERN_C_BEGIN
 
 /* Builds the kernel's tables: the direct map (RAM only, largest leaves, never executable), the
  * image's segments, and every top-level entry that kernel ranges will ever need. Registers the
- * slots for high frames. Loads nothing. NEOMM_E_NOMEM with everything undone. */
+ * slots for high frames. Loads nothing. NEOMM_E_NOMEM with everything undone; NEOMM_E_RANGE: a
+ * segment outside the image, or flush_pages. */
 neomm_status neomm_paging_init(struct neomm *root, const struct neomm_paging_options *options);
 
 /* Gives all back. NEOMM_E_BUSY while tables of a space exist or the window is in use. The

@@ -47,7 +47,7 @@ static void forget_all(bool global)
 static void forget_pages(const struct job *job)
 {
     const struct neomm__flush *flush = job->flush;
-    if (flush->count > NEOMM__FLUSH_PAGES) {
+    if (neomm__flush_is_full(flush)) {
         forget_all(job->kernel);
         NEOMM__COUNT(job->root, FLUSH_ALL);
         return;

@@ -125,6 +125,8 @@ static neomm_status build(struct neomm *root, const struct neomm_paging_options 
     unsigned below_top = paging->engine->levels - 2;
     bool high = (uint64_t)root->frames.sections << NEOMM__SECTION_SHIFT > root->frames.direct;
     find_features(paging);
+    paging->flush_pages =
+        options && options->flush_pages != 0 ? options->flush_pages : NEOMM_FLUSH_PAGES_DEFAULT;
     neomm__lock_init(&paging->order, NEOMM_LOCK_CLASS_TABLES);
     neomm__lock_init(&paging->lock, NEOMM_LOCK_CLASS_TABLES);
     neomm__window_init(&paging->window);
@@ -195,6 +197,8 @@ neomm_status neomm_paging_init(struct neomm *root, const struct neomm_paging_opt
         return NEOMM_E_NOENT;
     if (root->paging)
         return NEOMM_E_EXISTS;
+    if (options && options->flush_pages > NEOMM_FLUSH_PAGES_MAX)
+        return NEOMM_E_RANGE;
     neomm_status status = neomm_layout_check(&root->layout, root->cpus);
     if (status == NEOMM_OK)
         status = neomm_pmm_alloc(root, 0, NEOMM_ZERO | NEOMM_NORECLAIM, &frame);

@@ -35,6 +35,7 @@ struct neomm__paging {
     struct neomm__window window;
     uint64_t nx;          /* bit 63 where the CPU has NX, else 0 */
     uint32_t leaf_levels; /* bit n: leaves at level n; bit 0 always */
+    uint32_t flush_pages; /* see neomm_paging_options */
     bool pcids;           /* the CPUs have them, and global leaves */
     size_t serials;       /* given to tables so far; the kernel's is 1 */
 };
