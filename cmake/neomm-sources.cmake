@@ -38,6 +38,7 @@ set(NEOMM_PMM_SOURCES
   src/pmm/ram_run.c)
 
 set(NEOMM_PAGING_SOURCES
+  src/paging/cache_type.c
   src/paging/engines.c
   src/paging/flush.c
   src/paging/high_slots.c

@@ -141,8 +141,11 @@ void neomm_paging_wake(struct neomm *root);
 /* Maps [vaddr, vaddr + size) to contiguous physical memory from paddr with the largest leaves
  * that fit. Needs the whole range unmapped: NEOMM_E_EXISTS. NEOMM_E_ALIGN; NEOMM_E_RANGE (wraps,
  * straddles, not canonical, beyond the physical width); NEOMM_E_ACCESS (WRITE with EXEC);
- * NEOMM_E_INVALID (unknown bits); NEOMM_E_NOMEM. On any error nothing is mapped and no table
- * was made. Tables are allocated NORECLAIM. options: NEOMM_MAP_*. */
+ * NEOMM_E_INVALID (unknown bits); NEOMM_E_UNSUPPORTED (NEOMM_CACHE_WC on a CPU without the PAT);
+ * NEOMM_E_NOMEM. One memory has one cache type: NEOMM_E_ACCESS also where RAM is to be mapped other
+ * than WB, or something that is in the area for devices already with another type. (Two CPUs that
+ * map the same device at the same moment are not kept apart.) On any error nothing is mapped and no
+ * table was made. Tables are allocated NORECLAIM. options: NEOMM_MAP_*. */
 neomm_status neomm_paging_map(struct neomm *root, struct neomm_tables *tables, neomm_vaddr_t vaddr,
                               neomm_paddr_t paddr, size_t size, neomm_prot_t prot,
                               enum neomm_cache cache, unsigned options);
@@ -213,7 +216,8 @@ neomm_status neomm_paging_walk(struct neomm *root, struct neomm_tables *tables, 
                                size_t size, neomm_leaf_fn *visit, void *context);
 
 /* A text dump of the range, neighbours merged: "first-last rwxu size-of-leaf -> paddr", addresses
- * in hexadecimal, `u` or `k` for the half. line is called with the tables locked. */
+ * in hexadecimal, `u` or `k` for the half; behind it the cache type, where it is not WB. line is
+ * called with the tables locked. */
 void neomm_paging_dump(struct neomm *root, struct neomm_tables *tables, neomm_vaddr_t vaddr,
                        size_t size, neomm_report_fn *line, void *context);
 

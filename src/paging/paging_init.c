@@ -98,6 +98,7 @@ static neomm_status reserve(struct neomm *root, const struct neomm_area *area, u
 #define CPUID_EDX_PSE         3
 #define CPUID_EDX_PGE         13
 #define CPUID_ECX_PCID        17
+#define CPUID_EDX_PAT         16
 #define CPUID_EXTENDED_EDX_NX 20
 #define CPUID_EXTENDED_EDX_1G 26
 
@@ -111,6 +112,7 @@ static void find_features(struct neomm__paging *paging)
         neomm_cpu_cpuid(0x80000001u, 0, extended);
     paging->pcids = paging->engine->levels >= 4 && (basic[2] >> CPUID_ECX_PCID & 1u) != 0 &&
                     (basic[3] >> CPUID_EDX_PGE & 1u) != 0;
+    paging->pat = (basic[3] >> CPUID_EDX_PAT & 1u) != 0;
     paging->nx = (uint64_t)(extended[3] >> CPUID_EXTENDED_EDX_NX & 1u) << 63;
     paging->leaf_levels = 1;
     if (paging->engine->levels > 2 || (basic[3] >> CPUID_EDX_PSE & 1u) != 0)

@@ -36,6 +36,7 @@ struct neomm__paging {
     uint64_t nx;          /* bit 63 where the CPU has NX, else 0 */
     uint32_t leaf_levels; /* bit n: leaves at level n; bit 0 always */
     uint32_t flush_pages; /* see neomm_paging_options */
+    bool pat;             /* the CPUs have it, and with it write-combining */
     bool pcids;           /* the CPUs have them, and global leaves */
     size_t serials;       /* given to tables so far; the kernel's is 1 */
 };
@@ -205,6 +206,13 @@ static inline bool neomm__cpumask_is_empty(const struct neomm_cpumask *mask)
             return false;
     return true;
 }
+
+/* ---- cache_type.c ---- */
+
+/* May this memory be mapped with this type, beside what is mapped already? NEOMM_E_INVALID,
+ * NEOMM_E_UNSUPPORTED, NEOMM_E_ACCESS. Cost: a walk of the area for devices. Locks: pmm, tables. */
+neomm_status neomm__cache_type_check(struct neomm *root, neomm_paddr_t paddr, size_t size,
+                                     enum neomm_cache cache);
 
 /* ---- high_slots.c ---- */
 void neomm__slots_init(struct neomm *root);
