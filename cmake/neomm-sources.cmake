@@ -41,6 +41,7 @@ set(NEOMM_PAGING_SOURCES
   src/paging/cache_type.c
   src/paging/engines.c
   src/paging/flush.c
+  src/paging/handover.c
   src/paging/high_slots.c
   src/paging/paging.c
   src/paging/paging_init.c

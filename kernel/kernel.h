@@ -26,7 +26,7 @@ static inline neomm_paddr_t image_physical(const void *pointer)
     return (uintptr_t)pointer - (uintptr_t)KERNEL_BASE;
 }
 
-/* ---- boot.S, firmware.c, boot_tables.c: what the machine and its loader say ---- */
+/* ---- boot.S, firmware.c: what the machine and its loader say ---- */
 
 /* Called by boot.S with the physical address of the loader's structure; the first BOOT_MAPPED
  * bytes of memory are mapped at KERNEL_BASE, and still at their physical addresses. */
@@ -36,14 +36,6 @@ NEOMM_NORETURN void kernel_main(uint32_t loader_info);
 void firmware_command_line(uint32_t loader_info, char *to, size_t size);
 /* Adds the loader's memory map, and what it left in memory itself, to `map`. */
 neomm_status firmware_map(uint32_t loader_info, struct neomm_bootmap *map);
-
-/* The paging format that boot.S has turned on. */
-enum neomm_format boot_format(void);
-/* The library uses the direct map before its own tables exist, so the boot tables must have it:
- * boot_map_direct adds all memory below `end`, with up to boot_tables_needed(end) pages of
- * memory from `tables`, which lies in the first BOOT_MAPPED bytes. */
-uint32_t boot_tables_needed(neomm_paddr_t end);
-void boot_map_direct(const struct neomm_layout *layout, neomm_paddr_t end, neomm_paddr_t tables);
 
 /* ---- command_line.c ---- */
 void command_line_read(uint32_t loader_info);
@@ -139,6 +131,8 @@ bool memory_start(uint32_t loader_info);
 /* Ends the layers above paging, each of which checks for leaks. */
 bool memory_stop(void);
 struct neomm *memory_root(void);
+/* The paging format that boot.S has turned on. */
+enum neomm_format boot_format(void);
 /* The layout for this machine, whose memory lies below `end`. */
 neomm_status memory_layout(neomm_paddr_t end, struct neomm_layout *layout);
 /* memstat to the console. */

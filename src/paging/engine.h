@@ -388,4 +388,6 @@ static bool engine_occupied(struct neomm *root, struct neomm_tables *tables, neo
 
 #include "engine_copy.h"
 
+#include "engine_loader.h"
+
 #include "engine_life.h"

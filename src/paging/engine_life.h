@@ -265,6 +265,9 @@ const struct neomm__engine ENGINE_SYMBOL(FORMAT_NAME) = {
     .occupied = engine_occupied,
     .set_slot = engine_set_slot,
     .check = engine_check,
+    .loader_walk = engine_loader_walk,
+    .loader_frames = engine_loader_frames,
+    .loader_direct = engine_loader_direct,
     .encode = engine_encode,
     .decode = engine_decode,
 };

@@ -40,6 +40,11 @@ static neomm_status check_range(const struct neomm *root, const struct neomm_tab
     return check_half(root, tables, vaddr, vaddr + (size - 1), change);
 }
 
+neomm_status neomm__paging_check_kernel(const struct neomm *root, neomm_vaddr_t vaddr, size_t size)
+{
+    return check_range(root, &root->paging->kernel, vaddr, size, true);
+}
+
 /* A null pointer must not lead anywhere by mistake. */
 static neomm_status check_null(const struct neomm *root, const struct neomm_tables *tables,
                                neomm_vaddr_t vaddr, unsigned options)
