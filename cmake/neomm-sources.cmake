@@ -38,8 +38,10 @@ set(NEOMM_PMM_SOURCES
   src/pmm/ram_run.c)
 
 set(NEOMM_PAGING_SOURCES
+  src/paging/cache_type.c
   src/paging/engines.c
   src/paging/flush.c
+  src/paging/handover.c
   src/paging/high_slots.c
   src/paging/paging.c
   src/paging/paging_init.c

@@ -58,6 +58,11 @@ void neomm_hook_settled(neomm_frame_t top, enum neomm_flush_site site)
     (void)site;
 }
 
+void neomm_hook_idle(bool idle)
+{
+    (void)idle;
+}
+
 void neomm_hook_yield(void)
 {
 }

@@ -26,7 +26,7 @@ static inline neomm_paddr_t image_physical(const void *pointer)
     return (uintptr_t)pointer - (uintptr_t)KERNEL_BASE;
 }
 
-/* ---- boot.S, firmware.c, boot_tables.c: what the machine and its loader say ---- */
+/* ---- boot.S, firmware.c: what the machine and its loader say ---- */
 
 /* Called by boot.S with the physical address of the loader's structure; the first BOOT_MAPPED
  * bytes of memory are mapped at KERNEL_BASE, and still at their physical addresses. */
@@ -36,14 +36,6 @@ NEOMM_NORETURN void kernel_main(uint32_t loader_info);
 void firmware_command_line(uint32_t loader_info, char *to, size_t size);
 /* Adds the loader's memory map, and what it left in memory itself, to `map`. */
 neomm_status firmware_map(uint32_t loader_info, struct neomm_bootmap *map);
-
-/* The paging format that boot.S has turned on. */
-enum neomm_format boot_format(void);
-/* The library uses the direct map before its own tables exist, so the boot tables must have it:
- * boot_map_direct adds all memory below `end`, with up to boot_tables_needed(end) pages of
- * memory from `tables`, which lies in the first BOOT_MAPPED bytes. */
-uint32_t boot_tables_needed(neomm_paddr_t end);
-void boot_map_direct(const struct neomm_layout *layout, neomm_paddr_t end, neomm_paddr_t tables);
 
 /* ---- command_line.c ---- */
 void command_line_read(uint32_t loader_info);
@@ -71,8 +63,16 @@ void console_line(void *context, const char *text);
 /* ---- clock.c ---- */
 void clock_init(void);
 uint64_t clock_now(void); /* nanoseconds since clock_init */
+/* Halts the CPU until an interrupt, for a millisecond at most. Interrupts are masked before and
+ * after. */
+void clock_halt(void);
+/* The timer's interrupt is done with. */
+void clock_interrupt(void);
 
 /* ---- trap.c: user mode ---- */
+
+/* Those below are the CPU's own. */
+#define VECTOR_INTERRUPTS 32
 struct user_end {
     bool exited;                      /* by the system call; otherwise by a trap */
     uintptr_t code;                   /* of the exit */
@@ -118,6 +118,8 @@ extern const char user_halt[];  /* a privileged instruction */
 /* ---- port_kernel.c ---- */
 /* Its `root` is the instance that page faults are resolved by. */
 extern struct neomm_cpu kernel_cpu;
+/* How often it has halted since there was nothing to do. */
+unsigned port_idles(void);
 
 /* ---- memory.c: the kernel's own memory manager ---- */
 
@@ -129,6 +131,8 @@ bool memory_start(uint32_t loader_info);
 /* Ends the layers above paging, each of which checks for leaks. */
 bool memory_stop(void);
 struct neomm *memory_root(void);
+/* The paging format that boot.S has turned on. */
+enum neomm_format boot_format(void);
 /* The layout for this machine, whose memory lies below `end`. */
 neomm_status memory_layout(neomm_paddr_t end, struct neomm_layout *layout);
 /* memstat to the console. */

@@ -16,6 +16,7 @@ static struct {
     struct neomm_bootmap map;
     struct neomm_layout layout;
     struct neomm_config config;
+    struct neomm_handover handover;
     neomm_paddr_t tables; /* of the boot's direct map */
     struct system system;
     struct neomm_snapshot snapshot;
@@ -88,6 +89,20 @@ static neomm_status read_map(uint32_t loader_info, uint32_t table_pages)
     return neomm_bootmap_resolve(map, address_limit(boot_format()), NULL, NULL);
 }
 
+/* boot.S maps the first memory at KERNEL_BASE, its own tables too. */
+static void *boot_pointer(void *context, neomm_paddr_t table)
+{
+    (void)context;
+    return table < BOOT_MAPPED ? (void *)((uintptr_t)KERNEL_BASE + (uintptr_t)table) : NULL;
+}
+
+enum neomm_format boot_format(void)
+{
+    struct neomm_handover handover;
+    neomm_status status = neomm_handover_begin(&handover, boot_pointer, NULL);
+    return status == NEOMM_OK ? handover.format : NEOMM_FORMAT_2LEVEL;
+}
+
 /* Usable memory behind the image that boot.S has mapped; 0: none. */
 static neomm_paddr_t find_room(uint64_t size)
 {
@@ -100,18 +115,24 @@ static neomm_paddr_t find_room(uint64_t size)
     return 0;
 }
 
-/* Twice over the firmware's map: the boot tables are as large as it says, and lie in it. */
+/* The library looks through the direct map before its own tables exist, so the boot's must have it.
+ * Twice over the firmware's map: these tables are as large as it says, and lie in it. */
 static bool prepare(uint32_t loader_info)
 {
+    struct neomm_handover *handover = &memory.handover;
     if (!step("firmware map", read_map(loader_info, 0)))
         return false;
     neomm_paddr_t end = neomm_bootmap_end(&memory.map);
-    uint32_t pages = boot_tables_needed(end);
-    memory.tables = find_room(pages * NEOMM_PAGE_SIZE);
     if (!step("layout", memory_layout(end, &memory.layout)) ||
-        !step("boot tables", memory.tables ? NEOMM_OK : NEOMM_E_NOMEM))
+        !step("boot tables", neomm_handover_begin(handover, boot_pointer, NULL)))
         return false;
-    boot_map_direct(&memory.layout, end, memory.tables);
+    uint32_t pages = neomm_handover_direct_frames(handover, &memory.layout, end);
+    memory.tables = find_room(pages * NEOMM_PAGE_SIZE);
+    neomm_status status = memory.tables ? NEOMM_OK : NEOMM_E_NOMEM;
+    if (status == NEOMM_OK)
+        status = neomm_handover_direct(handover, &memory.layout, end, memory.tables, pages);
+    if (!step(handover->fault.what ? handover->fault.what : "boot tables", status))
+        return false;
     return step("firmware map", read_map(loader_info, pages));
 }
 
@@ -144,6 +165,10 @@ bool memory_start(uint32_t loader_info)
     if (!step(system->step, status))
         return false;
     kernel_cpu.root = system->root;
+    const struct neomm_cpumask this_cpu = {.word = {1}};
+    status = neomm_handover_end(system->root, &memory.handover, &this_cpu);
+    if (!step("hand-over", status))
+        return false;
     /* Nothing of the loader's or of the boot tables is in use any more. */
     if (suites_memory.length == 0)
         neomm_pmm_reclaim_boot(system->root);

@@ -112,6 +112,25 @@ uint64_t neomm_port_task(void)
     return 1;
 }
 
+static unsigned idles;
+
+unsigned port_idles(void)
+{
+    return idles;
+}
+
+/* What a kernel with a scheduler does where no task can run. */
+static void idle(void)
+{
+    struct neomm *root = kernel_cpu.root;
+    neomm_irq_t irq = neomm_port_irq_save();
+    neomm_paging_idle(root);
+    clock_halt();
+    neomm_paging_wake(root);
+    idles++;
+    neomm_port_irq_restore(irq);
+}
+
 /* A kernel with a scheduler sleeps here. This one has a single task, so only a device can change
  * the word; if none is at work, nothing ever will. */
 neomm_status neomm_port_wait(const uint32_t *word, uint32_t value, uint64_t timeout_ns)
@@ -124,7 +143,7 @@ neomm_status neomm_port_wait(const uint32_t *word, uint32_t value, uint64_t time
             neomm_port_panic("waiting for what nobody can do");
         if (clock_now() - start >= timeout_ns)
             return NEOMM_E_TIMEOUT;
-        __builtin_ia32_pause();
+        idle();
     }
     return NEOMM_OK;
 }

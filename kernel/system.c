@@ -34,7 +34,8 @@ static neomm_status init_paging(struct neomm *root)
         segment(image_data, image_data_end, rw),
         segment(image_stack, image_stack_end, rw),
     };
-    const struct neomm_paging_options options = {segments, sizeof(segments) / sizeof(segments[0])};
+    const struct neomm_paging_options options = {
+        .segments = segments, .segment_count = sizeof(segments) / sizeof(segments[0])};
     return neomm_paging_init(root, &options);
 }
 

@@ -379,6 +379,39 @@ static void kernel_rights(struct ktap *t)
     user_set_space(program.space);
 }
 
+static void *direct_pointer(void *context, neomm_paddr_t table)
+{
+    (void)context;
+    return neomm_direct_pointer(memory_root(), table);
+}
+
+static void count_leaf(void *context, neomm_vaddr_t vaddr, const struct neomm_mapping *leaf)
+{
+    unsigned *count = context;
+    (void)vaddr;
+    (void)leaf;
+    ++*count;
+}
+
+/* In the tables that the CPU goes by nothing is mapped where boot.S had the identity map, and of
+ * the image, which was mapped there too, only what the kernel has asked for. */
+static void identity_map_is_gone(struct ktap *t)
+{
+    struct neomm_handover loaded;
+    unsigned leaves = 0;
+    user_set_space(NULL);
+    ASSERT_OK(t, neomm_handover_begin(&loaded, direct_pointer, NULL));
+    EXPECT_EQ(t, loaded.format, boot_format());
+    EXPECT_OK(t, neomm_handover_walk(&loaded, 0, neomm_layout_of(memory_root())->user_limit,
+                                     count_leaf, &leaves));
+    EXPECT_EQ(t, leaves, 0);
+    EXPECT_OK(t, neomm_handover_walk(&loaded, (neomm_vaddr_t)image_text,
+                                     (size_t)(image_data_end - image_text), count_leaf, &leaves));
+    EXPECT(t, leaves != 0);
+    EXPECT(t, !can_access((const void *)(uintptr_t)image_physical(image_data), false));
+    user_set_space(program.space);
+}
+
 /* Whatever protection the CPU offers is on. */
 static void cpu_features(struct ktap *t)
 {
@@ -395,6 +428,21 @@ static void cpu_features(struct ktap *t)
     EXPECT_EQ(t, (cr4 & NEOMM_CR4_UMIP) != 0, extended[2] >> 2 & 1);
     if (format_has_nx())
         EXPECT(t, neomm_cpu_read_msr(NEOMM_MSR_EFER) & NEOMM_EFER_NXE);
+}
+
+/* With nothing to do the CPU halts, and is fully awake again when the timer says so. */
+static void idle(struct ktap *t)
+{
+    const uint64_t milliseconds = 1000000;
+    uint32_t word = 1;
+    unsigned before = port_idles();
+    uint64_t start = neomm_port_now();
+    EXPECT_EQ(t, neomm_port_wait(&word, 1, 3 * milliseconds), NEOMM_E_TIMEOUT);
+    EXPECT(t, neomm_port_now() - start >= 3 * milliseconds);
+    EXPECT(t, port_idles() > before);
+    neomm_irq_t irq = neomm_port_irq_save();
+    EXPECT(t, irq != 0);
+    neomm_port_irq_restore(irq);
 }
 
 /* Takes frames in the largest blocks until few are left outside smaller ones. */
@@ -457,13 +505,17 @@ static void shut_down(struct ktap *t)
 }
 
 static const struct ktap_case cases[] = {
-    KTAP_CASE(cpu_features),    KTAP_CASE(frames),         KTAP_CASE(frame_contents),
-    KTAP_CASE(memory_test),     KTAP_CASE(heap),           KTAP_CASE(window),
-    KTAP_CASE(user_fault),      KTAP_CASE(kernel_rights),  KTAP_CASE(user_output),
-    KTAP_CASE(swap_out_and_in), KTAP_CASE(resident_limit), KTAP_CASE(two_spaces),
-    KTAP_CASE(bad_pointers),    KTAP_CASE(user_errors),    KTAP_CASE(invalidations),
-    KTAP_CASE(out_of_memory),   KTAP_CASE(consistency),    KTAP_CASE(space_exit),
-    KTAP_CASE(memstat),         KTAP_CASE(shut_down),
+    KTAP_CASE(cpu_features),   KTAP_CASE(idle),
+    KTAP_CASE(frames),         KTAP_CASE(frame_contents),
+    KTAP_CASE(memory_test),    KTAP_CASE(heap),
+    KTAP_CASE(window),         KTAP_CASE(user_fault),
+    KTAP_CASE(kernel_rights),  KTAP_CASE(identity_map_is_gone),
+    KTAP_CASE(user_output),    KTAP_CASE(swap_out_and_in),
+    KTAP_CASE(resident_limit), KTAP_CASE(two_spaces),
+    KTAP_CASE(bad_pointers),   KTAP_CASE(user_errors),
+    KTAP_CASE(invalidations),  KTAP_CASE(out_of_memory),
+    KTAP_CASE(consistency),    KTAP_CASE(space_exit),
+    KTAP_CASE(memstat),        KTAP_CASE(shut_down),
 };
 
 KTAP_SUITE(boot, cases);

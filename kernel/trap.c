@@ -6,7 +6,6 @@
 #include "user.h"
 
 #define VECTOR_PAGE_FAULT 14
-#define VECTOR_EXCEPTIONS 32 /* below: from the CPU; above: interrupts */
 #define CS_USER           3u
 #define FLAGS_FIXED       0x2u
 #define FLAGS_INTERRUPTS  0x200u
@@ -134,17 +133,26 @@ static void system_call(struct trap_frame *frame)
     }
 }
 
+/* The CPU may have been asleep: first of all it makes up for what it was spared. */
+static void interrupt(void)
+{
+    neomm_paging_wake(kernel_cpu.root);
+    clock_interrupt();
+}
+
 void trap_handle(struct trap_frame *frame)
 {
     if (frame->vector == VECTOR_PAGE_FAULT) {
         page_fault(frame);
     } else if (frame->vector == USER_VECTOR) {
         system_call(frame);
-    } else if (frame->vector < VECTOR_EXCEPTIONS) {
+    } else if (frame->vector < VECTOR_INTERRUPTS) {
         if (!from_user(frame))
             crash(frame, cpu_fault_address());
         current.end->vector = frame->vector;
         user_exit();
+    } else {
+        interrupt();
     }
     if (from_user(frame) && current.end->killed)
         user_exit();

@@ -41,7 +41,7 @@ static uint32_t bit_if(bool on, unsigned bit)
 static uint32_t feature_edx(const struct sim *sim)
 {
     return bit_if(has(sim, SIM_NO_PSE), 3) | 1u << 5 /* MSR */ | 1u << 6 /* PAE */ |
-           1u << 8 /* CX8 */ | bit_if(has(sim, SIM_NO_PGE), 13) | 1u << 16 /* PAT */;
+           1u << 8 /* CX8 */ | bit_if(has(sim, SIM_NO_PGE), 13) | bit_if(has(sim, SIM_NO_PAT), 16);
 }
 
 static uint32_t extended_edx(const struct sim *sim)
@@ -219,7 +219,7 @@ void neomm_cpu_write_msr(uint32_t msr, uint64_t value)
     bool entered = sim_cpu_enter(cpu->sim);
     if (msr == NEOMM_MSR_EFER)
         write_efer(cpu, value);
-    else if (msr == NEOMM_MSR_PAT && is_pat(value))
+    else if (msr == NEOMM_MSR_PAT && has(cpu->sim, SIM_NO_PAT) && is_pat(value))
         cpu->pat = value;
     else
         refuse("WRMSR", msr);

@@ -139,6 +139,8 @@ void neomm_hook_locked(enum neomm_lock_class lock_class)
     (void)lock_class;
     if (!sim_place.masked)
         sim_violation(cpu->sim, "lock: a spinlock taken with interrupts on");
+    if (cpu->idle)
+        sim_violation(cpu->sim, "lock: CPU %u takes a spinlock while it is idle", cpu->index);
     cpu->spins = 0;
     if (++cpu->locks_held > cpu->locks_most)
         cpu->locks_most = cpu->locks_held;

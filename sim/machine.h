@@ -31,6 +31,7 @@ struct sim_cpu {
     bool access_open;                /* EFLAGS.AC: user copies under SMAP */
     bool masked;                     /* interrupts, while no thread is this CPU */
     uint32_t saves;                  /* irq_saves not restored, while no thread is this CPU */
+    bool idle;                       /* sleeps, says the library */
     uint32_t yields;                 /* places passed where another CPU might run */
     uint32_t spins;                  /* since a lock was taken or released */
     uint32_t locks_held, locks_most; /* nesting, from the lock hooks */

@@ -87,17 +87,25 @@ unsigned sim_entry_rights(const struct sim *sim, unsigned level, uint64_t value,
     return above;
 }
 
+/* A leaf's bit of the PAT on a CPU without it. */
+static uint64_t no_pat(const struct sim *sim, unsigned level, bool leaf)
+{
+    if (!leaf || !(sim->options.absent & SIM_NO_PAT))
+        return 0;
+    return (uint64_t)1 << (level == 1 ? 7 : 12);
+}
+
 /* Bits that must be 0 in a present entry. */
 static uint64_t reserved_bits(const struct sim_cpu *cpu, unsigned level, bool leaf)
 {
     const struct sim *sim = cpu->sim;
     unsigned width = sim_physical_bits(sim);
     if (entries_are_short(sim))
-        return leaf && level == 2 ? bits(13, 22) : 0;
+        return (leaf && level == 2 ? bits(13, 22) : 0) | no_pat(sim, level, leaf);
     bool pae = sim->options.format == NEOMM_FORMAT_PAE;
     if (pae && level == 3)
         return bits(1, 3) | bits(5, 9) | bits(width, 64);
-    uint64_t reserved = bits(width, pae ? 63 : PHYSICAL_BITS_MAX);
+    uint64_t reserved = bits(width, pae ? 63 : PHYSICAL_BITS_MAX) | no_pat(sim, level, leaf);
     if (!(cpu->efer & NEOMM_EFER_NXE))
         reserved |= SIM_ENTRY_XD;
     if (level >= 4 || (!leaf && level == 3))

@@ -23,6 +23,7 @@ struct sim;
 #define SIM_NO_PSE     0x040u
 #define SIM_NO_PCID    0x080u
 #define SIM_NO_INVPCID 0x100u
+#define SIM_NO_PAT     0x200u
 
 struct sim_options {
     enum neomm_format format;

@@ -266,6 +266,14 @@ static bool is_foreign_slot(const struct sim *sim, const struct sim_cached *cach
     return offset / (NEOMM_SLOTS_PER_CPU * NEOMM_PAGE_SIZE) != cached->cpu;
 }
 
+/* Of a page, on a CPU that sleeps: it must not be used, but may be there until the CPU wakes.
+ * Tables are another matter: processors walk through them unasked. */
+static bool is_asleep(const struct sim *sim, const struct sim_cached *cached)
+{
+    return sim->cpu[cached->cpu].idle && !sim_cached_is_table(cached) &&
+           !is_foreign_slot(sim, cached);
+}
+
 static void note_late(struct sim_origin *origin, enum neomm_flush_site site)
 {
     if (!origin->late)
@@ -399,7 +407,8 @@ void sim_check_used(struct sim *sim, struct sim_cached *cached, neomm_vaddr_t va
                     enum sim_access access, bool user)
 {
     char text[REPORT_MAX];
-    if (!cached->origin.reported || cached->origin.used || still_granted(sim, cached))
+    if ((!cached->origin.reported && !cached->origin.late) || cached->origin.used ||
+        still_granted(sim, cached))
         return;
     cached->origin.used = true;
     describe(sim, cached, text, sizeof(text));
@@ -407,27 +416,47 @@ void sim_check_used(struct sim *sim, struct sim_cached *cached, neomm_vaddr_t va
                   user ? "user" : "kernel", access_name(access), (unsigned long long)vaddr);
 }
 
-static void resume_list(struct sim *sim, const struct sim_tlb *tlb, enum sim_tlb_list list)
+/* What the CPU was spared for a while, and can go by from now on, as `how` tells. */
+static void resume_list(struct sim *sim, const struct sim_tlb *tlb, enum sim_tlb_list list,
+                        const char *how)
 {
     char text[REPORT_MAX];
     for (struct sim_cached *cached = tlb->list[list]; cached; cached = cached->next) {
         struct sim_origin *origin = &cached->origin;
-        if (cached->pcid != tlb->pcid || !origin->late)
+        if (is_dormant(sim, cached) || !origin->late)
             continue;
         origin->late = false;
         if (still_granted(sim, cached))
             continue;
         origin->reported = true;
         describe(sim, cached, text, sizeof(text));
-        sim_violation(sim, "stale translation: %s; PCID %u comes back without a flush; due at %s",
-                      text, tlb->pcid, site_text(origin->late_site));
+        sim_violation(sim, "stale translation: %s; %s without a flush; due at %s", text, how,
+                      site_text(origin->late_site));
     }
 }
 
 void sim_check_resumed(struct sim *sim, const struct sim_tlb *tlb)
 {
-    resume_list(sim, tlb, SIM_TLB_LOCAL);
-    resume_list(sim, tlb, SIM_TLB_TABLES);
+    char how[40];
+    (void)snprintf(how, sizeof(how), "PCID %u comes back", tlb->pcid);
+    resume_list(sim, tlb, SIM_TLB_LOCAL, how);
+    resume_list(sim, tlb, SIM_TLB_TABLES, how);
+}
+
+void neomm_hook_idle(bool idle)
+{
+    struct sim *sim = sim_place.sim;
+    struct sim_cpu *cpu = sim_this_cpu();
+    const struct sim_tlb *tlb = &sim->mmu->tlb[cpu->index];
+    sim_lock(sim);
+    if (idle && sim_place.cpu->locks_held != 0)
+        sim_violation(sim, "lock: CPU %u goes idle with a spinlock", cpu->index);
+    cpu->idle = idle;
+    if (!idle) {
+        resume_list(sim, tlb, SIM_TLB_LOCAL, "its CPU wakes");
+        resume_list(sim, tlb, SIM_TLB_GLOBAL, "its CPU wakes");
+    }
+    sim_unlock(sim);
 }
 
 /* ---- hooks ---- */
@@ -508,7 +537,7 @@ void neomm_hook_entry_stored(neomm_paddr_t entry, uint64_t before, uint64_t afte
 static void settle(struct sim *sim, struct sim_cached *cached, enum neomm_flush_site site)
 {
     struct sim_origin *origin = &cached->origin;
-    if (is_dormant(sim, cached)) {
+    if (is_dormant(sim, cached) || is_asleep(sim, cached)) {
         note_late(origin, site);
         return;
     }
@@ -574,7 +603,7 @@ static bool check_source(struct sim *sim, neomm_paddr_t frame, unsigned shift, b
         char text[REPORT_MAX];
         if (covered != shift || !is_danger(sim, cached) || is_foreign_slot(sim, cached))
             continue;
-        if (is_dormant(sim, cached)) {
+        if (is_dormant(sim, cached) || is_asleep(sim, cached)) {
             note_late(&cached->origin, site_asked(sim));
             continue;
         }

@@ -17,9 +17,10 @@ static neomm_status start_pmm(struct high_machine *machine, const struct neomm_b
     return status == NEOMM_OK ? neomm_pmm_init(machine->root, &map, NULL) : status;
 }
 
-static neomm_status start_paging(struct high_machine *machine)
+static neomm_status start_paging(struct high_machine *machine, uint32_t flush_pages)
 {
-    neomm_status status = neomm_paging_init(machine->root, NULL);
+    const struct neomm_paging_options options = {.flush_pages = flush_pages};
+    neomm_status status = neomm_paging_init(machine->root, &options);
     for (uint32_t cpu = machine->cpus; cpu-- > 0 && status == NEOMM_OK;) {
         sim_bind(machine->sim, cpu);
         status = neomm_paging_cpu_init(machine->root);
@@ -42,7 +43,7 @@ static neomm_status start(struct high_machine *machine, const struct high_option
     if (status == NEOMM_OK)
         status = start_pmm(machine, &image);
     if (status == NEOMM_OK && !options->no_paging)
-        status = start_paging(machine);
+        status = start_paging(machine, options->flush_pages);
     return status;
 }
 

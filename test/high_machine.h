@@ -20,9 +20,10 @@ struct high_options {
     uint32_t absent; /* SIM_NO_* */
     uint32_t whims;
     uint64_t seed;
-    bool all_direct; /* no frames above the direct map after all */
-    bool no_slots;   /* the layout has no room for slots */
-    bool no_paging;  /* up to the frame allocator only */
+    uint32_t flush_pages; /* see neomm_paging_options */
+    bool all_direct;      /* no frames above the direct map after all */
+    bool no_slots;        /* the layout has no room for slots */
+    bool no_paging;       /* up to the frame allocator only */
 };
 
 /* False: failed, noted in t. CPU 0 is the current one. */

@@ -25,6 +25,8 @@ static uint64_t manual_entry(enum neomm_format format, unsigned level, bool user
     entry |= user ? 1u << 2 : 0;
     entry |= m->cache == NEOMM_CACHE_WT || m->cache == NEOMM_CACHE_UC ? 1u << 3 : 0;
     entry |= m->cache == NEOMM_CACHE_UC_MINUS || m->cache == NEOMM_CACHE_UC ? 1u << 4 : 0;
+    if (m->cache == NEOMM_CACHE_WC)
+        entry |= level == 0 ? 1u << 7 : 1u << 12;
     entry |= m->accessed ? 1u << 5 : 0;
     entry |= m->dirty ? 1u << 6 : 0;
     entry |= level > 0 ? 1u << 7 : 0;
@@ -61,6 +63,8 @@ static void check_leaf_entry(struct ktap *t, const struct env *env, unsigned lev
 static const neomm_prot_t all_prots[] = {NEOMM_PROT_NONE, NEOMM_PROT_READ, RW,
                                          NEOMM_PROT_READ | NEOMM_PROT_EXEC};
 
+#define CACHES (NEOMM_CACHE_WC + 1u)
+
 static void leaf_entries_are_the_manuals(struct ktap *t)
 {
     struct env env;
@@ -68,16 +72,17 @@ static void leaf_entries_are_the_manuals(struct ktap *t)
     uint32_t levels = 1u | env.root->paging->engine->large_levels;
     unsigned bits = env.options.format == NEOMM_FORMAT_2LEVEL ? 10 : 9;
     for (unsigned level = 0; level < 3; level++) {
-        for (unsigned flags = 0; (levels >> level & 1u) != 0 && flags < 256; flags++) {
+        for (unsigned i = 0; (levels >> level & 1u) != 0 && i < 64 * CACHES; i++) {
+            unsigned flags = i / CACHES;
             struct neomm_mapping m = {
                 .state = NEOMM_MAPPING_PRESENT,
                 .prot = all_prots[flags & 3],
-                .cache = (enum neomm_cache)(flags >> 2 & 3),
-                .accessed = (flags & 16) != 0,
-                .dirty = (flags & 32) != 0,
-                .paddr = (neomm_paddr_t)(flags & 64 ? 3 : 0) << (12 + bits * level),
+                .cache = (enum neomm_cache)(i % CACHES),
+                .accessed = (flags & 4) != 0,
+                .dirty = (flags & 8) != 0,
+                .paddr = (neomm_paddr_t)(flags & 16 ? 3 : 0) << (12 + bits * level),
             };
-            check_leaf_entry(t, &env, level, (flags & 128) != 0, &m);
+            check_leaf_entry(t, &env, level, (flags & 32) != 0, &m);
         }
     }
     env_close(t, &env);

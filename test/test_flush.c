@@ -30,14 +30,13 @@ static size_t large_size(const struct setting *s)
                                                                            : (size_t)2 << 20;
 }
 
-static bool open_setting(struct ktap *t, struct setting *s, enum neomm_format format,
-                         uint32_t user_cpu, uint32_t absent)
+static bool open_with(struct ktap *t, struct setting *s, uint32_t user_cpu,
+                      const struct high_options *options)
 {
-    struct high_options options = {.format = format, .cpus = CPUS, .absent = absent};
     memset(s, 0, sizeof(*s));
     s->t = t;
     s->user_cpu = user_cpu;
-    if (!high_open(t, &s->machine, &options))
+    if (!high_open(t, &s->machine, options))
         return false;
     struct neomm *root = s->machine.root;
     EXPECT_OK(t, neomm_paging_create(root, &s->tables, 1));
@@ -48,6 +47,13 @@ static bool open_setting(struct ktap *t, struct setting *s, enum neomm_format fo
     neomm_paging_activate(root, &s->tables);
     sim_bind(s->machine.sim, 0);
     return true;
+}
+
+static bool open_setting(struct ktap *t, struct setting *s, enum neomm_format format,
+                         uint32_t user_cpu, uint32_t absent)
+{
+    const struct high_options options = {.format = format, .cpus = CPUS, .absent = absent};
+    return open_with(t, s, user_cpu, &options);
 }
 
 /* Without skipped sites, so that nothing is left behind. */
@@ -220,6 +226,22 @@ static void pcid_scenario(struct setting *s)
     sim_bind(s->machine.sim, 0);
 }
 
+/* The CPU that makes the references sleeps while the other one unmaps. */
+static void wake_scenario(struct setting *s)
+{
+    struct ktap *t = s->t;
+    map_pages(s, 2);
+    refer(s, USER, 1, SIM_READ);
+    sim_bind(s->machine.sim, s->user_cpu);
+    neomm_paging_idle(s->machine.root);
+    sim_bind(s->machine.sim, s->user_cpu ^ 1);
+    EXPECT_OK(t, neomm_paging_unmap(s->machine.root, &s->tables, USER, NEOMM_PAGE_SIZE, NULL, NULL,
+                                    NULL));
+    sim_bind(s->machine.sim, s->user_cpu);
+    neomm_paging_wake(s->machine.root);
+    sim_bind(s->machine.sim, 0);
+}
+
 static void (*const scenarios[])(struct setting *s) = {
     [NEOMM_FLUSH_SITE_UNMAP] = unmap_scenario,
     [NEOMM_FLUSH_SITE_UNMAP_TABLE] = unmap_table_scenario,
@@ -231,6 +253,7 @@ static void (*const scenarios[])(struct setting *s) = {
     [NEOMM_FLUSH_SITE_SLOT] = slot_scenario,
     [NEOMM_FLUSH_SITE_PCID] = pcid_scenario,
     [NEOMM_FLUSH_SITE_SWITCH] = switch_scenario,
+    [NEOMM_FLUSH_SITE_WAKE] = wake_scenario,
 };
 
 #define SITE_NUMBER(name) NEOMM_FLUSH_SITE_##name,
@@ -241,12 +264,13 @@ _Static_assert(sizeof(scenarios) / sizeof(scenarios[0]) == NEOMM_FLUSH_SITES,
 
 /* Runs a site's scenario with the references on CPU 0 or CPU 1; returns whether it ended with a
  * report of a stale translation. The report names the site whose invalidation was due: a CPU
- * that did not switch is found out at the next one it is not told of. */
+ * that did not switch, or make up for it as it woke, is found out by the one it is not told of. */
 static bool reports(struct ktap *t, enum neomm_format format, uint32_t user_cpu,
                     enum neomm_flush_site site, enum neomm_flush_site skip)
 {
     struct setting s;
-    bool late = site == NEOMM_FLUSH_SITE_SWITCH || site == NEOMM_FLUSH_SITE_PCID;
+    bool late = site == NEOMM_FLUSH_SITE_SWITCH || site == NEOMM_FLUSH_SITE_PCID ||
+                site == NEOMM_FLUSH_SITE_WAKE;
     const char *due = sim_flush_site_name(late ? NEOMM_FLUSH_SITE_UNMAP : site);
     if (!open_setting(t, &s, format, user_cpu, 0))
         return false;
@@ -394,7 +418,43 @@ static void invalidates_what_is_due(struct ktap *t)
     close_setting(&s);
 }
 
-/* ---- PCIDs ---- */
+/* The threshold is the root's: so many pages one by one, and one more is everything. */
+static void threshold(struct ktap *t)
+{
+    static const uint32_t thresholds[] = {1, 2, NEOMM_FLUSH_PAGES_MAX};
+    for (unsigned i = 0; i < sizeof(thresholds) / sizeof(thresholds[0]); i++) {
+        struct setting s;
+        uint32_t most = thresholds[i];
+        const struct high_options options = {
+            .format = (enum neomm_format)t->parameter, .cpus = CPUS, .flush_pages = most};
+        if (!open_with(t, &s, 1, &options))
+            return;
+        EXPECT_OK(t, neomm_paging_map(s.machine.root, &s.tables, USER, neomm_frame_paddr(s.block),
+                                      (2 * most + 2) * NEOMM_PAGE_SIZE, RW, NEOMM_CACHE_WB,
+                                      NEOMM_MAP_SMALL));
+        refer(&s, USER, 2 * most + 2, SIM_WRITE);
+        struct costs costs = costs_now(&s);
+        EXPECT_OK(t, neomm_paging_unmap(s.machine.root, &s.tables, USER, most * NEOMM_PAGE_SIZE,
+                                        NULL, NULL, NULL));
+        expect_costs(&s, &costs, most, 0, 1);
+        EXPECT_OK(t, neomm_paging_unmap(s.machine.root, &s.tables, USER + most * NEOMM_PAGE_SIZE,
+                                        (most + 1) * NEOMM_PAGE_SIZE, NULL, NULL, NULL));
+        expect_costs(&s, &costs, 0, 1, 1);
+        close_setting(&s);
+    }
+}
+
+static void threshold_out_of_range(struct ktap *t)
+{
+    const struct neomm_paging_options options = {.flush_pages = NEOMM_FLUSH_PAGES_MAX + 1};
+    const struct high_options bare = {.format = (enum neomm_format)t->parameter, .no_paging = true};
+    struct high_machine machine;
+    ASSERT(t, high_open(t, &machine, &bare));
+    EXPECT_EQ(t, neomm_paging_init(machine.root, &options), NEOMM_E_RANGE);
+    high_close(t, &machine);
+}
+
+/* ---- CPUs that sleep ---- */
 
 static uint64_t walks(const struct setting *s)
 {
@@ -409,6 +469,145 @@ static void load(struct setting *s, struct neomm_tables *tables)
     neomm_paging_activate(s->machine.root, tables);
     sim_bind(s->machine.sim, 0);
 }
+
+static void sleep_now(struct setting *s, bool sleeps)
+{
+    sim_bind(s->machine.sim, s->user_cpu);
+    if (sleeps)
+        neomm_paging_idle(s->machine.root);
+    else
+        neomm_paging_wake(s->machine.root);
+    sim_bind(s->machine.sim, 0);
+}
+
+static void protect_page(struct setting *s, neomm_prot_t prot)
+{
+    struct ktap *t = s->t;
+    EXPECT_OK(t, neomm_paging_protect(s->machine.root, &s->tables, USER, NEOMM_PAGE_SIZE, prot));
+}
+
+/* The other CPU sleeps, and is not called for what is done to pages; one full invalidation as it
+ * wakes makes up for all of it, and none where nothing was done. */
+static void sleepers_are_left_alone(struct ktap *t)
+{
+    struct setting s;
+    if (!open_setting(t, &s, (enum neomm_format)t->parameter, 1, 0))
+        return;
+    map_pages(&s, MANY);
+    refer(&s, USER, MANY, SIM_WRITE);
+    struct costs costs = costs_now(&s);
+    sleep_now(&s, true);
+    sleep_now(&s, false);
+    expect_costs(&s, &costs, 0, 0, 0); /* nothing was done */
+    sleep_now(&s, true);
+    protect_page(&s, NEOMM_PROT_READ);
+    sleep_now(&s, true); /* again: it owes what it owed */
+    EXPECT_OK(t, neomm_paging_harvest(s.machine.root, &s.tables, USER, MANY * NEOMM_PAGE_SIZE, true,
+                                      note_nothing, NULL));
+    EXPECT_OK(t, neomm_paging_unmap(s.machine.root, &s.tables, USER + NEOMM_PAGE_SIZE,
+                                    2 * NEOMM_PAGE_SIZE, NULL, NULL, NULL));
+    expect_costs(&s, &costs, 0, 0, 0);
+    sleep_now(&s, false);
+    expect_costs(&s, &costs, 0, 1, 0);
+    sleep_now(&s, false);
+    expect_costs(&s, &costs, 0, 0, 0); /* it is awake */
+    refer(&s, USER, 1, SIM_READ);
+    protect_page(&s, NEOMM_PROT_NONE);
+    expect_costs(&s, &costs, 1, 0, 1); /* and is called again */
+    close_setting(&s);
+}
+
+/* What is global goes with the kernel's pages alone; without global leaves all goes anyway. */
+static void sleepers_and_the_kernel(struct ktap *t)
+{
+    static const uint32_t absences[] = {0, SIM_NO_PGE, SIM_NO_PCID};
+    for (unsigned a = 0; a < sizeof(absences) / sizeof(absences[0]); a++) {
+        struct setting s;
+        if (!open_setting(t, &s, (enum neomm_format)t->parameter, 1, absences[a]))
+            return;
+        struct neomm *root = s.machine.root;
+        struct neomm_tables *kernel = neomm_paging_kernel(root);
+        map_pages(&s, 1);
+        EXPECT_OK(t, neomm_paging_map(root, kernel, s.window, neomm_frame_paddr(s.block),
+                                      2 * NEOMM_PAGE_SIZE, RW, NEOMM_CACHE_WB, 0));
+        refer(&s, USER, 1, SIM_WRITE);
+        refer(&s, s.window, 2, SIM_WRITE);
+        struct costs costs = costs_now(&s);
+        sleep_now(&s, true);
+        EXPECT_OK(t, neomm_paging_unmap(root, kernel, s.window, NEOMM_PAGE_SIZE, NULL, NULL, NULL));
+        protect_page(&s, NEOMM_PROT_READ);
+        expect_costs(&s, &costs, 1, 0, 0); /* on the CPU that does it */
+        sleep_now(&s, false);
+        expect_costs(&s, &costs, 0, 1, 0);
+        EXPECT_OK(t, neomm_paging_unmap(root, kernel, s.window + NEOMM_PAGE_SIZE, NEOMM_PAGE_SIZE,
+                                        NULL, NULL, NULL));
+        close_setting(&s);
+    }
+}
+
+/* Tables that go and pages of another size are everybody's affair. */
+static void sleepers_are_called_for_tables(struct ktap *t)
+{
+    struct setting s;
+    if (!open_setting(t, &s, (enum neomm_format)t->parameter, 1, 0))
+        return;
+    struct neomm *root = s.machine.root;
+    neomm_vaddr_t large = USER + large_size(&s);
+    uint32_t merged;
+    map_pages(&s, 1);
+    refer(&s, USER, 1, SIM_READ);
+    EXPECT_OK(t, neomm_paging_map(root, &s.tables, large, neomm_frame_paddr(s.block),
+                                  large_size(&s), RW, NEOMM_CACHE_WB, 0));
+    refer(&s, large, 1, SIM_WRITE);
+    struct costs costs = costs_now(&s);
+    sleep_now(&s, true);
+    EXPECT_OK(t, neomm_paging_unmap(root, &s.tables, USER, NEOMM_PAGE_SIZE, NULL, NULL, NULL));
+    expect_costs(&s, &costs, 1, 0, 1);
+    EXPECT_OK(t, neomm_paging_protect(root, &s.tables, large, NEOMM_PAGE_SIZE, NEOMM_PROT_READ));
+    expect_costs(&s, &costs, 1, 0, 1); /* that it may be written is the debt */
+    EXPECT_OK(t, neomm_paging_protect(root, &s.tables, large, NEOMM_PAGE_SIZE, RW));
+    EXPECT_OK(t, neomm_paging_merge(root, &s.tables, large, large_size(&s), &merged));
+    EXPECT_EQ(t, merged, 1);
+    expect_costs(&s, &costs, 0, 1, 1);
+    sleep_now(&s, false);
+    expect_costs(&s, &costs, 0, 1, 0);
+    close_setting(&s);
+}
+
+/* With PCIDs: what it made up for is not made up for again when the tables come back. */
+static void sleepers_catch_up(struct ktap *t)
+{
+    struct setting s;
+    neomm_paddr_t paddr;
+    uint32_t error;
+    if (!open_setting(t, &s, (enum neomm_format)t->parameter, 1, 0))
+        return;
+    bool pcids = sizeof(uintptr_t) > 4;
+    map_pages(&s, 2);
+    refer(&s, USER, 2, SIM_WRITE);
+    sleep_now(&s, true);
+    protect_page(&s, NEOMM_PROT_READ);
+    sleep_now(&s, false);
+    refer(&s, USER, 2, SIM_READ);
+    load(&s, neomm_paging_kernel(s.machine.root));
+    load(&s, &s.tables);
+    uint64_t before = walks(&s);
+    refer(&s, USER, 2, SIM_READ);
+    EXPECT_EQ(t, walks(&s) == before, pcids);
+    /* One that was counted before it slept, but which it was not told of, is not made up for. */
+    load(&s, neomm_paging_kernel(s.machine.root));
+    sleep_now(&s, true);
+    EXPECT_OK(
+        t, neomm_paging_unmap(s.machine.root, &s.tables, USER, NEOMM_PAGE_SIZE, NULL, NULL, NULL));
+    sleep_now(&s, false);
+    load(&s, &s.tables);
+    sim_bind(s.machine.sim, 1);
+    EXPECT(t, !sim_translate(s.machine.sim, USER, SIM_READ, true, &paddr, &error));
+    sim_bind(s.machine.sim, 0);
+    close_setting(&s);
+}
+
+/* ---- PCIDs ---- */
 
 /* Who comes back finds what was there, unless it has changed; nobody is told of tables that are not
  * loaded. */
@@ -577,6 +776,12 @@ static const struct ktap_case cases[] = {
     KTAP_CASE_WITH(each_site_is_needed, sites),
     KTAP_CASE_WITH(every_cpu_forgets, formats),
     KTAP_CASE_WITH(invalidates_what_is_due, formats),
+    KTAP_CASE_WITH(threshold, formats),
+    KTAP_CASE_WITH(threshold_out_of_range, formats),
+    KTAP_CASE_WITH(sleepers_are_left_alone, formats),
+    KTAP_CASE_WITH(sleepers_and_the_kernel, formats),
+    KTAP_CASE_WITH(sleepers_are_called_for_tables, formats),
+    KTAP_CASE_WITH(sleepers_catch_up, formats),
     KTAP_CASE_WITH(a_cpu_keeps_what_it_knows, formats),
     KTAP_CASE_WITH(pcids_are_shared_out, formats),
     KTAP_CASE_WITH(a_cpu_that_comes_back_knows_nothing, formats),

@@ -47,6 +47,7 @@ struct world {
     neomm_frame_t block;
     neomm_prot_t large[SPACES][LARGE_PAGES];
     uint32_t loaded[CPUS];
+    bool asleep[CPUS];
     uint64_t random, accesses;
     /* What a callback goes on about. */
     uint32_t space;
@@ -114,6 +115,22 @@ static bool all_are(struct world *w, const struct range *range, enum neomm_mappi
     return true;
 }
 
+static void go_to(struct world *w, uint32_t cpu)
+{
+    sim_bind(w->machine.sim, cpu);
+    if (w->asleep[cpu])
+        neomm_paging_wake(w->machine.root);
+    w->asleep[cpu] = false;
+}
+
+static void sleep_one(struct world *w)
+{
+    uint32_t cpu = choose(w, CPUS);
+    sim_bind(w->machine.sim, cpu);
+    neomm_paging_idle(w->machine.root);
+    w->asleep[cpu] = true;
+}
+
 /* ---- accesses ---- */
 
 static bool is_allowed(const struct page *page, enum sim_access access)
@@ -171,7 +188,7 @@ static void access_large(struct world *w, struct sim *sim)
 
 static void access_some(struct world *w)
 {
-    sim_bind(w->machine.sim, choose(w, CPUS));
+    go_to(w, choose(w, CPUS));
     for (uint32_t i = 0; i < BATCH; i++)
         if (choose(w, 4) == 0)
             access_large(w, w->machine.sim);
@@ -353,7 +370,7 @@ static void end_large(struct world *w, uint32_t space)
 static void switch_one(struct world *w)
 {
     uint32_t cpu = choose(w, CPUS), space = choose(w, SPACES + 1);
-    sim_bind(w->machine.sim, cpu);
+    go_to(w, cpu);
     w->loaded[cpu] = space;
     neomm_paging_activate(w->machine.root, space == SPACES ? neomm_paging_kernel(w->machine.root)
                                                            : &w->tables[space]);
@@ -365,7 +382,7 @@ static void use_slot(struct world *w)
     struct ktap *t = w->t;
     struct neomm *root = w->machine.root;
     neomm_frame_t high;
-    sim_bind(w->machine.sim, choose(w, CPUS));
+    go_to(w, choose(w, CPUS));
     ASSERT_OK(t, neomm_pmm_alloc(root, 0, NEOMM_HIGH, &high));
     volatile uint32_t *word = neomm_frame_map(root, high);
     ASSERT(t, word);
@@ -394,8 +411,8 @@ static void renew(struct world *w)
 static void operate(struct world *w)
 {
     struct range range = choose_range(w);
-    sim_bind(w->machine.sim, choose(w, CPUS));
-    switch (choose(w, 18)) {
+    go_to(w, choose(w, CPUS));
+    switch (choose(w, 20)) {
     case 0:
         use_slot(w);
         break;
@@ -426,6 +443,10 @@ static void operate(struct world *w)
     case 13:
     case 14:
         change_large(w);
+        break;
+    case 15:
+    case 16:
+        sleep_one(w);
         break;
     default:
         map_some(w, &range);
@@ -460,7 +481,7 @@ static void close_world(struct ktap *t, struct world *w)
     struct neomm *root = w->machine.root;
     struct range all = {.kernel = true, .count = KERNEL_PAGES};
     for (uint32_t cpu = CPUS; cpu-- > 0;) {
-        sim_bind(w->machine.sim, cpu);
+        go_to(w, cpu);
         neomm_paging_activate(root, neomm_paging_kernel(root));
         w->loaded[cpu] = SPACES;
     }

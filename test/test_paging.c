@@ -218,7 +218,7 @@ static void mistakes_are_refused(struct ktap *t)
     EXPECT_EQ(t, MAP(&tables, USER, (uint64_t)0 - PAGE, 2 * PAGE, RW, 0, 0), NEOMM_E_RANGE);
     EXPECT_EQ(t, MAP(&tables, USER, 0, PAGE, RW | NEOMM_PROT_EXEC, 0, 0), NEOMM_E_ACCESS);
     EXPECT_EQ(t, MAP(&tables, USER, 0, PAGE, 8, 0, 0), NEOMM_E_INVALID);
-    EXPECT_EQ(t, MAP(&tables, USER, 0, PAGE, RW, (enum neomm_cache)4, 0), NEOMM_E_INVALID);
+    EXPECT_EQ(t, MAP(&tables, USER, 0, PAGE, RW, (enum neomm_cache)5, 0), NEOMM_E_INVALID);
     EXPECT_EQ(t, MAP(&tables, USER, 0, PAGE, RW, 0, 4), NEOMM_E_INVALID);
     EXPECT_EQ(t, neomm_paging_map_frames(root, &tables, USER, &frame, 0, RW), NEOMM_E_RANGE);
     EXPECT_EQ(t, neomm_paging_map_frames(root, &tables, limit - PAGE, &frame, 2, RW),
@@ -285,7 +285,7 @@ static void segments_are_mapped_as_told(struct ktap *t)
         {image + 0x105000, 0x105000, PAGE, NEOMM_PROT_READ},
         {image + 0x106000, 0x106000, 2 * PAGE, RW},
     };
-    struct neomm_paging_options paging = {segments, 3};
+    struct neomm_paging_options paging = {.segments = segments, .segment_count = 3};
     segments[1].prot = RW | NEOMM_PROT_EXEC;
     EXPECT_EQ(t, neomm_paging_init(root, &paging), NEOMM_E_ACCESS);
     segments[1].prot = NEOMM_PROT_READ;
@@ -555,7 +555,7 @@ static void check_registers(struct ktap *t, uint32_t absent)
     EXPECT(t, (neomm_cpu_read_cr0() & NEOMM_CR0_WP) != 0);
     EXPECT_EQ(t, (neomm_cpu_read_msr(NEOMM_MSR_EFER) & NEOMM_EFER_NXE) != 0,
               (absent & SIM_NO_NX) == 0);
-    EXPECT_EQ(t, neomm_cpu_read_msr(NEOMM_MSR_PAT), 0x0007040600070406);
+    EXPECT_EQ(t, neomm_cpu_read_msr(NEOMM_MSR_PAT), 0x0007040100070406);
 }
 
 static void cpus_without_features_work(struct ktap *t)

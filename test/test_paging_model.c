@@ -94,6 +94,22 @@ static neomm_prot_t pick_prot(struct model *m)
     return list[below(m, sizeof(list) / sizeof(list[0]))];
 }
 
+/* Every other block is no RAM, and may be cached in any way. */
+static bool is_device(unsigned block)
+{
+    return block % 2 != 0;
+}
+
+static neomm_frame_t device_block(unsigned block)
+{
+    return neomm_frame(((uint32_t)1 << (31 - NEOMM_PAGE_SHIFT)) + block * BLOCK_PAGES);
+}
+
+static enum neomm_cache pick_cache(struct model *m, unsigned block)
+{
+    return is_device(block) ? (enum neomm_cache)below(m, NEOMM_CACHE_WC + 1u) : NEOMM_CACHE_WB;
+}
+
 static struct neomm_swap_entry pick_swap(struct model *m)
 {
     struct neomm_swap_entry swap;
@@ -240,15 +256,15 @@ static void do_map(struct model *m)
     struct ktap *t = m->t;
     unsigned first, count;
     pick_range(m, &first, &count);
+    unsigned block = below(m, BLOCKS);
     bool small = below(m, 4) == 0;
-    struct page like = {.state = NEOMM_MAPPING_PRESENT,
-                        .prot = pick_prot(m),
-                        .cache = (enum neomm_cache)below(m, 4)};
+    struct page like = {
+        .state = NEOMM_MAPPING_PRESENT, .prot = pick_prot(m), .cache = pick_cache(m, block)};
     /* From the start of a block, or congruent to the address, or anywhere. */
     unsigned offset = below(m, 2) ? first % BLOCK_PAGES : below(m, BLOCK_PAGES);
     if (count > BLOCK_PAGES - offset)
         count = BLOCK_PAGES - offset;
-    like.paddr = neomm_frame_paddr(m->block[below(m, BLOCKS)]) + offset * NEOMM_PAGE_SIZE;
+    like.paddr = neomm_frame_paddr(m->block[block]) + offset * NEOMM_PAGE_SIZE;
     bool empty = range_is_empty(m, first, count);
     EXPECT_EQ(t,
               neomm_paging_map(m->env.root, &m->tables, vaddr_of(m, first), like.paddr,
@@ -347,9 +363,9 @@ static struct neomm_mapping pick_next(struct model *m)
     struct neomm_mapping next = {.state = (enum neomm_mapping_state)below(m, 3)};
     if (next.state == NEOMM_MAPPING_PRESENT) {
         next.prot = pick_prot(m);
-        next.paddr =
-            neomm_frame_paddr(m->block[below(m, BLOCKS)]) + below(m, BLOCK_PAGES) * NEOMM_PAGE_SIZE;
-        next.cache = (enum neomm_cache)below(m, 4);
+        unsigned block = below(m, BLOCKS);
+        next.paddr = neomm_frame_paddr(m->block[block]) + below(m, BLOCK_PAGES) * NEOMM_PAGE_SIZE;
+        next.cache = pick_cache(m, block);
         next.accessed = below(m, 2);
         next.dirty = below(m, 2);
     } else if (next.state == NEOMM_MAPPING_SWAPPED) {
@@ -420,9 +436,10 @@ static void do_merge(struct model *m)
     unsigned group = below(m, GROUPS), first = group * m->group_pages, count = m->group_pages;
     uint32_t merged = 0;
     if (range_is_empty(m, first, count)) {
-        struct page like = {.state = NEOMM_MAPPING_PRESENT, .prot = pick_prot(m)};
-        like.paddr =
-            neomm_frame_paddr(m->block[below(m, BLOCKS)]) + first % BLOCK_PAGES * NEOMM_PAGE_SIZE;
+        unsigned block = below(m, BLOCKS);
+        struct page like = {
+            .state = NEOMM_MAPPING_PRESENT, .prot = pick_prot(m), .cache = pick_cache(m, block)};
+        like.paddr = neomm_frame_paddr(m->block[block]) + first % BLOCK_PAGES * NEOMM_PAGE_SIZE;
         EXPECT_OK(t, neomm_paging_map(m->env.root, &m->tables, vaddr_of(m, first), like.paddr,
                                       count * NEOMM_PAGE_SIZE, like.prot, like.cache,
                                       NEOMM_MAP_SMALL));
@@ -535,7 +552,10 @@ static bool start(struct model *m, struct ktap *t, uint64_t seed)
     if (!env_open(t, &m->env, &options))
         return false;
     for (unsigned i = 0; i < BLOCKS; i++)
-        EXPECT_OK(t, neomm_pmm_alloc(m->env.root, NEOMM_ORDER_MAX, 0, &m->block[i]));
+        if (is_device(i))
+            m->block[i] = device_block(i);
+        else
+            EXPECT_OK(t, neomm_pmm_alloc(m->env.root, NEOMM_ORDER_MAX, 0, &m->block[i]));
     EXPECT_OK(t, neomm_paging_create(m->env.root, &m->tables, 1));
     return true;
 }
@@ -551,7 +571,8 @@ static void finish(struct model *m)
                                     NULL, NULL, NULL));
     EXPECT_OK(t, neomm_paging_destroy(m->env.root, &m->tables));
     for (unsigned i = 0; i < BLOCKS; i++)
-        EXPECT_OK(t, neomm_pmm_free(m->env.root, m->block[i], NEOMM_ORDER_MAX));
+        if (!is_device(i))
+            EXPECT_OK(t, neomm_pmm_free(m->env.root, m->block[i], NEOMM_ORDER_MAX));
     env_close(t, &m->env);
 }
 

@@ -36,7 +36,9 @@ enum act {
     TOUCH, /* a write through the MMU, which may fault */
     LEAVE, /* other tables are loaded */
     COME,  /* and these again */
-    PART   /* the rights of one page of a large leaf, which holds the far cells */
+    SLEEP, /* idle: not called for pages */
+    WAKE,
+    PART /* the rights of one page of a large leaf, which holds the far cells */
 };
 
 struct call {
@@ -121,6 +123,32 @@ static const struct plan plans[] = {
      false,
      {{{MAP, 0, 1}}, {{UNMAP, 2, 1}}, {{TOUCH, 4, 1}, {TOUCH, 2, 1}}},
      1,
+     false},
+    {"unmap, sleep and wake",
+     0x5,
+     false,
+     {{{UNMAP, 0, 1}}, {{TOUCH, 0, 1}, {SLEEP, 0, 0}, {WAKE, 0, 0}, {PROTECT, 2, 1}}},
+     1,
+     false},
+    {"protect, sleep and wake",
+     0x3,
+     false,
+     {{{PROTECT, 0, 1}}, {{TOUCH, 0, 2}, {SLEEP, 0, 0}, {WAKE, 0, 0}, {TOUCH, 0, 1}}},
+     0,
+     false},
+    {"remove, sleep and wake",
+     0x101,
+     false,
+     {{{REMOVE, 0, 0}}, {{TOUCH, 0, 1}, {SLEEP, 0, 0}, {WAKE, 0, 0}, {TOUCH, 8, 1}}},
+     2,
+     false},
+    {"unmap, unmap, sleep and wake",
+     0x15,
+     false,
+     {{{UNMAP, 0, 1}},
+      {{UNMAP, 2, 1}},
+      {{TOUCH, 0, 1}, {SLEEP, 0, 0}, {WAKE, 0, 0}, {TOUCH, 0, 1}}},
+     2,
      false},
 };
 #define PLANS (sizeof(plans) / sizeof(plans[0]))
@@ -298,6 +326,13 @@ static void do_call(struct match *m, uint32_t cpu, const struct call *call)
     case COME:
         neomm_paging_activate(m->env.root, &m->tables);
         break;
+    case SLEEP:
+        neomm_paging_idle(m->env.root);
+        sim_sched_point();
+        break;
+    case WAKE:
+        neomm_paging_wake(m->env.root);
+        break;
     }
 }
 
@@ -399,9 +434,9 @@ static uint64_t factor(void)
 }
 
 /* Parameter: number of the plan. */
-static const uint64_t plan_numbers[] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11,
-                                        12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23,
-                                        24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34};
+static const uint64_t plan_numbers[] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12,
+                                        13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25,
+                                        26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38};
 _Static_assert(sizeof(plan_numbers) / sizeof(plan_numbers[0]) == PLANS, "each plan is run");
 
 /* Both formats, by the seed. */
@@ -424,8 +459,19 @@ static void one_after_the_other(struct ktap *t)
     search(t, &options);
 }
 
+/* The moments at which a debt may be lost lie close together: more of the same. */
+static const uint64_t sleepers[] = {35, 36, 37, 38};
+
+static void a_debt_is_not_lost(struct ktap *t)
+{
+    const struct sim_sched_options options = {
+        .mode = SIM_SCHED_RANDOM, .seed = 2000, .schedules = 600 * factor(), .preemptions = 8};
+    search(t, &options);
+}
+
 static const struct ktap_case cases[] = {
     KTAP_CASE_WITH(by_seed, plan_numbers),
     KTAP_CASE_WITH(one_after_the_other, plan_numbers),
+    KTAP_CASE_WITH(a_debt_is_not_lost, sleepers),
 };
 KTAP_SUITE(paging_sched, cases);

@@ -486,6 +486,119 @@ static void skip_flush(struct ktap *t)
     bench_close(t, &bench);
 }
 
+/* ---- CPUs that sleep ---- */
+
+/* CPU 1 has used the page at V, and sleeps while CPU 0 takes it away. */
+static void take_from_sleeper(struct ktap *t, struct bench *bench)
+{
+    ASSERT(t, open_cpus(t, bench, 2));
+    point(bench, V, PAGE1, E_P | E_U);
+    sim_bind(bench->sim, 1);
+    EXPECT_EQ(t, bench_access(bench, V, SIM_READ, true, NULL), BENCH_DONE);
+    neomm_hook_idle(true);
+    sim_bind(bench->sim, 0);
+    point(bench, V, 0, 0);
+    neomm_cpu_invlpg(V);
+    bench_settled(bench, bench->top, NEOMM_FLUSH_SITE_UNMAP);
+    bench_frames_freed(bench, PAGE1, 1);
+    bench_frames_allocated(bench, PAGE1, 1);
+    EXPECT_EQ(t, bench_violations(bench), 0);
+    sim_bind(bench->sim, 1);
+}
+
+static void a_sleeper_keeps_pages(struct ktap *t)
+{
+    struct bench bench;
+    take_from_sleeper(t, &bench);
+    neomm_cpu_invlpg(V);
+    neomm_hook_idle(false);
+    EXPECT_EQ(t, bench_violations(&bench), 0);
+    sim_bind(bench.sim, 0);
+    bench_close(t, &bench);
+}
+
+static void a_sleeper_wakes_without_a_flush(struct ktap *t)
+{
+    struct bench bench;
+    take_from_sleeper(t, &bench);
+    neomm_hook_idle(false);
+    EXPECT_EQ(t, bench_violations(&bench), 1);
+    EXPECT(t, strstr(sim_last_violation(bench.sim), "CPU 1, vaddr 0x401000") != NULL);
+    EXPECT(t, strstr(sim_last_violation(bench.sim),
+                     "its CPU wakes without a flush; due at UNMAP") != NULL);
+    sim_bind(bench.sim, 0);
+    bench_close(t, &bench);
+}
+
+static void a_sleeper_uses_a_page(struct ktap *t)
+{
+    struct bench bench;
+    take_from_sleeper(t, &bench);
+    EXPECT_EQ(t, bench_access(&bench, V, SIM_READ, true, NULL), BENCH_DONE);
+    EXPECT_EQ(t, bench_violations(&bench), 1);
+    EXPECT(t, strstr(sim_last_violation(bench.sim), "used by user read") != NULL);
+    neomm_cpu_invlpg(V);
+    neomm_hook_idle(false);
+    EXPECT_EQ(t, bench_violations(&bench), 0);
+    sim_bind(bench.sim, 0);
+    bench_close(t, &bench);
+}
+
+/* Global pages too; but tables, which it may walk through unasked, and pages of another size are
+ * due as if it were awake. */
+static void a_sleeper_keeps_no_tables(struct ktap *t)
+{
+    for (unsigned size = 0; size < 2; size++) {
+        struct bench bench;
+        ASSERT(t, open_cpus(t, &bench, 2));
+        point(&bench, V, PAGE1, E_P | E_G);
+        neomm_paddr_t directory = bench_entry(&bench, bench.top, V, 2);
+        sim_bind(bench.sim, 1);
+        EXPECT_EQ(t, target(&bench, V), PAGE1);
+        neomm_hook_idle(true);
+        sim_bind(bench.sim, 0);
+        point(&bench, V, 0, 0);
+        neomm_cpu_invlpg(V);
+        bench_settled(&bench, bench.top, NEOMM_FLUSH_SITE_UNMAP);
+        EXPECT_EQ(t, bench_violations(&bench), 0);
+        bench_store(&bench, directory, 0);
+        neomm_cpu_invlpg(V);
+        if (size != 0) {
+            bench_store(&bench, directory, E_P | E_PS);
+            EXPECT(t, bench_violations(&bench) >= 1);
+            EXPECT(t, strstr(sim_last_violation(bench.sim), "another size") != NULL);
+            bench_store(&bench, directory, 0);
+        }
+        bench_settled(&bench, bench.top, NEOMM_FLUSH_SITE_UNMAP_TABLE);
+        EXPECT_EQ(t, bench_violations(&bench), 1);
+        EXPECT(t, strstr(sim_last_violation(bench.sim), "(cached table)") != NULL);
+        sim_bind(bench.sim, 1);
+        neomm_hook_idle(false);
+        EXPECT_EQ(t, bench_violations(&bench), 1); /* the page */
+        sim_bind(bench.sim, 0);
+        bench_close(t, &bench);
+    }
+}
+
+/* It has nothing to do, so it takes no locks either. */
+static void a_sleeper_has_no_locks(struct ktap *t)
+{
+    struct bench bench;
+    ASSERT(t, open_cpus(t, &bench, 1));
+    neomm_irq_t irq = neomm_port_irq_save();
+    neomm_hook_idle(true);
+    EXPECT_EQ(t, bench_violations(&bench), 0);
+    neomm_hook_locked(NEOMM_LOCK_CLASS_PMM);
+    EXPECT_EQ(t, bench_violations(&bench), 1);
+    neomm_hook_idle(true);
+    EXPECT_EQ(t, bench_violations(&bench), 1);
+    neomm_hook_unlocked(NEOMM_LOCK_CLASS_PMM);
+    neomm_hook_idle(false);
+    EXPECT_EQ(t, bench_violations(&bench), 0);
+    neomm_port_irq_restore(irq);
+    bench_close(t, &bench);
+}
+
 static const struct ktap_case cases[] = {
     KTAP_CASE_WITH(narrowings, all_formats),
     KTAP_CASE_WITH(widenings, all_formats),
@@ -500,5 +613,10 @@ static const struct ktap_case cases[] = {
     KTAP_CASE_WITH(use_of_stale, all_formats),
     KTAP_CASE(report_text),
     KTAP_CASE(skip_flush),
+    KTAP_CASE_WITH(a_sleeper_keeps_pages, all_formats),
+    KTAP_CASE_WITH(a_sleeper_wakes_without_a_flush, all_formats),
+    KTAP_CASE_WITH(a_sleeper_uses_a_page, all_formats),
+    KTAP_CASE_WITH(a_sleeper_keeps_no_tables, all_formats),
+    KTAP_CASE_WITH(a_sleeper_has_no_locks, all_formats),
 };
 KTAP_SUITE(sim_check, cases);

@@ -51,7 +51,8 @@ enum neomm_fault_site {
     X(HARVEST)     /* accessed or dirty cleared */                                                 \
     X(SLOT)        /* a slot for a high frame reused or released */                                \
     X(PCID)        /* tables loaded again that have changed meanwhile */                           \
-    X(SWITCH)      /* other tables loaded */
+    X(SWITCH)      /* other tables loaded */                                                       \
+    X(WAKE)        /* what a CPU was spared while it was idle */
 
 enum neomm_flush_site {
 #define NEOMM_FLUSH_SITE_ENUM(name) NEOMM_FLUSH_SITE_##name,
@@ -100,6 +101,10 @@ bool neomm_hook_flush_skipped(enum neomm_flush_site site);
 /* A range operation on tables ends here: no CPU may hold a translation through the tables with
  * this root that they do not grant any more. `site` names the invalidation that was due. */
 void neomm_hook_settled(neomm_frame_t top, enum neomm_flush_site site);
+
+/* This CPU goes idle now (true): from here on it may keep translations of pages, but no tables,
+ * that are no longer so, and must not use them; or it is awake again and has made up for it. */
+void neomm_hook_idle(bool idle);
 
 /* Another CPU may run here. */
 void neomm_hook_yield(void);

@@ -5,6 +5,7 @@
 
 #include <neomm/config.h>
 #include <neomm/cpu.h>
+#include <neomm/handover.h>
 #include <neomm/heap.h>
 #include <neomm/paging.h>
 #include <neomm/pmm.h>

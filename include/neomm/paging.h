@@ -74,13 +74,21 @@ struct neomm_kernel_segment {
 struct neomm_paging_options {
     const struct neomm_kernel_segment *segments;
     uint32_t segment_count;
+    /* Up to so many pages are invalidated one by one, more by forgetting everything: 1 to
+     * NEOMM_FLUSH_PAGES_MAX, 0: NEOMM_FLUSH_PAGES_DEFAULT. docs/paging.md says how to measure it.
+     */
+    uint32_t flush_pages;
 };
+
+#define NEOMM_FLUSH_PAGES_MAX     64u
+#define NEOMM_FLUSH_PAGES_DEFAULT 32u
 
 NEOMM_EXTERN_C_BEGIN
 
 /* Builds the kernel's tables: the direct map (RAM only, largest leaves, never executable), the
  * image's segments, and every top-level entry that kernel ranges will ever need. Registers the
- * slots for high frames. Loads nothing. NEOMM_E_NOMEM with everything undone. */
+ * slots for high frames. Loads nothing. NEOMM_E_NOMEM with everything undone; NEOMM_E_RANGE: a
+ * segment outside the image, or flush_pages. */
 neomm_status neomm_paging_init(struct neomm *root, const struct neomm_paging_options *options);
 
 /* Gives all back. NEOMM_E_BUSY while tables of a space exist or the window is in use. The
@@ -112,11 +120,32 @@ neomm_status neomm_paging_destroy(struct neomm *root, struct neomm_tables *table
  * Interrupts are masked inside. */
 void neomm_paging_activate(struct neomm *root, struct neomm_tables *tables);
 
+/* This CPU goes to sleep, and is awake again. In between it is not called (neomm_port_ipi) because
+ * of pages that are unmapped or whose rights, bits or frames change: it is spared these
+ * invalidations, makes up for all of them as it wakes, and until then may still hold translations
+ * that are wrong. So while it sleeps it calls nothing else here, and neither it nor its interrupt
+ * handlers refer to addresses that may change: user memory, the kernel window. Each handler that
+ * may meet the CPU asleep calls neomm_paging_wake before anything else, and so does the idle loop
+ * behind its halt instruction; where the CPU is awake that costs a load. The tables loaded stay
+ * loaded, and cannot be destroyed. Where a table goes or the size of a page changes a sleeping CPU
+ * is called like any other. Interrupts: idle is called with them masked, so that nothing wakes the
+ * CPU between the call and the halt. No lock.
+ *
+ *     for (;;) {                      mask interrupts; nothing to do?
+ *         neomm_paging_idle(root);    sti; hlt
+ *         neomm_paging_wake(root);
+ *     } */
+void neomm_paging_idle(struct neomm *root);
+void neomm_paging_wake(struct neomm *root);
+
 /* Maps [vaddr, vaddr + size) to contiguous physical memory from paddr with the largest leaves
  * that fit. Needs the whole range unmapped: NEOMM_E_EXISTS. NEOMM_E_ALIGN; NEOMM_E_RANGE (wraps,
  * straddles, not canonical, beyond the physical width); NEOMM_E_ACCESS (WRITE with EXEC);
- * NEOMM_E_INVALID (unknown bits); NEOMM_E_NOMEM. On any error nothing is mapped and no table
- * was made. Tables are allocated NORECLAIM. options: NEOMM_MAP_*. */
+ * NEOMM_E_INVALID (unknown bits); NEOMM_E_UNSUPPORTED (NEOMM_CACHE_WC on a CPU without the PAT);
+ * NEOMM_E_NOMEM. One memory has one cache type: NEOMM_E_ACCESS also where RAM is to be mapped other
+ * than WB, or something that is in the area for devices already with another type. (Two CPUs that
+ * map the same device at the same moment are not kept apart.) On any error nothing is mapped and no
+ * table was made. Tables are allocated NORECLAIM. options: NEOMM_MAP_*. */
 neomm_status neomm_paging_map(struct neomm *root, struct neomm_tables *tables, neomm_vaddr_t vaddr,
                               neomm_paddr_t paddr, size_t size, neomm_prot_t prot,
                               enum neomm_cache cache, unsigned options);
@@ -187,7 +216,8 @@ neomm_status neomm_paging_walk(struct neomm *root, struct neomm_tables *tables, 
                                size_t size, neomm_leaf_fn *visit, void *context);
 
 /* A text dump of the range, neighbours merged: "first-last rwxu size-of-leaf -> paddr", addresses
- * in hexadecimal, `u` or `k` for the half. line is called with the tables locked. */
+ * in hexadecimal, `u` or `k` for the half; behind it the cache type, where it is not WB. line is
+ * called with the tables locked. */
 void neomm_paging_dump(struct neomm *root, struct neomm_tables *tables, neomm_vaddr_t vaddr,
                        size_t size, neomm_report_fn *line, void *context);
 

@@ -132,7 +132,8 @@ enum neomm_cache {
     NEOMM_CACHE_WB,       /* write-back: memory */
     NEOMM_CACHE_WT,       /* write-through */
     NEOMM_CACHE_UC_MINUS, /* uncached, an MTRR may make it write-combining */
-    NEOMM_CACHE_UC        /* uncached: device registers */
+    NEOMM_CACHE_UC,       /* uncached: device registers */
+    NEOMM_CACHE_WC        /* write-combining: frame buffers; where the CPU has the PAT */
 };
 
 /* The four page-table formats (Intel SDM volume 3A, chapter 4). */

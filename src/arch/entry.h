@@ -24,6 +24,8 @@
  *    63   51 (31)               12   9   8 7 6 5  4   3   2 1 0
  *   [NX|0][  physical address   |  |NOX|G L D A PCD PWT US RW P]
  *
+ * L is PS at higher levels, and PAT at level 0; higher levels have PAT in bit 12.
+ *
  * Not present, not zero:
  *   swap entry   bits 1-2 the kind (1 to 3), from bit 3 the generation, then the slot
  *   hidden leaf  bits 1-2 zero: a leaf with no rights at all, otherwise as when present
@@ -45,6 +47,10 @@
 #define ENTRY_DIRTY    ((entry_t)1 << 6)
 #define ENTRY_LARGE    ((entry_t)1 << 7)
 #define ENTRY_GLOBAL   ((entry_t)1 << 8)
+/* The third bit of a leaf's index into the PAT lies where a leaf of level 0 has no PS, and a large
+ * one no address. */
+#define ENTRY_PAT_SMALL ((entry_t)1 << 7)
+#define ENTRY_PAT_LARGE ((entry_t)1 << 12)
 /* EXEC was not asked for: says so where NX is missing, too. */
 #define ENTRY_NOEXEC ((entry_t)1 << 9)
 
@@ -116,13 +122,19 @@ static inline entry_t entry_with_rights(entry_t entry, neomm_prot_t prot, bool u
            (prot & NEOMM_PROT_EXEC ? 0 : ENTRY_NOEXEC | nx);
 }
 
-/* The cache types are entries 0 to 3 of the PAT, chosen by PWT and PCD. */
+static inline entry_t entry_pat_bit(unsigned level)
+{
+    return level > 0 ? ENTRY_PAT_LARGE : ENTRY_PAT_SMALL;
+}
+
+/* The cache types are the first entries of the PAT, in the order of enum neomm_cache. */
 static inline entry_t entry_make_leaf(unsigned level, neomm_paddr_t paddr, neomm_prot_t prot,
                                       enum neomm_cache cache, bool user, entry_t nx)
 {
     entry_t entry = (entry_t)paddr | ENTRY_PRESENT | (level > 0 ? ENTRY_LARGE : 0) |
                     (user ? 0 : ENTRY_GLOBAL) | ((unsigned)cache & 1u ? ENTRY_THROUGH : 0) |
-                    ((unsigned)cache & 2u ? ENTRY_UNCACHED : 0);
+                    ((unsigned)cache & 2u ? ENTRY_UNCACHED : 0) |
+                    ((unsigned)cache & 4u ? entry_pat_bit(level) : 0);
     return entry_with_rights(entry, prot, user, nx);
 }
 
@@ -159,17 +171,26 @@ static inline entry_t entry_at_paddr(entry_t leaf, neomm_paddr_t paddr)
     return leaf ^ (entry_t)paddr;
 }
 
-static inline enum neomm_cache entry_cache(entry_t entry)
+/* A leaf of level 0, as a large one. */
+static inline entry_t entry_enlarged(entry_t leaf)
 {
-    return (enum neomm_cache)((entry & (ENTRY_THROUGH | ENTRY_UNCACHED)) / ENTRY_THROUGH);
+    return leaf | ENTRY_LARGE | (leaf & ENTRY_PAT_SMALL ? ENTRY_PAT_LARGE : 0);
 }
 
-/* The address of the first byte that a leaf covers. */
-static inline neomm_paddr_t entry_leaf_paddr(entry_t entry)
+static inline enum neomm_cache entry_cache(unsigned level, entry_t entry)
 {
     if (!entry_is_present(entry))
         entry ^= ENTRY_HIDE;
-    return (neomm_paddr_t)(entry & ENTRY_ADDRESS);
+    return (enum neomm_cache)((entry & (ENTRY_THROUGH | ENTRY_UNCACHED)) / ENTRY_THROUGH +
+                              (entry & entry_pat_bit(level) ? 4 : 0));
+}
+
+/* The address of the first byte that a leaf covers. */
+static inline neomm_paddr_t entry_leaf_paddr(unsigned level, entry_t entry)
+{
+    if (!entry_is_present(entry))
+        entry ^= ENTRY_HIDE;
+    return (neomm_paddr_t)(entry & ENTRY_ADDRESS & ~(level > 0 ? ENTRY_PAT_LARGE : 0));
 }
 
 static inline neomm_prot_t entry_rights(entry_t entry)
@@ -193,10 +214,12 @@ static inline entry_t entry_pause(entry_t entry)
 static inline entry_t entry_part(unsigned level, entry_t entry, unsigned index)
 {
     entry_t hide = entry_is_present(entry) ? 0 : ENTRY_HIDE;
-    entry = (entry ^ hide) + ((entry_t)index << FORMAT_SHIFT(level - 1));
-    if (level == 1)
-        entry &= ~ENTRY_LARGE;
-    return entry ^ hide;
+    entry ^= hide;
+    if (level == 1) {
+        bool pat = (entry & ENTRY_PAT_LARGE) != 0;
+        entry = (entry & ~(ENTRY_LARGE | ENTRY_PAT_LARGE)) | (pat ? ENTRY_PAT_SMALL : 0);
+    }
+    return (entry + ((entry_t)index << FORMAT_SHIFT(level - 1))) ^ hide;
 }
 
 /* What a change of rights does to a present leaf that stays present. */

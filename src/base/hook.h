@@ -15,6 +15,7 @@
 #define NEOMM__ENTRY_STORED(entry, before, after) neomm_hook_entry_stored(entry, before, after)
 #define NEOMM__FRAMES_ALLOCATED(frame, count)     neomm_hook_frames_allocated(frame, count)
 #define NEOMM__FRAMES_FREED(frame, count)         neomm_hook_frames_freed(frame, count)
+#define NEOMM__SLEEPS(idle)                       neomm_hook_idle(idle)
 #define NEOMM__YIELD()                            neomm_hook_yield()
 #define NEOMM__SPIN()                             neomm_hook_spin()
 
@@ -26,6 +27,7 @@
 #define NEOMM__ENTRY_STORED(entry, before, after) ((void)(entry), (void)(before), (void)(after))
 #define NEOMM__FRAMES_ALLOCATED(frame, count)     ((void)(frame), (void)(count))
 #define NEOMM__FRAMES_FREED(frame, count)         ((void)(frame), (void)(count))
+#define NEOMM__SLEEPS(idle)                       ((void)(idle))
 #define NEOMM__YIELD()                            ((void)0)
 #define NEOMM__SPIN()                             ((void)0)
 

@@ -56,6 +56,13 @@ struct neomm__pcid {
     size_t flushes;
 };
 
+/* A CPU that sleeps, and the invalidations that it was spared meanwhile (paging/flush.c). */
+enum neomm__idle {
+    NEOMM__IDLE_SLEEPS = 1,
+    NEOMM__IDLE_OWES = 2,    /* what is not global, of the loaded tables */
+    NEOMM__IDLE_OWES_ALL = 4 /* everything */
+};
+
 /* One CPU's part of a root, on cache lines of its own. */
 struct neomm__cpu_state {
     size_t counter[NEOMM_COUNTERS];
@@ -64,6 +71,7 @@ struct neomm__cpu_state {
     uint32_t epoch;              /* see epoch.h */
     uint32_t epoch_depth;
     uint32_t reclaiming; /* inside the reclaim callback */
+    uint32_t idle;       /* and what it owes for it: enum neomm__idle */
     uint32_t pcid_next;  /* the one to be used for other tables */
     struct neomm__pcid pcid[NEOMM__PCIDS];
 } __attribute__((aligned(64)));

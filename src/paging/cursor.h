@@ -298,6 +298,7 @@ static void cursor_init(struct cursor *c, struct neomm *root, struct neomm_table
     c->held = c->made = c->gone = 0;
     c->reads = c->stores = c->zeroed = 0;
     c->descents = 1;
+    c->flush.most = root->paging->flush_pages;
     c->flush.count = 0;
     c->flush.tables = false;
     cursor_mask(c);

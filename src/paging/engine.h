@@ -40,8 +40,8 @@ static inline void decode(unsigned level, entry_t entry, struct neomm_mapping *m
     if (!present)
         return;
     mapping->prot = entry_rights(entry);
-    mapping->paddr = entry_leaf_paddr(entry);
-    mapping->cache = entry_cache(entry);
+    mapping->paddr = entry_leaf_paddr(level, entry);
+    mapping->cache = entry_cache(level, entry);
     mapping->accessed = (entry & ENTRY_ACCESSED) != 0;
     mapping->dirty = (entry & ENTRY_DIRTY) != 0;
 }
@@ -387,5 +387,7 @@ static bool engine_occupied(struct neomm *root, struct neomm_tables *tables, neo
 #include "engine_unmap.h"
 
 #include "engine_copy.h"
+
+#include "engine_loader.h"
 
 #include "engine_life.h"

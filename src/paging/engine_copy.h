@@ -172,14 +172,14 @@ static entry_t merged_leaf(struct cursor *c, const entry_t *table)
     entry_t first = entry_load(&table[0]) & ~ENTRY_BITS, next = first;
     c->reads += FORMAT_ENTRIES(level - 1);
     if (!entry_is_present(first) || !entry_is_leaf(level - 1, first) ||
-        (entry_leaf_paddr(first) & span_mask(level)) != 0)
+        (entry_leaf_paddr(level - 1, first) & span_mask(level)) != 0)
         return 0;
     for (unsigned i = 0; i < FORMAT_ENTRIES(level - 1); i++) {
         if ((entry_load(&table[i]) & ~ENTRY_BITS) != next)
             return 0;
         next += (entry_t)1 << FORMAT_SHIFT(level - 1);
     }
-    return first | ENTRY_LARGE;
+    return level == 1 ? entry_enlarged(first) : first;
 }
 
 /* Between the table and the leaf nothing is mapped (SDM 3A 4.10.2.3), and what was set in the table

@@ -142,7 +142,7 @@ struct check {
 static void check_leaf(struct check *k, unsigned level, neomm_vaddr_t vaddr, entry_t entry)
 {
     neomm_prot_t prot = entry_rights(entry);
-    neomm_paddr_t paddr = entry_leaf_paddr(entry);
+    neomm_paddr_t paddr = entry_leaf_paddr(level, entry);
     if ((prot & NEOMM_PROT_WRITE) && (prot & NEOMM_PROT_EXEC))
         neomm__report(k->report, "paging: space %u, %#zx: writable and executable", k->owner,
                       (size_t)vaddr);
@@ -265,6 +265,9 @@ const struct neomm__engine ENGINE_SYMBOL(FORMAT_NAME) = {
     .occupied = engine_occupied,
     .set_slot = engine_set_slot,
     .check = engine_check,
+    .loader_walk = engine_loader_walk,
+    .loader_frames = engine_loader_frames,
+    .loader_direct = engine_loader_direct,
     .encode = engine_encode,
     .decode = engine_decode,
 };

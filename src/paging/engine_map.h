@@ -71,7 +71,7 @@ static inline entry_t leaf_of(const struct cursor *c, const struct neomm__map_re
 
 static inline entry_t leaf_at(unsigned level, entry_t leaf, neomm_paddr_t paddr)
 {
-    return entry_at_paddr(leaf, paddr) | (level > 0 ? ENTRY_LARGE : 0);
+    return entry_at_paddr(level > 0 ? entry_enlarged(leaf) : leaf, paddr);
 }
 
 static void zero_entries(struct cursor *c, entry_t *table, unsigned first, unsigned end)

@@ -87,7 +87,7 @@ static void flush_table(struct cursor *c, neomm_frame_t table, neomm_vaddr_t vad
 {
     const entry_t *entries = neomm__table_pointer(c->root, table);
     unsigned i = 0;
-    for (; i < FORMAT_ENTRIES(0) && c->flush.count <= NEOMM__FLUSH_PAGES; i++)
+    for (; i < FORMAT_ENTRIES(0) && !neomm__flush_is_full(&c->flush); i++)
         if (entry_is_present(entry_load(&entries[i])))
             neomm__flush_add(&c->flush, vaddr + i * NEOMM_PAGE_SIZE);
     c->reads += i;

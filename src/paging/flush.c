@@ -1,16 +1,25 @@
 /* Invalidation of translations on this CPU and the others.
  * SPDX-License-Identifier: MIT
  *
+ * docs/paging.md argues the order at length. In short:
+ *
  * Why no CPU is missed: a CPU enters the set of those that have the tables loaded before it reads
  * their count of invalidations and loads them; entries are cleared and the invalidation is counted
  * before the set is read; all with locked instructions. A CPU that is not in the set yet sees the
  * count and reads the new entries. A CPU leaves the set after it has loaded other tables, which
  * forgets all it had of these, or, with PCIDs, when they are loaded again (pcid.h).
+ *
+ * A CPU that sleeps is not woken for a page. It has one word, changed by locked instructions only:
+ * whoever would call it puts the debt there if it is still asleep, and calls it if it is not; it
+ * takes the debt as it wakes, and pays before anything else. What leads processors through tables
+ * is no debt: they walk unasked, and set accessed bits where a table was.
  */
 #include "flush.h"
 
 #include "pcid.h"
 #include "tables.h"
+
+#include "base/bits.h"
 
 #include <neomm/cpu.h>
 
@@ -19,7 +28,8 @@ struct job {
     const struct neomm__flush *flush;
     const struct neomm_tables *tables;
     bool kernel;
-    size_t flushes; /* the tables' count */
+    bool everywhere; /* on CPUs that sleep, too */
+    size_t flushes;  /* the tables' count */
 };
 
 /* Kernel leaves are global: they outlive a load of CR3. */
@@ -37,7 +47,7 @@ static void forget_all(bool global)
 static void forget_pages(const struct job *job)
 {
     const struct neomm__flush *flush = job->flush;
-    if (flush->count > NEOMM__FLUSH_PAGES) {
+    if (neomm__flush_is_full(flush)) {
         forget_all(job->kernel);
         NEOMM__COUNT(job->root, FLUSH_ALL);
         return;
@@ -59,6 +69,28 @@ static void forget(void *argument)
         neomm__pcid_seen(cpu, job->tables, job->flushes);
 }
 
+/* False: the CPU is awake, and to be called. */
+static bool leave_debt(struct neomm__cpu_state *cpu, uint32_t debt)
+{
+    uint32_t seen = neomm__load_acquire(&cpu->idle);
+    while (seen & NEOMM__IDLE_SLEEPS)
+        if (neomm__cas(&cpu->idle, &seen, seen | debt))
+            return true;
+    return false;
+}
+
+/* Takes the CPUs that sleep out of the set. */
+static void spare_sleepers(const struct job *job, struct neomm_cpumask *cpus)
+{
+    uint32_t debt = job->kernel ? NEOMM__IDLE_OWES_ALL : NEOMM__IDLE_OWES;
+    for (uint32_t i = 0; i < NEOMM_CPU_WORDS; i++)
+        for (uint32_t left = cpus->word[i]; left != 0; left &= left - 1) {
+            unsigned bit = neomm__lowest_bit(left);
+            if (leave_debt(&job->root->cpu[i * 32 + bit], debt))
+                cpus->word[i] &= ~((uint32_t)1 << bit);
+        }
+}
+
 static void send(struct job *job, const struct neomm_cpumask *holders)
 {
     uint32_t self = neomm_port_cpu()->index;
@@ -69,6 +101,8 @@ static void send(struct job *job, const struct neomm_cpumask *holders)
     others.word[self / 32] &= ~((uint32_t)1 << self % 32);
     if (here)
         forget(job);
+    if (!job->everywhere)
+        spare_sleepers(job, &others);
     if (!neomm__cpumask_is_empty(&others)) {
         NEOMM__COUNT(job->root, SHOOTDOWN);
         neomm_port_ipi(&others, forget, job);
@@ -79,7 +113,8 @@ void neomm__flush(struct neomm *root, struct neomm_tables *tables, struct neomm_
                   enum neomm_flush_site site)
 {
     bool kernel = neomm__tables_are_kernel(root, tables);
-    struct job job = {root, flush, tables, kernel, 0};
+    bool everywhere = flush->tables || site == NEOMM_FLUSH_SITE_SPLIT;
+    struct job job = {root, flush, tables, kernel, everywhere, 0};
     if (flush->count == 0)
         return;
     if (!NEOMM__FLUSH_SKIPPED(site)) {
@@ -96,4 +131,43 @@ void neomm__flush_here(struct neomm *root, neomm_vaddr_t vaddr, enum neomm_flush
         return;
     neomm_cpu_invlpg(vaddr);
     NEOMM__COUNT(root, FLUSH_PAGE);
+}
+
+/* ---- CPUs that sleep ---- */
+
+void neomm_paging_idle(struct neomm *root)
+{
+    neomm_irq_t irq = neomm_port_irq_save();
+    struct neomm__cpu_state *cpu = neomm__cpu(root);
+    NEOMM__ASSERT(cpu->epoch_depth == 0);
+    NEOMM__SLEEPS(true);
+    (void)neomm__fetch_or(&cpu->idle, NEOMM__IDLE_SLEEPS);
+    neomm_port_irq_restore(irq);
+}
+
+/* The count is read before the invalidation: what is counted later finds this CPU awake. */
+static void pay(struct neomm *root, struct neomm__cpu_state *cpu, uint32_t debt)
+{
+    size_t flushes = cpu->tables ? neomm__load_acquire(&cpu->tables->flushes) : 0;
+    if (NEOMM__FLUSH_SKIPPED(NEOMM_FLUSH_SITE_WAKE))
+        return;
+    forget_all((debt & NEOMM__IDLE_OWES_ALL) != 0);
+    NEOMM__COUNT(root, FLUSH_ALL);
+    if (cpu->tables)
+        neomm__pcid_caught_up(cpu, cpu->tables, flushes);
+}
+
+/* Nobody else puts the first bit there, so a CPU that is awake sees that without a locked
+ * instruction. */
+void neomm_paging_wake(struct neomm *root)
+{
+    neomm_irq_t irq = neomm_port_irq_save();
+    struct neomm__cpu_state *cpu = neomm__cpu(root);
+    if (neomm__load_relaxed(&cpu->idle) != 0) {
+        uint32_t debt = neomm__exchange(&cpu->idle, 0) & ~(uint32_t)NEOMM__IDLE_SLEEPS;
+        if (debt != 0)
+            pay(root, cpu, debt);
+        NEOMM__SLEEPS(false);
+    }
+    neomm_port_irq_restore(irq);
 }

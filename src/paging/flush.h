@@ -11,22 +11,25 @@
 
 #include <neomm/paging.h>
 
-/* More pages than these cost more one by one than refilling what a full invalidation loses. */
-#define NEOMM__FLUSH_PAGES 32
-
 struct neomm__flush {
-    uint32_t count; /* NEOMM__FLUSH_PAGES + 1: everything */
+    uint32_t most;  /* the root's threshold: more pages than these are not worth it one by one */
+    uint32_t count; /* most + 1: everything */
     bool tables;    /* a table is gone, too */
-    neomm_vaddr_t page[NEOMM__FLUSH_PAGES];
+    neomm_vaddr_t page[NEOMM_FLUSH_PAGES_MAX];
 };
+
+static inline bool neomm__flush_is_full(const struct neomm__flush *flush)
+{
+    return flush->count > flush->most;
+}
 
 /* The translation of the leaf at vaddr is due. One instruction forgets a leaf of any size, and
  * with it all paging-structure caches (SDM 3A 4.10.4.1). */
 static inline void neomm__flush_add(struct neomm__flush *flush, neomm_vaddr_t vaddr)
 {
-    if (flush->count < NEOMM__FLUSH_PAGES)
+    if (flush->count < flush->most)
         flush->page[flush->count] = vaddr;
-    if (flush->count <= NEOMM__FLUSH_PAGES)
+    if (!neomm__flush_is_full(flush))
         flush->count++;
 }
 
@@ -34,7 +37,7 @@ static inline void neomm__flush_add(struct neomm__flush *flush, neomm_vaddr_t va
 static inline void neomm__flush_add_pages(struct neomm__flush *flush, neomm_vaddr_t vaddr,
                                           size_t pages)
 {
-    for (; pages > 0 && flush->count <= NEOMM__FLUSH_PAGES; pages--, vaddr += NEOMM_PAGE_SIZE)
+    for (; pages > 0 && !neomm__flush_is_full(flush); pages--, vaddr += NEOMM_PAGE_SIZE)
         neomm__flush_add(flush, vaddr);
 }
 

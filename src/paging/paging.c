@@ -40,6 +40,11 @@ static neomm_status check_range(const struct neomm *root, const struct neomm_tab
     return check_half(root, tables, vaddr, vaddr + (size - 1), change);
 }
 
+neomm_status neomm__paging_check_kernel(const struct neomm *root, neomm_vaddr_t vaddr, size_t size)
+{
+    return check_range(root, &root->paging->kernel, vaddr, size, true);
+}
+
 /* A null pointer must not lead anywhere by mistake. */
 static neomm_status check_null(const struct neomm *root, const struct neomm_tables *tables,
                                neomm_vaddr_t vaddr, unsigned options)
@@ -82,8 +87,12 @@ neomm_status neomm_paging_map(struct neomm *root, struct neomm_tables *tables, n
         status = check_null(root, tables, vaddr, options);
     if (status != NEOMM_OK)
         return status;
-    if ((unsigned)cache > NEOMM_CACHE_UC || (options & ~(NEOMM_MAP_SMALL | NEOMM_MAP_NULL)) != 0)
+    if ((options & ~(NEOMM_MAP_SMALL | NEOMM_MAP_NULL)) != 0)
         return NEOMM_E_INVALID;
+    if (cache != NEOMM_CACHE_WB || inside(&root->layout.mmio, vaddr, vaddr + (size - 1)))
+        status = neomm__cache_type_check(root, paddr, size, cache);
+    if (status != NEOMM_OK)
+        return status;
     struct neomm__map_request request = {
         .vaddr = vaddr,
         .last = vaddr + (size - 1),
@@ -196,6 +205,8 @@ neomm_status neomm_paging_exchange(struct neomm *root, struct neomm_tables *tabl
         status = check_paddr(root, next->paddr, NEOMM_PAGE_SIZE);
     if (status == NEOMM_OK && next->state == NEOMM_MAPPING_PRESENT)
         status = check_prot(next->prot);
+    if (status == NEOMM_OK && next->state == NEOMM_MAPPING_PRESENT && next->cache != NEOMM_CACHE_WB)
+        status = neomm__cache_type_check(root, next->paddr, NEOMM_PAGE_SIZE, next->cache);
     if (status == NEOMM_OK && next->state != NEOMM_MAPPING_NONE)
         status = check_null(root, tables, vaddr, 0);
     if (status != NEOMM_OK)

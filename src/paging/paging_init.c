@@ -98,6 +98,7 @@ static neomm_status reserve(struct neomm *root, const struct neomm_area *area, u
 #define CPUID_EDX_PSE         3
 #define CPUID_EDX_PGE         13
 #define CPUID_ECX_PCID        17
+#define CPUID_EDX_PAT         16
 #define CPUID_EXTENDED_EDX_NX 20
 #define CPUID_EXTENDED_EDX_1G 26
 
@@ -111,6 +112,7 @@ static void find_features(struct neomm__paging *paging)
         neomm_cpu_cpuid(0x80000001u, 0, extended);
     paging->pcids = paging->engine->levels >= 4 && (basic[2] >> CPUID_ECX_PCID & 1u) != 0 &&
                     (basic[3] >> CPUID_EDX_PGE & 1u) != 0;
+    paging->pat = (basic[3] >> CPUID_EDX_PAT & 1u) != 0;
     paging->nx = (uint64_t)(extended[3] >> CPUID_EXTENDED_EDX_NX & 1u) << 63;
     paging->leaf_levels = 1;
     if (paging->engine->levels > 2 || (basic[3] >> CPUID_EDX_PSE & 1u) != 0)
@@ -125,6 +127,8 @@ static neomm_status build(struct neomm *root, const struct neomm_paging_options 
     unsigned below_top = paging->engine->levels - 2;
     bool high = (uint64_t)root->frames.sections << NEOMM__SECTION_SHIFT > root->frames.direct;
     find_features(paging);
+    paging->flush_pages =
+        options && options->flush_pages != 0 ? options->flush_pages : NEOMM_FLUSH_PAGES_DEFAULT;
     neomm__lock_init(&paging->order, NEOMM_LOCK_CLASS_TABLES);
     neomm__lock_init(&paging->lock, NEOMM_LOCK_CLASS_TABLES);
     neomm__window_init(&paging->window);
@@ -195,6 +199,8 @@ neomm_status neomm_paging_init(struct neomm *root, const struct neomm_paging_opt
         return NEOMM_E_NOENT;
     if (root->paging)
         return NEOMM_E_EXISTS;
+    if (options && options->flush_pages > NEOMM_FLUSH_PAGES_MAX)
+        return NEOMM_E_RANGE;
     neomm_status status = neomm_layout_check(&root->layout, root->cpus);
     if (status == NEOMM_OK)
         status = neomm_pmm_alloc(root, 0, NEOMM_ZERO | NEOMM_NORECLAIM, &frame);

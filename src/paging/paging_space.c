@@ -82,14 +82,15 @@ void neomm_paging_activate(struct neomm *root, struct neomm_tables *tables)
 
 #define CPUID_PSE       3
 #define CPUID_PGE       13
-#define CPUID_PAT       16
 #define CPUID7_EBX_SMEP 7
 #define CPUID7_EBX_SMAP 20
 #define CPUID7_ECX_UMIP 2
 
-/* Entry n of the PAT, in byte n: write-back, write-through, UC-, UC, and again. It is what the
- * CPU starts with (SDM 3A 11.12.4), and may be otherwise when a loader was here. */
-#define PAT_VALUE 0x0007040600070406u
+/* Entry n of the PAT, in byte n: write-back, write-through, UC-, UC, write-combining, and the three
+ * again. All but write-combining is what the CPU starts with (SDM 3A 11.12.4), where that is
+ * write-back: so a CPU that takes no notice of the third bit, as some old ones do, is safe, since
+ * the MTRRs say that a device's memory is uncached, and that overrides write-back. */
+#define PAT_VALUE 0x0007040100070406u
 
 static uintptr_t if_bit(uint32_t word, unsigned bit, uintptr_t value)
 {
@@ -131,7 +132,7 @@ neomm_status neomm_paging_cpu_init(struct neomm *root)
     uintptr_t cr4 = neomm_cpu_read_cr4(), wanted = wanted_cr4(paging, basic);
     if (paging->nx)
         neomm_cpu_write_msr(NEOMM_MSR_EFER, neomm_cpu_read_msr(NEOMM_MSR_EFER) | NEOMM_EFER_NXE);
-    if (if_bit(basic[3], CPUID_PAT, 1))
+    if (paging->pat)
         neomm_cpu_write_msr(NEOMM_MSR_PAT, PAT_VALUE);
     /* Without PGE first: global translations of the loader's tables go. */
     neomm_cpu_write_cr4((cr4 & ~NEOMM_CR4_PGE) | (wanted & NEOMM_CR4_PSE));

@@ -69,6 +69,15 @@ static inline void neomm__pcid_seen(struct neomm__cpu_state *cpu, const struct n
         pcid->flushes = flushes;
 }
 
+/* This CPU has forgotten everything of its loaded tables after it read their count. */
+static inline void neomm__pcid_caught_up(struct neomm__cpu_state *cpu,
+                                         const struct neomm_tables *tables, size_t flushes)
+{
+    struct neomm__pcid *pcid = neomm__pcid_find(cpu, tables->serial);
+    if (pcid)
+        pcid->flushes = flushes;
+}
+
 /* All but the loaded tables' are worth nothing any more. */
 static inline void neomm__pcid_give_up(struct neomm__cpu_state *cpu)
 {

@@ -15,6 +15,13 @@ struct dump {
     struct neomm_mapping first;
 };
 
+/* Memory needs no mention. */
+static const char *cache_name(enum neomm_cache cache)
+{
+    static const char *const name[] = {"", " WT", " UC-", " UC", " WC"};
+    return (unsigned)cache < NEOMM__COUNT_OF(name) ? name[cache] : " ?";
+}
+
 static void print(struct dump *dump)
 {
     char text[NEOMM__LINE_MAX];
@@ -29,8 +36,8 @@ static void print(struct dump *dump)
     if (leaf->state == NEOMM_MAPPING_SWAPPED)
         neomm__format(text + used, sizeof(text) - used, "4K -> swap %u", leaf->swap.slot);
     else
-        neomm__format(text + used, sizeof(text) - used, "%zuK -> %#llx", leaf->size >> 10,
-                      (unsigned long long)leaf->paddr);
+        neomm__format(text + used, sizeof(text) - used, "%zuK -> %#llx%s", leaf->size >> 10,
+                      (unsigned long long)leaf->paddr, cache_name(leaf->cache));
     dump->line(dump->context, text);
 }
 

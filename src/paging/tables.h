@@ -14,6 +14,7 @@
 
 #include "base/root.h"
 
+#include <neomm/handover.h>
 #include <neomm/paging.h>
 
 /* Ranges of the kernel window, see window_ranges.c. */
@@ -35,6 +36,8 @@ struct neomm__paging {
     struct neomm__window window;
     uint64_t nx;          /* bit 63 where the CPU has NX, else 0 */
     uint32_t leaf_levels; /* bit n: leaves at level n; bit 0 always */
+    uint32_t flush_pages; /* see neomm_paging_options */
+    bool pat;             /* the CPUs have it, and with it write-combining */
     bool pcids;           /* the CPUs have them, and global leaves */
     size_t serials;       /* given to tables so far; the kernel's is 1 */
 };
@@ -93,6 +96,13 @@ struct neomm__engine {
     /* Checks the tables under a root table; returns how many there are. */
     uint32_t (*check)(struct neomm *root, neomm_frame_t top, uint32_t owner,
                       struct neomm__report *report);
+    /* A loader's tables, see neomm/handover.h; `last`: of the direct map's part that is wanted. */
+    neomm_status (*loader_walk)(struct neomm_handover *handover, neomm_vaddr_t vaddr,
+                                neomm_vaddr_t last, neomm_leaf_fn *visit, void *context);
+    uint32_t (*loader_frames)(const struct neomm_handover *handover,
+                              const struct neomm_area *direct, neomm_vaddr_t last);
+    neomm_status (*loader_direct)(struct neomm_handover *handover, const struct neomm_area *direct,
+                                  neomm_vaddr_t last, neomm_paddr_t tables, uint32_t frames);
     /* One entry as the format writes it, and read back: for tests. */
     uint64_t (*encode)(const struct neomm__paging *paging, unsigned level, bool user,
                        const struct neomm_mapping *mapping);
@@ -204,6 +214,24 @@ static inline bool neomm__cpumask_is_empty(const struct neomm_cpumask *mask)
             return false;
     return true;
 }
+
+/* ---- handover.c ---- */
+
+/* What the loader's PAT has in that entry; false: a type that has no name here. */
+bool neomm__handover_type(const struct neomm_handover *handover, unsigned index,
+                          enum neomm_cache *cache);
+
+/* ---- paging.c ---- */
+
+/* Is it whole pages in an area in which the kernel's tables may be changed? */
+neomm_status neomm__paging_check_kernel(const struct neomm *root, neomm_vaddr_t vaddr, size_t size);
+
+/* ---- cache_type.c ---- */
+
+/* May this memory be mapped with this type, beside what is mapped already? NEOMM_E_INVALID,
+ * NEOMM_E_UNSUPPORTED, NEOMM_E_ACCESS. Cost: a walk of the area for devices. Locks: pmm, tables. */
+neomm_status neomm__cache_type_check(struct neomm *root, neomm_paddr_t paddr, size_t size,
+                                     enum neomm_cache cache);
 
 /* ---- high_slots.c ---- */
 void neomm__slots_init(struct neomm *root);
