@@ -58,10 +58,12 @@ else()
 endif()
 
 set(NEOMM_HEAP_SOURCES
-  src/heap/cpu_cache.c
+  src/heap/bulk.c
   src/heap/heap.c
   src/heap/heap_check.c
   src/heap/heap_class.c
+  src/heap/kmem.c
+  src/heap/magazine.c
   src/heap/record.c
   src/heap/run.c
   src/heap/slab.c

@@ -6,6 +6,7 @@
 #include <neomm/config.h>
 #include <neomm/cpu.h>
 #include <neomm/heap.h>
+#include <neomm/kmem.h>
 #include <neomm/paging.h>
 #include <neomm/pmm.h>
 #include <neomm/port.h>

@@ -11,12 +11,13 @@ static bool is_block(uint32_t pages)
     return (pages & (pages - 1)) == 0 && pages <= 1u << NEOMM_ORDER_MAX;
 }
 
-static neomm_status direct_alloc(void *context, uint32_t pages, neomm_flags_t flags, void **run)
+static neomm_status direct_alloc(void *context, uint32_t pages, uint32_t align, neomm_flags_t flags,
+                                 void **run)
 {
     struct neomm *root = context;
-    struct neomm_range_request request = {.frames = pages, .flags = flags};
+    struct neomm_range_request request = {.frames = pages, .align = align, .flags = flags};
     neomm_frame_t first;
-    neomm_status status = is_block(pages)
+    neomm_status status = is_block(pages) && align <= pages
                               ? neomm_pmm_alloc(root, neomm__log2_up(pages), flags, &first)
                               : neomm_pmm_alloc_range(root, &request, &first);
     if (status == NEOMM_OK)
