@@ -30,27 +30,47 @@ static void state_init(struct neomm *root, struct neomm__heap *heap, unsigned st
     heap->ram_frames = ram_frames;
     neomm__heap_classes_init(heap, step_shift, ram_frames);
     for (uint32_t i = 0; i < heap->classes; i++) {
+        heap->cache[i].stride = (uint32_t)neomm__heap_magazines_bytes(step_shift, ram_frames);
         heap->cache[i].magazine = (struct neomm__magazine *)at;
         heap->cache[i].state = NEOMM__KMEM_LIVE;
-        at += (size_t)root->cpus * heap->cache[i].stride;
+        at += heap->cache[i].magazine_bytes;
     }
+}
+
+static bool is_direct(const struct neomm_page_source *source, struct neomm *root)
+{
+    struct neomm_page_source direct;
+    neomm_heap_source_direct(root, &direct);
+    return source->frame_of == direct.frame_of && source->context == root;
 }
 
 static void sources_init(struct neomm *root, struct neomm__heap *heap,
                          const struct neomm_heap_options *options)
 {
-    const struct neomm_area *direct = &root->layout.direct;
     struct neomm_page_source *main = &heap->source[NEOMM__SOURCE_MAIN];
-    neomm_heap_source_direct(root, main);
-    neomm_frame_t (*direct_frame_of)(void *, const void *) = main->frame_of;
     if (options && options->source)
         *main = *options->source;
+    else
+        neomm_heap_source_direct(root, main);
     heap->sources = 1;
     if (options && options->large_source)
         heap->source[heap->sources++] = *options->large_source;
-    heap->direct_base = direct->base + (uintptr_t)direct->delta;
-    if (main->frame_of == direct_frame_of && main->context == root)
-        heap->direct_frames = (uint32_t)(direct->size >> NEOMM_PAGE_SHIFT);
+}
+
+static void front_init(struct neomm *root, struct neomm__heap *heap)
+{
+    const struct neomm_area *direct = &root->layout.direct;
+    size_t frames = direct->size >> NEOMM_PAGE_SHIFT;
+    size_t described = (size_t)root->frames.sections << NEOMM__SECTION_SHIFT;
+    root->front = (struct neomm__heap_front){
+        .slab_max = NEOMM__HEAP_SLAB_MAX,
+        .direct_base = direct->base + (uintptr_t)direct->delta,
+        .offset = heap->offset,
+        .magazines = (uint8_t *)heap->cache[0].magazine,
+        .magazines_stride = heap->cache[0].stride,
+    };
+    if (is_direct(&heap->source[NEOMM__SOURCE_MAIN], root))
+        root->front.direct_frames = frames < described ? frames : described;
 }
 
 void neomm__heap_set_kind(struct neomm *root, neomm_frame_t first, uint32_t frames,
@@ -85,6 +105,7 @@ neomm_status neomm_heap_init(struct neomm *root, const struct neomm_heap_options
     neomm__heap_set_kind(root, first, request.frames, NEOMM__KIND_STATE);
     state_init(root, heap, step_shift, ram_frames);
     sources_init(root, heap, options);
+    front_init(root, heap);
     root->heap = heap;
     root->layer[NEOMM__LAYER_HEAP] = &heap_ops;
     return NEOMM_OK;
@@ -103,6 +124,7 @@ neomm_status neomm_heap_fini(struct neomm *root)
         return NEOMM_E_BUSY;
     }
     root->layer[NEOMM__LAYER_HEAP] = NULL;
+    root->front = (struct neomm__heap_front){.slab_max = 0};
     root->heap = NULL;
     neomm_frame_t first = heap->frame;
     uint32_t frames = heap->frames;
@@ -160,11 +182,10 @@ static __attribute__((noinline)) void *alloc_slowly(struct neomm *root, size_t s
 void *neomm_kmalloc_at(struct neomm *root, size_t size, neomm_flags_t flags,
                        const struct neomm_site *site)
 {
-    const struct neomm__heap *heap = root->heap;
     void *block = NULL;
     (void)site;
-    if (size - 1 < NEOMM__HEAP_SLAB_MAX && !(flags & (NEOMM_ZERO | NEOMM_DMA)) && heap)
-        block = neomm__kmem_pop(&heap->cache[neomm__heap_class_of(heap, size)]);
+    if (size - 1 < root->front.slab_max && !(flags & (NEOMM_ZERO | NEOMM_DMA)))
+        block = neomm__magazine_take(neomm__magazine_for(root, size, neomm_port_pin()->index));
     return block ? block : alloc_slowly(root, size, flags);
 }
 
@@ -234,7 +255,7 @@ static __attribute__((noinline)) neomm_status free_slowly(struct neomm *root, vo
 
 neomm_status neomm_kfree(struct neomm *root, void *pointer)
 {
-    const struct neomm_kmem *cache = root->heap ? neomm__kmem_under(root, pointer) : NULL;
+    const struct neomm_kmem *cache = neomm__kmem_under(root, pointer);
     if (cache && neomm__kmem_push(cache, pointer))
         return NEOMM_OK;
     return free_slowly(root, pointer);

@@ -17,13 +17,6 @@ static uint32_t class_size(unsigned index, unsigned step_shift)
     return below + (below >> step_shift) * ((index - steps) % steps + 1);
 }
 
-unsigned neomm__heap_class_above(const struct neomm__heap *heap, size_t size)
-{
-    unsigned shift = heap->step_shift, top = neomm__highest_bit(size - 1);
-    return ((top - shift - NEOMM__HEAP_UNIT_SHIFT) << shift) +
-           (unsigned)((size - 1) >> (top - shift));
-}
-
 /* ---- slabs ---- */
 
 static uint32_t record_bytes(uint32_t objects)
@@ -96,7 +89,7 @@ void neomm__kmem_shape(struct neomm_kmem *cache, uint32_t size, uint32_t ram_fra
     cache->capacity = magazine_capacity(size, ram_frames);
     cache->batch = (cache->capacity + 1) / 2;
     cache->empty_kept = empty_kept(cache->pages, ram_frames);
-    cache->stride = magazine_bytes(cache);
+    cache->magazine_bytes = magazine_bytes(cache);
 }
 
 /* ---- the table ---- */
@@ -109,14 +102,24 @@ size_t neomm__heap_magazines_bytes(unsigned step_shift, uint32_t ram_frames)
         struct neomm_kmem shape;
         size = class_size(i, step_shift);
         neomm__kmem_shape(&shape, size, ram_frames);
-        bytes += shape.stride;
+        bytes += shape.magazine_bytes;
     }
     return bytes;
 }
 
+static void fill_tables(struct neomm__heap *heap)
+{
+    size_t class_index = 0, offset = 0;
+    for (size_t units = 0; units <= NEOMM__HEAP_UNITS; units++) {
+        while (heap->cache[class_index].size < units * NEOMM__HEAP_UNIT)
+            offset += heap->cache[class_index++].magazine_bytes;
+        heap->class_of[units] = (uint8_t)class_index;
+        heap->offset[units] = (uint16_t)offset;
+    }
+}
+
 void neomm__heap_classes_init(struct neomm__heap *heap, unsigned step_shift, uint32_t ram_frames)
 {
-    heap->step_shift = step_shift;
     for (uint32_t size = 0; size < NEOMM__HEAP_SLAB_MAX; heap->classes++) {
         struct neomm_kmem *cache = &heap->cache[heap->classes];
         size = class_size(heap->classes, step_shift);
@@ -126,9 +129,5 @@ void neomm__heap_classes_init(struct neomm__heap *heap, unsigned step_shift, uin
         cache->align = (uint32_t)NEOMM__HEAP_UNIT;
         neomm__kmem_shape(cache, size, ram_frames);
     }
-    for (size_t units = 0, class_index = 0; units < NEOMM__COUNT_OF(heap->class_of); units++) {
-        while (heap->cache[class_index].size < units * NEOMM__HEAP_UNIT)
-            class_index++;
-        heap->class_of[units] = (uint8_t)class_index;
-    }
+    fill_tables(heap);
 }

@@ -30,8 +30,7 @@
 #define NEOMM__HEAP_UNIT_SHIFT 4
 /* Larger requests are runs of pages. */
 #define NEOMM__HEAP_SLAB_MAX ((size_t)8192)
-/* Up to here the class comes from a table. */
-#define NEOMM__HEAP_TABLE_MAX ((size_t)1024)
+#define NEOMM__HEAP_UNITS    (NEOMM__HEAP_SLAB_MAX / NEOMM__HEAP_UNIT)
 /* With eight steps a doubling; 32 with four. */
 #define NEOMM__CLASSES_MAX 56u
 /* kmalloc's and the callers'. */
@@ -110,8 +109,10 @@ struct neomm__magazine {
     uint32_t closed;  /* it may not enter: another CPU empties or changes it */
     uint32_t count;
     uint32_t capacity;
-    size_t allocated, freed; /* since the cache was made */
-    void *object[];          /* 1 to count; 0 is NULL */
+    size_t allocated; /* since the cache was made */
+    size_t filled;    /* objects that came from slabs less those that went there: allocated less
+                       * freed, and count */
+    void *object[];   /* 1 to count; 0 is NULL */
 };
 
 enum neomm__kmem_state { NEOMM__KMEM_UNUSED, NEOMM__KMEM_MAKING, NEOMM__KMEM_LIVE };
@@ -121,7 +122,7 @@ struct neomm_kmem {
     uint32_t size;    /* bytes from one object to the next */
     uint32_t inverse; /* 2^32 / size, rounded up: offset * inverse >> 32 is the index */
     uint32_t span;    /* bytes of a slab that are objects */
-    uint32_t stride;  /* bytes from one CPU's magazine to the next */
+    uint32_t stride;  /* bytes from one CPU's magazine to the next; of kmalloc's: of all classes */
     struct neomm__magazine *magazine; /* CPU 0's */
     neomm_construct_fn *construct;
     void *context;
@@ -140,6 +141,7 @@ struct neomm_kmem {
     size_t allocated, freed; /* past the magazines */
     neomm_frame_t magazine_frame;
     uint32_t magazine_frames; /* 0: they lie in the heap's own state */
+    uint32_t magazine_bytes;
 } __attribute__((aligned(64)));
 
 /* ---- the heap ---- */
@@ -153,10 +155,9 @@ struct neomm__heap_cpu {
 } __attribute__((aligned(64)));
 
 struct neomm__heap {
-    uintptr_t direct_base; /* of the slabs; no address where they are not in the direct map */
-    uint32_t direct_frames;
-    uint32_t step_shift;
-    uint8_t class_of[NEOMM__HEAP_TABLE_MAX / 16 + 1]; /* by size in units, rounded up */
+    /* By size in units, rounded up: the class, and where its magazines lie among a CPU's. */
+    uint8_t class_of[NEOMM__HEAP_UNITS + 1];
+    uint16_t offset[NEOMM__HEAP_UNITS + 1];
     uint32_t classes;
     uint32_t ram_frames; /* free when the heap began: what it holds back is in proportion */
     struct neomm_page_source source[NEOMM__HEAP_SOURCES];
@@ -185,14 +186,11 @@ struct neomm__heap_place {
 /* ---- heap_class.c ---- */
 
 /* The class for a size from 1 to NEOMM__HEAP_SLAB_MAX. */
-unsigned neomm__heap_class_above(const struct neomm__heap *heap, size_t size);
 static inline unsigned neomm__heap_class_of(const struct neomm__heap *heap, size_t size)
 {
-    if (size <= NEOMM__HEAP_TABLE_MAX)
-        return heap->class_of[(size + NEOMM__HEAP_UNIT - 1) >> NEOMM__HEAP_UNIT_SHIFT];
-    return neomm__heap_class_above(heap, size);
+    return heap->class_of[(size + NEOMM__HEAP_UNIT - 1) >> NEOMM__HEAP_UNIT_SHIFT];
 }
-/* Fills the table of classes, in caches 0 to classes - 1, without magazines. */
+/* Fills the tables of classes, in caches 0 to classes - 1, without magazines. */
 void neomm__heap_classes_init(struct neomm__heap *heap, unsigned step_shift, uint32_t ram_frames);
 /* How slabs and magazines of a cache are for objects of `size` bytes. */
 void neomm__kmem_shape(struct neomm_kmem *cache, uint32_t size, uint32_t ram_frames);

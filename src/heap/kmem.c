@@ -41,6 +41,7 @@ static void describe(struct neomm_kmem *cache, const struct neomm_kmem_options *
     for (unsigned i = 0; i < NEOMM__SLAB_LISTS; i++)
         cache->list[i] = (struct neomm__frame_list){0, 0, 0};
     neomm__kmem_shape(cache, (uint32_t)NEOMM__ALIGN_UP(least, align), ram_frames);
+    cache->stride = cache->magazine_bytes;
 }
 
 static bool take_magazines(struct neomm *root, struct neomm_kmem *cache)

@@ -24,6 +24,13 @@ static void open_new(struct neomm__heap *heap, const struct neomm_kmem *cache,
 
 /* ---- filling ---- */
 
+/* Inside: an empty magazine got `count` objects. */
+static void fill(struct neomm__magazine *magazine, uint32_t count)
+{
+    neomm__store_relaxed(&magazine->filled, magazine->filled + count);
+    neomm__magazine_set_count(magazine, count);
+}
+
 /* From the slabs that are there: a batch for the magazine and one for the caller, or, where the
  * magazine cannot be entered, just that one. */
 static void *refill(struct neomm *root, struct neomm_kmem *cache, neomm_flags_t flags)
@@ -34,8 +41,8 @@ static void *refill(struct neomm *root, struct neomm_kmem *cache, neomm_flags_t 
     if (neomm__magazine_enter(magazine)) {
         open_new(root->heap, cache, magazine, cpu);
         if (magazine->count == 0 && magazine->capacity > 0)
-            neomm__magazine_set_count(magazine, neomm__slab_take(root, cache, magazine->object + 1,
-                                                                 cache->batch, flags));
+            fill(magazine, neomm__slab_take(root, cache, magazine->object + 1,
+                                                            cache->batch, flags));
         object = neomm__magazine_pop(magazine);
         neomm__magazine_leave(magazine);
     }
@@ -76,7 +83,7 @@ static void flush(struct neomm *root, struct neomm_kmem *cache, struct neomm__ma
     uint32_t twice = neomm__slab_put(root, cache, magazine->object + 1, count, surplus);
     memmove(magazine->object + 1, magazine->object + 1 + count, left * sizeof(void *));
     neomm__magazine_set_count(magazine, left);
-    neomm__store_relaxed(&magazine->freed, magazine->freed - twice);
+    neomm__store_relaxed(&magazine->filled, magazine->filled - (count - twice));
 }
 
 static uint32_t empty(struct neomm *root, struct neomm_kmem *cache,
@@ -363,6 +370,7 @@ void neomm__kmem_served(const struct neomm *root, const struct neomm_kmem *cache
     for (uint32_t cpu = 0; cpu < root->cpus; cpu++) {
         const struct neomm__magazine *magazine = neomm__magazine_of(cache, cpu);
         *allocated += neomm__load_relaxed(&magazine->allocated);
-        *freed += neomm__load_relaxed(&magazine->freed);
+        *freed += neomm__load_relaxed(&magazine->allocated) +
+                  neomm__load_relaxed(&magazine->count) - neomm__load_relaxed(&magazine->filled);
     }
 }

@@ -71,16 +71,14 @@ static inline bool neomm__magazine_push(struct neomm__magazine *magazine, void *
         return false;
     magazine->object[count + 1] = object;
     neomm__magazine_set_count(magazine, count + 1);
-    neomm__store_relaxed(&magazine->freed, magazine->freed + 1);
     return true;
 }
 
 /* ---- the two calls ---- */
 
-/* An object that this CPU has at hand; NULL: neomm__kmem_refill gets one. */
-static inline void *neomm__kmem_pop(const struct neomm_kmem *cache)
+/* Pinned to the magazine's CPU, and not any more afterwards. */
+static inline void *neomm__magazine_take(struct neomm__magazine *magazine)
 {
-    struct neomm__magazine *magazine = neomm__magazine_of(cache, neomm_port_pin()->index);
     void *object = NULL;
     if (neomm__magazine_enter(magazine)) {
         object = neomm__magazine_pop(magazine);
@@ -88,6 +86,21 @@ static inline void *neomm__kmem_pop(const struct neomm_kmem *cache)
     }
     neomm_port_unpin();
     return object;
+}
+
+/* An object that this CPU has at hand; NULL: neomm__kmem_refill gets one. */
+static inline void *neomm__kmem_pop(const struct neomm_kmem *cache)
+{
+    return neomm__magazine_take(neomm__magazine_of(cache, neomm_port_pin()->index));
+}
+
+/* The magazine of kmalloc's class for a size from 1 to front.slab_max. */
+static inline struct neomm__magazine *neomm__magazine_for(const struct neomm *root, size_t size,
+                                                          uint32_t cpu)
+{
+    const struct neomm__heap_front *front = &root->front;
+    size_t offset = front->offset[(size + NEOMM__HEAP_UNIT - 1) >> NEOMM__HEAP_UNIT_SHIFT];
+    return (struct neomm__magazine *)(front->magazines + cpu * front->magazines_stride + offset);
 }
 
 static inline void *neomm__kmem_alloc(struct neomm *root, struct neomm_kmem *cache,
@@ -114,15 +127,15 @@ static inline bool neomm__kmem_push(const struct neomm_kmem *cache, void *object
  * be looked at slowly. */
 static inline struct neomm_kmem *neomm__kmem_under(const struct neomm *root, const void *pointer)
 {
-    struct neomm__heap *heap = root->heap;
-    size_t offset = (uintptr_t)pointer - heap->direct_base;
-    if (offset >> NEOMM_PAGE_SHIFT >= heap->direct_frames)
+    size_t offset = (uintptr_t)pointer - root->front.direct_base;
+    size_t number = offset >> NEOMM_PAGE_SHIFT;
+    if (number >= root->front.direct_frames)
         return NULL;
-    const struct neomm__frame *entry =
-        neomm__frame(root, neomm_frame((uint32_t)(offset >> NEOMM_PAGE_SHIFT)));
-    if (!entry || entry->kind != NEOMM__KIND_SLAB)
+    uint32_t section = root->frames.section[number >> NEOMM__SECTION_SHIFT];
+    const struct neomm__frame *entry = &root->frames.table[(uint32_t)number + section - 1];
+    if (section == 0 || entry->kind != NEOMM__KIND_SLAB)
         return NULL;
-    struct neomm_kmem *cache = &heap->cache[neomm__slab_cache(entry->owner)];
+    struct neomm_kmem *cache = &root->heap->cache[neomm__slab_cache(entry->owner)];
     uint32_t at = neomm__slab_page(entry->owner) << NEOMM_PAGE_SHIFT |
                   (uint32_t)(offset & (NEOMM_PAGE_SIZE - 1));
     /* A multiple of the size has no fraction (D. Lemire, "Faster remainder by direct computation",
