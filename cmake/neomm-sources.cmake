@@ -63,8 +63,10 @@ set(NEOMM_HEAP_SOURCES
   src/heap/heap_check.c
   src/heap/heap_class.c
   src/heap/kmem.c
+  src/heap/ledger.c
   src/heap/magazine.c
   src/heap/record.c
+  src/heap/report.c
   src/heap/run.c
   src/heap/slab.c
   src/heap/source_direct.c

@@ -187,7 +187,7 @@ static void check_cache(struct tally *tally, const struct neomm_kmem *cache)
         check_list(tally, &cache->list[list], "slabs", NEOMM__KIND_SLAB, visit_slab, &visit);
     }
     neomm__kmem_served(tally->root, cache, &allocated, &freed);
-    if (tally->lent - kept(tally->root, cache) != allocated - freed)
+    if (tally->lent - kept(tally->root, cache) - cache->held != allocated - freed)
         neomm__report(tally->report,
                       "heap: cache %u: slabs lent out %zu objects, CPUs hold %zu, %llu are live",
                       cache->number, tally->lent, kept(tally->root, cache),

@@ -87,6 +87,7 @@ void neomm__kmem_shape(struct neomm_kmem *cache, uint32_t size, uint32_t ram_fra
     cache->pool = record_bytes(cache->objects) <= NEOMM__RECORD_SMALL_BYTES ? NEOMM__RECORD_SMALL
                                                                             : NEOMM__RECORD_LARGE;
     cache->capacity = magazine_capacity(size, ram_frames);
+    cache->capacity_most = cache->capacity;
     cache->batch = (cache->capacity + 1) / 2;
     cache->empty_kept = empty_kept(cache->pages, ram_frames);
     cache->magazine_bytes = magazine_bytes(cache);
@@ -127,6 +128,7 @@ void neomm__heap_classes_init(struct neomm__heap *heap, unsigned step_shift, uin
         cache->name = "kmalloc";
         cache->object_size = size;
         cache->align = (uint32_t)NEOMM__HEAP_UNIT;
+        cache->profile = NEOMM_HEAP_DEFAULT;
         neomm__kmem_shape(cache, size, ram_frames);
     }
     fill_tables(heap);

@@ -53,8 +53,10 @@ static void publish(struct neomm *root, struct neomm__run *run, neomm_paddr_t re
     neomm__unlock(&heap->run_lock, irq);
 }
 
-void *neomm__run_alloc(struct neomm *root, size_t size, uint32_t align, neomm_flags_t flags)
+void *neomm__run_alloc(struct neomm *root, size_t size, uint32_t align, neomm_flags_t flags,
+                       uintptr_t caller)
 {
+    const struct neomm__sites *sites = root->heap->sites;
     size_t pages = neomm__pages(size);
     neomm_paddr_t paddr;
     if (pages > UINT32_MAX || NEOMM__FAULT(HEAP_RUN))
@@ -64,11 +66,15 @@ void *neomm__run_alloc(struct neomm *root, size_t size, uint32_t align, neomm_fl
         return NULL;
     run->pages = (uint32_t)pages;
     run->requested = size;
+    run->caller = caller;
+    run->born = sites ? sites->now() : 0;
     if (take_pages(root->heap, run, align, flags) != NEOMM_OK) {
         (void)neomm__record_free(root, paddr);
         return NULL;
     }
     publish(root, run, paddr);
+    if (sites)
+        sites->count(root, caller, 1, size);
     return run->base;
 }
 

@@ -58,24 +58,41 @@ static void fill_record(struct neomm__slab *slab, const struct neomm_kmem *cache
     neomm__bitmap_set_run(slab->free_map, 0, cache->objects);
 }
 
+/* Pages and, where the cache has them, a ledger. */
+static bool furnish(struct neomm *root, const struct neomm_kmem *cache, struct neomm__slab *slab,
+                    neomm_flags_t flags)
+{
+    const struct neomm_page_source *source = &root->heap->source[NEOMM__SOURCE_MAIN];
+    const struct neomm__kmem_ops *ops = cache->ops;
+    struct neomm__ledger *ledger = NULL;
+    void *pages;
+    if (source->run_alloc(source->context, cache->pages, 1, flags, &pages) != NEOMM_OK)
+        return false;
+    if (ops && !(ledger = ops->ledger_alloc(root, cache, flags))) {
+        source->run_free(source->context, pages, cache->pages);
+        return false;
+    }
+    fill_record(slab, cache, pages, source->frame_of(source->context, pages));
+    if (ops)
+        ops->begin(root, slab, ledger);
+    return true;
+}
+
 /* A new slab, all free, in no list. Called without locks. NULL: no memory. */
 static struct neomm__slab *create(struct neomm *root, const struct neomm_kmem *cache,
                                   neomm_flags_t flags)
 {
-    const struct neomm_page_source *source = &root->heap->source[NEOMM__SOURCE_MAIN];
     neomm_paddr_t paddr;
-    void *pages;
     flags &= ~NEOMM_ZERO;
     if (NEOMM__FAULT(HEAP_SLAB))
         return NULL;
     struct neomm__slab *slab = neomm__record_alloc(root, cache->pool, flags, &paddr);
     if (!slab)
         return NULL;
-    if (source->run_alloc(source->context, cache->pages, 1, flags, &pages) != NEOMM_OK) {
+    if (!furnish(root, cache, slab, flags)) {
         (void)neomm__record_free(root, paddr);
         return NULL;
     }
-    fill_record(slab, cache, pages, source->frame_of(source->context, pages));
     tag(root, slab, NEOMM__KIND_SLAB, paddr);
     return slab;
 }
@@ -87,6 +104,8 @@ static uint32_t destroy(struct neomm *root, struct neomm__slab *slab)
     uint32_t pages = root->heap->cache[slab->cache].pages;
     neomm_paddr_t paddr = neomm__frame(root, neomm_frame(slab->frame))->mapping;
     void *base = slab->base;
+    if (slab->ledger)
+        slab->detach(root, slab);
     tag(root, slab, NEOMM__KIND_NONE, 0);
     source->run_free(source->context, base, pages);
     return pages + neomm__record_free(root, paddr);
