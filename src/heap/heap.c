@@ -125,6 +125,11 @@ neomm_status neomm_heap_fini(struct neomm *root)
         neomm__heap_log_leaks(root);
         return NEOMM_E_BUSY;
     }
+    for (uint32_t i = 0; i < heap->classes; i++)
+        if (heap->cache[i].ops && heap->cache[i].ops->end)
+            heap->cache[i].ops->end(root, &heap->cache[i]);
+    if (heap->sites_end)
+        heap->sites_end(root);
     root->layer[NEOMM__LAYER_HEAP] = NULL;
     root->front = (struct neomm__heap_front){.slab_max = 0};
     root->heap = NULL;

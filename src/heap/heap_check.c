@@ -1,6 +1,6 @@
 /* What the heap says about itself: the consistency check, the snapshot, the leak report.
  * SPDX-License-Identifier: MIT */
-#include "magazine.h"
+#include "ledger.h"
 
 /* What a walk over everything adds up, to compare with the totals that were kept. */
 struct tally {
@@ -83,6 +83,8 @@ static void check_slab(struct tally *tally, const struct neomm_kmem *cache,
                       frame.number, slab->frame, slab->cache);
         return;
     }
+    if (slab->ledger && neomm__ledger_is_record(cache))
+        tally->records[NEOMM__RECORD_LARGE]++;
     check_counts(tally, cache, slab, list);
     check_tail(tally, source, slab->base, cache->pages, NEOMM__KIND_SLAB, entry->owner);
     for (uint32_t i = 1; i < cache->pages; i++) {

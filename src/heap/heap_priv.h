@@ -140,6 +140,9 @@ struct neomm__kmem_ops {
                          uintptr_t caller);
     /* Of a live object, 0: it is not live. */
     size_t (*usable)(struct neomm *root, const struct neomm__heap_place *place);
+    /* Frees objects that wait; and the cache ends. NULL: nothing is to be done. */
+    void (*empty)(struct neomm *root, struct neomm_kmem *cache);
+    void (*end)(struct neomm *root, struct neomm_kmem *cache);
     /* More about an object for a report. */
     void (*describe)(struct neomm *root, const struct neomm__heap_place *place,
                      struct neomm_heap_report *report);
@@ -173,6 +176,7 @@ struct neomm_kmem {
     uint32_t interval; /* objects from one that is guarded to the next, about; 0: none is */
     uint32_t profile;  /* enum neomm_heap_profile */
     const struct neomm__kmem_ops *ops;
+    struct neomm__quarantine *quarantine; /* of a HARDENED cache, see harden.c */
     size_t held;         /* objects that are neither free in their slab, nor kept, nor live */
     uint32_t empty_kept; /* slabs without live objects that wait for the next request */
     /* Slabs by the number of free objects: first frames. */
@@ -205,6 +209,8 @@ struct neomm__heap {
     bool runs_guarded;   /* runs come from the large source, which leaves pages between them */
     struct neomm__guard *guard;       /* objects on pages of their own, see guard.c; or NULL */
     const struct neomm__sites *sites; /* call sites are counted, see site.c; or NULL */
+    struct neomm__site_table *site_table; /* was made, once they were */
+    void (*sites_end)(struct neomm *root); /* gives it back */
     neomm_heap_report_fn *report;
     void *report_context;
     neomm_frame_t frame; /* where this structure lies */
@@ -252,6 +258,9 @@ uint32_t neomm__records_trim(struct neomm *root);
  * or, with NEOMM_NOLOCK, somebody else is at them. */
 uint32_t neomm__slab_take(struct neomm *root, struct neomm_kmem *cache, void **objects,
                           uint32_t want, neomm_flags_t flags);
+/* Any one of them; NULL: as 0 above. */
+void *neomm__slab_take_random(struct neomm *root, struct neomm_kmem *cache, uint32_t random,
+                              neomm_flags_t flags);
 /* The same of a new slab, whose pages are asked for: no lock is held, and the CPU may change.
  * 0: no memory. */
 uint32_t neomm__slab_take_new(struct neomm *root, struct neomm_kmem *cache, void **objects,

@@ -95,6 +95,8 @@ static neomm_status end(struct neomm *root, struct neomm_kmem *cache)
         neomm__kmem_log_leaks(root, cache, &listed);
         return NEOMM_E_BUSY;
     }
+    if (cache->ops && cache->ops->end)
+        cache->ops->end(root, cache);
     neomm__store_release(&cache->state, NEOMM__KMEM_MAKING);
     neomm__heap_set_kind(root, cache->magazine_frame, cache->magazine_frames, NEOMM__KIND_NONE);
     neomm_status status =

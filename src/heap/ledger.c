@@ -6,20 +6,9 @@
 
 /* ---- memory of ledgers ---- */
 
-static size_t bytes_of(const struct neomm_kmem *cache)
-{
-    return cache->objects * sizeof(struct neomm__ledger);
-}
-
-/* Small ones are records, others blocks of frames. */
-static bool is_record(const struct neomm_kmem *cache)
-{
-    return bytes_of(cache) <= NEOMM__RECORD_LARGE_BYTES;
-}
-
 static unsigned order_of(const struct neomm_kmem *cache)
 {
-    return neomm__log2_up(neomm__pages(bytes_of(cache)));
+    return neomm__log2_up(neomm__pages(neomm__ledger_bytes(cache)));
 }
 
 struct neomm__ledger *neomm__ledger_alloc(struct neomm *root, const struct neomm_kmem *cache,
@@ -28,7 +17,7 @@ struct neomm__ledger *neomm__ledger_alloc(struct neomm *root, const struct neomm
     neomm_paddr_t paddr;
     neomm_frame_t frame;
     flags &= ~NEOMM_ZERO;
-    if (is_record(cache))
+    if (neomm__ledger_is_record(cache))
         return neomm__record_alloc(root, NEOMM__RECORD_LARGE, flags, &paddr);
     if (NEOMM__FAULT(HEAP_STATE) ||
         neomm_pmm_alloc(root, order_of(cache), flags, &frame) != NEOMM_OK)
@@ -42,7 +31,7 @@ static void ledger_free(struct neomm *root, const struct neomm_kmem *cache,
 {
     neomm_paddr_t paddr = (uintptr_t)ledger - root->front.direct_base;
     neomm_frame_t frame = neomm_paddr_frame(paddr);
-    if (is_record(cache)) {
+    if (neomm__ledger_is_record(cache)) {
         (void)neomm__record_free(root, paddr);
         return;
     }
@@ -63,7 +52,7 @@ void neomm__ledger_begin(struct neomm *root, struct neomm__slab *slab,
                          struct neomm__ledger *ledger)
 {
     const struct neomm_kmem *cache = &root->heap->cache[slab->cache];
-    memset(ledger, 0, bytes_of(cache));
+    memset(ledger, 0, neomm__ledger_bytes(cache));
     for (uint32_t i = 0; i < cache->objects; i++)
         if (!neomm__slab_is_free(slab, i))
             ledger[i].state = NEOMM__ENTRY_LIVE;

@@ -27,6 +27,17 @@ static inline struct neomm__ledger *neomm__ledger_entry(const struct neomm__heap
     return ledger ? &ledger[place->index] : NULL;
 }
 
+static inline size_t neomm__ledger_bytes(const struct neomm_kmem *cache)
+{
+    return cache->objects * sizeof(struct neomm__ledger);
+}
+
+/* Small ledgers are records, others blocks of frames. */
+static inline bool neomm__ledger_is_record(const struct neomm_kmem *cache)
+{
+    return neomm__ledger_bytes(cache) <= NEOMM__RECORD_LARGE_BYTES;
+}
+
 /* ---- ledger.c ---- */
 
 /* The ledger says of the slab's objects what its bitmap does from here on; under the lock of the

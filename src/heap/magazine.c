@@ -340,6 +340,8 @@ uint32_t neomm__kmems_drain(struct neomm *root, uint32_t first, uint32_t end, ui
         if (neomm__kmem_is_live(&cache[i]) && neomm__load_relaxed(&cache[i].magazine->closed) != 0) {
             objects += empty_all(root, &cache[i], frames);
             reopen(root, &cache[i]);
+            if (cache[i].ops && cache[i].ops->empty)
+                cache[i].ops->empty(root, &cache[i]);
         }
     return objects;
 }

@@ -22,9 +22,12 @@ static neomm_status take_pages(struct neomm__heap *heap, struct neomm__run *run,
 {
     neomm_status status = NEOMM_E_NOMEM;
     void *pages = NULL;
-    for (uint32_t i = 0; i < heap->sources && status != NEOMM_OK; i++) {
+    /* Memory for devices is not guarded. */
+    uint32_t first = heap->runs_guarded && !(flags & NEOMM_DMA) ? NEOMM__SOURCE_LARGE : 0;
+    for (uint32_t i = first; i < heap->sources && status != NEOMM_OK; i++) {
         const struct neomm_page_source *source = &heap->source[i];
-        if (i == NEOMM__SOURCE_MAIN ? run->pages > 1u << NEOMM_ORDER_MAX : (flags & NEOMM_DMA) != 0)
+        if (i == NEOMM__SOURCE_MAIN ? run->pages > 1u << NEOMM_ORDER_MAX
+                                    : (flags & NEOMM_DMA) != 0)
             continue;
         status = source->run_alloc(source->context, run->pages, align, flags, &pages);
         run->source = i;
@@ -116,6 +119,8 @@ neomm_status neomm__run_free(struct neomm *root, void *pointer,
     const struct neomm_page_source *source = &heap->source[run->source];
     uint32_t pages = run->pages;
     tag_tail(root, source, pointer, 1, pages, NEOMM__KIND_NONE);
+    if (heap->sites && run->born != 0)
+        heap->sites->count(root, run->caller, -1, run->requested);
     (void)neomm__record_free(root, paddr);
     source->run_free(source->context, pointer, pages);
     return NEOMM_OK;
@@ -164,6 +169,10 @@ bool neomm__run_resize(struct neomm *root, void *pointer, const struct neomm__he
         return false;
     if (pages > old_pages && !grow(root, run, (uint32_t)pages, flags))
         return false;
+    if (heap->sites && run->born != 0) {
+        heap->sites->count(root, run->caller, -1, run->requested);
+        heap->sites->count(root, run->caller, 1, size);
+    }
     irq = neomm__lock(&heap->run_lock);
     heap->run_bytes += size - run->requested;
     run->requested = size;
