@@ -92,8 +92,8 @@ neomm_status neomm_heap_init(struct neomm *root, const struct neomm_heap_options
         return NEOMM_E_NOMEM;
     uint64_t free = neomm_pmm_free_frames(root);
     uint32_t ram_frames = free > UINT32_MAX ? UINT32_MAX : (uint32_t)free;
-    size_t bytes = magazines_at(root) +
-                   root->cpus * neomm__heap_magazines_bytes(step_shift, ram_frames);
+    size_t bytes =
+        magazines_at(root) + root->cpus * neomm__heap_magazines_bytes(step_shift, ram_frames);
     struct neomm_range_request request = {.frames = (uint32_t)neomm__pages(bytes),
                                           .flags = NEOMM_ZERO};
     neomm_status status = neomm_pmm_alloc_range(root, &request, &first);
@@ -413,7 +413,7 @@ static size_t slab_frames(struct neomm_kmem *cache)
 }
 
 void neomm__kmem_add_stats(struct neomm *root, struct neomm_kmem *cache,
-                            struct neomm_heap_stats *stats)
+                           struct neomm_heap_stats *stats)
 {
     uint64_t allocated = 0, freed = 0;
     neomm__kmem_served(root, cache, &allocated, &freed);

@@ -26,8 +26,7 @@ static neomm_status take_pages(struct neomm__heap *heap, struct neomm__run *run,
     uint32_t first = heap->runs_guarded && !(flags & NEOMM_DMA) ? NEOMM__SOURCE_LARGE : 0;
     for (uint32_t i = first; i < heap->sources && status != NEOMM_OK; i++) {
         const struct neomm_page_source *source = &heap->source[i];
-        if (i == NEOMM__SOURCE_MAIN ? run->pages > 1u << NEOMM_ORDER_MAX
-                                    : (flags & NEOMM_DMA) != 0)
+        if (i == NEOMM__SOURCE_MAIN ? run->pages > 1u << NEOMM_ORDER_MAX : (flags & NEOMM_DMA) != 0)
             continue;
         status = source->run_alloc(source->context, run->pages, align, flags, &pages);
         run->source = i;
