@@ -35,6 +35,16 @@ struct neomm_cpu *neomm_port_cpu(void)
     return &kernel_cpu;
 }
 
+/* One CPU: there is nowhere else to be moved to. */
+struct neomm_cpu *neomm_port_pin(void)
+{
+    return &kernel_cpu;
+}
+
+void neomm_port_unpin(void)
+{
+}
+
 neomm_irq_t neomm_port_irq_save(void)
 {
     neomm_irq_t flags;

@@ -73,7 +73,8 @@ static neomm_status stop_paging(struct system *system)
 
 static neomm_status start_heap(struct system *system)
 {
-    const struct neomm_heap_options options = {&system->direct, &system->window};
+    const struct neomm_heap_options options = {.source = &system->direct,
+                                               .large_source = &system->window};
     system->step = "heap";
     neomm_heap_source_direct(system->root, &system->direct);
     neomm_heap_source_window(system->root, &system->window);

@@ -92,7 +92,8 @@ static neomm_status start_paging(struct sim_system *system)
 
 static neomm_status start_heap(struct sim_system *system)
 {
-    const struct neomm_heap_options options = {&system->direct, &system->window};
+    const struct neomm_heap_options options = {.source = &system->direct,
+                                               .large_source = &system->window};
     neomm_heap_source_direct(system->root, &system->direct);
     neomm_heap_source_window(system->root, &system->window);
     return neomm_heap_init(system->root, &options);

@@ -120,6 +120,7 @@ struct sim *sim_create(const struct sim_options *options)
         return NULL;
     }
     sim_faults_report_at_exit();
+    sim_ipi_init();
     sim_bind(sim, 0);
     return sim;
 }

@@ -118,6 +118,7 @@ struct sim_place {
     uint32_t saves;      /* irq_saves not restored yet */
     bool serving;        /* holds cpu->serving */
     uint32_t interrupts; /* handlers it is inside of */
+    uint32_t pins;       /* not undone yet */
     struct sim_catcher *catcher;
     struct sim_sched *sched; /* under which this CPU is one of several coroutines, else NULL */
 };
@@ -127,6 +128,9 @@ static inline struct sim_cpu *sim_this_cpu(void)
 {
     return sim_place.cpu;
 }
+
+/* Before the first call from one CPU to another. */
+void sim_ipi_init(void);
 
 void sim_lock(struct sim *sim);
 void sim_unlock(struct sim *sim);

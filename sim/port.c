@@ -2,10 +2,13 @@
  * SPDX-License-Identifier: MIT */
 #include "machine.h"
 
+#include <linux/membarrier.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 /* A task that waits this long in host time, with nothing on its way, waits for ever; soon where
  * it is the only one, but other host threads may be about to begin. */
@@ -51,6 +54,21 @@ const char *sim_last_log(const struct sim *sim)
 struct neomm_cpu *neomm_port_cpu(void)
 {
     return &here(__func__)->cpu[sim_place.cpu->index].port;
+}
+
+struct neomm_cpu *neomm_port_pin(void)
+{
+    struct neomm_cpu *cpu = neomm_port_cpu();
+    sim_place.pins++;
+    return cpu;
+}
+
+void neomm_port_unpin(void)
+{
+    if (sim_place.pins == 0)
+        sim_violation(here(__func__), "port: unpinned more often than pinned");
+    else
+        sim_place.pins--;
 }
 
 /* The state is the number of saves before this one, doubled, and whether interrupts were masked:
@@ -113,6 +131,18 @@ void sim_run_as(struct sim *sim, uint32_t target, void (*call)(void *argument), 
     sim_place = before;
 }
 
+/* A call on a real CPU interrupts what runs there, wherever it is; here the thread that is the CPU
+ * may be in the middle of its code. What it stored before this is visible after it at least. */
+void sim_ipi_init(void)
+{
+    (void)syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
+}
+
+static void interrupt_threads(void)
+{
+    (void)syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
+}
+
 /* While this CPU waits for the others it serves calls itself, so it lets go of its own mutex. */
 void neomm_port_ipi(const struct neomm_cpumask *cpus, void (*call)(void *argument), void *argument)
 {
@@ -136,6 +166,7 @@ void neomm_port_ipi(const struct neomm_cpumask *cpus, void (*call)(void *argumen
     }
     if (served)
         (void)sim_cpu_enter_slowly();
+    interrupt_threads();
 }
 
 /* ---- stage 3 ---- */
@@ -169,6 +200,8 @@ static void check_may_sleep(struct sim *sim)
         sim_violation(sim, "port: wait with %u locks held", sim_place.cpu->port.lock_depth);
     if (sim_place.masked)
         sim_violation(sim, "port: wait with interrupts masked");
+    if (sim_place.pins)
+        sim_violation(sim, "port: wait while pinned to a CPU");
     if (sim_place.interrupts)
         sim_violation(sim, "port: wait in an interrupt handler");
 }

@@ -198,7 +198,7 @@ static void bit_counts(struct ktap *t)
 
 static void frame_sections(struct ktap *t)
 {
-    uint32_t section[] = {0, 1, 0, 2};
+    uint32_t section[] = {0, neomm__section_entry(1, 0), 0, neomm__section_entry(3, 1)};
     struct neomm__frame *table = calloc(2u << NEOMM__SECTION_SHIFT, sizeof(*table));
     struct neomm__frames frames = {table, section, 4, 0};
     ASSERT(t, table);
@@ -288,7 +288,7 @@ static void step_list(const struct neomm__frames *frames, struct neomm__frame_li
 
 static void frame_lists(struct ktap *t)
 {
-    uint32_t section[] = {1};
+    uint32_t section[] = {neomm__section_entry(0, 0)};
     struct neomm__frame *table = calloc(NEOMM__SECTION_FRAMES, sizeof(*table));
     struct neomm__frames frames = {table, section, 1, 0};
     struct neomm__frame_list list = {0};

@@ -31,7 +31,9 @@ struct neomm_site {
  * below it carry descriptors through which a pointer finds its slab. */
 struct neomm_page_source {
     void *context;
-    neomm_status (*run_alloc)(void *context, uint32_t pages, neomm_flags_t flags, void **run);
+    /* `align`: of the run, in pages, a power of two. NEOMM_E_UNSUPPORTED: no such alignment. */
+    neomm_status (*run_alloc)(void *context, uint32_t pages, uint32_t align, neomm_flags_t flags,
+                              void **run);
     void (*run_free)(void *context, void *run, uint32_t pages);
     /* Grows in place. NEOMM_E_UNSUPPORTED or NEOMM_E_NOSPACE: the heap copies instead. */
     neomm_status (*run_grow)(void *context, void *run, uint32_t pages, uint32_t new_pages,
@@ -50,12 +52,16 @@ struct neomm_heap_options {
     /* For runs of more than 2^NEOMM_ORDER_MAX pages or when no contiguous frames are left; NULL:
      * such requests fail */
     const struct neomm_page_source *large_source;
+    /* Eight size classes a doubling in place of four: half as much is lost by rounding up (4.5 % of
+     * sizes that are equally likely at every scale, not 9 %), more slabs are partly used. */
+    bool fine_classes;
 };
 
 struct neomm_heap_stats {
     uint64_t allocated_bytes; /* rounded sizes of live objects */
-    uint64_t requested_bytes; /* as asked for by the callers that are live */
+    uint64_t requested_bytes; /* of caches and runs as asked for; of kmalloc's classes rounded */
     uint64_t objects;
+    uint64_t caches; /* made by neomm_cache_create */
     uint64_t slab_frames;
     uint64_t run_frames;
 };
@@ -72,19 +78,32 @@ void neomm_heap_source_window(struct neomm *root, struct neomm_page_source *sour
  * NEOMM_E_EXISTS; NEOMM_E_NOENT without pmm. */
 neomm_status neomm_heap_init(struct neomm *root, const struct neomm_heap_options *options);
 
-/* Ends it. NEOMM_E_BUSY while an object lives (the leak check: each is logged, at most 16);
- * NEOMM_E_NOENT: not initialised. */
+/* Ends it. NEOMM_E_BUSY while an object or a cache lives (the leak check: each is logged, at most
+ * 16); NEOMM_E_NOENT: not initialised. Context as neomm_heap_shrink. */
 neomm_status neomm_heap_fini(struct neomm *root);
 
 /* Frees `pointer` (NULL: nothing happens). What cannot be freed is logged, counted, and changes
- * nothing: NEOMM_E_INVALID (inside a block, not its start), NEOMM_E_DOUBLE_FREE (a free object, or
- * anything in memory that is free by now), NEOMM_E_FOREIGN (all else). Interrupts: yes. */
+ * nothing: NEOMM_E_INVALID (inside a block, not its start), NEOMM_E_DOUBLE_FREE (the object that
+ * was freed last, one that is free in its slab, or anything in memory that is free by now),
+ * NEOMM_E_FOREIGN (all else). A double free that comes between, while the object is kept in front
+ * of the slabs, is found when it gets there. Interrupts: yes. Cost: constant while the CPU has room
+ * for free objects, else a batch, at most 32, to the slabs. */
 neomm_status neomm_kfree(struct neomm *root, void *pointer);
+
+/* The same, for a caller that knows the size: NEOMM_E_INVALID, and nothing is freed, if the block
+ * is smaller. */
+neomm_status neomm_kfree_sized(struct neomm *root, void *pointer, size_t size);
+
+/* The same where nothing may be waited for, in an NMI handler above all: what cannot be freed
+ * without a lock is put on a list of this CPU's, and freed when the heap next needs memory. The
+ * errors are the same, but a double free of what is on the list may not be noticed. */
+neomm_status neomm_kfree_nolock(struct neomm *root, void *pointer);
 
 /* At least `size` bytes, aligned to 16, or for powers of two up to a page to `size`. NULL when
  * out of memory or when size is 0 or above PTRDIFF_MAX. Sleeps only in reclaim (see
- * NEOMM_ATOMIC). Interrupts: yes, with NEOMM_ATOMIC. Cost: constant for a class with a free
- * object. */
+ * NEOMM_ATOMIC). Interrupts: yes, with NEOMM_ATOMIC; NMI: with NEOMM_NOLOCK, which takes what is at
+ * hand and gives NULL rather than wait. Cost: constant while the CPU has a free object at hand,
+ * else a batch, at most 32, from the slabs, and for a new slab its pages. */
 void *neomm_kmalloc_at(struct neomm *root, size_t size, neomm_flags_t flags,
                        const struct neomm_site *site) NEOMM_MALLOC NEOMM_ALLOC_SIZE(2)
     NEOMM_FREED_BY(neomm_kfree, 2);
@@ -94,6 +113,12 @@ void *neomm_kmalloc_array_at(struct neomm *root, size_t count, size_t size, neom
                              const struct neomm_site *site) NEOMM_MALLOC NEOMM_ALLOC_SIZE(2, 3)
     NEOMM_FREED_BY(neomm_kfree, 2);
 
+/* The same, aligned to `align`, a power of two: NULL for any other, and beyond a page where the
+ * page source has no such run (the kernel window has none). */
+void *neomm_kmalloc_aligned_at(struct neomm *root, size_t size, size_t align, neomm_flags_t flags,
+                               const struct neomm_site *site) NEOMM_MALLOC NEOMM_ALLOC_SIZE(2)
+    NEOMM_FREED_BY(neomm_kfree, 2);
+
 /* Changes the size; contents up to the smaller size are kept. pointer NULL: kmalloc. size 0:
  * kfree, returns NULL. On failure returns NULL and the old block stays as it was. With NEOMM_ZERO
  * the bytes beyond the old *usable* size are zero. The block stays in place where it can and is
@@ -101,11 +126,19 @@ void *neomm_kmalloc_array_at(struct neomm *root, size_t count, size_t size, neom
 void *neomm_krealloc_at(struct neomm *root, void *pointer, size_t size, neomm_flags_t flags,
                         const struct neomm_site *site) NEOMM_MUST_CHECK NEOMM_ALLOC_SIZE(3);
 
-/* Usable bytes of a live block, 0 for any other pointer. */
+/* Usable bytes of a live block, 0 for any other pointer; a freed object that is still kept in front
+ * of the slabs cannot be told from a live one. */
 size_t neomm_ksize(struct neomm *root, const void *pointer);
 
-/* Gives empty slabs back to the frame allocator; returns the frames given. */
+/* Gives what is kept in front of the slabs, and then empty slabs, back to the frame allocator;
+ * returns the frames given. Interrupts the other CPUs: not in interrupts, with interrupts masked or
+ * with a spinlock held. */
 uint32_t neomm_heap_shrink(struct neomm *root);
+
+/* A CPU stops: gives back what it keeps. Called when it runs no code of the library; it counts
+ * again from its next call on. NEOMM_E_INVALID: no such CPU; NEOMM_E_BUSY: another CPU has been
+ * emptying caches for very long. */
+neomm_status neomm_heap_cpu_offline(struct neomm *root, uint32_t cpu);
 
 void neomm_heap_stats(struct neomm *root, struct neomm_heap_stats *stats);
 
@@ -116,6 +149,8 @@ NEOMM_EXTERN_C_END
     neomm_kmalloc_at(root, size, (flags) | NEOMM_ZERO, NEOMM_SITE())
 #define neomm_kmalloc_array(root, count, size, flags)                                              \
     neomm_kmalloc_array_at(root, count, size, flags, NEOMM_SITE())
+#define neomm_kmalloc_aligned(root, size, align, flags)                                            \
+    neomm_kmalloc_aligned_at(root, size, align, flags, NEOMM_SITE())
 #define neomm_krealloc(root, pointer, size, flags)                                                 \
     neomm_krealloc_at(root, pointer, size, flags, NEOMM_SITE())
 

@@ -7,6 +7,7 @@
 #include <neomm/cpu.h>
 #include <neomm/handover.h>
 #include <neomm/heap.h>
+#include <neomm/kmem.h>
 #include <neomm/paging.h>
 #include <neomm/pmm.h>
 #include <neomm/port.h>

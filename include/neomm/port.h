@@ -1,8 +1,8 @@
-/* The port: what a kernel must supply. Twelve functions, in the order of the stage that needs
+/* The port: what a kernel must supply. Fourteen functions, in the order of the stage that needs
  * them; a kernel that stops at a stage supplies those up to it and nothing more.
  * SPDX-License-Identifier: MIT
  *
- *   stage 1  frames, paging, heap on one CPU     panic, log, cpu, irq_save, irq_restore
+ *   stage 1  frames, paging, heap on one CPU     panic, log, cpu, pin, unpin, irq_save, irq_restore
  *   stage 2  several CPUs                        ipi
  *   stage 3  spaces, swap                        now, entropy
  *   stage 4  sleeping in faults and swap         task, wait, wake
@@ -28,6 +28,13 @@ enum neomm_log_level { NEOMM_LOG_ERROR, NEOMM_LOG_WARNING, NEOMM_LOG_INFO, NEOMM
 /* What irq_save returned, for irq_restore alone to understand. */
 typedef unsigned long neomm_irq_t;
 
+/* A kernel may name a header in NEOMM_PORT_INLINE when it compiles the library: it defines
+ * neomm_port_cpu, neomm_port_pin and neomm_port_unpin as static inline functions, which saves two
+ * calls in each kmalloc and kfree. */
+#ifdef NEOMM_PORT_INLINE
+#include NEOMM_PORT_INLINE
+#endif
+
 NEOMM_EXTERN_C_BEGIN
 
 /* ---- stage 1 ---- */
@@ -40,9 +47,17 @@ NEOMM_NORETURN void neomm_port_panic(const char *text);
  * from the library and must not sleep. */
 void neomm_port_log(enum neomm_log_level level, const char *text, size_t length);
 
+#ifndef NEOMM_PORT_INLINE
 /* The structure of the CPU that runs this code. Called with preemption possible only where the
  * answer may be stale; the library masks interrupts before it relies on it. */
 struct neomm_cpu *neomm_port_cpu(void);
+
+/* The same, and the caller stays on that CPU until unpin: no preemption, interrupts as they are.
+ * Nests; the library does not sleep in between. A kernel that does not preempt kernel code, or has
+ * one CPU, returns neomm_port_cpu() and does nothing in unpin. Any context. */
+struct neomm_cpu *neomm_port_pin(void);
+void neomm_port_unpin(void);
+#endif
 
 /* Masks interrupts on this CPU and returns the state before; restores such a state. Nests. */
 neomm_irq_t neomm_port_irq_save(void);

@@ -58,6 +58,10 @@ static inline uint64_t neomm__cas64(uint64_t *p, uint64_t expected, uint64_t des
     return __sync_val_compare_and_swap(p, expected, desired);
 }
 
+/* The compiler keeps accesses before and after apart, for code on the same CPU to see: an interrupt
+ * handler, or a call through neomm_port_ipi. */
+#define neomm__cpu_order() __atomic_signal_fence(__ATOMIC_SEQ_CST)
+
 /* A pause in a spin: the hint to the CPU, and a place where the simulator has to switch. */
 static inline void neomm__spin(void)
 {

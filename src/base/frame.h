@@ -5,8 +5,8 @@
  * initialisation need not touch them. RAM is cut into sections of 128 MiB; a section without RAM
  * has no descriptors:
  *
- *   section[]   0   1   0   2 ...        0: no RAM here, n: the n-th present section
- *                   |       |
+ *   section[]   0   x   0   y ...        0: no RAM here; else the frame number + x - 1 is the
+ *                   |       |            index into the table (modulo 2^32)
  *   table       [32768 descriptors][32768 descriptors] ...
  */
 #ifndef NEOMM_BASE_FRAME_H
@@ -106,6 +106,12 @@ struct neomm__frames {
     uint32_t direct;   /* first frame number above the direct map */
 };
 
+/* What section[] says where the section is the n-th present one, from 0. */
+static inline uint32_t neomm__section_entry(uint32_t section, uint32_t n)
+{
+    return ((n - section) << NEOMM__SECTION_SHIFT) + 1;
+}
+
 /* The descriptor of a frame, NULL where there is no RAM. */
 static inline struct neomm__frame *neomm__frame_at(const struct neomm__frames *frames,
                                                    neomm_frame_t frame)
@@ -113,8 +119,7 @@ static inline struct neomm__frame *neomm__frame_at(const struct neomm__frames *f
     uint32_t section = frame.number >> NEOMM__SECTION_SHIFT;
     if (section >= frames->sections || frames->section[section] == 0)
         return NULL;
-    size_t base = (size_t)(frames->section[section] - 1u) << NEOMM__SECTION_SHIFT;
-    return &frames->table[base + (frame.number & (NEOMM__SECTION_FRAMES - 1))];
+    return &frames->table[frame.number + frames->section[section] - 1];
 }
 
 /* A list of frames in the descriptors' links; the caller's lock protects it. Zero is empty. */

@@ -4,17 +4,31 @@
 
 #if NEOMM_INSTRUMENTED
 
+/* The classes held are kept sorted. */
+static void note(struct neomm_cpu *cpu, const struct neomm__lock *lock)
+{
+    uint32_t at = cpu->lock_depth;
+    if (at >= sizeof(cpu->lock_class))
+        neomm_port_panic("lock: too many locks held on one CPU");
+    for (; at > 0 && cpu->lock_class[at - 1] > lock->lock_class; at--)
+        cpu->lock_class[at] = cpu->lock_class[at - 1];
+    cpu->lock_class[at] = (uint8_t)lock->lock_class;
+    cpu->lock_depth++;
+    neomm_hook_locked((enum neomm_lock_class)lock->lock_class);
+}
+
 void neomm__lock_note_taken(struct neomm__lock *lock)
 {
     struct neomm_cpu *cpu = neomm_port_cpu();
     uint32_t depth = cpu->lock_depth;
-    if (depth >= sizeof(cpu->lock_class))
-        neomm_port_panic("lock: too many locks held on one CPU");
     if (depth > 0 && cpu->lock_class[depth - 1] >= lock->lock_class)
         neomm_port_panic("lock: taken out of order (see NEOMM_LOCK_CLASS_LIST)");
-    cpu->lock_class[depth] = (uint8_t)lock->lock_class;
-    cpu->lock_depth = depth + 1;
-    neomm_hook_locked((enum neomm_lock_class)lock->lock_class);
+    note(cpu, lock);
+}
+
+void neomm__lock_note_tried(struct neomm__lock *lock)
+{
+    note(neomm_port_cpu(), lock);
 }
 
 /* Locks may be released in any order; the stack stays sorted either way. */

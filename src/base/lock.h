@@ -37,6 +37,7 @@ static inline void neomm__lock_init(struct neomm__lock *lock, enum neomm_lock_cl
 
 /* Order bookkeeping, out of line; nothing in the production flavour. */
 void neomm__lock_note_taken(struct neomm__lock *lock);
+void neomm__lock_note_tried(struct neomm__lock *lock);
 void neomm__lock_note_released(struct neomm__lock *lock);
 /* Panics in the instrumented flavour when this CPU holds any lock: for places that may sleep or
  * call out. */
@@ -60,7 +61,8 @@ static inline neomm_irq_t neomm__lock(struct neomm__lock *lock)
     return irq;
 }
 
-/* Takes the lock if it is free. */
+/* Takes the lock if it is free. Who does not wait cannot be part of a deadlock: the order does not
+ * matter. */
 static inline bool neomm__try_lock(struct neomm__lock *lock, neomm_irq_t *irq)
 {
     *irq = neomm_port_irq_save();
@@ -69,7 +71,7 @@ static inline bool neomm__try_lock(struct neomm__lock *lock, neomm_irq_t *irq)
         return false;
     }
 #if NEOMM_INSTRUMENTED
-    neomm__lock_note_taken(lock);
+    neomm__lock_note_tried(lock);
 #endif
     return true;
 }

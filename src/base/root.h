@@ -76,6 +76,16 @@ struct neomm__cpu_state {
     struct neomm__pcid pcid[NEOMM__PCIDS];
 } __attribute__((aligned(64)));
 
+/* What kmalloc and kfree read first. All zero, while there is no heap, sends them the slow way. */
+struct neomm__heap_front {
+    size_t slab_max;         /* larger requests have no size class */
+    uintptr_t direct_base;   /* of the direct map, a C address */
+    size_t direct_frames;    /* that a slab may lie in, and that have a section */
+    const uint16_t *offset;  /* by size in units, rounded up: see heap_priv.h */
+    uint8_t *magazines;      /* CPU 0's */
+    size_t magazines_stride; /* bytes to the next CPU's */
+};
+
 struct neomm {
     uint32_t magic;
     uint32_t cpus;
@@ -86,6 +96,7 @@ struct neomm {
     const struct neomm__layer_ops *layer[NEOMM__LAYERS]; /* NULL: not initialised */
     struct neomm__pmm *pmm;
     struct neomm__paging *paging;
+    struct neomm__heap_front front;
     struct neomm__heap *heap;
     struct neomm__swap *swap;
     struct neomm__vmm *vmm;

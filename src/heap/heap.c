@@ -1,42 +1,88 @@
 /* The heap's public functions.
  * SPDX-License-Identifier: MIT */
-#include "heap_priv.h"
+#include "magazine.h"
 
 #include <neomm/pmm.h>
 
 /* What of the caller's flags means something to memory that C code will use. */
-#define HEAP_FLAGS (NEOMM_ATOMIC | NEOMM_NORECLAIM | NEOMM_ZERO | NEOMM_DMA | NEOMM_RESERVE)
+#define HEAP_FLAGS                                                                                 \
+    (NEOMM_ATOMIC | NEOMM_NORECLAIM | NEOMM_ZERO | NEOMM_DMA | NEOMM_RESERVE | NEOMM_NOLOCK)
 
 /* ---- beginning and end ---- */
 
 static const struct neomm__layer_ops heap_ops = {"heap", neomm__heap_fsck, neomm__heap_snapshot};
 
-static uint32_t state_frames(const struct neomm *root)
+/* The state is one range of frames: the heap, the CPUs' parts, the magazines of the classes. */
+#define CPUS_AT NEOMM__ALIGN_UP(sizeof(struct neomm__heap), 64)
+
+static size_t magazines_at(const struct neomm *root)
 {
-    return (uint32_t)neomm__pages(sizeof(struct neomm__heap) +
-                                  root->cpus * sizeof(struct neomm__heap_cpu));
+    return CPUS_AT + root->cpus * sizeof(struct neomm__heap_cpu);
 }
 
-static void state_init(struct neomm *root, struct neomm__heap *heap,
-                       const struct neomm_heap_options *options)
+static void state_init(struct neomm *root, struct neomm__heap *heap, unsigned step_shift,
+                       uint32_t ram_frames)
 {
+    uint8_t *at = (uint8_t *)heap + magazines_at(root);
+    heap->cpu = (struct neomm__heap_cpu *)((uint8_t *)heap + CPUS_AT);
+    neomm__lock_init(&heap->run_lock, NEOMM_LOCK_CLASS_SLAB);
+    neomm__records_init(heap);
+    heap->ram_frames = ram_frames;
+    neomm__heap_classes_init(heap, step_shift, ram_frames);
+    for (uint32_t i = 0; i < heap->classes; i++) {
+        heap->cache[i].stride = (uint32_t)neomm__heap_magazines_bytes(step_shift, ram_frames);
+        heap->cache[i].magazine = (struct neomm__magazine *)at;
+        heap->cache[i].state = NEOMM__KMEM_LIVE;
+        at += heap->cache[i].magazine_bytes;
+    }
+}
+
+static bool is_direct(const struct neomm_page_source *source, struct neomm *root)
+{
+    struct neomm_page_source direct;
+    neomm_heap_source_direct(root, &direct);
+    return source->frame_of == direct.frame_of && source->context == root;
+}
+
+static void sources_init(struct neomm *root, struct neomm__heap *heap,
+                         const struct neomm_heap_options *options)
+{
+    struct neomm_page_source *main = &heap->source[NEOMM__SOURCE_MAIN];
     if (options && options->source)
-        heap->source[NEOMM__SOURCE_MAIN] = *options->source;
+        *main = *options->source;
     else
-        neomm_heap_source_direct(root, &heap->source[NEOMM__SOURCE_MAIN]);
+        neomm_heap_source_direct(root, main);
     heap->sources = 1;
     if (options && options->large_source)
         heap->source[heap->sources++] = *options->large_source;
-    neomm__lock_init(&heap->run_lock, NEOMM_LOCK_CLASS_SLAB);
-    neomm__heap_classes_init(heap);
-    neomm__records_init(heap);
-    for (uint32_t i = 0; i < root->cpus; i++)
-        neomm__lock_init(&heap->cpu[i].lock, NEOMM_LOCK_CLASS_SLAB);
+}
+
+static void front_init(struct neomm *root, struct neomm__heap *heap)
+{
+    const struct neomm_area *direct = &root->layout.direct;
+    size_t frames = direct->size >> NEOMM_PAGE_SHIFT;
+    size_t described = (size_t)root->frames.sections << NEOMM__SECTION_SHIFT;
+    root->front = (struct neomm__heap_front){
+        .slab_max = NEOMM__HEAP_SLAB_MAX,
+        .direct_base = direct->base + (uintptr_t)direct->delta,
+        .offset = heap->offset,
+        .magazines = (uint8_t *)heap->cache[0].magazine,
+        .magazines_stride = heap->cache[0].stride,
+    };
+    if (is_direct(&heap->source[NEOMM__SOURCE_MAIN], root))
+        root->front.direct_frames = frames < described ? frames : described;
+}
+
+void neomm__heap_set_kind(struct neomm *root, neomm_frame_t first, uint32_t frames,
+                          enum neomm__kind kind)
+{
+    for (uint32_t i = 0; i < frames; i++)
+        neomm__frame(root, neomm_frame(first.number + i))->kind = (uint8_t)kind;
 }
 
 neomm_status neomm_heap_init(struct neomm *root, const struct neomm_heap_options *options)
 {
-    struct neomm_range_request request = {.frames = state_frames(root), .flags = NEOMM_ZERO};
+    unsigned step_shift = options && options->fine_classes ? 3 : 2;
     neomm_frame_t first;
     if (!root->layer[NEOMM__LAYER_PMM])
         return NEOMM_E_NOENT;
@@ -44,15 +90,22 @@ neomm_status neomm_heap_init(struct neomm *root, const struct neomm_heap_options
         return NEOMM_E_EXISTS;
     if (NEOMM__FAULT(HEAP_STATE))
         return NEOMM_E_NOMEM;
+    uint64_t free = neomm_pmm_free_frames(root);
+    uint32_t ram_frames = free > UINT32_MAX ? UINT32_MAX : (uint32_t)free;
+    size_t bytes =
+        magazines_at(root) + root->cpus * neomm__heap_magazines_bytes(step_shift, ram_frames);
+    struct neomm_range_request request = {.frames = (uint32_t)neomm__pages(bytes),
+                                          .flags = NEOMM_ZERO};
     neomm_status status = neomm_pmm_alloc_range(root, &request, &first);
     if (status != NEOMM_OK)
         return status;
     struct neomm__heap *heap = neomm_direct_pointer(root, neomm_frame_paddr(first));
     heap->frame = first;
     heap->frames = request.frames;
-    for (uint32_t i = 0; i < heap->frames; i++)
-        neomm__frame(root, neomm_frame(first.number + i))->kind = NEOMM__KIND_STATE;
-    state_init(root, heap, options);
+    neomm__heap_set_kind(root, first, request.frames, NEOMM__KIND_STATE);
+    state_init(root, heap, step_shift, ram_frames);
+    sources_init(root, heap, options);
+    front_init(root, heap);
     root->heap = heap;
     root->layer[NEOMM__LAYER_HEAP] = &heap_ops;
     return NEOMM_OK;
@@ -64,61 +117,80 @@ neomm_status neomm_heap_fini(struct neomm *root)
     struct neomm_heap_stats stats;
     if (!heap)
         return NEOMM_E_NOENT;
+    (void)neomm_heap_shrink(root);
+    if (heap->guard)
+        heap->guard->end_all(root);
     neomm_heap_stats(root, &stats);
-    if (stats.objects > 0) {
+    if (stats.objects > 0 || stats.caches > 0) {
         neomm__heap_log_leaks(root);
         return NEOMM_E_BUSY;
     }
-    (void)neomm_heap_shrink(root);
+    for (uint32_t i = 0; i < heap->classes; i++)
+        if (heap->cache[i].ops && heap->cache[i].ops->end)
+            heap->cache[i].ops->end(root, &heap->cache[i]);
+    if (heap->sites_end)
+        heap->sites_end(root);
     root->layer[NEOMM__LAYER_HEAP] = NULL;
+    root->front = (struct neomm__heap_front){.slab_max = 0};
     root->heap = NULL;
     neomm_frame_t first = heap->frame;
     uint32_t frames = heap->frames;
-    for (uint32_t i = 0; i < frames; i++)
-        neomm__frame(root, neomm_frame(first.number + i))->kind = NEOMM__KIND_NONE;
+    neomm__heap_set_kind(root, first, frames, NEOMM__KIND_NONE);
     return neomm_pmm_free_range(root, first, frames);
 }
 
 /* ---- allocation ---- */
 
-static void *object_alloc(struct neomm *root, size_t size, neomm_flags_t flags)
+/* Memory below 16 MiB is always a run, as a slab may lie anywhere. A class of large objects whose
+ * slab finds no contiguous frames falls back to a run of fewer. */
+static void *try_alloc(struct neomm *root, size_t size, neomm_flags_t flags, uintptr_t caller)
 {
-    unsigned class_index = neomm__heap_class_of(size);
-    void *object = neomm__object_alloc(root, class_index, size, flags);
-    if (object && (flags & NEOMM_ZERO))
-        memset(object, 0, root->heap->class[class_index].size);
-    return object;
+    struct neomm__heap *heap = root->heap;
+    void *block = NULL;
+    if (size <= NEOMM__HEAP_SLAB_MAX && !(flags & NEOMM_DMA)) {
+        struct neomm_kmem *cache = &heap->cache[neomm__heap_class_of(heap, size)];
+        block = neomm__kmem_take(root, cache, size, flags, caller);
+    }
+    if (!block && (size > NEOMM_PAGE_SIZE / 2 || (flags & NEOMM_DMA)))
+        block = neomm__run_alloc(root, size, 1, flags, caller);
+    return block;
 }
 
-/* A slab may lie anywhere, so memory below 16 MiB is always a run. A class of large objects
- * whose slab finds no contiguous frames falls back to a run of fewer. */
-static void *try_alloc(struct neomm *root, size_t size, neomm_flags_t flags)
+bool neomm__heap_relieve(struct neomm *root, neomm_flags_t flags)
 {
-    void *block = NULL;
-    if (size <= NEOMM__HEAP_SLAB_MAX && !(flags & NEOMM_DMA))
-        block = object_alloc(root, size, flags);
-    if (!block && (size > NEOMM_PAGE_SIZE / 2 || (flags & NEOMM_DMA)))
-        block = neomm__run_alloc(root, size, flags);
+    uint32_t frames, objects;
+    if (flags & NEOMM_NOLOCK)
+        return false;
+    /* Who must not sleep may hold a lock that another CPU waits for with interrupts masked. */
+    if (flags & NEOMM_ATOMIC)
+        objects = neomm__heap_drain_own(root, &frames);
+    else
+        objects = neomm__heap_drain(root, &frames);
+    return neomm__heap_trim(root) + frames + objects > 0;
+}
+
+/* Whatever the first lines of neomm_kmalloc_at do not do. */
+static __attribute__((noinline)) void *alloc_slowly(struct neomm *root, size_t size,
+                                                    neomm_flags_t flags, uintptr_t caller)
+{
+    if (size == 0 || size > PTRDIFF_MAX || !root->heap)
+        return NULL;
+    flags &= HEAP_FLAGS;
+    void *block = try_alloc(root, size, flags, caller);
+    if (!block && neomm__heap_relieve(root, flags))
+        block = try_alloc(root, size, flags, caller);
+    if (!block)
+        NEOMM__COUNT(root, KMALLOC_FAIL);
     return block;
 }
 
 void *neomm_kmalloc_at(struct neomm *root, size_t size, neomm_flags_t flags,
                        const struct neomm_site *site)
 {
-    (void)site;
-    if (size == 0 || size > PTRDIFF_MAX || !root->heap)
-        return NULL;
-    flags &= HEAP_FLAGS;
-    void *block = try_alloc(root, size, flags);
-    if (!block) {
-        /* What the CPUs and classes hold back may be just what is missing. */
-        uint32_t frames, objects = neomm__heap_drain(root, &frames);
-        if (neomm_heap_shrink(root) + frames + objects > 0)
-            block = try_alloc(root, size, flags);
-    }
-    if (!block)
-        NEOMM__COUNT(root, KMALLOC_FAIL);
-    return block;
+    void *block = NULL;
+    if (size - 1 < root->front.slab_max && !(flags & (NEOMM_ZERO | NEOMM_DMA)))
+        block = neomm__magazine_take(neomm__magazine_for(root, size, neomm_port_pin()->index));
+    return block ? block : alloc_slowly(root, size, flags, NEOMM__CALLER(site));
 }
 
 void *neomm_kmalloc_array_at(struct neomm *root, size_t count, size_t size, neomm_flags_t flags,
@@ -130,43 +202,118 @@ void *neomm_kmalloc_array_at(struct neomm *root, size_t count, size_t size, neom
     return neomm_kmalloc_at(root, bytes, flags, site);
 }
 
-/* ---- freeing ---- */
-
-static neomm_status refuse(struct neomm *root, const char *function, const void *pointer,
-                           neomm_status status)
+/* A slab begins at a page, so each object of a class whose size is a multiple of `align` is
+ * aligned; among the powers of two there is one. */
+static size_t aligned_size(const struct neomm__heap *heap, size_t size, size_t align)
 {
-    NEOMM__COUNT(root, BAD_FREE);
-    neomm__log(NEOMM_LOG_ERROR, "heap: %s of %p: %s", function, pointer, neomm_status_text(status));
-    return status;
+    unsigned class_index = neomm__heap_class_of(heap, size > align ? size : align);
+    while (heap->cache[class_index].size & (align - 1))
+        class_index++;
+    return heap->cache[class_index].size;
 }
 
-neomm_status neomm_kfree(struct neomm *root, void *pointer)
+void *neomm_kmalloc_aligned_at(struct neomm *root, size_t size, size_t align, neomm_flags_t flags,
+                               const struct neomm_site *site)
+{
+    if ((align & (align - 1)) != 0 || !root->heap)
+        return NULL;
+    if (align <= NEOMM__HEAP_UNIT || size == 0)
+        return neomm_kmalloc_at(root, size, flags, site);
+    if (size <= NEOMM__HEAP_SLAB_MAX && align <= NEOMM_PAGE_SIZE)
+        return neomm_kmalloc_at(root, aligned_size(root->heap, size, align), flags, site);
+    if (align <= NEOMM_PAGE_SIZE)
+        return neomm_kmalloc_at(root, size, flags, site);
+    if (size > PTRDIFF_MAX || align >> NEOMM_PAGE_SHIFT > UINT32_MAX)
+        return NULL;
+    void *block = NULL;
+    flags &= HEAP_FLAGS;
+    if (!(flags & NEOMM_NOLOCK))
+        block = neomm__run_alloc(root, size, (uint32_t)(align >> NEOMM_PAGE_SHIFT), flags,
+                                 NEOMM__CALLER(site));
+    if (!block)
+        NEOMM__COUNT(root, KMALLOC_FAIL);
+    return block;
+}
+
+/* ---- freeing ---- */
+
+/* Whatever the first lines of neomm_kfree do not do; a block of `cache` alone, if that is given. */
+neomm_status neomm__heap_free(struct neomm *root, const struct neomm_kmem *cache, void *pointer,
+                              const char *function, uintptr_t caller)
 {
     struct neomm__heap_place place;
     if (!pointer)
         return NEOMM_OK;
+    if (neomm__guard_owns(root->heap, pointer))
+        return root->heap->guard->free(root, pointer, caller);
     neomm_status status = neomm__heap_find(root, pointer, &place);
-    if (status == NEOMM_OK)
-        status = place.slab ? neomm__object_free(root, place.slab, place.index)
-                            : neomm__run_free(root, pointer, &place);
-    return status == NEOMM_OK ? NEOMM_OK : refuse(root, "kfree", pointer, status);
+    if (status == NEOMM_OK && cache && place.cache != cache)
+        status = NEOMM_E_FOREIGN;
+    else if (status == NEOMM_OK && !place.cache)
+        status = neomm__run_free(root, pointer, &place);
+    else if (status == NEOMM_OK && place.cache->ops)
+        return place.cache->ops->free(root, &place, pointer, caller);
+    else if (status == NEOMM_OK)
+        status = neomm__kmem_flush(root, place.cache, pointer);
+    return status == NEOMM_OK ? NEOMM_OK : neomm__heap_refuse(root, function, pointer, status);
+}
+
+neomm_status neomm_kfree(struct neomm *root, void *pointer)
+{
+    const struct neomm_kmem *cache = neomm__kmem_under(root, pointer);
+    if (cache && neomm__kmem_push(cache, pointer))
+        return NEOMM_OK;
+    if (!root->heap)
+        return pointer ? NEOMM_E_FOREIGN : NEOMM_OK;
+    return neomm__heap_free(root, NULL, pointer, "kfree", NEOMM__CALLER(NULL));
+}
+
+neomm_status neomm_kfree_sized(struct neomm *root, void *pointer, size_t size)
+{
+    if (pointer && (size == 0 || neomm_ksize(root, pointer) < size))
+        return neomm__heap_refuse(root, "kfree_sized", pointer, NEOMM_E_INVALID);
+    return neomm_kfree(root, pointer);
+}
+
+neomm_status neomm_kfree_nolock(struct neomm *root, void *pointer)
+{
+    struct neomm__heap_place place;
+    if (!pointer)
+        return NEOMM_OK;
+    neomm_status status = neomm__heap_find_live(root, pointer, &place);
+    if (status == NEOMM_OK || neomm__guard_owns(root->heap, pointer))
+        status = neomm__free_nolock(root, place.cache, pointer);
+    return status == NEOMM_OK ? NEOMM_OK
+                              : neomm__heap_refuse(root, "kfree_nolock", pointer, status);
 }
 
 /* ---- sizes ---- */
 
+neomm_status neomm__heap_find_live(struct neomm *root, const void *pointer,
+                                   struct neomm__heap_place *place)
+{
+    neomm_status status = neomm__heap_find(root, pointer, place);
+    if (status == NEOMM_OK && place->cache && neomm__kmem_is_kept(place->cache, pointer))
+        return NEOMM_E_DOUBLE_FREE;
+    return status;
+}
+
+/* NEOMM_E_DOUBLE_FREE where the status is OK and the result 0. */
 static size_t usable(struct neomm *root, const void *pointer, const struct neomm__heap_place *place)
 {
-    if (!place->slab)
+    if (!place->cache)
         return neomm__run_size(root, pointer, place);
-    if (neomm__load_acquire(&place->slab->requested[place->index]) == 0)
-        return 0;
-    return root->heap->class[place->slab->class_index].size;
+    return place->cache->ops ? place->cache->ops->usable(root, place) : place->cache->size;
 }
 
 size_t neomm_ksize(struct neomm *root, const void *pointer)
 {
     struct neomm__heap_place place;
-    if (!pointer || neomm__heap_find(root, pointer, &place) != NEOMM_OK)
+    if (!pointer || !root->heap)
+        return 0;
+    if (neomm__guard_owns(root->heap, pointer))
+        return root->heap->guard->usable(root, pointer);
+    if (neomm__heap_find_live(root, pointer, &place) != NEOMM_OK)
         return 0;
     return usable(root, pointer, &place);
 }
@@ -176,20 +323,20 @@ size_t neomm_ksize(struct neomm *root, const void *pointer)
 static bool suits(const void *pointer, size_t old_usable, size_t size)
 {
     bool power = (size & (size - 1)) == 0;
-    size_t align = power && size <= NEOMM_PAGE_SIZE ? size : 16;
-    if (align > 16 && !NEOMM__ALIGNED((uintptr_t)pointer, align))
+    size_t align = power && size <= NEOMM_PAGE_SIZE ? size : NEOMM__HEAP_UNIT;
+    if (!NEOMM__ALIGNED((uintptr_t)pointer, align > NEOMM__HEAP_UNIT ? align : 1))
         return false;
-    return size > old_usable || old_usable <= 16 || size > old_usable / 2;
+    return size > old_usable || old_usable <= NEOMM__HEAP_UNIT || size > old_usable / 2;
 }
 
 static bool resize(struct neomm *root, void *pointer, const struct neomm__heap_place *place,
                    size_t old_usable, size_t size, neomm_flags_t flags)
 {
-    if (!suits(pointer, old_usable, size))
+    if (!suits(pointer, old_usable, size) || (place->cache && place->cache->ops))
         return false;
-    if (!place->slab)
+    if (!place->cache)
         return neomm__run_resize(root, pointer, place, size, flags);
-    return size <= old_usable && neomm__object_resize(root, place->slab, place->index, size);
+    return size <= old_usable;
 }
 
 static void *move(struct neomm *root, void *pointer, size_t old_usable, size_t size,
@@ -213,22 +360,38 @@ void *neomm_krealloc_at(struct neomm *root, void *pointer, size_t size, neomm_fl
         (void)neomm_kfree(root, pointer);
         return NULL;
     }
-    neomm_status status = neomm__heap_find(root, pointer, &place);
-    size_t old_usable = status == NEOMM_OK ? usable(root, pointer, &place) : 0;
+    if (!root->heap)
+        return NULL;
+    bool guarded = neomm__guard_owns(root->heap, pointer);
+    neomm_status status = guarded ? NEOMM_OK : neomm__heap_find_live(root, pointer, &place);
+    size_t old_usable = 0;
+    if (guarded)
+        old_usable = root->heap->guard->usable(root, pointer);
+    else if (status == NEOMM_OK)
+        old_usable = usable(root, pointer, &place);
     if (old_usable == 0) {
         if (status == NEOMM_OK)
-            status = place.slab ? NEOMM_E_DOUBLE_FREE : NEOMM_E_FOREIGN;
-        (void)refuse(root, "krealloc", pointer, status);
+            status = guarded || place.cache ? NEOMM_E_DOUBLE_FREE : NEOMM_E_FOREIGN;
+        (void)neomm__heap_refuse(root, "krealloc", pointer, status);
         return NULL;
     }
     if (size > PTRDIFF_MAX)
         return NULL;
-    if (resize(root, pointer, &place, old_usable, size, flags & HEAP_FLAGS))
+    if (!guarded && resize(root, pointer, &place, old_usable, size, flags & HEAP_FLAGS))
         return pointer;
     return move(root, pointer, old_usable, size, flags, site);
 }
 
 /* ---- totals ---- */
+
+uint32_t neomm__heap_trim(struct neomm *root)
+{
+    uint32_t frames = 0;
+    for (uint32_t i = 0; i < NEOMM__KMEMS; i++)
+        if (neomm__kmem_is_live(&root->heap->cache[i]))
+            frames += neomm__slabs_trim(root, &root->heap->cache[i]);
+    return frames + neomm__records_trim(root);
+}
 
 uint32_t neomm_heap_shrink(struct neomm *root)
 {
@@ -236,40 +399,44 @@ uint32_t neomm_heap_shrink(struct neomm *root)
     if (!root->heap)
         return 0;
     (void)neomm__heap_drain(root, &frames);
-    for (unsigned i = 0; i < NEOMM__HEAP_CLASSES; i++)
-        frames += neomm__slabs_trim(root, i);
-    return frames + neomm__records_trim(root);
+    return frames + neomm__heap_trim(root);
 }
 
-static size_t slab_frames(struct neomm__heap_class *class)
+static size_t slab_frames(struct neomm_kmem *cache)
 {
     size_t slabs = 0;
-    neomm_irq_t irq = neomm__lock(&class->lock);
+    neomm_irq_t irq = neomm__lock(&cache->lock);
     for (unsigned i = 0; i < NEOMM__SLAB_LISTS; i++)
-        slabs += class->list[i].count;
-    neomm__unlock(&class->lock, irq);
-    return slabs * class->pages;
+        slabs += cache->list[i].count;
+    neomm__unlock(&cache->lock, irq);
+    return slabs * cache->pages;
+}
+
+void neomm__kmem_add_stats(struct neomm *root, struct neomm_kmem *cache,
+                           struct neomm_heap_stats *stats)
+{
+    uint64_t allocated = 0, freed = 0;
+    neomm__kmem_served(root, cache, &allocated, &freed);
+    stats->objects += allocated - freed;
+    stats->allocated_bytes += (allocated - freed) * cache->size;
+    stats->requested_bytes += (allocated - freed) * cache->object_size;
+    stats->slab_frames += slab_frames(cache);
+    stats->caches += cache->number >= root->heap->classes;
 }
 
 void neomm_heap_stats(struct neomm *root, struct neomm_heap_stats *stats)
 {
     struct neomm__heap *heap = root->heap;
-    size_t objects = 0, allocated = 0, requested = 0, frames = 0;
     memset(stats, 0, sizeof(*stats));
     if (!heap)
         return;
-    for (uint32_t i = 0; i < root->cpus; i++) {
-        objects += neomm__load_relaxed(&heap->cpu[i].objects);
-        allocated += neomm__load_relaxed(&heap->cpu[i].allocated);
-        requested += neomm__load_relaxed(&heap->cpu[i].requested);
-    }
-    for (unsigned i = 0; i < NEOMM__HEAP_CLASSES; i++)
-        frames += slab_frames(&heap->class[i]);
+    for (uint32_t i = 0; i < NEOMM__KMEMS; i++)
+        if (neomm__kmem_is_live(&heap->cache[i]))
+            neomm__kmem_add_stats(root, &heap->cache[i], stats);
     neomm_irq_t irq = neomm__lock(&heap->run_lock);
     stats->run_frames = heap->run_frames;
+    stats->objects += heap->runs_allocated - heap->runs_freed;
+    stats->requested_bytes += heap->run_bytes;
     neomm__unlock(&heap->run_lock, irq);
-    stats->objects = objects;
-    stats->allocated_bytes = allocated;
-    stats->requested_bytes = requested;
-    stats->slab_frames = frames;
+    stats->allocated_bytes += stats->run_frames << NEOMM_PAGE_SHIFT;
 }

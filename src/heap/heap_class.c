@@ -1,49 +1,136 @@
-/* The table of size classes.
- * SPDX-License-Identifier: MIT */
+/* The size classes, and the shape of slabs and magazines.
+ * SPDX-License-Identifier: MIT
+ *
+ *   16, 32, 48, 64 | 80, 96, 112, 128 | 160 ... 8192        four steps a doubling (step_shift 2)
+ *   16, 32 ... 128 | 144, 160 ... 256 | 288 ... 8192        eight (3)
+ */
 #include "heap_priv.h"
 
-/* Four classes a doubling keep the loss by rounding below a fifth of a block. */
-static uint32_t class_size(unsigned index)
+/* ---- classes ---- */
+
+static uint32_t class_size(unsigned index, unsigned step_shift)
 {
-    if (index < 4)
+    unsigned steps = 1u << step_shift;
+    if (index < steps)
         return (index + 1) << NEOMM__HEAP_UNIT_SHIFT;
-    uint32_t below = 64u << (index - 4) / 4;
-    return below + below / 4 * ((index - 4) % 4 + 1);
+    uint32_t below = (uint32_t)NEOMM__HEAP_UNIT << step_shift << (index - steps) / steps;
+    return below + (below >> step_shift) * ((index - steps) % steps + 1);
 }
 
-/* Eight objects a slab and little lost at its end, but never more than eight pages. */
+/* ---- slabs ---- */
+
+static uint32_t record_bytes(uint32_t objects)
+{
+    return (uint32_t)(offsetof(struct neomm__slab, free_map) +
+                      (objects + NEOMM__WORD_BITS - 1) / NEOMM__WORD_BITS * sizeof(neomm__word_t));
+}
+
+/* Bytes of a slab of `pages` pages that are no objects: record and end. */
+static uint32_t lost(uint32_t size, uint32_t pages)
+{
+    uint32_t bytes = pages << NEOMM_PAGE_SHIFT, objects = bytes / size;
+    uint32_t record = record_bytes(objects) <= NEOMM__RECORD_SMALL_BYTES
+                          ? NEOMM__RECORD_SMALL_BYTES
+                          : NEOMM__RECORD_LARGE_BYTES;
+    return bytes - objects * size + record;
+}
+
+/* The fewest pages for four objects (or for what fits) that lose a hundredth at most, or the least.
+ * More pages would make slabs that are harder to empty. */
 static uint32_t slab_pages(uint32_t size)
 {
-    uint32_t pages = 1;
-    while (pages < 8 && pages * NEOMM_PAGE_SIZE < (size_t)size * 8)
-        pages *= 2;
-    return pages;
+    uint32_t best = 0, most = NEOMM__SLAB_PAGES_MAX << NEOMM_PAGE_SHIFT;
+    uint32_t fewest = most / size < 4 ? most / size : 4;
+    for (uint32_t pages = 1; pages <= NEOMM__SLAB_PAGES_MAX; pages++) {
+        uint32_t objects = (pages << NEOMM_PAGE_SHIFT) / size;
+        if (objects < fewest || objects > NEOMM__SLAB_OBJECTS_MAX)
+            continue;
+        if (best == 0 || lost(size, pages) * best < lost(size, best) * pages)
+            best = pages;
+        if (lost(size, best) * 100 <= best << NEOMM_PAGE_SHIFT)
+            break;
+    }
+    return best;
 }
 
-static uint32_t magazine_limit(uint32_t size)
+/* What a CPU keeps of one cache is at most 32 KiB, and a thousandth of all memory. */
+static uint32_t magazine_capacity(uint32_t size, uint32_t ram_frames)
 {
-    uint32_t limit = (uint32_t)NEOMM__HEAP_SLAB_MAX / size;
-    if (limit > NEOMM__MAGAZINE_MAX)
+    uint32_t bytes = ram_frames < 8192 ? ram_frames * 4 : 32768, fits = bytes / size;
+    if (fits > NEOMM__MAGAZINE_MAX)
         return NEOMM__MAGAZINE_MAX;
-    return limit < 2 ? 2 : limit;
+    return fits < 2 ? 2 : fits;
 }
 
-static void class_init(struct neomm__heap_class *class, unsigned index)
+/* Empty slabs that wait: at most 256 KiB, and a thousandth of all memory; one at least, or a slab
+ * would come and go with each object. */
+static uint32_t empty_kept(uint32_t pages, uint32_t ram_frames)
 {
-    memset(class, 0, sizeof(*class));
-    neomm__lock_init(&class->lock, NEOMM_LOCK_CLASS_SLAB);
-    class->size = class_size(index);
-    /* Exact for offsets below 2^11 units and sizes up to 2^9 units. */
-    class->inverse = (1u << 20) / (class->size >> NEOMM__HEAP_UNIT_SHIFT) + 1;
-    class->pages = slab_pages(class->size);
-    class->objects = class->pages * (uint32_t)NEOMM_PAGE_SIZE / class->size;
-    class->magazine = magazine_limit(class->size);
-    for (class->pool = 1; 16u << class->pool < class->objects;)
-        class->pool++;
+    uint32_t frames = ram_frames < 65536 ? ram_frames / 1024 : 64;
+    return frames / pages > 1 ? frames / pages : 1;
 }
 
-void neomm__heap_classes_init(struct neomm__heap *heap)
+static uint32_t magazine_bytes(const struct neomm_kmem *cache)
 {
-    for (unsigned i = 0; i < NEOMM__HEAP_CLASSES; i++)
-        class_init(&heap->class[i], i);
+    size_t bytes =
+        offsetof(struct neomm__magazine, object) + (cache->capacity + 1u) * sizeof(void *);
+    return (uint32_t)NEOMM__ALIGN_UP(bytes, 64);
+}
+
+void neomm__kmem_shape(struct neomm_kmem *cache, uint32_t size, uint32_t ram_frames)
+{
+    neomm__lock_init(&cache->lock, NEOMM_LOCK_CLASS_SLAB);
+    cache->size = size;
+    cache->inverse = UINT32_MAX / size + 1;
+    cache->pages = slab_pages(size);
+    cache->objects = (cache->pages << NEOMM_PAGE_SHIFT) / size;
+    cache->span = cache->objects * size;
+    cache->pool = record_bytes(cache->objects) <= NEOMM__RECORD_SMALL_BYTES ? NEOMM__RECORD_SMALL
+                                                                            : NEOMM__RECORD_LARGE;
+    cache->capacity = magazine_capacity(size, ram_frames);
+    cache->capacity_most = cache->capacity;
+    cache->batch = (cache->capacity + 1) / 2;
+    cache->empty_kept = empty_kept(cache->pages, ram_frames);
+    cache->magazine_bytes = magazine_bytes(cache);
+}
+
+/* ---- the table ---- */
+
+size_t neomm__heap_magazines_bytes(unsigned step_shift, uint32_t ram_frames)
+{
+    size_t bytes = 0;
+    uint32_t size = 0;
+    for (unsigned i = 0; size < NEOMM__HEAP_SLAB_MAX; i++) {
+        struct neomm_kmem shape;
+        size = class_size(i, step_shift);
+        neomm__kmem_shape(&shape, size, ram_frames);
+        bytes += shape.magazine_bytes;
+    }
+    return bytes;
+}
+
+static void fill_tables(struct neomm__heap *heap)
+{
+    size_t class_index = 0, offset = 0;
+    for (size_t units = 0; units <= NEOMM__HEAP_UNITS; units++) {
+        while (heap->cache[class_index].size < units * NEOMM__HEAP_UNIT)
+            offset += heap->cache[class_index++].magazine_bytes;
+        heap->class_of[units] = (uint8_t)class_index;
+        heap->offset[units] = (uint16_t)offset;
+    }
+}
+
+void neomm__heap_classes_init(struct neomm__heap *heap, unsigned step_shift, uint32_t ram_frames)
+{
+    for (uint32_t size = 0; size < NEOMM__HEAP_SLAB_MAX; heap->classes++) {
+        struct neomm_kmem *cache = &heap->cache[heap->classes];
+        size = class_size(heap->classes, step_shift);
+        cache->number = heap->classes;
+        cache->name = "kmalloc";
+        cache->object_size = size;
+        cache->align = (uint32_t)NEOMM__HEAP_UNIT;
+        cache->profile = NEOMM_HEAP_DEFAULT;
+        neomm__kmem_shape(cache, size, ram_frames);
+    }
+    fill_tables(heap);
 }

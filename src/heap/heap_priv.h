@@ -1,53 +1,70 @@
-/* The heap's own structures: size classes, side records, CPU caches.
+/* The heap's own structures: caches, their slabs and side records, the CPUs' magazines.
  * SPDX-License-Identifier: MIT
  *
- * Objects have no headers. A pointer finds its state through the descriptor of its frame; the
- * state lies in a side record, in a frame of its own, where an overrun object does not reach it:
+ * Objects have no headers. A pointer finds its cache through the descriptor of its frame, and its
+ * slab's state in a side record, in a frame of its own, where an overrun object does not reach it:
  *
- *   descriptors   [SLAB owner class, mapping -> record][TAIL owner 1][TAIL owner 2] ...
+ *   descriptors   [SLAB cache, page 0, record][SLAB cache, page 1, record] ...
  *   pages         [object 0][object 1][object 2] ...
- *   record        base, free objects as a bitmap, bytes requested for each object (0: not live)
+ *   record        first page, counts, free objects as a bitmap
  *
- * An object is in one of three states: free (its bit set, 0 requested), cached on a CPU (bit
- * clear, 0 requested), or live (bit clear, requested > 0). A run of pages has a record too.
+ * kmalloc's size classes are caches like any other. An object is in one of three states: free (its
+ * bit is set), kept in a CPU's magazine (bit clear), or live (bit clear).
  *
- * Locks (all of class SLAB, never two at once): one a CPU cache, one a size class, one a record
- * pool, one for the list of runs. None is held when pages are taken or given back.
+ *   CPU 0   | magazine of cache 0 | of cache 1 | ...        object[]   . b b b b b . . .
+ *   CPU 1   | magazine of cache 0 | of cache 1 | ...                     ^ flushed  ^ count: taken
+ *                                                                          first      and put here
+ *
+ * Locks (all of class SLAB, never two at once): one a cache, one a record pool, one for the list of
+ * runs. None is held when pages are taken or given back.
  */
 #ifndef NEOMM_HEAP_PRIV_H
 #define NEOMM_HEAP_PRIV_H
 
-#include "base/bits.h"
+#include "base/bitmap.h"
 #include "base/root.h"
 
-#include <neomm/heap.h>
+#include <neomm/heap_debug.h>
 
-/* 16, 32, 48, 64, then four steps a doubling: 80, 96, 112, 128, 160 ... 8192. */
-#define NEOMM__HEAP_CLASSES     32u
-#define NEOMM__HEAP_UNIT_SHIFT  4
-#define NEOMM__HEAP_SLAB_MAX    ((size_t)8192)
-#define NEOMM__SLAB_OBJECTS_MAX 256u
-/* Objects of one class that a CPU keeps; with the count they fill two cache lines. */
-#define NEOMM__MAGAZINE_MAX 15u
-/* Fully free slabs that a class keeps for the next request. */
-#define NEOMM__EMPTY_SLABS_KEPT 1u
-/* Objects listed by the leak report. */
+#define NEOMM__HEAP_UNIT       ((size_t)16)
+#define NEOMM__HEAP_UNIT_SHIFT 4
+/* Larger requests are runs of pages. */
+#define NEOMM__HEAP_SLAB_MAX ((size_t)8192)
+#define NEOMM__HEAP_UNITS    (NEOMM__HEAP_SLAB_MAX / NEOMM__HEAP_UNIT)
+/* With eight steps a doubling; 32 with four. */
+#define NEOMM__CLASSES_MAX 56u
+/* kmalloc's and the callers'. */
+#define NEOMM__KMEMS            192u
+#define NEOMM__SLAB_PAGES_MAX   8u
+#define NEOMM__SLAB_OBJECTS_MAX 1024u
+/* Objects that a CPU keeps of a cache, and those that come or go in one step. */
+#define NEOMM__MAGAZINE_MAX 62u
+#define NEOMM__BATCH_MAX    32u
+/* Objects listed by a leak report. */
 #define NEOMM__LEAKS_LISTED 16u
+/* Looks at a magazine that another CPU is inside of, before it is passed over. */
+#define NEOMM__HEAP_PATIENCE 1000000u
+
+/* ---- slabs ---- */
 
 /* The record of a slab. */
 struct neomm__slab {
-    uint8_t *base;  /* first object */
-    uint32_t frame; /* number of the first frame */
-    uint32_t class_index;
-    uint32_t free; /* bits set in free_map; under the lock of the class */
-    neomm__word_t free_map[NEOMM__SLAB_OBJECTS_MAX / NEOMM__WORD_BITS];
-    uint16_t requested[]; /* atomic; the object's owner sets it, kfree takes it */
+    uint8_t *base;                /* first object */
+    struct neomm__ledger *ledger; /* what is known of each object, see ledger.h; or NULL */
+    uint32_t frame;               /* number of the first frame */
+    uint16_t cache;
+    uint16_t free;  /* bits set in free_map; under the lock of the cache, as what follows */
+    uint16_t built; /* objects that were handed out once, and constructed: those below */
+    void (*detach)(struct neomm *root, struct neomm__slab *slab); /* of the ledger */
+    neomm__word_t free_map[];
 };
 
 /* The record of a run. */
 struct neomm__run {
     uint8_t *base;
     size_t requested; /* under the lock of the runs */
+    uintptr_t caller; /* where it was allocated */
+    uint64_t born;    /* and when, while sites are tracked */
     uint32_t frame;   /* number of the first frame */
     uint32_t pages;
     uint32_t source; /* index into heap->source */
@@ -61,9 +78,25 @@ struct neomm__record_pool {
     struct neomm__frame_list open, full;
 };
 
-/* Pool 0 is for runs, pool n for slabs of at most 16 << n objects. */
-#define NEOMM__RECORD_POOLS    5u
-#define NEOMM__RECORD_POOL_RUN 0u
+/* Runs and slabs of few objects; slabs of many. */
+enum neomm__record_size { NEOMM__RECORD_SMALL, NEOMM__RECORD_LARGE, NEOMM__RECORD_POOLS };
+#define NEOMM__RECORD_SMALL_BYTES 64u
+#define NEOMM__RECORD_LARGE_BYTES 176u
+
+/* What the owner word of a slab's descriptors says. */
+#define NEOMM__SLAB_PAGE_BITS 8u
+static inline uint32_t neomm__slab_owner(uint32_t cache, uint32_t page)
+{
+    return cache << NEOMM__SLAB_PAGE_BITS | page;
+}
+static inline uint32_t neomm__slab_cache(uint32_t owner)
+{
+    return owner >> NEOMM__SLAB_PAGE_BITS;
+}
+static inline uint32_t neomm__slab_page(uint32_t owner)
+{
+    return owner & ((1u << NEOMM__SLAB_PAGE_BITS) - 1);
+}
 
 enum neomm__slab_list {
     NEOMM__SLABS_EMPTY,
@@ -72,68 +105,144 @@ enum neomm__slab_list {
     NEOMM__SLAB_LISTS
 };
 
-struct neomm__heap_class {
-    struct neomm__lock lock;
-    uint32_t size;     /* bytes of an object */
-    uint32_t inverse;  /* offset in units of 16 * inverse >> 20 = index of the object */
-    uint32_t pages;    /* of a slab */
-    uint32_t objects;  /* of a slab */
-    uint32_t pool;     /* of the slabs' records */
-    uint32_t magazine; /* objects that a CPU keeps */
-    struct neomm__frame_list list[NEOMM__SLAB_LISTS]; /* first frames, by free objects */
-};
+/* ---- caches ---- */
 
-/* The free objects of one class that a CPU has at hand. */
+/* The free objects of one cache that a CPU has at hand; see magazine.h for who may touch it. */
 struct neomm__magazine {
-    size_t count;
-    void *object[NEOMM__MAGAZINE_MAX];
-};
-
-/* One CPU's cache. The lock makes it safe to use that of another CPU: shrinking does, and code
- * that moved between asking for its CPU and taking the lock. */
-struct neomm__heap_cpu {
-    struct neomm__lock lock;
-    size_t objects, allocated, requested; /* live here and freed elsewhere wrap; sums are right */
-    struct neomm__magazine magazine[NEOMM__HEAP_CLASSES];
-} __attribute__((aligned(64)));
-
-enum neomm__heap_source { NEOMM__SOURCE_MAIN, NEOMM__SOURCE_LARGE, NEOMM__HEAP_SOURCES };
-
-struct neomm__heap {
-    struct neomm_page_source source[NEOMM__HEAP_SOURCES];
-    uint32_t sources;    /* 1, or 2 with a large source */
-    neomm_frame_t frame; /* where this structure lies */
-    uint32_t frames;
-    struct neomm__record_pool pool[NEOMM__RECORD_POOLS];
-    struct neomm__lock run_lock;
-    struct neomm__frame_list runs; /* first frames */
-    size_t run_frames;
-    struct neomm__heap_class class[NEOMM__HEAP_CLASSES];
-    struct neomm__heap_cpu cpu[]; /* root->cpus of them */
+    uint32_t entered; /* the CPU is inside */
+    uint32_t closed;  /* it may not enter: another CPU empties or changes it */
+    uint32_t count;
+    uint32_t capacity;
+    uint32_t budget; /* objects to be taken before the slow path has a look */
+    uint32_t spare;
+    size_t granted; /* budgets since the cache was made, so less `budget`: objects taken */
+    size_t filled;  /* objects that came from slabs less those that went there: taken less freed,
+                     * and count */
+    void *object[]; /* 1 to count; 0 is NULL */
 };
 
 /* What a pointer points at. */
 struct neomm__heap_place {
     neomm_frame_t head;       /* first frame of the slab or run */
     uint8_t *base;            /* where that frame lies */
-    struct neomm__slab *slab; /* NULL: a run */
-    uint32_t index;           /* of the object */
+    struct neomm_kmem *cache; /* NULL: a run */
+    struct neomm__slab *slab;
+    uint32_t index; /* of the object */
 };
 
+/* How a cache that keeps nothing in front of its slabs allocates and frees; NULL: as magazine.c
+ * does. Pointers, so that the parts are linked only by who asks for them. */
+struct neomm__kmem_ops {
+    /* `size` as asked for; `caller` a call-site record or return address. */
+    void *(*alloc)(struct neomm *root, struct neomm_kmem *cache, size_t size, neomm_flags_t flags,
+                   uintptr_t caller);
+    neomm_status (*free)(struct neomm *root, const struct neomm__heap_place *place, void *object,
+                         uintptr_t caller);
+    /* Of a live object, 0: it is not live. */
+    size_t (*usable)(struct neomm *root, const struct neomm__heap_place *place);
+    /* Frees objects that wait; and the cache ends. NULL: nothing is to be done. */
+    void (*empty)(struct neomm *root, struct neomm_kmem *cache);
+    void (*end)(struct neomm *root, struct neomm_kmem *cache);
+    /* More about an object for a report. */
+    void (*describe)(struct neomm *root, const struct neomm__heap_place *place,
+                     struct neomm_heap_report *report);
+    /* Memory for a slab's ledger, NULL: there is none; and the slab begins with it, which is as
+     * its bitmap is, under the lock of the cache or before anybody sees the slab. */
+    struct neomm__ledger *(*ledger_alloc)(struct neomm *root, const struct neomm_kmem *cache,
+                                          neomm_flags_t flags);
+    void (*begin)(struct neomm *root, struct neomm__slab *slab, struct neomm__ledger *ledger);
+};
+
+enum neomm__kmem_state { NEOMM__KMEM_UNUSED, NEOMM__KMEM_MAKING, NEOMM__KMEM_LIVE };
+
+struct neomm_kmem {
+    /* What every call reads. */
+    uint32_t size;    /* bytes from one object to the next */
+    uint32_t inverse; /* 2^32 / size, rounded up: offset * inverse >> 32 is the index */
+    uint32_t span;    /* bytes of a slab that are objects */
+    uint32_t stride;  /* bytes from one CPU's magazine to the next; of kmalloc's: of all classes */
+    struct neomm__magazine *magazine; /* CPU 0's */
+    neomm_construct_fn *construct;
+    void *context;
+    /* What stays. */
+    const char *name;
+    uint32_t number; /* of the cache */
+    uint32_t state;  /* enum neomm__kmem_state */
+    uint32_t object_size, align;
+    uint32_t pages, objects; /* of a slab */
+    uint32_t pool;           /* of the slabs' records */
+    uint32_t capacity;       /* of a magazine: capacity_most, or 0 while there are `ops` */
+    uint32_t capacity_most, batch;
+    uint32_t interval; /* objects from one that is guarded to the next, about; 0: none is */
+    uint32_t profile;  /* enum neomm_heap_profile */
+    const struct neomm__kmem_ops *ops;
+    struct neomm__quarantine *quarantine; /* of a HARDENED cache, see harden.c */
+    size_t held;         /* objects that are neither free in their slab, nor kept, nor live */
+    uint32_t empty_kept; /* slabs without live objects that wait for the next request */
+    /* Slabs by the number of free objects: first frames. */
+    struct neomm__lock lock;
+    struct neomm__frame_list list[NEOMM__SLAB_LISTS];
+    size_t allocated, freed; /* past the magazines */
+    neomm_frame_t magazine_frame;
+    uint32_t magazine_frames; /* 0: they lie in the heap's own state */
+    uint32_t magazine_bytes;
+} __attribute__((aligned(64)));
+
+/* ---- the heap ---- */
+
+enum neomm__heap_source { NEOMM__SOURCE_MAIN, NEOMM__SOURCE_LARGE, NEOMM__HEAP_SOURCES };
+
+/* What a CPU freed where it must not wait, to be freed by it later. */
+struct neomm__heap_cpu {
+    void *deferred; /* linked through the objects */
+    uint32_t seen;  /* it has, or may have, magazines with objects in them */
+} __attribute__((aligned(64)));
+
+struct neomm__heap {
+    /* By size in units, rounded up: the class, and where its magazines lie among a CPU's. */
+    uint8_t class_of[NEOMM__HEAP_UNITS + 1];
+    uint16_t offset[NEOMM__HEAP_UNITS + 1];
+    uint32_t classes;
+    uint32_t ram_frames; /* free when the heap began: what it holds back is in proportion */
+    struct neomm_page_source source[NEOMM__HEAP_SOURCES];
+    uint32_t sources;  /* 1, or 2 with a large source */
+    bool runs_guarded; /* runs come from the large source, which leaves pages between them */
+    struct neomm__guard *guard;            /* objects on pages of their own, see guard.c; or NULL */
+    const struct neomm__sites *sites;      /* call sites are counted, see site.c; or NULL */
+    struct neomm__site_table *site_table;  /* was made, once they were */
+    void (*sites_end)(struct neomm *root); /* gives it back */
+    neomm_heap_report_fn *report;
+    void *report_context;
+    neomm_frame_t frame; /* where this structure lies */
+    uint32_t frames;
+    uint32_t draining; /* a CPU empties the others' magazines */
+    struct neomm__heap_cpu *cpu;
+    struct neomm__record_pool pool[NEOMM__RECORD_POOLS];
+    struct neomm__lock run_lock;
+    struct neomm__frame_list runs; /* first frames */
+    size_t run_frames, run_bytes;  /* held; requested */
+    size_t runs_allocated, runs_freed;
+    struct neomm_kmem cache[NEOMM__KMEMS];
+};
+
+/* ---- heap_class.c ---- */
+
 /* The class for a size from 1 to NEOMM__HEAP_SLAB_MAX. */
-static inline unsigned neomm__heap_class_of(size_t size)
+static inline unsigned neomm__heap_class_of(const struct neomm__heap *heap, size_t size)
 {
-    if (size <= 64)
-        return (unsigned)((size - 1) >> NEOMM__HEAP_UNIT_SHIFT);
-    unsigned top = neomm__highest_bit(size - 1);
-    return (top - 6) * 4 + (unsigned)((size - 1) >> (top - 2));
+    return heap->class_of[(size + NEOMM__HEAP_UNIT - 1) >> NEOMM__HEAP_UNIT_SHIFT];
 }
+/* Fills the tables of classes, in caches 0 to classes - 1, without magazines. */
+void neomm__heap_classes_init(struct neomm__heap *heap, unsigned step_shift, uint32_t ram_frames);
+/* How slabs and magazines of a cache are for objects of `size` bytes. */
+void neomm__kmem_shape(struct neomm_kmem *cache, uint32_t size, uint32_t ram_frames);
+/* Bytes of one CPU's magazines of all classes. */
+size_t neomm__heap_magazines_bytes(unsigned step_shift, uint32_t ram_frames);
 
-/* heap_class.c: fills the table of classes. */
-void neomm__heap_classes_init(struct neomm__heap *heap);
+/* ---- record.c ---- */
 
-/* record.c: a zeroed record of a pool, and its physical address for the descriptor's mapping;
- * NULL: no memory. */
+/* A zeroed record of a pool, and its physical address for the descriptor's mapping; NULL: no
+ * memory. */
 void neomm__records_init(struct neomm__heap *heap);
 void *neomm__record_alloc(struct neomm *root, uint32_t pool, neomm_flags_t flags,
                           neomm_paddr_t *paddr);
@@ -143,38 +252,158 @@ void *neomm__record_at(const struct neomm *root, neomm_paddr_t paddr);
 /* Gives empty frames of the pools back; returns their number. */
 uint32_t neomm__records_trim(struct neomm *root);
 
-/* slab.c: takes up to `want` free objects of a class; 0: no memory. */
-uint32_t neomm__slab_take(struct neomm *root, unsigned class_index, void **objects, uint32_t want,
-                          neomm_flags_t flags);
-/* Puts cached objects back into their slabs, at most NEOMM__MAGAZINE_MAX. Slabs that become empty
- * beyond those a class keeps are given back; returns their frames. */
-uint32_t neomm__slab_put(struct neomm *root, unsigned class_index, void *const *objects,
-                         uint32_t count);
-/* Gives all empty slabs of a class back; returns their frames. */
-uint32_t neomm__slabs_trim(struct neomm *root, unsigned class_index);
+/* ---- slab.c ---- */
+
+/* Takes up to `want` free objects, at most NEOMM__BATCH_MAX, of the slabs that are there. 0: none,
+ * or, with NEOMM_NOLOCK, somebody else is at them. */
+uint32_t neomm__slab_take(struct neomm *root, struct neomm_kmem *cache, void **objects,
+                          uint32_t want, neomm_flags_t flags);
+/* Any one of them; NULL: as 0 above. */
+void *neomm__slab_take_random(struct neomm *root, struct neomm_kmem *cache, uint32_t random,
+                              neomm_flags_t flags);
+/* The same of a new slab, whose pages are asked for: no lock is held, and the CPU may change.
+ * 0: no memory. */
+uint32_t neomm__slab_take_new(struct neomm *root, struct neomm_kmem *cache, void **objects,
+                              uint32_t want, neomm_flags_t flags);
+/* Puts objects back into their slabs, at most NEOMM__BATCH_MAX. `surplus` gets the slabs that
+ * become empty beyond those that a cache keeps, for neomm__slabs_end. Returns the objects that were
+ * free already: somebody freed them twice. */
+uint32_t neomm__slab_put(struct neomm *root, struct neomm_kmem *cache, void *const *objects,
+                         uint32_t count, struct neomm__frame_list *surplus);
+/* Gives slabs back that are in no list of a cache; returns their frames. */
+uint32_t neomm__slabs_end(struct neomm *root, struct neomm__frame_list *slabs);
+/* The same for all empty slabs of a cache. */
+uint32_t neomm__slabs_trim(struct neomm *root, struct neomm_kmem *cache);
 /* Finds the slab and index, or the run, under a pointer. NEOMM_E_FOREIGN; NEOMM_E_INVALID (not
- * the start of an object or run); NEOMM_E_DOUBLE_FREE (in memory that is free by now). */
+ * the start of an object or run); NEOMM_E_DOUBLE_FREE (in memory that is free by now, or an object
+ * that is free in its slab). */
 neomm_status neomm__heap_find(struct neomm *root, const void *pointer,
                               struct neomm__heap_place *place);
+/* The same for what is known to be an object, which may be free. */
+void neomm__slab_place(struct neomm *root, const void *object, struct neomm__heap_place *place);
+static inline bool neomm__slab_is_free(const struct neomm__slab *slab, uint32_t index)
+{
+    return neomm__load_relaxed(&slab->free_map[index / NEOMM__WORD_BITS]) >>
+               index % NEOMM__WORD_BITS &
+           1;
+}
 
-/* cpu_cache.c: an object of a class, live with `size` bytes requested, contents unknown. */
-void *neomm__object_alloc(struct neomm *root, unsigned class_index, size_t size,
-                          neomm_flags_t flags);
-/* Ends the life of an object; NEOMM_E_DOUBLE_FREE. */
-neomm_status neomm__object_free(struct neomm *root, struct neomm__slab *slab, uint32_t index);
-/* Changes what was requested; false: the object is not live. */
-bool neomm__object_resize(struct neomm *root, struct neomm__slab *slab, uint32_t index,
-                          size_t size);
-/* Adds to the live totals (negative numbers wrap) and to one event counter of this CPU. */
-void neomm__heap_account(struct neomm *root, enum neomm_counter counter, size_t objects,
-                         size_t allocated, size_t requested);
-/* A live block changed in place: what is added to the totals (negative numbers wrap). */
-void neomm__heap_resized(struct neomm *root, size_t allocated, size_t requested);
-/* Empties the caches of all CPUs; returns the objects put back, and in *frames what became free. */
+/* ---- magazine.c ---- */
+
+/* One object when the magazine has none. NULL: no memory. */
+void *neomm__kmem_refill(struct neomm *root, struct neomm_kmem *cache, size_t size,
+                         neomm_flags_t flags, uintptr_t caller);
+/* Whether this CPU keeps the object in its magazine: it was freed. */
+bool neomm__kmem_is_kept(const struct neomm_kmem *cache, const void *object);
+/* Takes an object back when the magazine has no room. */
+neomm_status neomm__kmem_flush(struct neomm *root, struct neomm_kmem *cache, void *object);
+/* Takes a block back without waiting for anybody; cache NULL: it is a run, or not in the direct
+ * map. */
+neomm_status neomm__free_nolock(struct neomm *root, const struct neomm_kmem *cache, void *object);
+/* Frees what was put off. */
+void neomm__deferred_free(struct neomm *root);
+/* Empties the magazines of all CPUs, or of this one alone; returns the objects put back, and in
+ * *frames what became free. All: interrupts other CPUs, so not for who may hold a lock. */
 uint32_t neomm__heap_drain(struct neomm *root, uint32_t *frames);
+uint32_t neomm__heap_drain_own(struct neomm *root, uint32_t *frames);
+/* Between the two, one CPU drains the caches [first, end), or takes one of them away; false: it is
+ * being done by this CPU already, or too long by another. Adds to *frames. */
+bool neomm__drain_begin(struct neomm *root);
+uint32_t neomm__kmems_drain(struct neomm *root, uint32_t first, uint32_t end, uint32_t *frames);
+void neomm__drain_end(struct neomm *root);
+/* Adds the objects allocated and freed since the cache was made; a racy sum. */
+void neomm__kmem_served(const struct neomm *root, const struct neomm_kmem *cache,
+                        uint64_t *allocated, uint64_t *freed);
+/* Counts what went past the magazines. */
+static inline void neomm__kmem_count(struct neomm_kmem *cache, size_t allocated, size_t freed)
+{
+    (void)neomm__fetch_add(&cache->allocated, allocated);
+    (void)neomm__fetch_add(&cache->freed, freed);
+}
 
-/* run.c: whole pages. */
-void *neomm__run_alloc(struct neomm *root, size_t size, neomm_flags_t flags);
+/* ---- heap.c ---- */
+
+/* Who called a public function: his call-site record, or the address that it returns to. */
+#define NEOMM__CALLER(site) ((site) ? (uintptr_t)(site) : (uintptr_t)__builtin_return_address(0))
+
+/* Frees a block the slow way, one of `cache` if that is not NULL. `function`: what the caller
+ * called. */
+neomm_status neomm__heap_free(struct neomm *root, const struct neomm_kmem *cache, void *pointer,
+                              const char *function, uintptr_t caller);
+/* When nothing was to be had: gives back what the heap holds back, or as much of it as may be done
+ * under these flags. False: there is no use in trying again. */
+bool neomm__heap_relieve(struct neomm *root, neomm_flags_t flags);
+/* Makes the frames of the heap's own state say so, or nothing any more. */
+void neomm__heap_set_kind(struct neomm *root, neomm_frame_t first, uint32_t frames,
+                          enum neomm__kind kind);
+/* Gives empty slabs and records back; returns their frames. */
+uint32_t neomm__heap_trim(struct neomm *root);
+/* Adds one cache's part. */
+void neomm__kmem_add_stats(struct neomm *root, struct neomm_kmem *cache,
+                           struct neomm_heap_stats *stats);
+static inline bool neomm__kmem_is_live(const struct neomm_kmem *cache)
+{
+    return neomm__load_acquire(&cache->state) == NEOMM__KMEM_LIVE;
+}
+
+/* A live block under a pointer, as far as can be told: an object that another CPU keeps looks like
+ * one. Errors of neomm__heap_find. */
+neomm_status neomm__heap_find_live(struct neomm *root, const void *pointer,
+                                   struct neomm__heap_place *place);
+
+/* ---- report.c ---- */
+
+/* The records that the kmalloc macro leaves in the caller's text. */
+extern const struct neomm_site __start_neomm_sites[] __attribute__((weak, visibility("hidden")));
+extern const struct neomm_site __stop_neomm_sites[] __attribute__((weak, visibility("hidden")));
+static inline bool neomm__is_site(uintptr_t caller)
+{
+    return caller >= (uintptr_t)__start_neomm_sites && caller < (uintptr_t)__stop_neomm_sites;
+}
+struct neomm_heap_site neomm__heap_site(uintptr_t caller);
+
+/* What is known of an object, for a report. */
+void neomm__heap_describe(struct neomm *root, const struct neomm__heap_place *place,
+                          struct neomm_heap_report *report);
+
+/* Misuse: counts it, logs it, tells who wants to know. */
+void neomm__heap_complain(struct neomm *root, struct neomm_heap_report *report);
+/* The same for a free that is refused; returns why. */
+neomm_status neomm__heap_refuse(struct neomm *root, const char *function, const void *pointer,
+                                neomm_status status);
+
+/* ---- guard.c, through heap->guard ---- */
+
+struct neomm__guard {
+    uintptr_t base, end; /* of its pages */
+    /* NULL: none is free, or no memory. */
+    void *(*alloc)(struct neomm *root, struct neomm_kmem *cache, size_t size, neomm_flags_t flags,
+                   uintptr_t caller);
+    neomm_status (*free)(struct neomm *root, void *pointer, uintptr_t caller);
+    size_t (*usable)(struct neomm *root, const void *pointer); /* 0: not live */
+    void (*describe)(struct neomm *root, const void *pointer, struct neomm_heap_report *report);
+    void (*fsck)(struct neomm *root, struct neomm__report *report);
+    void (*end_all)(struct neomm *root); /* the heap ends */
+};
+
+static inline bool neomm__guard_owns(const struct neomm__heap *heap, const void *pointer)
+{
+    return heap->guard && (uintptr_t)pointer >= heap->guard->base &&
+           (uintptr_t)pointer < heap->guard->end;
+}
+
+/* ---- site.c, through heap->sites ---- */
+
+struct neomm__sites {
+    /* A block of `size` bytes came (objects 1) or went (-1). */
+    void (*count)(struct neomm *root, uintptr_t caller, int objects, size_t size);
+    uint64_t (*now)(void);
+};
+
+/* ---- run.c: whole pages ---- */
+
+void *neomm__run_alloc(struct neomm *root, size_t size, uint32_t align, neomm_flags_t flags,
+                       uintptr_t caller);
 neomm_status neomm__run_free(struct neomm *root, void *pointer,
                              const struct neomm__heap_place *place);
 /* Bytes of the live run at `pointer`, 0 if there is none. */
@@ -184,10 +413,13 @@ size_t neomm__run_size(struct neomm *root, const void *pointer,
 bool neomm__run_resize(struct neomm *root, void *pointer, const struct neomm__heap_place *place,
                        size_t size, neomm_flags_t flags);
 
-/* heap_check.c */
+/* ---- heap_check.c ---- */
+
 void neomm__heap_fsck(struct neomm *root, struct neomm__report *report);
 void neomm__heap_snapshot(struct neomm *root, struct neomm_snapshot *snapshot);
-/* Logs the first live objects. */
+/* Logs the first live objects of all caches, or of one, and of the runs. The magazines are empty.
+ */
 void neomm__heap_log_leaks(struct neomm *root);
+void neomm__kmem_log_leaks(struct neomm *root, const struct neomm_kmem *cache, uint32_t *listed);
 
 #endif

@@ -10,13 +10,16 @@ void neomm__records_init(struct neomm__heap *heap)
         struct neomm__record_pool *pool = &heap->pool[i];
         memset(pool, 0, sizeof(*pool));
         neomm__lock_init(&pool->lock, NEOMM_LOCK_CLASS_SLAB);
-        pool->size = i == NEOMM__RECORD_POOL_RUN ? 64 : 64 + (16u << i) * 2;
+        pool->size =
+            i == NEOMM__RECORD_SMALL ? NEOMM__RECORD_SMALL_BYTES : NEOMM__RECORD_LARGE_BYTES;
         pool->per_frame = (uint32_t)NEOMM_PAGE_SIZE / pool->size;
     }
 }
 
-_Static_assert(sizeof(struct neomm__run) <= 64, "a run's record fits its pool");
-_Static_assert(offsetof(struct neomm__slab, requested) <= 64, "a slab's record fits its pool");
+_Static_assert(sizeof(struct neomm__run) <= NEOMM__RECORD_SMALL_BYTES, "a run's record fits");
+_Static_assert(offsetof(struct neomm__slab, free_map) + NEOMM__SLAB_OBJECTS_MAX / 8 <=
+                   NEOMM__RECORD_LARGE_BYTES,
+               "a slab's record fits");
 
 void *neomm__record_at(const struct neomm *root, neomm_paddr_t paddr)
 {

@@ -17,16 +17,18 @@ static void tag_tail(struct neomm *root, const struct neomm_page_source *source,
 
 /* Contiguous frames while the frame allocator has blocks of that size, else separate ones; what
  * is asked below 16 MiB is for devices, which need contiguous memory. */
-static neomm_status take_pages(struct neomm__heap *heap, struct neomm__run *run,
+static neomm_status take_pages(struct neomm__heap *heap, struct neomm__run *run, uint32_t align,
                                neomm_flags_t flags)
 {
     neomm_status status = NEOMM_E_NOMEM;
     void *pages = NULL;
-    for (uint32_t i = 0; i < heap->sources && status != NEOMM_OK; i++) {
+    /* Memory for devices is not guarded. */
+    uint32_t first = heap->runs_guarded && !(flags & NEOMM_DMA) ? NEOMM__SOURCE_LARGE : 0;
+    for (uint32_t i = first; i < heap->sources && status != NEOMM_OK; i++) {
         const struct neomm_page_source *source = &heap->source[i];
         if (i == NEOMM__SOURCE_MAIN ? run->pages > 1u << NEOMM_ORDER_MAX : (flags & NEOMM_DMA) != 0)
             continue;
-        status = source->run_alloc(source->context, run->pages, flags, &pages);
+        status = source->run_alloc(source->context, run->pages, align, flags, &pages);
         run->source = i;
     }
     run->base = pages;
@@ -48,26 +50,33 @@ static void publish(struct neomm *root, struct neomm__run *run, neomm_paddr_t re
     entry->kind = NEOMM__KIND_RUN;
     neomm__frame_list_push_tail(&root->frames, &heap->runs, head);
     heap->run_frames += run->pages;
+    heap->run_bytes += run->requested;
+    heap->runs_allocated++;
     neomm__unlock(&heap->run_lock, irq);
 }
 
-void *neomm__run_alloc(struct neomm *root, size_t size, neomm_flags_t flags)
+void *neomm__run_alloc(struct neomm *root, size_t size, uint32_t align, neomm_flags_t flags,
+                       uintptr_t caller)
 {
+    const struct neomm__sites *sites = root->heap->sites;
     size_t pages = neomm__pages(size);
     neomm_paddr_t paddr;
     if (pages > UINT32_MAX || NEOMM__FAULT(HEAP_RUN))
         return NULL;
-    struct neomm__run *run = neomm__record_alloc(root, NEOMM__RECORD_POOL_RUN, flags, &paddr);
+    struct neomm__run *run = neomm__record_alloc(root, NEOMM__RECORD_SMALL, flags, &paddr);
     if (!run)
         return NULL;
     run->pages = (uint32_t)pages;
     run->requested = size;
-    if (take_pages(root->heap, run, flags) != NEOMM_OK) {
+    run->caller = caller;
+    run->born = sites ? sites->now() : 0;
+    if (take_pages(root->heap, run, align, flags) != NEOMM_OK) {
         (void)neomm__record_free(root, paddr);
         return NULL;
     }
     publish(root, run, paddr);
-    neomm__heap_account(root, NEOMM_COUNTER_KMALLOC, 1, pages * NEOMM_PAGE_SIZE, size);
+    if (sites)
+        sites->count(root, caller, 1, size);
     return run->base;
 }
 
@@ -90,6 +99,8 @@ static void unpublish(struct neomm *root, neomm_frame_t head, const struct neomm
     entry->mapping = 0;
     neomm__frame_list_remove(&root->frames, &heap->runs, head);
     heap->run_frames -= run->pages;
+    heap->run_bytes -= run->requested;
+    heap->runs_freed++;
 }
 
 neomm_status neomm__run_free(struct neomm *root, void *pointer,
@@ -107,8 +118,8 @@ neomm_status neomm__run_free(struct neomm *root, void *pointer,
     const struct neomm_page_source *source = &heap->source[run->source];
     uint32_t pages = run->pages;
     tag_tail(root, source, pointer, 1, pages, NEOMM__KIND_NONE);
-    neomm__heap_account(root, NEOMM_COUNTER_KFREE, (size_t)-1, (size_t)0 - pages * NEOMM_PAGE_SIZE,
-                        (size_t)0 - run->requested);
+    if (heap->sites && run->born != 0)
+        heap->sites->count(root, run->caller, -1, run->requested);
     (void)neomm__record_free(root, paddr);
     source->run_free(source->context, pointer, pages);
     return NEOMM_OK;
@@ -157,11 +168,13 @@ bool neomm__run_resize(struct neomm *root, void *pointer, const struct neomm__he
         return false;
     if (pages > old_pages && !grow(root, run, (uint32_t)pages, flags))
         return false;
+    if (heap->sites && run->born != 0) {
+        heap->sites->count(root, run->caller, -1, run->requested);
+        heap->sites->count(root, run->caller, 1, size);
+    }
     irq = neomm__lock(&heap->run_lock);
-    size_t old = run->requested;
+    heap->run_bytes += size - run->requested;
     run->requested = size;
-    size_t grown = (run->pages - old_pages) * NEOMM_PAGE_SIZE;
     neomm__unlock(&heap->run_lock, irq);
-    neomm__heap_resized(root, grown, size - old);
     return true;
 }

@@ -9,76 +9,90 @@ static struct neomm__slab *slab_of(const struct neomm *root, neomm_frame_t head)
     return neomm__record_at(root, neomm__frame(root, head)->mapping);
 }
 
-static enum neomm__slab_list list_of(const struct neomm__heap_class *class, uint32_t free)
+static enum neomm__slab_list list_of(const struct neomm_kmem *cache, uint32_t free)
 {
-    if (free == class->objects)
+    if (free == cache->objects)
         return NEOMM__SLABS_EMPTY;
     return free == 0 ? NEOMM__SLABS_FULL : NEOMM__SLABS_PARTIAL;
 }
 
-/* Under the lock of the class: moves the slab to the list that its new count asks for. */
-static void set_free(struct neomm *root, struct neomm__heap_class *class, struct neomm__slab *slab,
+/* Under the lock of the cache: moves the slab to the list that its new count asks for. */
+static void set_free(struct neomm *root, struct neomm_kmem *cache, struct neomm__slab *slab,
                      uint32_t free)
 {
-    enum neomm__slab_list from = list_of(class, slab->free), to = list_of(class, free);
-    slab->free = free;
+    enum neomm__slab_list from = list_of(cache, slab->free), to = list_of(cache, free);
+    slab->free = (uint16_t)free;
     if (from == to)
         return;
-    neomm__frame_list_remove(&root->frames, &class->list[from], neomm_frame(slab->frame));
-    neomm__frame_list_push_head(&root->frames, &class->list[to], neomm_frame(slab->frame));
+    neomm__frame_list_remove(&root->frames, &cache->list[from], neomm_frame(slab->frame));
+    neomm__frame_list_push_head(&root->frames, &cache->list[to], neomm_frame(slab->frame));
 }
 
 /* ---- making and ending ---- */
 
-/* Makes the descriptors of a slab say what they are, or nothing any more (kind NONE). */
+/* Makes the descriptors of a slab say what they are, or nothing any more (kind NONE). A page's
+ * kind is written last: whoever looks at a pointer of his own finds all of it. */
 static void tag(struct neomm *root, const struct neomm__slab *slab, enum neomm__kind kind,
                 neomm_paddr_t record)
 {
     const struct neomm_page_source *source = &root->heap->source[NEOMM__SOURCE_MAIN];
-    uint32_t pages = root->heap->class[slab->class_index].pages;
     bool gone = kind == NEOMM__KIND_NONE;
-    for (uint32_t i = 1; i < pages; i++) {
+    for (uint32_t i = 0; i < root->heap->cache[slab->cache].pages; i++) {
         neomm_frame_t frame = source->frame_of(source->context, slab->base + i * NEOMM_PAGE_SIZE);
-        neomm__frame(root, frame)->owner = gone ? 0 : i;
-        neomm__frame(root, frame)->kind = gone ? NEOMM__KIND_NONE : NEOMM__KIND_TAIL;
+        struct neomm__frame *entry = neomm__frame(root, frame);
+        if (i == 0 && !gone)
+            neomm__frame_set(entry, NEOMM__FRAME_TAILS);
+        entry->owner = gone ? 0 : neomm__slab_owner(slab->cache, i);
+        entry->mapping = record;
+        neomm__store_release(&entry->kind, (uint8_t)kind);
     }
-    struct neomm__frame *head = neomm__frame(root, neomm_frame(slab->frame));
-    if (!gone)
-        neomm__frame_set(head, NEOMM__FRAME_TAILS);
-    head->owner = gone ? 0 : slab->class_index;
-    head->mapping = record;
-    head->kind = (uint8_t)kind;
 }
 
-static void fill_record(struct neomm__slab *slab, unsigned class_index, uint32_t objects,
-                        void *pages, neomm_frame_t head)
+static void fill_record(struct neomm__slab *slab, const struct neomm_kmem *cache, void *pages,
+                        neomm_frame_t head)
 {
     slab->base = pages;
     slab->frame = head.number;
-    slab->class_index = class_index;
-    slab->free = objects;
-    for (uint32_t i = 0; i < objects; i++)
-        slab->free_map[i / NEOMM__WORD_BITS] |= (neomm__word_t)1 << i % NEOMM__WORD_BITS;
+    slab->cache = (uint16_t)cache->number;
+    slab->free = (uint16_t)cache->objects;
+    neomm__bitmap_set_run(slab->free_map, 0, cache->objects);
+}
+
+/* Pages and, where the cache has them, a ledger. */
+static bool furnish(struct neomm *root, const struct neomm_kmem *cache, struct neomm__slab *slab,
+                    neomm_flags_t flags)
+{
+    const struct neomm_page_source *source = &root->heap->source[NEOMM__SOURCE_MAIN];
+    const struct neomm__kmem_ops *ops = cache->ops;
+    struct neomm__ledger *ledger = NULL;
+    void *pages;
+    if (source->run_alloc(source->context, cache->pages, 1, flags, &pages) != NEOMM_OK)
+        return false;
+    if (ops && !(ledger = ops->ledger_alloc(root, cache, flags))) {
+        source->run_free(source->context, pages, cache->pages);
+        return false;
+    }
+    fill_record(slab, cache, pages, source->frame_of(source->context, pages));
+    if (ops)
+        ops->begin(root, slab, ledger);
+    return true;
 }
 
 /* A new slab, all free, in no list. Called without locks. NULL: no memory. */
-static struct neomm__slab *create(struct neomm *root, unsigned class_index, neomm_flags_t flags)
+static struct neomm__slab *create(struct neomm *root, const struct neomm_kmem *cache,
+                                  neomm_flags_t flags)
 {
-    struct neomm__heap *heap = root->heap;
-    const struct neomm_page_source *source = &heap->source[NEOMM__SOURCE_MAIN];
-    const struct neomm__heap_class *class = &heap->class[class_index];
     neomm_paddr_t paddr;
-    void *pages;
+    flags &= ~NEOMM_ZERO;
     if (NEOMM__FAULT(HEAP_SLAB))
         return NULL;
-    struct neomm__slab *slab = neomm__record_alloc(root, class->pool, flags, &paddr);
+    struct neomm__slab *slab = neomm__record_alloc(root, cache->pool, flags, &paddr);
     if (!slab)
         return NULL;
-    if (source->run_alloc(source->context, class->pages, flags & ~NEOMM_ZERO, &pages) != NEOMM_OK) {
+    if (!furnish(root, cache, slab, flags)) {
         (void)neomm__record_free(root, paddr);
         return NULL;
     }
-    fill_record(slab, class_index, class->objects, pages, source->frame_of(source->context, pages));
     tag(root, slab, NEOMM__KIND_SLAB, paddr);
     return slab;
 }
@@ -87,115 +101,201 @@ static struct neomm__slab *create(struct neomm *root, unsigned class_index, neom
 static uint32_t destroy(struct neomm *root, struct neomm__slab *slab)
 {
     const struct neomm_page_source *source = &root->heap->source[NEOMM__SOURCE_MAIN];
-    uint32_t pages = root->heap->class[slab->class_index].pages;
+    uint32_t pages = root->heap->cache[slab->cache].pages;
     neomm_paddr_t paddr = neomm__frame(root, neomm_frame(slab->frame))->mapping;
     void *base = slab->base;
+    if (slab->ledger)
+        slab->detach(root, slab);
     tag(root, slab, NEOMM__KIND_NONE, 0);
     source->run_free(source->context, base, pages);
     return pages + neomm__record_free(root, paddr);
 }
 
+uint32_t neomm__slabs_end(struct neomm *root, struct neomm__frame_list *slabs)
+{
+    uint32_t frames = 0;
+    while (slabs->count > 0)
+        frames += destroy(root, slab_of(root, neomm__frame_list_pop(&root->frames, slabs)));
+    return frames;
+}
+
+uint32_t neomm__slabs_trim(struct neomm *root, struct neomm_kmem *cache)
+{
+    neomm_irq_t irq = neomm__lock(&cache->lock);
+    struct neomm__frame_list empty = cache->list[NEOMM__SLABS_EMPTY];
+    cache->list[NEOMM__SLABS_EMPTY] = (struct neomm__frame_list){0, 0, 0};
+    neomm__unlock(&cache->lock, irq);
+    return neomm__slabs_end(root, &empty);
+}
+
 /* ---- objects, in batches ---- */
 
-static uint32_t take_from(struct neomm *root, struct neomm__heap_class *class,
-                          struct neomm__slab *slab, void **objects, uint32_t want)
+/* Marks an object that has yet to be constructed, until the lock is released. */
+#define FRESH ((uintptr_t)1)
+
+/* Under the lock: the object's address. The lowest free object is taken first, so those never
+ * taken are the ones from `built` on. */
+static void *take_one(const struct neomm_kmem *cache, struct neomm__slab *slab, uint32_t index)
+{
+    uintptr_t object = (uintptr_t)slab->base + (size_t)index * cache->size;
+    if (index >= slab->built) {
+        slab->built = (uint16_t)(index + 1);
+        object |= cache->construct ? FRESH : 0;
+    }
+    return (void *)object;
+}
+
+/* Under the lock: the lowest free objects. */
+static uint32_t take_from(struct neomm *root, struct neomm_kmem *cache, struct neomm__slab *slab,
+                          void **objects, uint32_t want)
 {
     uint32_t taken = 0;
-    for (uint32_t word = 0; taken < want && word * NEOMM__WORD_BITS < class->objects; word++)
-        while (taken < want && slab->free_map[word] != 0) {
-            uint32_t index = word * NEOMM__WORD_BITS + neomm__lowest_bit(slab->free_map[word]);
-            slab->free_map[word] &= slab->free_map[word] - 1;
-            objects[taken++] = slab->base + (size_t)index * class->size;
-        }
-    set_free(root, class, slab, slab->free - taken);
+    want = want < slab->free ? want : slab->free;
+    for (uint32_t word = 0; taken < want; word++) {
+        neomm__word_t map = slab->free_map[word];
+        for (; map != 0 && taken < want; map &= map - 1)
+            objects[taken++] =
+                take_one(cache, slab, word * NEOMM__WORD_BITS + neomm__lowest_bit(map));
+        neomm__store_relaxed(&slab->free_map[word], map);
+    }
+    set_free(root, cache, slab, slab->free - taken);
     return taken;
 }
 
 /* Takes from the slabs there are, partly used ones first. */
-static uint32_t take_listed(struct neomm *root, struct neomm__heap_class *class, void **objects,
+static uint32_t take_listed(struct neomm *root, struct neomm_kmem *cache, void **objects,
                             uint32_t want)
 {
     uint32_t taken = 0;
     while (taken < want) {
-        uint32_t head = class->list[NEOMM__SLABS_PARTIAL].head;
+        uint32_t head = cache->list[NEOMM__SLABS_PARTIAL].head;
         if (head == 0)
-            head = class->list[NEOMM__SLABS_EMPTY].head;
+            head = cache->list[NEOMM__SLABS_EMPTY].head;
         if (head == 0)
             break;
         taken +=
-            take_from(root, class, slab_of(root, neomm_frame(head)), objects + taken, want - taken);
+            take_from(root, cache, slab_of(root, neomm_frame(head)), objects + taken, want - taken);
     }
     return taken;
 }
 
-uint32_t neomm__slab_take(struct neomm *root, unsigned class_index, void **objects, uint32_t want,
-                          neomm_flags_t flags)
+static void construct(const struct neomm_kmem *cache, void **objects, uint32_t count)
 {
-    struct neomm__heap_class *class = &root->heap->class[class_index];
-    neomm_irq_t irq = neomm__lock(&class->lock);
-    uint32_t taken = take_listed(root, class, objects, want);
-    neomm__unlock(&class->lock, irq);
-    if (taken > 0)
-        return taken;
-    struct neomm__slab *slab = create(root, class_index, flags);
-    if (!slab)
-        return 0;
-    irq = neomm__lock(&class->lock);
-    neomm__frame_list_push_head(&root->frames, &class->list[NEOMM__SLABS_EMPTY],
-                                neomm_frame(slab->frame));
-    taken = take_from(root, class, slab, objects, want);
-    neomm__unlock(&class->lock, irq);
-    return taken;
+    for (uint32_t i = 0; i < count; i++)
+        if ((uintptr_t)objects[i] & FRESH) {
+            objects[i] = (uint8_t *)objects[i] - FRESH;
+            cache->construct(cache->context, objects[i]);
+        }
 }
 
-/* Under the lock: frees one object; true if its slab is surplus now, and out of the lists. */
-static bool put_one(struct neomm *root, struct neomm__heap_class *class,
-                    const struct neomm__heap_place *place)
+static bool lock_slabs(struct neomm_kmem *cache, neomm_flags_t flags, neomm_irq_t *irq)
 {
-    struct neomm__slab *slab = place->slab;
-    slab->free_map[place->index / NEOMM__WORD_BITS] |= (neomm__word_t)1
-                                                       << place->index % NEOMM__WORD_BITS;
-    set_free(root, class, slab, slab->free + 1);
-    struct neomm__frame_list *empty = &class->list[NEOMM__SLABS_EMPTY];
-    if (slab->free < class->objects || empty->count <= NEOMM__EMPTY_SLABS_KEPT)
-        return false;
-    neomm__frame_list_remove(&root->frames, empty, neomm_frame(slab->frame));
+    if (flags & NEOMM_NOLOCK)
+        return neomm__try_lock(&cache->lock, irq);
+    *irq = neomm__lock(&cache->lock);
     return true;
 }
 
-uint32_t neomm__slab_put(struct neomm *root, unsigned class_index, void *const *objects,
-                         uint32_t count)
+uint32_t neomm__slab_take(struct neomm *root, struct neomm_kmem *cache, void **objects,
+                          uint32_t want, neomm_flags_t flags)
 {
-    struct neomm__heap_class *class = &root->heap->class[class_index];
-    struct neomm__heap_place place[NEOMM__MAGAZINE_MAX];
-    struct neomm__slab *surplus[NEOMM__MAGAZINE_MAX];
-    uint32_t surplus_count = 0, frames = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        neomm_status status = neomm__heap_find(root, objects[i], &place[i]);
-        NEOMM__ASSERT(status == NEOMM_OK && place[i].slab);
-    }
-    neomm_irq_t irq = neomm__lock(&class->lock);
-    for (uint32_t i = 0; i < count; i++)
-        if (put_one(root, class, &place[i]))
-            surplus[surplus_count++] = place[i].slab;
-    neomm__unlock(&class->lock, irq);
-    for (uint32_t i = 0; i < surplus_count; i++)
-        frames += destroy(root, surplus[i]);
-    return frames;
+    neomm_irq_t irq;
+    if (!lock_slabs(cache, flags, &irq))
+        return 0;
+    uint32_t taken = take_listed(root, cache, objects, want);
+    neomm__unlock(&cache->lock, irq);
+    if (cache->construct)
+        construct(cache, objects, taken);
+    return taken;
 }
 
-uint32_t neomm__slabs_trim(struct neomm *root, unsigned class_index)
+/* Under the lock: one of the slab's free objects, the next from a random place on; but the lowest
+ * where it matters which ones were constructed. */
+static void *take_random(struct neomm *root, struct neomm_kmem *cache, struct neomm__slab *slab,
+                         uint32_t random)
 {
-    struct neomm__heap_class *class = &root->heap->class[class_index];
-    uint32_t frames = 0;
-    for (;;) {
-        neomm_irq_t irq = neomm__lock(&class->lock);
-        neomm_frame_t head = neomm__frame_list_pop(&root->frames, &class->list[NEOMM__SLABS_EMPTY]);
-        neomm__unlock(&class->lock, irq);
-        if (neomm_frame_is_nil(head))
-            return frames;
-        frames += destroy(root, slab_of(root, head));
+    size_t from = cache->construct ? 0 : (size_t)((uint64_t)random * cache->objects >> 32);
+    size_t index = neomm__bitmap_next_set(slab->free_map, from, cache->objects);
+    if (index == NEOMM__BITMAP_NONE)
+        index = neomm__bitmap_next_set(slab->free_map, 0, cache->objects);
+    neomm__word_t *word = &slab->free_map[index / NEOMM__WORD_BITS];
+    neomm__store_relaxed(word, *word & ~((neomm__word_t)1 << index % NEOMM__WORD_BITS));
+    set_free(root, cache, slab, slab->free - 1u);
+    return take_one(cache, slab, (uint32_t)index);
+}
+
+void *neomm__slab_take_random(struct neomm *root, struct neomm_kmem *cache, uint32_t random,
+                              neomm_flags_t flags)
+{
+    neomm_irq_t irq;
+    void *object = NULL;
+    if (!lock_slabs(cache, flags, &irq))
+        return NULL;
+    uint32_t head = cache->list[NEOMM__SLABS_PARTIAL].head;
+    if (head == 0)
+        head = cache->list[NEOMM__SLABS_EMPTY].head;
+    if (head != 0)
+        object = take_random(root, cache, slab_of(root, neomm_frame(head)), random);
+    neomm__unlock(&cache->lock, irq);
+    if (object)
+        construct(cache, &object, 1);
+    return object;
+}
+
+uint32_t neomm__slab_take_new(struct neomm *root, struct neomm_kmem *cache, void **objects,
+                              uint32_t want, neomm_flags_t flags)
+{
+    struct neomm__slab *slab = create(root, cache, flags);
+    if (!slab)
+        return 0;
+    neomm_irq_t irq = neomm__lock(&cache->lock);
+    neomm__frame_list_push_head(&root->frames, &cache->list[NEOMM__SLABS_EMPTY],
+                                neomm_frame(slab->frame));
+    uint32_t taken = take_from(root, cache, slab, objects, want);
+    neomm__unlock(&cache->lock, irq);
+    if (cache->construct)
+        construct(cache, objects, taken);
+    return taken;
+}
+
+/* Under the lock: frees one object. False: it is free. */
+static bool put_one(struct neomm *root, struct neomm_kmem *cache,
+                    const struct neomm__heap_place *place, struct neomm__frame_list *surplus)
+{
+    struct neomm__slab *slab = place->slab;
+    neomm__word_t *word = &slab->free_map[place->index / NEOMM__WORD_BITS];
+    neomm__word_t bit = (neomm__word_t)1 << place->index % NEOMM__WORD_BITS;
+    if (*word & bit)
+        return false;
+    neomm__store_relaxed(word, *word | bit);
+    set_free(root, cache, slab, slab->free + 1u);
+    struct neomm__frame_list *empty = &cache->list[NEOMM__SLABS_EMPTY];
+    if (slab->free == cache->objects && empty->count > cache->empty_kept) {
+        neomm_frame_t frame = neomm_frame(slab->frame);
+        neomm__frame_list_remove(&root->frames, empty, frame);
+        neomm__frame_list_push_head(&root->frames, surplus, frame);
     }
+    return true;
+}
+
+uint32_t neomm__slab_put(struct neomm *root, struct neomm_kmem *cache, void *const *objects,
+                         uint32_t count, struct neomm__frame_list *surplus)
+{
+    struct neomm__heap_place place[NEOMM__BATCH_MAX];
+    uint32_t twice = 0;
+    for (uint32_t i = 0; i < count; i++)
+        neomm__slab_place(root, objects[i], &place[i]);
+    neomm_irq_t irq = neomm__lock(&cache->lock);
+    for (uint32_t i = 0; i < count; i++)
+        if (!put_one(root, cache, &place[i], surplus)) {
+            place[i].slab = NULL;
+            twice++;
+        }
+    neomm__unlock(&cache->lock, irq);
+    for (uint32_t i = 0; twice > 0 && i < count; i++)
+        if (!place[i].slab)
+            (void)neomm__heap_refuse(root, "kfree", objects[i], NEOMM_E_DOUBLE_FREE);
+    return twice;
 }
 
 /* ---- from a pointer to its slab ---- */
@@ -219,46 +319,63 @@ static bool is_free_memory(struct neomm *root, neomm_frame_t frame)
            neomm__load_acquire(&neomm__frame(root, frame)->references) == 0;
 }
 
-static neomm_status find_object(const struct neomm__heap *heap, struct neomm__heap_place *place,
-                                size_t offset)
+static neomm_status find_object(struct neomm *root, const struct neomm__frame *entry,
+                                const void *pointer, struct neomm__heap_place *place)
 {
-    const struct neomm__heap_class *class = &heap->class[place->slab->class_index];
-    uint32_t index = (uint32_t)(offset >> NEOMM__HEAP_UNIT_SHIFT) * class->inverse >> 20;
-    place->index = index;
-    if (place->slab->base != place->base)
+    place->slab = neomm__record_at(root, entry->mapping);
+    place->cache = &root->heap->cache[place->slab->cache];
+    size_t offset = (uintptr_t)pointer - (uintptr_t)place->slab->base;
+    if (offset >> NEOMM_PAGE_SHIFT != neomm__slab_page(entry->owner))
         return NEOMM_E_FOREIGN; /* the same frame under another address */
-    if (index >= class->objects || (size_t)index * class->size != offset)
+    place->head = neomm_frame(place->slab->frame);
+    place->base = place->slab->base;
+    place->index = (uint32_t)((uint64_t)offset * place->cache->inverse >> 32);
+    if (place->index >= place->cache->objects ||
+        (size_t)place->index * place->cache->size != offset)
         return NEOMM_E_INVALID;
-    return NEOMM_OK;
+    return neomm__slab_is_free(place->slab, place->index) ? NEOMM_E_DOUBLE_FREE : NEOMM_OK;
+}
+
+static neomm_status find_run(const struct neomm_page_source *source, const struct neomm *root,
+                             const struct neomm__frame *entry, const void *pointer,
+                             struct neomm__heap_place *place)
+{
+    size_t before = entry->kind == NEOMM__KIND_TAIL ? (size_t)entry->owner * NEOMM_PAGE_SIZE : 0;
+    place->base = (uint8_t *)((uintptr_t)pointer & ~(uintptr_t)(NEOMM_PAGE_SIZE - 1)) - before;
+    place->head = source->frame_of(source->context, place->base);
+    /* An alias of one page only has something else, or nothing, before it. */
+    const struct neomm__frame *head = neomm__frame(root, place->head);
+    if (neomm_frame_is_nil(place->head) || !head || head->kind != NEOMM__KIND_RUN)
+        return NEOMM_E_FOREIGN;
+    return pointer == place->base ? NEOMM_OK : NEOMM_E_INVALID;
 }
 
 neomm_status neomm__heap_find(struct neomm *root, const void *pointer,
                               struct neomm__heap_place *place)
 {
     const struct neomm__heap *heap = root->heap;
-    const struct neomm_page_source *source = heap ? source_of(heap, pointer, &place->head) : NULL;
-    struct neomm__frame *entry = source ? neomm__frame(root, place->head) : NULL;
+    neomm_frame_t frame;
+    const struct neomm_page_source *source = heap ? source_of(heap, pointer, &frame) : NULL;
+    const struct neomm__frame *entry = source ? neomm__frame(root, frame) : NULL;
+    *place = (struct neomm__heap_place){.cache = NULL};
     if (!entry)
         return NEOMM_E_FOREIGN;
-    place->base = (uint8_t *)((uintptr_t)pointer & ~(uintptr_t)(NEOMM_PAGE_SIZE - 1));
-    if (entry->kind == NEOMM__KIND_TAIL) {
-        place->base -= (size_t)entry->owner * NEOMM_PAGE_SIZE;
-        place->head = source->frame_of(source->context, place->base);
-        if (neomm_frame_is_nil(place->head)) /* an alias of one page only */
-            return NEOMM_E_FOREIGN;
-        entry = neomm__frame(root, place->head);
-    }
-    size_t offset = (size_t)((const uint8_t *)pointer - place->base);
-    place->slab = NULL;
-    switch (entry->kind) {
+    switch (neomm__load_acquire(&entry->kind)) {
     case NEOMM__KIND_SLAB:
-        place->slab = neomm__record_at(root, entry->mapping);
-        return find_object(heap, place, offset);
+        return find_object(root, entry, pointer, place);
     case NEOMM__KIND_RUN:
-        return offset == 0 ? NEOMM_OK : NEOMM_E_INVALID;
+    case NEOMM__KIND_TAIL:
+        return find_run(source, root, entry, pointer, place);
     case NEOMM__KIND_NONE:
-        return is_free_memory(root, place->head) ? NEOMM_E_DOUBLE_FREE : NEOMM_E_FOREIGN;
+        return is_free_memory(root, frame) ? NEOMM_E_DOUBLE_FREE : NEOMM_E_FOREIGN;
     default:
         return NEOMM_E_FOREIGN;
     }
+}
+
+/* The object is one of a slab, as was found before, and may be free meanwhile. */
+void neomm__slab_place(struct neomm *root, const void *object, struct neomm__heap_place *place)
+{
+    neomm_status status = neomm__heap_find(root, object, place);
+    NEOMM__ASSERT((status == NEOMM_OK || status == NEOMM_E_DOUBLE_FREE) && place->slab);
 }

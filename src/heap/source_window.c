@@ -41,12 +41,15 @@ static neomm_status back(struct neomm *root, neomm_vaddr_t vaddr, uint32_t pages
     return status;
 }
 
-static neomm_status window_alloc(void *context, uint32_t pages, neomm_flags_t flags, void **run)
+static neomm_status window_alloc(void *context, uint32_t pages, uint32_t align, neomm_flags_t flags,
+                                 void **run)
 {
     struct neomm *root = context;
     neomm_vaddr_t vaddr;
     size_t bytes;
     uint32_t done = 0;
+    if (align > 1)
+        return NEOMM_E_UNSUPPORTED;
     if (__builtin_mul_overflow(pages, NEOMM_PAGE_SIZE, &bytes))
         return NEOMM_E_NOSPACE;
     neomm_status status = neomm_window_alloc(root, bytes, &vaddr);

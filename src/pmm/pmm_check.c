@@ -181,12 +181,12 @@ static void check_sections(const struct neomm *root, struct neomm__report *repor
     const struct neomm__pmm *pmm = root->pmm;
     uint32_t present = 0;
     for (uint32_t i = 0; i < root->frames.sections; i++) {
-        uint32_t section = root->frames.section[i];
-        if (section == 0)
+        if (root->frames.section[i] == 0)
             continue;
-        present++;
-        if (section != present || section > pmm->sections || pmm->section_number[section - 1] != i)
+        if (root->frames.section[i] != neomm__section_entry(i, present) ||
+            present >= pmm->sections || pmm->section_number[present] != i)
             neomm__report(report, "pmm: section %u and its number disagree", i);
+        present++;
     }
     if (present != pmm->sections)
         neomm__report(report, "pmm: %u sections listed of %u", present, pmm->sections);

@@ -193,7 +193,7 @@ static void number_sections(struct neomm *root, const struct neomm_bootmap *map,
             if (root->frames.section[section] != 0)
                 continue;
             root->pmm->section_number[present] = section;
-            root->frames.section[section] = ++present;
+            root->frames.section[section] = neomm__section_entry(section, present++);
         }
     }
 }

@@ -146,8 +146,7 @@ static inline size_t neomm__bit_of(const struct neomm *root, neomm_frame_t frame
     uint32_t section = frame.number >> NEOMM__SECTION_SHIFT;
     if (section >= frames->sections || frames->section[section] == 0)
         return NEOMM__BITMAP_NONE;
-    return ((size_t)(frames->section[section] - 1u) << NEOMM__SECTION_SHIFT) +
-           (frame.number & (NEOMM__SECTION_FRAMES - 1));
+    return frame.number + frames->section[section] - 1;
 }
 
 static inline neomm_frame_t neomm__frame_of(const struct neomm__pmm *pmm, size_t bit)

@@ -22,6 +22,15 @@ struct neomm_cpu *neomm_port_cpu(void)
     return &cpu;
 }
 
+struct neomm_cpu *neomm_port_pin(void)
+{
+    return &cpu;
+}
+
+void neomm_port_unpin(void)
+{
+}
+
 neomm_irq_t neomm_port_irq_save(void)
 {
     return 0;

@@ -1,0 +1,429 @@
+/* What happens when a magazine is empty, full, or somebody else's; and emptying them.
+ * SPDX-License-Identifier: MIT */
+#include "magazine.h"
+
+/* ---- beginning ---- */
+
+/* This CPU is one that has to be interrupted from now on by who shuts its magazines. The exchange
+ * orders this before its first look at `closed`, as shut() orders that before the look at `seen`.
+ */
+static void see_this_cpu(struct neomm *root)
+{
+    struct neomm__heap_cpu *cpu = &root->heap->cpu[neomm_port_pin()->index];
+    if (neomm__load_relaxed(&cpu->seen) == 0)
+        (void)neomm__exchange(&cpu->seen, 1);
+    neomm_port_unpin();
+}
+
+/* Inside: a magazine without capacity is a new one, or one of a CPU that was offline. */
+static void open_new(struct neomm__heap *heap, const struct neomm_kmem *cache,
+                     struct neomm__magazine *magazine, uint32_t cpu)
+{
+    if (magazine->capacity == 0 && neomm__load_relaxed(&heap->cpu[cpu].seen) != 0)
+        neomm__store_relaxed(&magazine->capacity, cache->capacity);
+}
+
+/* ---- filling ---- */
+
+#define BUDGET_MOST ((uint32_t)INT32_MAX)
+
+/* Inside: an empty magazine got `count` objects. */
+static void fill(struct neomm__magazine *magazine, uint32_t count)
+{
+    neomm__store_relaxed(&magazine->filled, magazine->filled + count);
+    neomm__magazine_set_count(magazine, count);
+}
+
+/* Inside: a new budget if there is none. True: the one that ended was for an object to guard. From
+ * one of those to the next it is half an interval to one and a half, as nobody can foresee. */
+static bool budget_ended(const struct neomm_kmem *cache, struct neomm__magazine *magazine)
+{
+    uint32_t interval = neomm__load_relaxed(&cache->interval), budget = BUDGET_MOST;
+    if (magazine->budget > 0)
+        return false;
+    if (interval > 0 && interval <= BUDGET_MOST / 2)
+        budget =
+            1 + interval / 2 +
+            (uint32_t)(neomm__mix(magazine->granted + (uintptr_t)magazine) * (uint64_t)interval >>
+                       32);
+    bool due = interval > 0 && magazine->granted > 0;
+    neomm__store_relaxed(&magazine->budget, budget);
+    neomm__store_relaxed(&magazine->granted, magazine->granted + budget);
+    return due;
+}
+
+/* From the slabs that are there: a batch for the magazine and one for the caller, or, where the
+ * magazine cannot be entered, just that one. *guard: one is to be guarded now. */
+static void *refill(struct neomm *root, struct neomm_kmem *cache, neomm_flags_t flags, bool *guard)
+{
+    uint32_t cpu = neomm_port_pin()->index;
+    struct neomm__magazine *magazine = neomm__magazine_of(cache, cpu);
+    void *object = NULL;
+    if (neomm__magazine_enter(magazine)) {
+        open_new(root->heap, cache, magazine, cpu);
+        *guard = budget_ended(cache, magazine);
+        if (magazine->count == 0 && magazine->capacity > 0)
+            fill(magazine,
+                 neomm__slab_take(root, cache, magazine->object + 1, cache->batch, flags));
+        object = neomm__magazine_pop(magazine);
+        neomm__magazine_leave(magazine);
+    }
+    neomm_port_unpin();
+    if (!object && neomm__slab_take(root, cache, &object, 1, flags) == 1)
+        neomm__kmem_count(cache, 1, 0);
+    return object;
+}
+
+/* A new slab has one object for the caller before it can have any for others. */
+static void *take_new(struct neomm *root, struct neomm_kmem *cache, neomm_flags_t flags)
+{
+    void *object;
+    if (neomm__slab_take_new(root, cache, &object, 1, flags) == 0)
+        return NULL;
+    neomm__kmem_count(cache, 1, 0);
+    return object;
+}
+
+/* A guarded object in place of this one, if there can be one. */
+static void *guarded(struct neomm *root, struct neomm_kmem *cache, size_t size, neomm_flags_t flags,
+                     uintptr_t caller, void *object)
+{
+    const struct neomm__guard *guard = root->heap->guard;
+    void *better = guard ? guard->alloc(root, cache, size, flags, caller) : NULL;
+    if (better && object)
+        (void)neomm_kfree(root, object);
+    return better ? better : object;
+}
+
+void *neomm__kmem_refill(struct neomm *root, struct neomm_kmem *cache, size_t size,
+                         neomm_flags_t flags, uintptr_t caller)
+{
+    bool guard = false;
+    if (cache->ops)
+        return cache->ops->alloc(root, cache, size, flags, caller);
+    see_this_cpu(root);
+    void *object = refill(root, cache, flags, &guard);
+    if (!object && !(flags & NEOMM_NOLOCK)) {
+        neomm__deferred_free(root);
+        object = take_new(root, cache, flags);
+    }
+    if (guard && !(flags & (NEOMM_NOLOCK | NEOMM_ATOMIC)))
+        object = guarded(root, cache, size, flags, caller, object);
+    return object;
+}
+
+/* ---- emptying, inside ---- */
+
+/* The oldest `count` objects go to their slabs: what was used last is still in the CPU's own
+ * caches. Who freed twice is counted once. */
+static void flush(struct neomm *root, struct neomm_kmem *cache, struct neomm__magazine *magazine,
+                  uint32_t count, struct neomm__frame_list *surplus)
+{
+    uint32_t left = magazine->count - count;
+    uint32_t twice = neomm__slab_put(root, cache, magazine->object + 1, count, surplus);
+    memmove(magazine->object + 1, magazine->object + 1 + count, left * sizeof(void *));
+    neomm__magazine_set_count(magazine, left);
+    neomm__store_relaxed(&magazine->filled, magazine->filled - (count - twice));
+}
+
+static uint32_t empty(struct neomm *root, struct neomm_kmem *cache,
+                      struct neomm__magazine *magazine, struct neomm__frame_list *surplus)
+{
+    uint32_t objects = magazine->count;
+    while (magazine->count > 0)
+        flush(root, cache, magazine,
+              magazine->count < NEOMM__BATCH_MAX ? magazine->count : NEOMM__BATCH_MAX, surplus);
+    return objects;
+}
+
+/* ---- freeing ---- */
+
+/* Inside. The fast path looks at the object freed last alone. */
+static bool holds(const struct neomm__magazine *magazine, const void *object)
+{
+    uint32_t i = magazine->count;
+    while (i > 0 && magazine->object[i] != object)
+        i--;
+    return i > 0;
+}
+
+bool neomm__kmem_is_kept(const struct neomm_kmem *cache, const void *object)
+{
+    struct neomm__magazine *magazine = neomm__magazine_of(cache, neomm_port_pin()->index);
+    bool kept = false;
+    if (neomm__magazine_enter(magazine)) {
+        kept = holds(magazine, object);
+        neomm__magazine_leave(magazine);
+    }
+    neomm_port_unpin();
+    return kept;
+}
+
+/* Into the magazine, which is emptied by half if it is full. NEOMM_E_AGAIN: it cannot be used. */
+static neomm_status push_flushed(struct neomm *root, struct neomm_kmem *cache, void *object,
+                                 struct neomm__frame_list *surplus)
+{
+    uint32_t cpu = neomm_port_pin()->index;
+    struct neomm__magazine *magazine = neomm__magazine_of(cache, cpu);
+    neomm_status status = NEOMM_E_AGAIN;
+    if (neomm__magazine_enter(magazine)) {
+        open_new(root->heap, cache, magazine, cpu);
+        if (cache->profile != NEOMM_HEAP_FAST && holds(magazine, object))
+            status = NEOMM_E_DOUBLE_FREE;
+        else if (magazine->capacity > 0) {
+            if (magazine->count == magazine->capacity)
+                flush(root, cache, magazine, cache->batch, surplus);
+            if (neomm__magazine_push(magazine, object))
+                status = NEOMM_OK;
+        }
+        neomm__magazine_leave(magazine);
+    }
+    neomm_port_unpin();
+    return status;
+}
+
+neomm_status neomm__kmem_flush(struct neomm *root, struct neomm_kmem *cache, void *object)
+{
+    struct neomm__frame_list surplus = {0, 0, 0};
+    see_this_cpu(root);
+    neomm_status status = push_flushed(root, cache, object, &surplus);
+    if (status == NEOMM_E_AGAIN) {
+        status = neomm__slab_put(root, cache, &object, 1, &surplus) == 0 ? NEOMM_OK
+                                                                         : NEOMM_E_DOUBLE_FREE;
+        if (status == NEOMM_OK)
+            neomm__kmem_count(cache, 0, 1);
+    }
+    (void)neomm__slabs_end(root, &surplus);
+    return status;
+}
+
+/* ---- freeing later ---- */
+
+/* An object that cannot be freed here and now, since its slab may be locked by what was
+ * interrupted: to this CPU's list, whose links lie in the objects. */
+static neomm_status put_off(struct neomm *root, void *object)
+{
+    void **list = &root->heap->cpu[neomm_port_pin()->index].deferred;
+    void *first = neomm__load_relaxed(list);
+    bool twice = first == object;
+    while (!twice) {
+        memcpy(object, &first, sizeof(first));
+        if (neomm__cas(list, &first, object))
+            break;
+        twice = first == object;
+    }
+    neomm_port_unpin();
+    return twice ? NEOMM_E_DOUBLE_FREE : NEOMM_OK;
+}
+
+neomm_status neomm__free_nolock(struct neomm *root, const struct neomm_kmem *cache, void *object)
+{
+    return cache && neomm__kmem_push(cache, object) ? NEOMM_OK : put_off(root, object);
+}
+
+static void free_deferred(struct neomm *root, struct neomm__heap_cpu *cpu)
+{
+    void *object =
+        neomm__load_relaxed(&cpu->deferred) ? neomm__exchange(&cpu->deferred, NULL) : NULL;
+    while (object) {
+        void *next;
+        memcpy(&next, object, sizeof(next));
+        (void)neomm_kfree(root, object);
+        object = next;
+    }
+}
+
+void neomm__deferred_free(struct neomm *root)
+{
+    for (uint32_t cpu = 0; cpu < root->cpus; cpu++)
+        free_deferred(root, &root->heap->cpu[cpu]);
+}
+
+/* ---- all CPUs' magazines ---- */
+
+static void be_interrupted(void *argument)
+{
+    (void)argument;
+}
+
+/* Every other CPU was interrupted after what this one did before, see magazine.h. */
+static void interrupt_others(const struct neomm *root)
+{
+    struct neomm_cpumask others = {{0}};
+    uint32_t any = 0;
+    neomm_irq_t irq = neomm_port_irq_save();
+    uint32_t self = neomm_port_cpu()->index;
+    for (uint32_t cpu = 0; cpu < root->cpus; cpu++)
+        if (cpu != self && neomm__load_relaxed(&root->heap->cpu[cpu].seen) != 0)
+            any |= others.word[cpu / 32] |= 1u << cpu % 32;
+    if (any != 0)
+        neomm_port_ipi(&others, be_interrupted, NULL);
+    neomm_port_irq_restore(irq);
+}
+
+/* Waits until its CPU has left a magazine that is shut. False: that CPU is this one, interrupted
+ * inside, or it took too long, maybe because it waits for this one. */
+static bool wait_until_left(const struct neomm__magazine *magazine, bool own)
+{
+    for (uint32_t looks = NEOMM__HEAP_PATIENCE; looks > 0; looks--) {
+        if (neomm__load_acquire(&magazine->entered) == 0)
+            return true;
+        if (own)
+            return false;
+        neomm__spin();
+    }
+    return false;
+}
+
+static void shut(const struct neomm *root, const struct neomm_kmem *cache)
+{
+    for (uint32_t cpu = 0; cpu < root->cpus; cpu++)
+        (void)neomm__exchange(&neomm__magazine_of(cache, cpu)->closed, 1);
+}
+
+static void reopen(const struct neomm *root, const struct neomm_kmem *cache)
+{
+    for (uint32_t cpu = 0; cpu < root->cpus; cpu++)
+        neomm__store_release(&neomm__magazine_of(cache, cpu)->closed, 0);
+}
+
+/* Shut, left and empty: what it may hold, and when the slow path has a look, is decided anew. */
+static void reset(struct neomm__magazine *magazine)
+{
+    neomm__store_relaxed(&magazine->granted, magazine->granted - magazine->budget);
+    neomm__store_relaxed(&magazine->budget, 0);
+    neomm__store_relaxed(&magazine->capacity, 0);
+}
+
+/* With the cache's magazines shut. */
+static uint32_t empty_all(struct neomm *root, struct neomm_kmem *cache, uint32_t *frames)
+{
+    struct neomm__frame_list surplus = {0, 0, 0};
+    uint32_t objects = 0, self = neomm_port_pin()->index;
+    for (uint32_t cpu = 0; cpu < root->cpus; cpu++) {
+        struct neomm__magazine *magazine = neomm__magazine_of(cache, cpu);
+        if (!wait_until_left(magazine, cpu == self))
+            continue;
+        objects += empty(root, cache, magazine, &surplus);
+        reset(magazine);
+    }
+    neomm_port_unpin();
+    *frames += neomm__slabs_end(root, &surplus);
+    return objects;
+}
+
+bool neomm__drain_begin(struct neomm *root)
+{
+    uint32_t self = neomm_port_cpu()->index + 1, nobody = 0;
+    for (uint32_t looks = NEOMM__HEAP_PATIENCE; looks > 0; looks--) {
+        if (neomm__cas(&root->heap->draining, &nobody, self))
+            return true;
+        if (nobody == self)
+            return false;
+        nobody = 0;
+        neomm__spin();
+    }
+    return false;
+}
+
+void neomm__drain_end(struct neomm *root)
+{
+    neomm__store_release(&root->heap->draining, 0);
+}
+
+/* A cache that is made meanwhile is not shut, and one that ends does so between two drains. */
+uint32_t neomm__kmems_drain(struct neomm *root, uint32_t first, uint32_t end, uint32_t *frames)
+{
+    struct neomm_kmem *cache = root->heap->cache;
+    uint32_t objects = 0;
+    for (uint32_t i = first; i < end; i++)
+        if (neomm__kmem_is_live(&cache[i]))
+            shut(root, &cache[i]);
+    interrupt_others(root);
+    for (uint32_t i = first; i < end; i++)
+        if (neomm__kmem_is_live(&cache[i]) &&
+            neomm__load_relaxed(&cache[i].magazine->closed) != 0) {
+            objects += empty_all(root, &cache[i], frames);
+            reopen(root, &cache[i]);
+            if (cache[i].ops && cache[i].ops->empty)
+                cache[i].ops->empty(root, &cache[i]);
+        }
+    return objects;
+}
+
+uint32_t neomm__heap_drain(struct neomm *root, uint32_t *frames)
+{
+    uint32_t objects = 0;
+    *frames = 0;
+    neomm__deferred_free(root);
+    if (neomm__drain_begin(root)) {
+        objects = neomm__kmems_drain(root, 0, NEOMM__KMEMS, frames);
+        neomm__drain_end(root);
+    }
+    return objects;
+}
+
+/* ---- one CPU's magazines ---- */
+
+static uint32_t empty_own(struct neomm *root, struct neomm_kmem *cache, uint32_t *frames)
+{
+    struct neomm__frame_list surplus = {0, 0, 0};
+    struct neomm__magazine *magazine = neomm__magazine_of(cache, neomm_port_pin()->index);
+    uint32_t objects = 0;
+    if (neomm__magazine_enter(magazine)) {
+        objects = empty(root, cache, magazine, &surplus);
+        neomm__magazine_leave(magazine);
+    }
+    neomm_port_unpin();
+    *frames += neomm__slabs_end(root, &surplus);
+    return objects;
+}
+
+uint32_t neomm__heap_drain_own(struct neomm *root, uint32_t *frames)
+{
+    uint32_t objects = 0;
+    *frames = 0;
+    neomm__deferred_free(root);
+    for (uint32_t i = 0; i < NEOMM__KMEMS; i++)
+        if (neomm__kmem_is_live(&root->heap->cache[i]))
+            objects += empty_own(root, &root->heap->cache[i], frames);
+    return objects;
+}
+
+neomm_status neomm_heap_cpu_offline(struct neomm *root, uint32_t cpu)
+{
+    if (!root->heap || cpu >= root->cpus)
+        return NEOMM_E_INVALID;
+    neomm__deferred_free(root);
+    if (!neomm__drain_begin(root))
+        return NEOMM_E_BUSY;
+    for (uint32_t i = 0; i < NEOMM__KMEMS; i++) {
+        struct neomm_kmem *cache = &root->heap->cache[i];
+        struct neomm__frame_list surplus = {0, 0, 0};
+        if (!neomm__kmem_is_live(cache))
+            continue;
+        (void)empty(root, cache, neomm__magazine_of(cache, cpu), &surplus);
+        neomm__store_relaxed(&neomm__magazine_of(cache, cpu)->capacity, 0);
+        (void)neomm__slabs_end(root, &surplus);
+    }
+    neomm__store_release(&root->heap->cpu[cpu].seen, 0);
+    neomm__drain_end(root);
+    return NEOMM_OK;
+}
+
+/* ---- figures, setting up ---- */
+
+void neomm__kmem_served(const struct neomm *root, const struct neomm_kmem *cache,
+                        uint64_t *allocated, uint64_t *freed)
+{
+    *allocated += neomm__load_relaxed(&cache->allocated);
+    *freed += neomm__load_relaxed(&cache->freed);
+    for (uint32_t cpu = 0; cpu < root->cpus; cpu++) {
+        const struct neomm__magazine *magazine = neomm__magazine_of(cache, cpu);
+        size_t taken =
+            neomm__load_relaxed(&magazine->granted) - neomm__load_relaxed(&magazine->budget);
+        *allocated += taken;
+        *freed +=
+            taken + neomm__load_relaxed(&magazine->count) - neomm__load_relaxed(&magazine->filled);
+    }
+}
