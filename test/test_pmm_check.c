@@ -106,9 +106,27 @@ static void order_too_high(struct ktap *t)
     world_close(t, &world);
 }
 
+/* Retired frames at either side of a border of trees are counted where they belong. */
+static void retired_at_borders(struct ktap *t)
+{
+    static const uint32_t frames[] = {4095, 4096, FRAME(M(32)) - 1, 1};
+    if (!world_open(t, &world, &plain))
+        return;
+    for (uint32_t i = 0; i < NEOMM__COUNT_OF(frames); i++) {
+        EXPECT_OK(t, neomm_pmm_claim(world.root, neomm_frame(frames[i]), 1));
+        EXPECT_OK(t, neomm_pmm_retire(world.root, neomm_frame(frames[i])));
+        EXPECT_EQ(t, findings(), 0);
+        frame_at(frames[i])->flags = 0; /* as it was, it is missing now */
+        EXPECT(t, findings() > 0);
+        neomm__frame_set(frame_at(frames[i]), NEOMM__FRAME_RETIRED);
+    }
+    world_close(t, &world);
+}
+
 static const struct ktap_case cases[] = {
     KTAP_CASE(lost),
     KTAP_CASE(of_free_frames),
     KTAP_CASE(order_too_high),
+    KTAP_CASE(retired_at_borders),
 };
 KTAP_SUITE(pmm_check, cases);
