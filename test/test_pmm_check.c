@@ -6,12 +6,16 @@
 #include "base/bits.h"
 #include "pmm/pmm_priv.h"
 
+#include <string.h>
+
 #define M(n)         ((uint64_t)(n) << 20)
 #define K(n)         ((uint64_t)(n) << 10)
 #define FRAME(bytes) ((uint32_t)((bytes) >> NEOMM_PAGE_SHIFT))
 #define U            NEOMM_MEMORY_USABLE
 #define MAP(map)     map, (uint32_t)NEOMM__COUNT_OF(map)
 
+static const struct neomm_boot_range simple[] = {{0, M(32), U}};
+static const struct world_options plain = {.ram_bytes = M(32), MAP(simple)};
 static struct world world;
 
 static size_t findings(void)
@@ -55,10 +59,85 @@ static void lost(struct ktap *t)
     world_close(t, &world);
 }
 
-/* ---- descriptors ---- */
+/* As many trees as there is room for: what lies behind the last is none. With sections of which two
+ * are cut by borders of zones, for each length of the list. */
+static void most_trees(struct ktap *t)
+{
+    static struct neomm_boot_range map[18];
+    if (sizeof(size_t) == 4) {
+        ktap_skip(t, "needs 2 GiB of memory");
+        return;
+    }
+    for (uint32_t sections = 1; sections <= NEOMM__COUNT_OF(map); sections++) {
+        const struct world_options options = {.ram_bytes = M(128) * sections,
+                                              .map = map,
+                                              .map_count = sections,
+                                              .direct_bytes = M(128) * sections - M(64),
+                                              .slots = true};
+        map[sections - 1] = (struct neomm_boot_range){M(128) * sections - M(66), M(4), U};
+        if (!world_open(t, &world, &options))
+            return;
+        EXPECT_EQ(t, world.root->pmm->trees, sections + 2);
+        world_close(t, &world);
+    }
+}
 
-static const struct neomm_boot_range simple[] = {{0, M(32), U}};
-static const struct world_options plain = {.ram_bytes = M(32), MAP(simple)};
+/* ---- areas ---- */
+
+/* Every zone of every node, the last one, too. */
+static void of_each_area(struct ktap *t)
+{
+    static const struct neomm_boot_range map[] = {{0, M(4), U}, {M(126), M(4), U}};
+    static const struct neomm_node_range range = {M(128), M(128), NEOMM_NODE_MAX - 1};
+    const struct world_options options = {
+        .ram_bytes = M(132), MAP(map), .direct_bytes = M(129), .slots = true, .without_pmm = true};
+    if (!world_open(t, &world, &options))
+        return;
+    world.pmm.node_range = &range;
+    world.pmm.node_ranges = 1;
+    EXPECT_OK(t, neomm_pmm_init(world.root, &world.map, &world.pmm));
+    for (uint32_t i = 0; i < NEOMM__AREAS; i++) {
+        struct neomm__area *area = &world.root->pmm->area[i];
+        area->free++;
+        EXPECT_EQ(t, findings(), 1);
+        area->free--;
+        area->managed++;
+        EXPECT_EQ(t, findings(), 1);
+        area->managed--;
+    }
+    EXPECT(t, world.root->pmm->area[NEOMM__AREAS - 1].free > 0);
+    EXPECT_EQ(t, findings(), 0);
+    world_close(t, &world);
+}
+
+/* ---- a snapshot ---- */
+
+/* The allocator fills in its own part, all of it, and nothing else. */
+static void own_part(struct ktap *t)
+{
+    static struct neomm_snapshot snapshot;
+    struct world_options options = {.ram_bytes = M(32), MAP(simple)};
+    options.direct_bytes = M(24);
+    options.slots = true;
+    if (!world_open(t, &world, &options))
+        return;
+    memset(&snapshot, 0xa5, sizeof(snapshot));
+    neomm__pmm_ops.snapshot(world.root, &snapshot);
+    for (unsigned zone = 0; zone < NEOMM_ZONES; zone++) {
+        struct neomm_zone_stats stats;
+        neomm_pmm_zone_stats(world.root, (enum neomm_zone)zone, &stats);
+        EXPECT(t, memcmp(&stats, &snapshot.zone[zone], sizeof(stats)) == 0);
+        EXPECT(t, stats.total > 0);
+    }
+    const uint8_t *before = (const uint8_t *)&snapshot, *behind = (const uint8_t *)&snapshot.heap;
+    for (size_t i = 0; i < offsetof(struct neomm_snapshot, zone); i++)
+        EXPECT_EQ(t, before[i], 0xa5);
+    for (size_t i = 0; i < sizeof(snapshot.heap) + sizeof(snapshot.swap); i++)
+        EXPECT_EQ(t, behind[i], 0xa5);
+    world_close(t, &world);
+}
+
+/* ---- descriptors ---- */
 
 /* Of free frames: each field of a descriptor, at either end of a tree and in between. */
 static void of_free_frames(struct ktap *t)
@@ -125,6 +204,9 @@ static void retired_at_borders(struct ktap *t)
 
 static const struct ktap_case cases[] = {
     KTAP_CASE(lost),
+    KTAP_CASE(most_trees),
+    KTAP_CASE(of_each_area),
+    KTAP_CASE(own_part),
     KTAP_CASE(of_free_frames),
     KTAP_CASE(order_too_high),
     KTAP_CASE(retired_at_borders),

@@ -48,6 +48,7 @@ static bool open_nodes(struct ktap *t, bool small)
     world.pmm.node_ranges = (uint32_t)NEOMM__COUNT_OF(ranges_of_nodes);
     world.pmm.cpu_node = node_of_cpu;
     EXPECT_OK(t, neomm_pmm_init(world.root, &world.map, &world.pmm));
+    EXPECT_EQ(t, world.root->pmm->nodes, NODES);
     return true;
 }
 

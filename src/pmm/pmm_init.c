@@ -299,8 +299,7 @@ static void make_runs(struct neomm *root, const struct neomm_bootmap *map, const
         enum neomm__ram_type type = run_type(map->ranges[i].type);
         if (type != NEOMM__RAM_USABLE && type != NEOMM__RAM_HOTPLUG)
             count_unmanaged(root->pmm, plan, options, extent, false);
-        if (type == NEOMM__RAM_USABLE && carved.first >= extent.first &&
-            carved.end <= extent.end) {
+        if (type == NEOMM__RAM_USABLE && carved.first >= extent.first && carved.end <= extent.end) {
             add_run(root, extent.first, carved.first, type);
             add_run(root, carved.first, carved.end, NEOMM__RAM_METADATA);
             extent.first = carved.end;

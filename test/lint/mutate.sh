@@ -57,6 +57,9 @@ rm "$reasons"
 run --list --lines 14-24 $file
 expect '--list' 0 "^$file:14: delete count: \(\*clamped\)\+\+;\$"
 [ "$(wc -l <"$work/out")" -eq 3 ] || { echo "mutate: --list prints other than 3"; failed=1; }
+run --list --lines 11,14-23 $file
+[ "$(wc -l <"$work/out")" -eq 3 ] && grep -q ':11: ' "$work/out" && grep -q ':23: ' "$work/out" ||
+    { echo "mutate: --lines takes no lists"; failed=1; }
 
 # One run at a time in one copy.
 mkdir "$work/build/busy"
