@@ -188,6 +188,15 @@ uint64_t sim_points(const struct sim *sim)
     return sim_place.cpu->points;
 }
 
+uint64_t sim_masked_most(struct sim *sim)
+{
+    struct sim_cpu *cpu = sim_place.cpu;
+    uint64_t most = cpu->masked_most;
+    (void)sim;
+    cpu->masked_most = 0;
+    return most;
+}
+
 static void interrupt(struct sim_cpu *cpu)
 {
     struct sim_place *place = &sim_place;
@@ -213,6 +222,7 @@ static void interrupt(struct sim_cpu *cpu)
 static void pass_point(struct sim_cpu *cpu)
 {
     cpu->points++;
+    cpu->work++;
     if (cpu->interrupt && cpu->points >= cpu->interrupt_at && !sim_place.masked)
         interrupt(cpu);
 }

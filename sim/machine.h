@@ -35,6 +35,8 @@ struct sim_cpu {
     uint32_t yields;                 /* places passed where another CPU might run */
     uint32_t spins;                  /* since a lock was taken or released */
     uint32_t locks_held, locks_most; /* nesting, from the lock hooks */
+    uint64_t work;                   /* points, and page-table entries stored */
+    uint64_t masked_at, masked_most; /* of it: when interrupts were masked; the longest section */
     uint64_t points, interrupt_at;   /* so many were passed; the handler comes at this one */
     sim_interrupt_fn *interrupt;
     void *interrupt_context;

@@ -81,6 +81,7 @@ neomm_irq_t neomm_port_irq_save(void)
     if (!place->masked) {
         (void)sim_cpu_enter(sim);
         place->masked = true;
+        place->cpu->masked_at = place->cpu->work;
     }
     return state;
 }
@@ -96,6 +97,9 @@ void neomm_port_irq_restore(neomm_irq_t state)
         place->saves--;
     if (state & 1)
         return;
+    struct sim_cpu *cpu = place->cpu;
+    if (cpu->work - cpu->masked_at > cpu->masked_most)
+        cpu->masked_most = cpu->work - cpu->masked_at;
     place->masked = false;
     if (place->serving)
         sim_cpu_leave_slowly();

@@ -125,6 +125,9 @@ void sim_interrupt_at(struct sim *sim, uint64_t n, sim_interrupt_fn *handler, vo
 bool sim_interrupt_due(const struct sim *sim);
 /* Points that the current CPU passed, those of handlers too. */
 uint64_t sim_points(const struct sim *sim);
+/* The longest section of the current CPU with interrupts masked since the last call: points passed
+ * and page-table entries stored in it. */
+uint64_t sim_masked_most(struct sim *sim);
 
 /* ---- checks ---- */
 /* From now on a violation is noted and not the end, or the reverse. */

@@ -523,6 +523,7 @@ void neomm_hook_entry_stored(neomm_paddr_t entry, uint64_t before, uint64_t afte
 {
     struct sim *sim = sim_place.sim;
     const struct change change = {entry, before, after, __builtin_return_address(0)};
+    sim_this_cpu()->work++;
     sim_lock(sim);
     sim_reach_narrowed(sim, entry, before, after);
     make_due(sim, &change);

@@ -141,7 +141,7 @@ static void mapping(struct ktap *t)
     map(&s, USER + s.large, s.large, NEOMM_MAP_SMALL);
     spent(&s, "a whole table: nothing is zeroed, nothing is read",
           (struct cost){.descents = 1, .reads = 2 * l, .stores = n + 1, .made = 1});
-    map(&s, USER + 2 * s.large, 8 * s.large, NEOMM_MAP_SMALL);
+    map(&s, USER + 8 * s.large, 8 * s.large, NEOMM_MAP_SMALL);
     spent(&s, "eight tables",
           (struct cost){.descents = 1, .reads = l + 24, .stores = 8 * (n + 1), .made = 8});
     map(&s, USER + 16 * s.large, s.large, 0);
@@ -188,7 +188,7 @@ static void unmapping(struct ktap *t)
                         .freed = 1,
                         .alls = 1,
                         .shootdowns = 1});
-    unmap(&s, USER, USER / 4);
+    unmap(&s, USER, 8 * s.large);
     spent(&s, "the last tables, and those above",
           (struct cost){.descents = 1,
                         .reads = n + 1024,
@@ -319,9 +319,52 @@ static void sharing(struct ktap *t)
     close_setting(&s);
 }
 
+/* ---- how long interrupts are masked ---- */
+
+/* A part of an operation: so many pages, and what locks and tables cost beside them. */
+#define PART_PAGES ((uint64_t)8192)
+#define BESIDE     (PART_PAGES / 8)
+
+static void expect_short(struct setting *s, const char *what, bool stores)
+{
+    struct ktap *t = s->t;
+    uint64_t most = sim_masked_most(s->env.machine);
+    ktap_note(t, "%s: %llu", what, (unsigned long long)most);
+    /* A page that an MMU may write to is exchanged: a point and a store. */
+    EXPECT(t, most <= 2 * PART_PAGES + BESIDE);
+    EXPECT(t, most >= (stores ? PART_PAGES : 1));
+}
+
+static void masked(struct ktap *t)
+{
+    struct setting s;
+    uint64_t seen = 0;
+    const size_t size = (size_t)256 << 20;
+    if (!NEOMM_INSTRUMENTED) {
+        ktap_skip(t, "needs the instrumented flavour");
+        return;
+    }
+    ASSERT(t, open_setting(t, &s));
+    env_switch_cpu(&s.env, 1);
+    neomm_paging_activate(s.root, neomm_paging_kernel(s.root));
+    env_switch_cpu(&s.env, 0);
+    (void)sim_masked_most(s.env.machine);
+    map(&s, USER, size, NEOMM_MAP_SMALL);
+    expect_short(&s, "map", true);
+    protect(&s, USER, size, NEOMM_PROT_READ);
+    expect_short(&s, "protect", true);
+    EXPECT_OK(t, neomm_paging_harvest(s.root, &s.tables, USER, size, true, see, &seen));
+    EXPECT_OK(t, neomm_paging_walk(s.root, &s.tables, USER, size, see, &seen));
+    EXPECT_EQ(t, seen, 2 * size / PAGE);
+    expect_short(&s, "harvest and walk", false);
+    unmap(&s, USER, size);
+    expect_short(&s, "unmap", false);
+    close_setting(&s);
+}
+
 static const struct ktap_case cases[] = {
     KTAP_CASE_WITH(mapping, formats),  KTAP_CASE_WITH(unmapping, formats),
     KTAP_CASE_WITH(changing, formats), KTAP_CASE_WITH(looking, formats),
-    KTAP_CASE_WITH(sharing, formats),
+    KTAP_CASE_WITH(sharing, formats),  KTAP_CASE_WITH(masked, formats),
 };
 KTAP_SUITE(paging_costs, cases);

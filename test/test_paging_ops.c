@@ -301,6 +301,85 @@ static void page_zero_is_for_who_asks(struct ktap *t)
     close_setting(&s);
 }
 
+/* ---- large ranges, which are done in parts ---- */
+
+#define PART ((size_t)32 << 20)
+
+/* A map of several parts that fails in any of them leaves nothing behind. */
+static void all_parts_or_none(struct ktap *t)
+{
+    struct setting s;
+    const neomm_vaddr_t vaddr = USER + PART / 2;
+    ASSERT(t, open_setting(t, &s));
+    uint32_t tables = s.tables.table_frames;
+    /* Something is in the way, in the last part. */
+    map(&s, vaddr + 3 * PART - PAGE, 0, PAGE, RW, 0);
+    EXPECT_EQ(t,
+              neomm_paging_map(s.root, &s.tables, vaddr, AWAY, 3 * PART, RW, NEOMM_CACHE_WB,
+                               NEOMM_MAP_SMALL),
+              NEOMM_E_EXISTS);
+    EXPECT_EQ(t, leaf_of(&s, &s.tables, vaddr).state, NEOMM_MAPPING_NONE);
+    EXPECT_OK(t, neomm_paging_unmap(s.root, &s.tables, vaddr, 3 * PART, NULL, NULL, NULL));
+    /* Each table in turn cannot be had. */
+    bool passed = !NEOMM_INSTRUMENTED;
+    for (uint64_t n = 1; !passed; n++) {
+        (void)env_fault_plan(&s.env, n, false);
+        neomm_status status = neomm_paging_map(s.root, &s.tables, vaddr, AWAY, 3 * PART, RW,
+                                               NEOMM_CACHE_WB, NEOMM_MAP_SMALL);
+        passed = env_fault_count(&s.env) < n;
+        (void)env_fault_plan(&s.env, 0, false);
+        EXPECT_EQ(t, status, passed ? NEOMM_OK : NEOMM_E_NOMEM);
+        EXPECT(t, passed || s.tables.table_frames == tables);
+        EXPECT(t, !passed || n > 3 * PART / s.large);
+    }
+    for (size_t at = 0; NEOMM_INSTRUMENTED && at < 3 * PART; at += 7 * PAGE)
+        EXPECT_EQ(t, leaf_of(&s, &s.tables, vaddr + at).paddr, AWAY + at);
+    close_setting(&s);
+}
+
+static void count_bytes(void *context, neomm_vaddr_t vaddr, const struct neomm_mapping *leaf)
+{
+    (void)vaddr;
+    *(size_t *)context += leaf->size;
+}
+
+/* Leaves across the border of two parts are neither cut nor seen twice; those that stick out of the
+ * range are split before anything goes. */
+static void parts_cut_no_leaf(struct ktap *t)
+{
+    struct setting s;
+    ASSERT(t, open_setting(t, &s));
+    bool giant = s.root->paging->leaf_levels & 4u;
+    size_t leaf = giant ? (size_t)1 << 30 : s.large, size = 2 * leaf < PART ? 3 * PART : leaf;
+    size_t seen = 0, done = 1;
+    map(&s, USER, 0, size, RW, 0);
+    EXPECT_EQ(t, leaf_of(&s, &s.tables, USER).size, leaf);
+    EXPECT_OK(t, neomm_paging_protect(s.root, &s.tables, USER, size, R));
+    EXPECT_EQ(t, leaf_of(&s, &s.tables, USER + PART).size, leaf);
+    EXPECT_EQ(t, leaf_of(&s, &s.tables, USER + PART).prot, R);
+    EXPECT_OK(t, neomm_paging_walk(s.root, &s.tables, USER, size, count_bytes, &seen));
+    EXPECT_EQ(t, seen, size);
+    if (NEOMM_INSTRUMENTED) {
+        (void)env_fault_plan(&s.env, 2, true);
+        EXPECT_EQ(
+            t,
+            neomm_paging_unmap(s.root, &s.tables, USER + PAGE, size - 2 * PAGE, NULL, NULL, &done),
+            NEOMM_E_NOMEM);
+        (void)env_fault_plan(&s.env, 0, false);
+        EXPECT_EQ(t, done, 0);
+        for (size_t at = 0; at < size; at += PART / 2)
+            EXPECT_EQ(t, leaf_of(&s, &s.tables, USER + at).state, NEOMM_MAPPING_PRESENT);
+    }
+    EXPECT_OK(
+        t, neomm_paging_unmap(s.root, &s.tables, USER + PAGE, size - 2 * PAGE, NULL, NULL, &done));
+    EXPECT_EQ(t, done, size - 2 * PAGE);
+    EXPECT_EQ(t, leaf_of(&s, &s.tables, USER).state, NEOMM_MAPPING_PRESENT);
+    EXPECT_EQ(t, leaf_of(&s, &s.tables, USER + PAGE).state, NEOMM_MAPPING_NONE);
+    EXPECT_EQ(t, leaf_of(&s, &s.tables, USER + size - 2 * PAGE).state, NEOMM_MAPPING_NONE);
+    EXPECT_EQ(t, leaf_of(&s, &s.tables, USER + size - PAGE).state, NEOMM_MAPPING_PRESENT);
+    close_setting(&s);
+}
+
 static const struct ktap_case cases[] = {
     KTAP_CASE_WITH(a_copy_is_the_same, formats),
     KTAP_CASE_WITH(copies_in_parts, formats),
@@ -310,5 +389,7 @@ static const struct ktap_case cases[] = {
     KTAP_CASE_WITH(what_does_not_fit_is_not_merged, formats),
     KTAP_CASE_WITH(large_leaves_become_a_giant_one, formats),
     KTAP_CASE_WITH(page_zero_is_for_who_asks, formats),
+    KTAP_CASE_WITH(all_parts_or_none, formats),
+    KTAP_CASE_WITH(parts_cut_no_leaf, formats),
 };
 KTAP_SUITE(paging_ops, cases);

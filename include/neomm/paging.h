@@ -6,7 +6,9 @@
  * invalidates on every CPU that can hold a translation, and only then lets go of frames and
  * tables. Operations on ranges that have no table of leaves in common run side by side, those
  * that have one after the other; each is one step to all others, but that an operation which fails
- * may have left smaller leaves. A query takes no lock. Any context, with interrupts, too.
+ * may have left smaller leaves. Interrupts are masked as long as locks are held; so a range of more
+ * than 32 MiB, but for a copy, is done in parts of that size or of a single leaf, and it is the
+ * part that is one step to others. A query takes no lock. Any context, with interrupts, too.
  *
  * Whether an address is the user's follows from the layout: the tables of a space take ranges of
  * the user's half, the kernel's tables take ranges inside the window, mmio, percpu or the image,
@@ -158,8 +160,9 @@ neomm_status neomm_paging_map_frames(struct neomm *root, struct neomm_tables *ta
 
 /* Unmaps whatever leaf or swap entry lies in the range; holes are fine. Calls released (may be
  * NULL) for each, then frees tables that became empty. A leaf larger than the part of the range
- * it lies in is split first: NEOMM_E_NOMEM can only come from that, before anything is unmapped.
- * *done (may be NULL): bytes of the range that are unmapped now, 0 on any error. */
+ * it lies in is split first: NEOMM_E_NOMEM comes from that, before anything is unmapped, unless
+ * somebody merges leaves in a range of several parts meanwhile. *done (may be NULL): so many bytes
+ * from vaddr on are unmapped now. */
 neomm_status neomm_paging_unmap(struct neomm *root, struct neomm_tables *tables,
                                 neomm_vaddr_t vaddr, size_t size, neomm_leaf_fn *released,
                                 void *context, size_t *done);

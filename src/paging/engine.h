@@ -151,6 +151,16 @@ static neomm_status split_edges(struct cursor *c)
     return status;
 }
 
+static neomm_status engine_split_at(struct neomm *root, struct neomm_tables *tables,
+                                    neomm_vaddr_t at, bool ends)
+{
+    struct cursor c;
+    cursor_open(&c, root, tables, at, at);
+    neomm_status status = split_until(&c, ends);
+    cursor_close(&c);
+    return status;
+}
+
 #include "engine_map.h"
 
 /* ---- protect and harvest ---- */

@@ -231,12 +231,9 @@ static uint32_t merge_level(struct neomm *root, struct neomm_tables *tables, neo
 
 /* Tables right below the kernel's root stay. */
 static uint32_t engine_merge(struct neomm *root, struct neomm_tables *tables, neomm_vaddr_t vaddr,
-                             neomm_vaddr_t last)
+                             neomm_vaddr_t last, unsigned level)
 {
-    bool pinned = FORMAT_TOP == 1 && neomm__tables_are_kernel(root, tables);
-    uint32_t merged = 0;
-    for (unsigned level = 1; level <= 2 && !pinned; level++)
-        if (root->paging->leaf_levels >> level & 1u)
-            merged += merge_level(root, tables, vaddr, last, level);
-    return merged;
+    if (FORMAT_TOP == 1 && neomm__tables_are_kernel(root, tables))
+        return 0;
+    return merge_level(root, tables, vaddr, last, level);
 }

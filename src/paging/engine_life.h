@@ -258,6 +258,7 @@ const struct neomm__engine ENGINE_SYMBOL(FORMAT_NAME) = {
     .protect = engine_protect,
     .copy = engine_copy,
     .merge = engine_merge,
+    .split_at = engine_split_at,
     .query = engine_query,
     .exchange = engine_exchange,
     .harvest = engine_harvest,

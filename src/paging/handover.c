@@ -205,7 +205,7 @@ neomm_status neomm_handover_adopt(struct neomm *root, struct neomm_handover *han
     neomm_status status = neomm__paging_check_kernel(root, vaddr, size);
     if (status != NEOMM_OK)
         return status;
-    if (paging->engine->occupied(root, &paging->kernel, vaddr, adoption.last))
+    if (neomm__paging_occupied(root, &paging->kernel, vaddr, adoption.last))
         return NEOMM_E_EXISTS;
     status = adopt_pass(&adoption, handover, false);
     if (status != NEOMM_OK)

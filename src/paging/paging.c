@@ -45,6 +45,88 @@ neomm_status neomm__paging_check_kernel(const struct neomm *root, neomm_vaddr_t 
     return check_range(root, &root->paging->kernel, vaddr, size, true);
 }
 
+/* ---- parts ----
+ *
+ * An operation masks interrupts from its first lock to its last, so a large one is done in parts.
+ */
+#define PART_SPAN  ((neomm_vaddr_t)32 << 20)
+#define GIANT_SPAN ((neomm_vaddr_t)1 << 30)
+
+/* The last address of the part that begins at `at`. No leaf is cut by it, and what is empty behind
+ * the part goes with it: that costs nothing. */
+static neomm_vaddr_t part_end(struct neomm *root, struct neomm_tables *tables, neomm_vaddr_t at,
+                              neomm_vaddr_t last)
+{
+    struct neomm_mapping entry;
+    neomm_vaddr_t edge = at | (PART_SPAN - 1);
+    if (edge >= last)
+        return last;
+    root->paging->engine->query(root, tables, edge, &entry);
+    edge |= (neomm_vaddr_t)(entry.size - 1);
+    return edge < last ? edge : last;
+}
+
+/* Leaves that stick out of a range of several parts are split before the first part changes. */
+static neomm_status split_edges(struct neomm *root, struct neomm_tables *tables,
+                                neomm_vaddr_t vaddr, neomm_vaddr_t last)
+{
+    const struct neomm__engine *engine = root->paging->engine;
+    if ((vaddr | (PART_SPAN - 1)) >= last)
+        return NEOMM_OK;
+    neomm_status status = engine->split_at(root, tables, vaddr, false);
+    return status == NEOMM_OK ? engine->split_at(root, tables, last, true) : status;
+}
+
+bool neomm__paging_occupied(struct neomm *root, struct neomm_tables *tables, neomm_vaddr_t vaddr,
+                            neomm_vaddr_t last)
+{
+    for (neomm_vaddr_t at = vaddr, edge;; at = edge + 1) {
+        edge = part_end(root, tables, at, last);
+        if (root->paging->engine->occupied(root, tables, at, edge))
+            return true;
+        if (edge == last)
+            return false;
+    }
+}
+
+/* ---- map ---- */
+
+/* As part_end, where nothing is mapped yet; leaves of 1 GiB are made in one part. */
+static neomm_vaddr_t map_end(const struct neomm__map_request *request)
+{
+    neomm_vaddr_t at = request->vaddr, edge = at | (PART_SPAN - 1);
+    if ((request->leaf_levels & 4u) && !request->frames && request->last - at >= GIANT_SPAN - 1 &&
+        ((at | (neomm_vaddr_t)request->paddr) & (GIANT_SPAN - 1)) == 0)
+        edge = at + ((request->last - at + 1) & ~(GIANT_SPAN - 1)) - 1;
+    return edge < request->last ? edge : request->last;
+}
+
+/* All parts, or none. */
+static neomm_status map_parts(struct neomm *root, struct neomm_tables *tables,
+                              const struct neomm__map_request *whole)
+{
+    struct neomm__map_request part = *whole;
+    part.last = map_end(&part);
+    if (part.last == whole->last)
+        return root->paging->engine->map(root, tables, whole);
+    if (neomm__paging_occupied(root, tables, whole->vaddr, whole->last))
+        return NEOMM_E_EXISTS;
+    for (;;) {
+        neomm_status status = root->paging->engine->map(root, tables, &part);
+        size_t done = (size_t)(part.vaddr - whole->vaddr),
+               next = (size_t)(part.last - part.vaddr) + 1;
+        if (status != NEOMM_OK && done != 0)
+            (void)neomm_paging_unmap(root, tables, whole->vaddr, done, NULL, NULL, NULL);
+        if (status != NEOMM_OK || part.last == whole->last)
+            return status;
+        part.vaddr += next;
+        part.paddr += next;
+        part.frames += part.frames ? next >> NEOMM_PAGE_SHIFT : 0;
+        part.last = whole->last;
+        part.last = map_end(&part);
+    }
+}
+
 /* A null pointer must not lead anywhere by mistake. */
 static neomm_status check_null(const struct neomm *root, const struct neomm_tables *tables,
                                neomm_vaddr_t vaddr, unsigned options)
@@ -101,7 +183,7 @@ neomm_status neomm_paging_map(struct neomm *root, struct neomm_tables *tables, n
         .cache = cache,
         .leaf_levels = options & NEOMM_MAP_SMALL ? 1u : root->paging->leaf_levels,
     };
-    return root->paging->engine->map(root, tables, &request);
+    return map_parts(root, tables, &request);
 }
 
 neomm_status neomm_paging_map_frames(struct neomm *root, struct neomm_tables *tables,
@@ -127,7 +209,7 @@ neomm_status neomm_paging_map_frames(struct neomm *root, struct neomm_tables *ta
         .cache = NEOMM_CACHE_WB,
         .leaf_levels = 1u,
     };
-    return root->paging->engine->map(root, tables, &request);
+    return map_parts(root, tables, &request);
 }
 
 neomm_status neomm_paging_unmap(struct neomm *root, struct neomm_tables *tables,
@@ -139,10 +221,16 @@ neomm_status neomm_paging_unmap(struct neomm *root, struct neomm_tables *tables,
     neomm_status status = check_range(root, tables, vaddr, size, true);
     if (status != NEOMM_OK)
         return status;
-    status =
-        root->paging->engine->unmap(root, tables, vaddr, vaddr + (size - 1), released, context);
-    if (done && status == NEOMM_OK)
-        *done = size;
+    neomm_vaddr_t at = vaddr, edge, last = vaddr + (size - 1);
+    status = split_edges(root, tables, vaddr, last);
+    for (; status == NEOMM_OK; at = edge + 1) {
+        edge = part_end(root, tables, at, last);
+        status = root->paging->engine->unmap(root, tables, at, edge, released, context);
+        if (done && status == NEOMM_OK)
+            *done = (size_t)(edge - vaddr) + 1;
+        if (edge == last)
+            break;
+    }
     return status;
 }
 
@@ -154,7 +242,15 @@ neomm_status neomm_paging_protect(struct neomm *root, struct neomm_tables *table
         status = check_prot(prot);
     if (status != NEOMM_OK)
         return status;
-    return root->paging->engine->protect(root, tables, vaddr, vaddr + (size - 1), prot);
+    neomm_vaddr_t at = vaddr, edge, last = vaddr + (size - 1);
+    status = split_edges(root, tables, vaddr, last);
+    for (; status == NEOMM_OK; at = edge + 1) {
+        edge = part_end(root, tables, at, last);
+        status = root->paging->engine->protect(root, tables, at, edge, prot);
+        if (edge == last)
+            break;
+    }
+    return status;
 }
 
 neomm_status neomm_paging_copy(struct neomm *root, struct neomm_tables *from,
@@ -168,9 +264,25 @@ neomm_status neomm_paging_copy(struct neomm *root, struct neomm_tables *from,
         return NEOMM_E_INVALID;
     const struct neomm__engine *engine = root->paging->engine;
     neomm_vaddr_t last = vaddr + (size - 1);
-    if (engine->occupied(root, to, vaddr, last))
+    if (neomm__paging_occupied(root, to, vaddr, last))
         return NEOMM_E_EXISTS;
     return engine->copy(root, from, to, vaddr, last, share, context);
+}
+
+/* From small leaves to large ones, then from these to giant ones. */
+static uint32_t merge_parts(struct neomm *root, struct neomm_tables *tables, neomm_vaddr_t vaddr,
+                            neomm_vaddr_t last, unsigned level, neomm_vaddr_t span)
+{
+    uint32_t merged = 0;
+    if (!(root->paging->leaf_levels >> level & 1u))
+        return 0;
+    for (neomm_vaddr_t at = vaddr, edge;; at = edge + 1) {
+        edge = at | (span - 1);
+        edge = edge < last ? edge : last;
+        merged += root->paging->engine->merge(root, tables, at, edge, level);
+        if (edge == last)
+            return merged;
+    }
 }
 
 neomm_status neomm_paging_merge(struct neomm *root, struct neomm_tables *tables,
@@ -179,7 +291,8 @@ neomm_status neomm_paging_merge(struct neomm *root, struct neomm_tables *tables,
     uint32_t count = 0;
     neomm_status status = check_range(root, tables, vaddr, size, true);
     if (status == NEOMM_OK)
-        count = root->paging->engine->merge(root, tables, vaddr, vaddr + (size - 1));
+        count = merge_parts(root, tables, vaddr, vaddr + (size - 1), 1, PART_SPAN) +
+                merge_parts(root, tables, vaddr, vaddr + (size - 1), 2, GIANT_SPAN);
     if (merged)
         *merged = count;
     return status;
@@ -221,9 +334,13 @@ neomm_status neomm_paging_harvest(struct neomm *root, struct neomm_tables *table
     neomm_status status = check_range(root, tables, vaddr, size, true);
     if (status != NEOMM_OK)
         return status;
-    root->paging->engine->harvest(root, tables, vaddr, vaddr + (size - 1), clear_dirty, visit,
-                                  context);
-    return NEOMM_OK;
+    neomm_vaddr_t last = vaddr + (size - 1);
+    for (neomm_vaddr_t at = vaddr, edge;; at = edge + 1) {
+        edge = part_end(root, tables, at, last);
+        root->paging->engine->harvest(root, tables, at, edge, clear_dirty, visit, context);
+        if (edge == last)
+            return NEOMM_OK;
+    }
 }
 
 neomm_status neomm_paging_walk(struct neomm *root, struct neomm_tables *tables, neomm_vaddr_t vaddr,
@@ -232,6 +349,11 @@ neomm_status neomm_paging_walk(struct neomm *root, struct neomm_tables *tables, 
     neomm_status status = check_range(root, tables, vaddr, size, false);
     if (status != NEOMM_OK)
         return status;
-    root->paging->engine->walk(root, tables, vaddr, vaddr + (size - 1), visit, context);
-    return NEOMM_OK;
+    neomm_vaddr_t last = vaddr + (size - 1);
+    for (neomm_vaddr_t at = vaddr, edge;; at = edge + 1) {
+        edge = part_end(root, tables, at, last);
+        root->paging->engine->walk(root, tables, at, edge, visit, context);
+        if (edge == last)
+            return NEOMM_OK;
+    }
 }

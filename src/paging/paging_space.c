@@ -35,7 +35,7 @@ neomm_status neomm_paging_destroy(struct neomm *root, struct neomm_tables *table
         return NEOMM_E_INVALID;
     if (!neomm__cpumask_is_empty(&tables->cpus))
         return NEOMM_E_BUSY;
-    if (paging->engine->occupied(root, tables, 0, root->layout.user_limit - 1))
+    if (neomm__paging_occupied(root, tables, 0, root->layout.user_limit - 1))
         return NEOMM_E_BUSY;
     neomm_irq_t irq = neomm__lock(&paging->lock);
     neomm__frame_list_remove(&root->frames, &paging->roots, tables->top);

@@ -76,9 +76,12 @@ struct neomm__engine {
     neomm_status (*copy)(struct neomm *root, struct neomm_tables *from, struct neomm_tables *to,
                          neomm_vaddr_t vaddr, neomm_vaddr_t last, neomm_leaf_fn *share,
                          void *context);
-    /* Returns how many tables became a leaf. */
+    /* Returns how many tables became a leaf of `level`. */
     uint32_t (*merge)(struct neomm *root, struct neomm_tables *tables, neomm_vaddr_t vaddr,
-                      neomm_vaddr_t last);
+                      neomm_vaddr_t last, unsigned level);
+    /* Sees to it that a leaf begins at `at`, or ends there, if there is one. */
+    neomm_status (*split_at)(struct neomm *root, struct neomm_tables *tables, neomm_vaddr_t at,
+                             bool ends);
     void (*query)(struct neomm *root, struct neomm_tables *tables, neomm_vaddr_t vaddr,
                   struct neomm_mapping *mapping);
     neomm_status (*exchange)(struct neomm *root, struct neomm_tables *tables, neomm_vaddr_t vaddr,
@@ -225,6 +228,10 @@ bool neomm__handover_type(const struct neomm_handover *handover, unsigned index,
 
 /* Is it whole pages in an area in which the kernel's tables may be changed? */
 neomm_status neomm__paging_check_kernel(const struct neomm *root, neomm_vaddr_t vaddr, size_t size);
+
+/* Is any leaf or swap entry in the range? In parts. */
+bool neomm__paging_occupied(struct neomm *root, struct neomm_tables *tables, neomm_vaddr_t vaddr,
+                            neomm_vaddr_t last);
 
 /* ---- cache_type.c ---- */
 
