@@ -190,7 +190,7 @@ static void interrupt(struct sim_cpu *cpu)
 {
     struct sim_place *place = &sim_place;
     sim_interrupt_fn *handler = cpu->interrupt;
-    uint32_t depth = cpu->port.lock_depth, saves = place->saves;
+    uint32_t depth = cpu->port.lock_depth, saves = place->saves, pins = place->pins;
     bool entered = sim_cpu_enter(cpu->sim);
     cpu->interrupt = NULL;
     place->masked = true;
@@ -201,6 +201,8 @@ static void interrupt(struct sim_cpu *cpu)
                       "port: an interrupt handler on CPU %u left locks or interrupts "
                       "in another state",
                       cpu->index);
+    if (place->pins != pins)
+        sim_violation(cpu->sim, "port: an interrupt handler left its CPU pinned");
     place->interrupts--;
     place->masked = false;
     sim_cpu_leave(entered);
