@@ -146,7 +146,7 @@ static void *try_alloc(struct neomm *root, size_t size, neomm_flags_t flags)
         if (block && (flags & NEOMM_ZERO))
             memset(block, 0, cache->size);
     }
-    if (!block && (size > NEOMM_PAGE_SIZE / 2 || (flags & NEOMM_DMA)))
+    if (!block && !(flags & NEOMM_NOLOCK) && (size > NEOMM_PAGE_SIZE / 2 || (flags & NEOMM_DMA)))
         block = neomm__run_alloc(root, size, 1, flags);
     return block;
 }
@@ -208,10 +208,23 @@ static size_t aligned_size(const struct neomm__heap *heap, size_t size, size_t a
     return heap->cache[class_index].size;
 }
 
+/* Beyond what a slab can be aligned to. */
+static void *alloc_run(struct neomm *root, size_t size, uint32_t align, neomm_flags_t flags)
+{
+    void *block = NULL;
+    if (!(flags & NEOMM_NOLOCK))
+        block = neomm__run_alloc(root, size, align, flags);
+    if (!block && neomm__heap_relieve(root, flags))
+        block = neomm__run_alloc(root, size, align, flags);
+    if (!block)
+        NEOMM__COUNT(root, KMALLOC_FAIL);
+    return block;
+}
+
 void *neomm_kmalloc_aligned_at(struct neomm *root, size_t size, size_t align, neomm_flags_t flags,
                                const struct neomm_site *site)
 {
-    if ((align & (align - 1)) != 0 || !root->heap)
+    if (align == 0 || (align & (align - 1)) != 0 || !root->heap)
         return NULL;
     if (align <= NEOMM__HEAP_UNIT || size == 0)
         return neomm_kmalloc_at(root, size, flags, site);
@@ -221,13 +234,7 @@ void *neomm_kmalloc_aligned_at(struct neomm *root, size_t size, size_t align, ne
         return neomm_kmalloc_at(root, size, flags, site);
     if (size > PTRDIFF_MAX || align >> NEOMM_PAGE_SHIFT > UINT32_MAX)
         return NULL;
-    void *block = NULL;
-    flags &= HEAP_FLAGS;
-    if (!(flags & NEOMM_NOLOCK))
-        block = neomm__run_alloc(root, size, (uint32_t)(align >> NEOMM_PAGE_SHIFT), flags);
-    if (!block)
-        NEOMM__COUNT(root, KMALLOC_FAIL);
-    return block;
+    return alloc_run(root, size, (uint32_t)(align >> NEOMM_PAGE_SHIFT), flags & HEAP_FLAGS);
 }
 
 /* ---- freeing ---- */
@@ -246,9 +253,10 @@ static __attribute__((noinline)) neomm_status free_slowly(struct neomm *root, vo
     if (!pointer)
         return NEOMM_OK;
     neomm_status status = neomm__heap_find(root, pointer, &place);
+    if (status == NEOMM_OK && place.cache)
+        return neomm__kmem_flush(root, place.cache, pointer);
     if (status == NEOMM_OK)
-        status = place.cache ? neomm__kmem_flush(root, place.cache, pointer)
-                             : neomm__run_free(root, pointer, &place);
+        status = neomm__run_free(root, pointer, &place);
     return status == NEOMM_OK ? NEOMM_OK
                               : neomm__heap_refuse(root, "kfree", pointer, status);
 }
@@ -261,13 +269,6 @@ neomm_status neomm_kfree(struct neomm *root, void *pointer)
     return free_slowly(root, pointer);
 }
 
-neomm_status neomm_kfree_sized(struct neomm *root, void *pointer, size_t size)
-{
-    if (pointer && (size == 0 || neomm_ksize(root, pointer) < size))
-        return neomm__heap_refuse(root, "kfree_sized", pointer, NEOMM_E_INVALID);
-    return neomm_kfree(root, pointer);
-}
-
 neomm_status neomm_kfree_nolock(struct neomm *root, void *pointer)
 {
     struct neomm__heap_place place;
@@ -276,8 +277,9 @@ neomm_status neomm_kfree_nolock(struct neomm *root, void *pointer)
     neomm_status status = neomm__heap_find(root, pointer, &place);
     if (status == NEOMM_OK)
         status = neomm__free_nolock(root, place.cache, pointer);
-    return status == NEOMM_OK ? NEOMM_OK
-                              : neomm__heap_refuse(root, "kfree_nolock", pointer, status);
+    if (status != NEOMM_OK)
+        NEOMM__COUNT(root, BAD_FREE); /* the log is not for NMI handlers */
+    return status;
 }
 
 /* ---- sizes ---- */
@@ -303,6 +305,18 @@ size_t neomm_ksize(struct neomm *root, const void *pointer)
     if (!pointer || find_live(root, pointer, &place) != NEOMM_OK)
         return 0;
     return usable(root, pointer, &place);
+}
+
+neomm_status neomm_kfree_sized(struct neomm *root, void *pointer, size_t size)
+{
+    struct neomm__heap_place place;
+    if (!pointer)
+        return NEOMM_OK;
+    neomm_status status = find_live(root, pointer, &place);
+    if (status == NEOMM_OK && (size == 0 || usable(root, pointer, &place) < size))
+        status = NEOMM_E_INVALID;
+    return status == NEOMM_OK ? neomm_kfree(root, pointer)
+                              : neomm__heap_refuse(root, "kfree_sized", pointer, status);
 }
 
 /* Whether the block may stay where it is: aligned as kmalloc would align it, and not more than
@@ -396,9 +410,10 @@ void neomm__kmem_add_stats(struct neomm *root, struct neomm_kmem *cache,
 {
     uint64_t allocated = 0, freed = 0;
     neomm__kmem_served(root, cache, &allocated, &freed);
-    stats->objects += allocated - freed;
-    stats->allocated_bytes += (allocated - freed) * cache->size;
-    stats->requested_bytes += (allocated - freed) * cache->object_size;
+    size_t live = (size_t)(allocated - freed);
+    stats->objects += live;
+    stats->allocated_bytes += (uint64_t)live * cache->size;
+    stats->requested_bytes += (uint64_t)live * cache->object_size;
     stats->slab_frames += slab_frames(cache);
     stats->caches += cache->number >= root->heap->classes;
 }

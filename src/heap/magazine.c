@@ -4,21 +4,22 @@
 
 /* ---- beginning ---- */
 
-/* This CPU is one that has to be interrupted from now on by who shuts its magazines. The exchange
- * orders this before its first look at `closed`, as shut() orders that before the look at `seen`. */
-static void see_this_cpu(struct neomm *root)
+/* Pins, and returns the CPU, which has to be interrupted from now on by who shuts its magazines. The
+ * exchange orders this before its first look at `closed`, as shut() orders that before the look at
+ * `seen`. A CPU that was never here finds its magazines without capacity and leaves them alone. */
+static uint32_t pin_as_seen(struct neomm *root)
 {
-    struct neomm__heap_cpu *cpu = &root->heap->cpu[neomm_port_pin()->index];
+    uint32_t index = neomm_port_pin()->index;
+    struct neomm__heap_cpu *cpu = &root->heap->cpu[index];
     if (neomm__load_relaxed(&cpu->seen) == 0)
         (void)neomm__exchange(&cpu->seen, 1);
-    neomm_port_unpin();
+    return index;
 }
 
 /* Inside: a magazine without capacity is a new one, or one of a CPU that was offline. */
-static void open_new(struct neomm__heap *heap, const struct neomm_kmem *cache,
-                     struct neomm__magazine *magazine, uint32_t cpu)
+static void open_new(const struct neomm_kmem *cache, struct neomm__magazine *magazine)
 {
-    if (magazine->capacity == 0 && neomm__load_relaxed(&heap->cpu[cpu].seen) != 0)
+    if (magazine->capacity == 0)
         neomm__store_relaxed(&magazine->capacity, cache->capacity);
 }
 
@@ -31,23 +32,29 @@ static void fill(struct neomm__magazine *magazine, uint32_t count)
     neomm__magazine_set_count(magazine, count);
 }
 
-/* From the slabs that are there: a batch for the magazine and one for the caller, or, where the
- * magazine cannot be entered, just that one. */
+/* Inside. */
+static void *refill_and_pop(struct neomm *root, struct neomm_kmem *cache,
+                            struct neomm__magazine *magazine, neomm_flags_t flags)
+{
+    open_new(cache, magazine);
+    if (magazine->count == 0)
+        fill(magazine, neomm__slab_take(root, cache, magazine->object + 1, cache->batch, flags));
+    return neomm__magazine_pop(magazine);
+}
+
+/* From the slabs that are there: a batch for the magazine and of it one for the caller, or, where
+ * the magazine cannot be entered, just that one. */
 static void *refill(struct neomm *root, struct neomm_kmem *cache, neomm_flags_t flags)
 {
-    uint32_t cpu = neomm_port_pin()->index;
-    struct neomm__magazine *magazine = neomm__magazine_of(cache, cpu);
+    struct neomm__magazine *magazine = neomm__magazine_of(cache, pin_as_seen(root));
+    bool entered = neomm__magazine_enter(magazine);
     void *object = NULL;
-    if (neomm__magazine_enter(magazine)) {
-        open_new(root->heap, cache, magazine, cpu);
-        if (magazine->count == 0 && magazine->capacity > 0)
-            fill(magazine, neomm__slab_take(root, cache, magazine->object + 1,
-                                                            cache->batch, flags));
-        object = neomm__magazine_pop(magazine);
+    if (entered) {
+        object = refill_and_pop(root, cache, magazine, flags);
         neomm__magazine_leave(magazine);
     }
     neomm_port_unpin();
-    if (!object && neomm__slab_take(root, cache, &object, 1, flags) == 1)
+    if (!entered && neomm__slab_take(root, cache, &object, 1, flags) == 1)
         neomm__kmem_count(cache, 1, 0);
     return object;
 }
@@ -64,7 +71,6 @@ static void *take_new(struct neomm *root, struct neomm_kmem *cache, neomm_flags_
 
 void *neomm__kmem_refill(struct neomm *root, struct neomm_kmem *cache, neomm_flags_t flags)
 {
-    see_this_cpu(root);
     void *object = refill(root, cache, flags);
     if (object || (flags & NEOMM_NOLOCK))
         return object;
@@ -123,19 +129,15 @@ bool neomm__kmem_is_kept(const struct neomm_kmem *cache, const void *object)
 static neomm_status push_flushed(struct neomm *root, struct neomm_kmem *cache, void *object,
                                  struct neomm__frame_list *surplus)
 {
-    uint32_t cpu = neomm_port_pin()->index;
-    struct neomm__magazine *magazine = neomm__magazine_of(cache, cpu);
+    struct neomm__magazine *magazine = neomm__magazine_of(cache, pin_as_seen(root));
     neomm_status status = NEOMM_E_AGAIN;
     if (neomm__magazine_enter(magazine)) {
-        open_new(root->heap, cache, magazine, cpu);
-        if (holds(magazine, object))
-            status = NEOMM_E_DOUBLE_FREE;
-        else if (magazine->capacity > 0) {
-            if (magazine->count == magazine->capacity)
-                flush(root, cache, magazine, cache->batch, surplus);
-            if (neomm__magazine_push(magazine, object))
-                status = NEOMM_OK;
-        }
+        open_new(cache, magazine);
+        status = holds(magazine, object) ? NEOMM_E_DOUBLE_FREE : NEOMM_OK;
+        if (status == NEOMM_OK && magazine->count == magazine->capacity)
+            flush(root, cache, magazine, cache->batch, surplus);
+        if (status == NEOMM_OK)
+            (void)neomm__magazine_push(magazine, object);
         neomm__magazine_leave(magazine);
     }
     neomm_port_unpin();
@@ -145,17 +147,15 @@ static neomm_status push_flushed(struct neomm *root, struct neomm_kmem *cache, v
 neomm_status neomm__kmem_flush(struct neomm *root, struct neomm_kmem *cache, void *object)
 {
     struct neomm__frame_list surplus = {0, 0, 0};
-    struct neomm__heap_place place;
-    neomm_status status = neomm__heap_find(root, object, &place);
-    see_this_cpu(root);
-    if (status == NEOMM_OK)
-        status = push_flushed(root, cache, object, &surplus);
+    neomm_status status = push_flushed(root, cache, object, &surplus);
     if (status == NEOMM_E_AGAIN) {
-        status = neomm__slab_put(root, cache, &object, 1, &surplus) == 0 ? NEOMM_OK
-                                                                        : NEOMM_E_DOUBLE_FREE;
-        if (status == NEOMM_OK)
+        status = NEOMM_E_DOUBLE_FREE;
+        if (neomm__slab_put(root, cache, &object, 1, &surplus) == 0) {
             neomm__kmem_count(cache, 0, 1);
-    }
+            status = NEOMM_OK;
+        }
+    } else if (status != NEOMM_OK)
+        (void)neomm__heap_refuse(root, "kfree", object, status);
     (void)neomm__slabs_end(root, &surplus);
     return status;
 }
@@ -184,15 +184,32 @@ neomm_status neomm__free_nolock(struct neomm *root, const struct neomm_kmem *cac
     return cache && neomm__kmem_push(cache, object) ? NEOMM_OK : put_off(root, object);
 }
 
+/* Frees one and returns the next, NULL at the end of the list. Who was freed twice while he waited
+ * may have made a circle of it: the link is taken away, and gone with a block that is free. */
+static void *free_one(struct neomm *root, void *object)
+{
+    struct neomm__heap_place place;
+    void *next = NULL;
+    neomm_status status = neomm__heap_find(root, object, &place);
+    if (status != NEOMM_OK) {
+        (void)neomm__heap_refuse(root, "kfree_nolock", object, status);
+        return NULL;
+    }
+    memcpy(&next, object, sizeof(next));
+    memset(object, 0, sizeof(next));
+    if (place.cache && place.cache->construct)
+        place.cache->construct(place.cache->context, object);
+    (void)neomm_kfree(root, object);
+    return next;
+}
+
 static void free_deferred(struct neomm *root, struct neomm__heap_cpu *cpu)
 {
-    void *object = neomm__load_relaxed(&cpu->deferred) ? neomm__exchange(&cpu->deferred, NULL) : NULL;
-    while (object) {
-        void *next;
-        memcpy(&next, object, sizeof(next));
-        (void)neomm_kfree(root, object);
-        object = next;
-    }
+    void *object = NULL;
+    if (neomm__load_relaxed(&cpu->deferred))
+        object = neomm__exchange(&cpu->deferred, NULL);
+    while (object)
+        object = free_one(root, object);
 }
 
 void neomm__deferred_free(struct neomm *root)
@@ -264,13 +281,14 @@ static uint32_t empty_all(struct neomm *root, struct neomm_kmem *cache, uint32_t
     return objects;
 }
 
-bool neomm__drain_begin(struct neomm *root)
+/* Who empties his own magazines waits for nobody but another such, who waits for no CPU. */
+bool neomm__drain_begin(struct neomm *root, bool own)
 {
-    uint32_t self = neomm_port_cpu()->index + 1, nobody = 0;
+    uint32_t self = (neomm_port_cpu()->index + 1) << 1 | own, nobody = 0;
     for (uint32_t looks = NEOMM__HEAP_PATIENCE; looks > 0; looks--) {
         if (neomm__cas(&root->heap->draining, &nobody, self))
             return true;
-        if (nobody == self)
+        if (nobody >> 1 == self >> 1 || (own && !(nobody & 1)))
             return false;
         nobody = 0;
         neomm__spin();
@@ -305,7 +323,7 @@ uint32_t neomm__heap_drain(struct neomm *root, uint32_t *frames)
     uint32_t objects = 0;
     *frames = 0;
     neomm__deferred_free(root);
-    if (neomm__drain_begin(root)) {
+    if (neomm__drain_begin(root, false)) {
         objects = neomm__kmems_drain(root, 0, NEOMM__KMEMS, frames);
         neomm__drain_end(root);
     }
@@ -333,9 +351,12 @@ uint32_t neomm__heap_drain_own(struct neomm *root, uint32_t *frames)
     uint32_t objects = 0;
     *frames = 0;
     neomm__deferred_free(root);
+    if (!neomm__drain_begin(root, true))
+        return 0;
     for (uint32_t i = 0; i < NEOMM__KMEMS; i++)
         if (neomm__kmem_is_live(&root->heap->cache[i]))
             objects += empty_own(root, &root->heap->cache[i], frames);
+    neomm__drain_end(root);
     return objects;
 }
 
@@ -344,7 +365,7 @@ neomm_status neomm_heap_cpu_offline(struct neomm *root, uint32_t cpu)
     if (!root->heap || cpu >= root->cpus)
         return NEOMM_E_INVALID;
     neomm__deferred_free(root);
-    if (!neomm__drain_begin(root))
+    if (!neomm__drain_begin(root, false))
         return NEOMM_E_BUSY;
     for (uint32_t i = 0; i < NEOMM__KMEMS; i++) {
         struct neomm_kmem *cache = &root->heap->cache[i];

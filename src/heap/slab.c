@@ -200,16 +200,22 @@ uint32_t neomm__slab_take_new(struct neomm *root, struct neomm_kmem *cache, void
     return taken;
 }
 
+/* Under the lock: the slab that was found without it is one of the cache still. */
+static bool is_there(const struct neomm_kmem *cache, const struct neomm__heap_place *place)
+{
+    return place->cache == cache && place->slab->cache == cache->number &&
+           place->slab->base == place->base;
+}
+
 /* Under the lock: frees one object. False: it is free. */
 static bool put_one(struct neomm *root, struct neomm_kmem *cache,
                     const struct neomm__heap_place *place, struct neomm__frame_list *surplus)
 {
     struct neomm__slab *slab = place->slab;
-    neomm__word_t *word = &slab->free_map[place->index / NEOMM__WORD_BITS];
-    neomm__word_t bit = (neomm__word_t)1 << place->index % NEOMM__WORD_BITS;
-    if (*word & bit)
+    if (!is_there(cache, place) || neomm__slab_is_free(slab, place->index))
         return false;
-    neomm__store_relaxed(word, *word | bit);
+    neomm__word_t *word = &slab->free_map[place->index / NEOMM__WORD_BITS];
+    neomm__store_relaxed(word, *word | (neomm__word_t)1 << place->index % NEOMM__WORD_BITS);
     set_free(root, cache, slab, slab->free + 1u);
     struct neomm__frame_list *empty = &cache->list[NEOMM__SLABS_EMPTY];
     if (slab->free == cache->objects && empty->count > cache->empty_kept) {
@@ -226,7 +232,8 @@ uint32_t neomm__slab_put(struct neomm *root, struct neomm_kmem *cache, void *con
     struct neomm__heap_place place[NEOMM__BATCH_MAX];
     uint32_t twice = 0;
     for (uint32_t i = 0; i < count; i++)
-        neomm__slab_place(root, objects[i], &place[i]);
+        if (neomm__heap_find(root, objects[i], &place[i]) != NEOMM_OK)
+            place[i].cache = NULL;
     neomm_irq_t irq = neomm__lock(&cache->lock);
     for (uint32_t i = 0; i < count; i++)
         if (!put_one(root, cache, &place[i], surplus)) {
@@ -313,11 +320,4 @@ neomm_status neomm__heap_find(struct neomm *root, const void *pointer,
     default:
         return NEOMM_E_FOREIGN;
     }
-}
-
-/* The object is one of a slab, as was found before, and may be free meanwhile. */
-void neomm__slab_place(struct neomm *root, const void *object, struct neomm__heap_place *place)
-{
-    neomm_status status = neomm__heap_find(root, object, place);
-    NEOMM__ASSERT((status == NEOMM_OK || status == NEOMM_E_DOUBLE_FREE) && place->slab);
 }
