@@ -202,6 +202,7 @@ static void retired_at_borders(struct ktap *t)
         return;
     for (uint32_t i = 0; i < NEOMM__COUNT_OF(frames); i++) {
         EXPECT_OK(t, neomm_pmm_claim(world.root, neomm_frame(frames[i]), 1));
+        EXPECT_EQ(t, findings(), 0);
         EXPECT_OK(t, neomm_pmm_retire(world.root, neomm_frame(frames[i])));
         EXPECT_EQ(t, findings(), 0);
         frame_at(frames[i])->flags = 0; /* as it was, it is missing now */
