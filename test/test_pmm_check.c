@@ -59,8 +59,23 @@ static void lost(struct ktap *t)
     world_close(t, &world);
 }
 
-/* As many trees as there is room for: what lies behind the last is none. With sections of which two
- * are cut by borders of zones, for each length of the list. */
+static void open_trees(struct ktap *t, const struct neomm_boot_range *map, uint32_t sections,
+                       uint64_t direct_bytes, uint32_t trees)
+{
+    const struct world_options options = {.ram_bytes = M(128) * sections,
+                                          .map = map,
+                                          .map_count = sections,
+                                          .direct_bytes = direct_bytes,
+                                          .slots = true};
+    if (!world_open(t, &world, &options))
+        return;
+    EXPECT_EQ(t, world.root->pmm->trees, trees);
+    world_close(t, &world);
+}
+
+/* As many trees as there is room for, with each length of the list: what lies behind the last is
+ * none. A border of zones makes one more where it cuts a section, and none where it lies between
+ * two. */
 static void most_trees(struct ktap *t)
 {
     static struct neomm_boot_range map[18];
@@ -69,16 +84,10 @@ static void most_trees(struct ktap *t)
         return;
     }
     for (uint32_t sections = 1; sections <= NEOMM__COUNT_OF(map); sections++) {
-        const struct world_options options = {.ram_bytes = M(128) * sections,
-                                              .map = map,
-                                              .map_count = sections,
-                                              .direct_bytes = M(128) * sections - M(64),
-                                              .slots = true};
         map[sections - 1] = (struct neomm_boot_range){M(128) * sections - M(66), M(4), U};
-        if (!world_open(t, &world, &options))
-            return;
-        EXPECT_EQ(t, world.root->pmm->trees, sections + 2);
-        world_close(t, &world);
+        open_trees(t, map, sections, M(128) * sections - M(64), sections + 2);
+        if (sections > 1)
+            open_trees(t, map, sections, M(128) * (sections - 1), sections + 1);
     }
 }
 
@@ -193,6 +202,7 @@ static void retired_at_borders(struct ktap *t)
         return;
     for (uint32_t i = 0; i < NEOMM__COUNT_OF(frames); i++) {
         EXPECT_OK(t, neomm_pmm_claim(world.root, neomm_frame(frames[i]), 1));
+        EXPECT_EQ(t, findings(), 0);
         EXPECT_OK(t, neomm_pmm_retire(world.root, neomm_frame(frames[i])));
         EXPECT_EQ(t, findings(), 0);
         frame_at(frames[i])->flags = 0; /* as it was, it is missing now */
