@@ -44,17 +44,17 @@ static void forget_all(bool global)
     }
 }
 
-static void forget_pages(const struct job *job)
+static void forget_pages(const struct job *job, struct neomm__cpu_state *cpu)
 {
     const struct neomm__flush *flush = job->flush;
     if (neomm__flush_is_full(flush)) {
         forget_all(job->kernel);
-        NEOMM__COUNT(job->root, FLUSH_ALL);
+        neomm__count_masked(cpu, NEOMM_COUNTER_FLUSH_ALL, 1);
         return;
     }
     for (uint32_t i = 0; i < flush->count; i++)
         neomm_cpu_invlpg(flush->page[i]);
-    neomm__count_add(job->root, NEOMM_COUNTER_FLUSH_PAGE, flush->count);
+    neomm__count_masked(cpu, NEOMM_COUNTER_FLUSH_PAGE, flush->count);
 }
 
 /* Called in time or too late for tables that this CPU has just left: then the count tells. */
@@ -62,7 +62,7 @@ static void forget(void *argument)
 {
     const struct job *job = argument;
     struct neomm__cpu_state *cpu = neomm__cpu(job->root);
-    forget_pages(job);
+    forget_pages(job, cpu);
     if (job->kernel && job->flush->tables)
         neomm__pcid_give_up(cpu);
     else if (!job->kernel && cpu->tables == job->tables)
@@ -104,7 +104,7 @@ static void send(struct job *job, const struct neomm_cpumask *holders)
     if (!job->everywhere)
         spare_sleepers(job, &others);
     if (!neomm__cpumask_is_empty(&others)) {
-        NEOMM__COUNT(job->root, SHOOTDOWN);
+        neomm__count_masked(&job->root->cpu[self], NEOMM_COUNTER_SHOOTDOWN, 1);
         neomm_port_ipi(&others, forget, job);
     }
 }
@@ -130,7 +130,7 @@ void neomm__flush_here(struct neomm *root, neomm_vaddr_t vaddr, enum neomm_flush
     if (NEOMM__FLUSH_SKIPPED(site))
         return;
     neomm_cpu_invlpg(vaddr);
-    NEOMM__COUNT(root, FLUSH_PAGE);
+    neomm__count_masked(neomm__cpu(root), NEOMM_COUNTER_FLUSH_PAGE, 1);
 }
 
 /* ---- CPUs that sleep ---- */
@@ -146,13 +146,13 @@ void neomm_paging_idle(struct neomm *root)
 }
 
 /* The count is read before the invalidation: what is counted later finds this CPU awake. */
-static void pay(struct neomm *root, struct neomm__cpu_state *cpu, uint32_t debt)
+static void pay(struct neomm__cpu_state *cpu, uint32_t debt)
 {
     size_t flushes = cpu->tables ? neomm__load_acquire(&cpu->tables->flushes) : 0;
     if (NEOMM__FLUSH_SKIPPED(NEOMM_FLUSH_SITE_WAKE))
         return;
     forget_all((debt & NEOMM__IDLE_OWES_ALL) != 0);
-    NEOMM__COUNT(root, FLUSH_ALL);
+    neomm__count_masked(cpu, NEOMM_COUNTER_FLUSH_ALL, 1);
     if (cpu->tables)
         neomm__pcid_caught_up(cpu, cpu->tables, flushes);
 }
@@ -166,7 +166,7 @@ void neomm_paging_wake(struct neomm *root)
     if (neomm__load_relaxed(&cpu->idle) != 0) {
         uint32_t debt = neomm__exchange(&cpu->idle, 0) & ~(uint32_t)NEOMM__IDLE_SLEEPS;
         if (debt != 0)
-            pay(root, cpu, debt);
+            pay(cpu, debt);
         NEOMM__SLEEPS(false);
     }
     neomm_port_irq_restore(irq);

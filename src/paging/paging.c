@@ -52,6 +52,11 @@ neomm_status neomm__paging_check_kernel(const struct neomm *root, neomm_vaddr_t 
 #define PART_SPAN  ((neomm_vaddr_t)32 << 20)
 #define GIANT_SPAN ((neomm_vaddr_t)1 << 30)
 
+static inline bool is_one_part(neomm_vaddr_t vaddr, neomm_vaddr_t last)
+{
+    return (vaddr | (PART_SPAN - 1)) >= last;
+}
+
 /* The last address of the part that begins at `at`. No leaf is cut by it, and what is empty behind
  * the part goes with it: that costs nothing. */
 static neomm_vaddr_t part_end(struct neomm *root, struct neomm_tables *tables, neomm_vaddr_t at,
@@ -71,8 +76,6 @@ static neomm_status split_edges(struct neomm *root, struct neomm_tables *tables,
                                 neomm_vaddr_t vaddr, neomm_vaddr_t last)
 {
     const struct neomm__engine *engine = root->paging->engine;
-    if ((vaddr | (PART_SPAN - 1)) >= last)
-        return NEOMM_OK;
     neomm_status status = engine->split_at(root, tables, vaddr, false);
     return status == NEOMM_OK ? engine->split_at(root, tables, last, true) : status;
 }
@@ -107,8 +110,6 @@ static neomm_status map_parts(struct neomm *root, struct neomm_tables *tables,
 {
     struct neomm__map_request part = *whole;
     part.last = map_end(&part);
-    if (part.last == whole->last)
-        return root->paging->engine->map(root, tables, whole);
     if (neomm__paging_occupied(root, tables, whole->vaddr, whole->last))
         return NEOMM_E_EXISTS;
     for (;;) {
@@ -183,6 +184,8 @@ neomm_status neomm_paging_map(struct neomm *root, struct neomm_tables *tables, n
         .cache = cache,
         .leaf_levels = options & NEOMM_MAP_SMALL ? 1u : root->paging->leaf_levels,
     };
+    if (is_one_part(vaddr, request.last))
+        return root->paging->engine->map(root, tables, &request);
     return map_parts(root, tables, &request);
 }
 
@@ -209,7 +212,25 @@ neomm_status neomm_paging_map_frames(struct neomm *root, struct neomm_tables *ta
         .cache = NEOMM_CACHE_WB,
         .leaf_levels = 1u,
     };
+    if (is_one_part(vaddr, request.last))
+        return root->paging->engine->map(root, tables, &request);
     return map_parts(root, tables, &request);
+}
+
+static neomm_status unmap_parts(struct neomm *root, struct neomm_tables *tables,
+                                neomm_vaddr_t vaddr, neomm_vaddr_t last, neomm_leaf_fn *released,
+                                void *context, size_t *done)
+{
+    neomm_status status = split_edges(root, tables, vaddr, last);
+    for (neomm_vaddr_t at = vaddr, edge; status == NEOMM_OK; at = edge + 1) {
+        edge = part_end(root, tables, at, last);
+        status = root->paging->engine->unmap(root, tables, at, edge, released, context);
+        if (done && status == NEOMM_OK)
+            *done = (size_t)(edge - vaddr) + 1;
+        if (edge == last)
+            break;
+    }
+    return status;
 }
 
 neomm_status neomm_paging_unmap(struct neomm *root, struct neomm_tables *tables,
@@ -221,16 +242,12 @@ neomm_status neomm_paging_unmap(struct neomm *root, struct neomm_tables *tables,
     neomm_status status = check_range(root, tables, vaddr, size, true);
     if (status != NEOMM_OK)
         return status;
-    neomm_vaddr_t at = vaddr, edge, last = vaddr + (size - 1);
-    status = split_edges(root, tables, vaddr, last);
-    for (; status == NEOMM_OK; at = edge + 1) {
-        edge = part_end(root, tables, at, last);
-        status = root->paging->engine->unmap(root, tables, at, edge, released, context);
-        if (done && status == NEOMM_OK)
-            *done = (size_t)(edge - vaddr) + 1;
-        if (edge == last)
-            break;
-    }
+    neomm_vaddr_t last = vaddr + (size - 1);
+    if (!is_one_part(vaddr, last))
+        return unmap_parts(root, tables, vaddr, last, released, context, done);
+    status = root->paging->engine->unmap(root, tables, vaddr, last, released, context);
+    if (done && status == NEOMM_OK)
+        *done = size;
     return status;
 }
 
@@ -243,7 +260,8 @@ neomm_status neomm_paging_protect(struct neomm *root, struct neomm_tables *table
     if (status != NEOMM_OK)
         return status;
     neomm_vaddr_t at = vaddr, edge, last = vaddr + (size - 1);
-    status = split_edges(root, tables, vaddr, last);
+    if (!is_one_part(vaddr, last))
+        status = split_edges(root, tables, vaddr, last);
     for (; status == NEOMM_OK; at = edge + 1) {
         edge = part_end(root, tables, at, last);
         status = root->paging->engine->protect(root, tables, at, edge, prot);
