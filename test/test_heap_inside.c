@@ -309,7 +309,8 @@ static void totals_wrap(struct ktap *t)
     if (!box_open(t, &box, BOX_DIRECT, 8, 2))
         return;
     struct neomm_kmem *cache = neomm_kmem_for(box.root, 100);
-    neomm__magazine_of(cache, 0)->allocated = SIZE_MAX - 5;
+    neomm__magazine_of(cache, 0)->granted = neomm__magazine_of(cache, 0)->filled = SIZE_MAX - 5;
+    neomm__magazine_of(cache, 0)->filled = 0;
     cache->allocated = cache->freed = SIZE_MAX;
     for (uint32_t i = 0; i < 80; i++)
         block[i] = neomm_kmalloc(box.root, 100, 0);
@@ -488,6 +489,10 @@ static void direct_growth(struct ktap *t)
     EXPECT_EQ(t, source.run_grow(env.root, block, 8, 9, 0), NEOMM_E_UNSUPPORTED);
     ASSERT_OK(t, source.run_alloc(env.root, 3, 1, NEOMM_DMA, &run));
     EXPECT_EQ(t, source.run_grow(env.root, run, 3, 1025, 0), NEOMM_E_UNSUPPORTED);
+    source.run_free(env.root, run, 3);
+    /* With free frames behind. */
+    ASSERT_OK(t, neomm_pmm_claim(env.root, neomm_frame(2048), 3));
+    run = neomm_direct_pointer(env.root, neomm_frame_paddr(neomm_frame(2048)));
     EXPECT_OK(t, source.run_grow(env.root, run, 3, 4, NEOMM_ZERO));
     EXPECT(t, all_zero((uint8_t *)run + 3 * NEOMM_PAGE_SIZE, NEOMM_PAGE_SIZE));
     EXPECT_OK(t, source.run_grow(env.root, run, 4, 6, 0));

@@ -25,6 +25,8 @@ static void open_new(const struct neomm_kmem *cache, struct neomm__magazine *mag
 
 /* ---- filling ---- */
 
+#define BUDGET_MOST ((uint32_t)INT32_MAX)
+
 /* Inside: an empty magazine got `count` objects. */
 static void fill(struct neomm__magazine *magazine, uint32_t count)
 {
@@ -32,29 +34,49 @@ static void fill(struct neomm__magazine *magazine, uint32_t count)
     neomm__magazine_set_count(magazine, count);
 }
 
-/* Inside. */
+/* Inside: a new budget if there is none. True: the one that ended was for an object to guard. From
+ * one of those to the next it is half an interval to one and a half, as nobody can foresee. */
+static bool budget_ended(const struct neomm_kmem *cache, struct neomm__magazine *magazine)
+{
+    uint32_t interval = neomm__load_relaxed(&cache->interval), budget = BUDGET_MOST;
+    if (magazine->budget > 0)
+        return false;
+    if (interval > 0 && interval <= BUDGET_MOST / 2)
+        budget =
+            1 + interval / 2 +
+            (uint32_t)(neomm__mix(magazine->granted + (uintptr_t)magazine) * (uint64_t)interval >>
+                       32);
+    bool due = interval > 0 && magazine->granted > 0;
+    neomm__store_relaxed(&magazine->budget, budget);
+    neomm__store_relaxed(&magazine->granted, magazine->granted + budget);
+    return due;
+}
+
+/* Inside a magazine that can be used. */
 static void *refill_and_pop(struct neomm *root, struct neomm_kmem *cache,
                             struct neomm__magazine *magazine, neomm_flags_t flags)
 {
-    open_new(cache, magazine);
     if (magazine->count == 0)
         fill(magazine, neomm__slab_take(root, cache, magazine->object + 1, cache->batch, flags));
     return neomm__magazine_pop(magazine);
 }
 
 /* From the slabs that are there: a batch for the magazine and of it one for the caller, or, where
- * the magazine cannot be entered, just that one. */
-static void *refill(struct neomm *root, struct neomm_kmem *cache, neomm_flags_t flags)
+ * the magazine cannot be used, just that one. *guard: one is to be guarded now. */
+static void *refill(struct neomm *root, struct neomm_kmem *cache, neomm_flags_t flags, bool *guard)
 {
     struct neomm__magazine *magazine = neomm__magazine_of(cache, pin_as_seen(root));
-    bool entered = neomm__magazine_enter(magazine);
     void *object = NULL;
-    if (entered) {
-        object = refill_and_pop(root, cache, magazine, flags);
+    bool usable = false;
+    if (neomm__magazine_enter(magazine)) {
+        open_new(cache, magazine);
+        *guard = budget_ended(cache, magazine);
+        usable = magazine->capacity > 0;
+        object = usable ? refill_and_pop(root, cache, magazine, flags) : NULL;
         neomm__magazine_leave(magazine);
     }
     neomm_port_unpin();
-    if (!entered && neomm__slab_take(root, cache, &object, 1, flags) == 1)
+    if (!usable && neomm__slab_take(root, cache, &object, 1, flags) == 1)
         neomm__kmem_count(cache, 1, 0);
     return object;
 }
@@ -69,13 +91,31 @@ static void *take_new(struct neomm *root, struct neomm_kmem *cache, neomm_flags_
     return object;
 }
 
-void *neomm__kmem_refill(struct neomm *root, struct neomm_kmem *cache, neomm_flags_t flags)
+/* A guarded object in place of this one, if there can be one. */
+static void *guarded(struct neomm *root, struct neomm_kmem *cache, size_t size, neomm_flags_t flags,
+                     uintptr_t caller, void *object)
 {
-    void *object = refill(root, cache, flags);
-    if (object || (flags & NEOMM_NOLOCK))
-        return object;
-    neomm__deferred_free(root);
-    return take_new(root, cache, flags);
+    const struct neomm__guard *guard = root->heap->guard;
+    void *better = guard ? guard->alloc(root, cache, size, flags, caller) : NULL;
+    if (better && object)
+        (void)neomm_kfree(root, object);
+    return better ? better : object;
+}
+
+void *neomm__kmem_refill(struct neomm *root, struct neomm_kmem *cache, size_t size,
+                         neomm_flags_t flags, uintptr_t caller)
+{
+    bool guard = false;
+    if (cache->ops)
+        return cache->ops->alloc(root, cache, size, flags, caller);
+    void *object = refill(root, cache, flags, &guard);
+    if (!object && !(flags & NEOMM_NOLOCK)) {
+        neomm__deferred_free(root);
+        object = take_new(root, cache, flags);
+    }
+    if (guard && !(flags & (NEOMM_NOLOCK | NEOMM_ATOMIC)))
+        object = guarded(root, cache, size, flags, caller, object);
+    return object;
 }
 
 /* ---- emptying, inside ---- */
@@ -133,11 +173,14 @@ static neomm_status push_flushed(struct neomm *root, struct neomm_kmem *cache, v
     neomm_status status = NEOMM_E_AGAIN;
     if (neomm__magazine_enter(magazine)) {
         open_new(cache, magazine);
-        status = holds(magazine, object) ? NEOMM_E_DOUBLE_FREE : NEOMM_OK;
-        if (status == NEOMM_OK && magazine->count == magazine->capacity)
-            flush(root, cache, magazine, cache->batch, surplus);
-        if (status == NEOMM_OK)
-            (void)neomm__magazine_push(magazine, object);
+        if (cache->profile != NEOMM_HEAP_FAST && holds(magazine, object))
+            status = NEOMM_E_DOUBLE_FREE;
+        else if (magazine->capacity > 0) {
+            if (magazine->count == magazine->capacity)
+                flush(root, cache, magazine, cache->batch, surplus);
+            if (neomm__magazine_push(magazine, object))
+                status = NEOMM_OK;
+        }
         neomm__magazine_leave(magazine);
     }
     neomm_port_unpin();
@@ -191,7 +234,7 @@ static void *free_one(struct neomm *root, void *object)
     struct neomm__heap_place place;
     void *next = NULL;
     neomm_status status = neomm__heap_find(root, object, &place);
-    if (status != NEOMM_OK) {
+    if (status != NEOMM_OK && !neomm__guard_owns(root->heap, object)) {
         (void)neomm__heap_refuse(root, "kfree_nolock", object, status);
         return NULL;
     }
@@ -266,6 +309,14 @@ static void reopen(const struct neomm *root, const struct neomm_kmem *cache)
         neomm__store_release(&neomm__magazine_of(cache, cpu)->closed, 0);
 }
 
+/* Shut, left and empty: what it may hold, and when the slow path has a look, is decided anew. */
+static void reset(struct neomm__magazine *magazine)
+{
+    neomm__store_relaxed(&magazine->granted, magazine->granted - magazine->budget);
+    neomm__store_relaxed(&magazine->budget, 0);
+    neomm__store_relaxed(&magazine->capacity, 0);
+}
+
 /* With the cache's magazines shut. */
 static uint32_t empty_all(struct neomm *root, struct neomm_kmem *cache, uint32_t *frames)
 {
@@ -273,8 +324,10 @@ static uint32_t empty_all(struct neomm *root, struct neomm_kmem *cache, uint32_t
     uint32_t objects = 0, self = neomm_port_pin()->index;
     for (uint32_t cpu = 0; cpu < root->cpus; cpu++) {
         struct neomm__magazine *magazine = neomm__magazine_of(cache, cpu);
-        if (wait_until_left(magazine, cpu == self))
-            objects += empty(root, cache, magazine, &surplus);
+        if (!wait_until_left(magazine, cpu == self))
+            continue;
+        objects += empty(root, cache, magazine, &surplus);
+        reset(magazine);
     }
     neomm_port_unpin();
     *frames += neomm__slabs_end(root, &surplus);
@@ -311,9 +364,12 @@ uint32_t neomm__kmems_drain(struct neomm *root, uint32_t first, uint32_t end, ui
             shut(root, &cache[i]);
     interrupt_others(root);
     for (uint32_t i = first; i < end; i++)
-        if (neomm__kmem_is_live(&cache[i]) && neomm__load_relaxed(&cache[i].magazine->closed) != 0) {
+        if (neomm__kmem_is_live(&cache[i]) &&
+            neomm__load_relaxed(&cache[i].magazine->closed) != 0) {
             objects += empty_all(root, &cache[i], frames);
             reopen(root, &cache[i]);
+            if (cache[i].ops && cache[i].ops->empty)
+                cache[i].ops->empty(root, &cache[i]);
         }
     return objects;
 }
@@ -384,14 +440,16 @@ neomm_status neomm_heap_cpu_offline(struct neomm *root, uint32_t cpu)
 /* ---- figures, setting up ---- */
 
 void neomm__kmem_served(const struct neomm *root, const struct neomm_kmem *cache,
-                         uint64_t *allocated, uint64_t *freed)
+                        uint64_t *allocated, uint64_t *freed)
 {
     *allocated += neomm__load_relaxed(&cache->allocated);
     *freed += neomm__load_relaxed(&cache->freed);
     for (uint32_t cpu = 0; cpu < root->cpus; cpu++) {
         const struct neomm__magazine *magazine = neomm__magazine_of(cache, cpu);
-        *allocated += neomm__load_relaxed(&magazine->allocated);
-        *freed += neomm__load_relaxed(&magazine->allocated) +
-                  neomm__load_relaxed(&magazine->count) - neomm__load_relaxed(&magazine->filled);
+        size_t taken =
+            neomm__load_relaxed(&magazine->granted) - neomm__load_relaxed(&magazine->budget);
+        *allocated += taken;
+        *freed +=
+            taken + neomm__load_relaxed(&magazine->count) - neomm__load_relaxed(&magazine->filled);
     }
 }
