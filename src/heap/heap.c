@@ -355,20 +355,30 @@ static bool suits(const void *pointer, size_t old_usable, size_t size)
     return size > old_usable || old_usable <= NEOMM__HEAP_UNIT || size > old_usable / 2;
 }
 
-static bool resize(struct neomm *root, void *pointer, const struct neomm__heap_place *place,
-                   size_t old_usable, size_t size, neomm_flags_t flags)
+/* The block with its new size, without copying it; NULL: it has to be copied. */
+static void *resize(struct neomm *root, void *pointer, const struct neomm__heap_place *place,
+                    size_t old_usable, size_t size, neomm_flags_t flags)
 {
     if (!suits(pointer, old_usable, size) || (place->cache && place->cache->ops))
-        return false;
+        return NULL;
     if (!place->cache)
         return neomm__run_resize(root, pointer, place, size, flags);
-    return size <= old_usable;
+    return size <= old_usable ? pointer : NULL;
+}
+
+/* What has grown this large may go on growing: it gets pages that need not be copied again. */
+static void *alloc_to_move(struct neomm *root, size_t size, neomm_flags_t flags, uintptr_t caller)
+{
+    void *block = NULL;
+    if (size >= NEOMM__HEAP_MOVING_MIN && root->heap->sources > 1)
+        block = neomm__run_alloc_moving(root, size, flags & HEAP_FLAGS, caller);
+    return block ? block : alloc_slowly(root, size, flags, caller);
 }
 
 static void *move(struct neomm *root, void *pointer, size_t old_usable, size_t size,
-                  neomm_flags_t flags, const struct neomm_site *site)
+                  neomm_flags_t flags, uintptr_t caller)
 {
-    void *block = neomm_kmalloc_at(root, size, flags, site);
+    void *block = alloc_to_move(root, size, flags, caller);
     if (!block)
         return NULL;
     memcpy(block, pointer, old_usable < size ? old_usable : size);
@@ -403,9 +413,9 @@ void *neomm_krealloc_at(struct neomm *root, void *pointer, size_t size, neomm_fl
     }
     if (size > PTRDIFF_MAX)
         return NULL;
-    if (!guarded && resize(root, pointer, &place, old_usable, size, flags & HEAP_FLAGS))
-        return pointer;
-    return move(root, pointer, old_usable, size, flags, site);
+    void *block =
+        guarded ? NULL : resize(root, pointer, &place, old_usable, size, flags & HEAP_FLAGS);
+    return block ? block : move(root, pointer, old_usable, size, flags, NEOMM__CALLER(site));
 }
 
 /* ---- totals ---- */

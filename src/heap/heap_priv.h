@@ -28,6 +28,8 @@
 
 #define NEOMM__HEAP_UNIT       ((size_t)16)
 #define NEOMM__HEAP_UNIT_SHIFT 4
+/* krealloc gives a run of this size pages that can move without being copied. */
+#define NEOMM__HEAP_MOVING_MIN ((size_t)131072)
 /* Larger requests are runs of pages. */
 #define NEOMM__HEAP_SLAB_MAX ((size_t)8192)
 #define NEOMM__HEAP_UNITS    (NEOMM__HEAP_SLAB_MAX / NEOMM__HEAP_UNIT)
@@ -68,6 +70,7 @@ struct neomm__run {
     uint32_t frame;   /* number of the first frame */
     uint32_t pages;
     uint32_t source; /* index into heap->source */
+    bool moves;      /* its pages should be able to move: from the large source, if there is one */
 };
 
 /* Records of one size: frames of kind STATE, owner the pool, mapping a bitmap of those in use. */
@@ -408,13 +411,17 @@ struct neomm__sites {
 
 void *neomm__run_alloc(struct neomm *root, size_t size, uint32_t align, neomm_flags_t flags,
                        uintptr_t caller);
+/* The same for a run that will grow. */
+void *neomm__run_alloc_moving(struct neomm *root, size_t size, neomm_flags_t flags,
+                              uintptr_t caller);
 neomm_status neomm__run_free(struct neomm *root, void *pointer,
                              const struct neomm__heap_place *place);
 /* Bytes of the live run at `pointer`, 0 if there is none. */
 size_t neomm__run_size(struct neomm *root, const void *pointer,
                        const struct neomm__heap_place *place);
-/* Makes `size` bytes of the run in place; false: it cannot be. */
-bool neomm__run_resize(struct neomm *root, void *pointer, const struct neomm__heap_place *place,
+/* Makes `size` bytes of the run without copying them, in place or by moving its pages: where it is
+ * then. NULL: it cannot be, and is as it was. */
+void *neomm__run_resize(struct neomm *root, void *pointer, const struct neomm__heap_place *place,
                        size_t size, neomm_flags_t flags);
 
 /* ---- heap_check.c ---- */
