@@ -530,10 +530,11 @@ static void window_rights(struct ktap *t)
               NEOMM_E_FAULT);
     EXPECT_OK(t, source.protect(env.root, run, 100, NEOMM_PROT_READ | NEOMM_PROT_WRITE));
     EXPECT_OK(t, env_access(&env, NULL, vaddr, &value, 4, true, false));
-    EXPECT_EQ(t, source.run_grow(env.root, run, 100, 101, 0), NEOMM_E_UNSUPPORTED);
+    EXPECT_OK(t, source.run_grow(env.root, run, 100, 101, NEOMM_ZERO));
+    EXPECT(t, all_zero((uint8_t *)run + 100 * NEOMM_PAGE_SIZE, NEOMM_PAGE_SIZE));
     EXPECT(t, !neomm_frame_is_nil(source.frame_of(env.root, run)));
     EXPECT(t, neomm_frame_is_nil(source.frame_of(env.root, &env)));
-    source.run_free(env.root, run, 100);
+    source.run_free(env.root, run, 101);
     EXPECT(t, neomm_frame_is_nil(source.frame_of(env.root, run)));
     env_close(t, &env);
 }
