@@ -90,8 +90,7 @@ static void all_or_nothing(struct ktap *t)
     pattern_fill(mine, 8192, 1);
     uint64_t failures = box_counter(&box, NEOMM_COUNTER_KMALLOC_FAIL);
     EXPECT_EQ(t, neomm_kmem_alloc_bulk(box.root, cache, 0, 2048, object), NEOMM_E_NOMEM);
-    EXPECT_EQ(t, neomm_kmem_alloc_bulk(box.root, cache, NEOMM_ATOMIC, 2048, object),
-              NEOMM_E_NOMEM);
+    EXPECT_EQ(t, neomm_kmem_alloc_bulk(box.root, cache, NEOMM_ATOMIC, 2048, object), NEOMM_E_NOMEM);
     EXPECT_EQ(t, box_counter(&box, NEOMM_COUNTER_KMALLOC_FAIL), failures + 2);
     EXPECT_EQ(t, objects(&box), 1);
     EXPECT(t, pattern_holds(mine, 8192, 1));
@@ -121,8 +120,7 @@ static void mixed_pointers(struct ktap *t)
             ASSERT_OK(t, neomm_kmem_alloc_bulk(box.root, cache, 0, COUNT, object));
             for (uint32_t i = 0; i <= COUNT; i++)
                 all[i] = i == at ? bad[which].pointer : object[i - (i > at)];
-            EXPECT_EQ(t, neomm_kmem_free_bulk(box.root, cache, COUNT + 1, all),
-                      bad[which].status);
+            EXPECT_EQ(t, neomm_kmem_free_bulk(box.root, cache, COUNT + 1, all), bad[which].status);
             EXPECT_EQ(t, bad_frees(&box), ++refused);
             EXPECT_EQ(t, objects(&box), 2);
         }

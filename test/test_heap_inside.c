@@ -309,8 +309,7 @@ static void totals_wrap(struct ktap *t)
     if (!box_open(t, &box, BOX_DIRECT, 8, 2))
         return;
     struct neomm_kmem *cache = neomm_kmem_for(box.root, 100);
-    neomm__magazine_of(cache, 0)->granted = neomm__magazine_of(cache, 0)->filled = SIZE_MAX - 5;
-    neomm__magazine_of(cache, 0)->filled = 0;
+    neomm__magazine_of(cache, 0)->granted += SIZE_MAX - 5;
     cache->allocated = cache->freed = SIZE_MAX;
     for (uint32_t i = 0; i < 80; i++)
         block[i] = neomm_kmalloc(box.root, 100, 0);
@@ -487,16 +486,12 @@ static void direct_growth(struct ktap *t)
     neomm_heap_source_direct(env.root, &source);
     ASSERT_OK(t, source.run_alloc(env.root, 8, 1, NEOMM_DMA, &block));
     EXPECT_EQ(t, source.run_grow(env.root, block, 8, 9, 0), NEOMM_E_UNSUPPORTED);
-    ASSERT_OK(t, source.run_alloc(env.root, 3, 1, NEOMM_DMA, &run));
-    EXPECT_EQ(t, source.run_grow(env.root, run, 3, 1025, 0), NEOMM_E_UNSUPPORTED);
-    source.run_free(env.root, run, 3);
-    /* With free frames behind. */
-    ASSERT_OK(t, neomm_pmm_claim(env.root, neomm_frame(2048), 3));
-    run = neomm_direct_pointer(env.root, neomm_frame_paddr(neomm_frame(2048)));
-    EXPECT_OK(t, source.run_grow(env.root, run, 3, 4, NEOMM_ZERO));
-    EXPECT(t, all_zero((uint8_t *)run + 3 * NEOMM_PAGE_SIZE, NEOMM_PAGE_SIZE));
-    EXPECT_OK(t, source.run_grow(env.root, run, 4, 6, 0));
-    source.run_free(env.root, run, 6);
+    ASSERT_OK(t, source.run_alloc(env.root, 5, 1, NEOMM_DMA, &run));
+    EXPECT_EQ(t, source.run_grow(env.root, run, 5, 1025, 0), NEOMM_E_UNSUPPORTED);
+    EXPECT_OK(t, source.run_grow(env.root, run, 5, 6, NEOMM_ZERO));
+    EXPECT(t, all_zero((uint8_t *)run + 5 * NEOMM_PAGE_SIZE, NEOMM_PAGE_SIZE));
+    EXPECT_OK(t, source.run_grow(env.root, run, 6, 8, 0));
+    source.run_free(env.root, run, 8);
     /* The last frames of DMA memory and of RAM: there is nothing behind them. */
     ASSERT_OK(t, neomm_pmm_claim(env.root, neomm_frame(4096 - 3), 3));
     run = neomm_direct_pointer(env.root, neomm_frame_paddr(neomm_frame(4096 - 3)));
@@ -530,8 +525,9 @@ static void window_rights(struct ktap *t)
               NEOMM_E_FAULT);
     EXPECT_OK(t, source.protect(env.root, run, 100, NEOMM_PROT_READ | NEOMM_PROT_WRITE));
     EXPECT_OK(t, env_access(&env, NULL, vaddr, &value, 4, true, false));
-    EXPECT_OK(t, source.run_grow(env.root, run, 100, 101, NEOMM_ZERO));
-    EXPECT(t, all_zero((uint8_t *)run + 100 * NEOMM_PAGE_SIZE, NEOMM_PAGE_SIZE));
+    EXPECT_EQ(t, source.run_grow(env.root, run, 100, UINT32_MAX, 0), NEOMM_E_NOSPACE);
+    EXPECT_OK(t, source.run_grow(env.root, run, 100, 101, 0));
+    EXPECT_OK(t, env_access(&env, NULL, vaddr + 100 * NEOMM_PAGE_SIZE, &value, 4, true, false));
     EXPECT(t, !neomm_frame_is_nil(source.frame_of(env.root, run)));
     EXPECT(t, neomm_frame_is_nil(source.frame_of(env.root, &env)));
     source.run_free(env.root, run, 101);

@@ -238,14 +238,10 @@ static void bulk(struct ktap *t)
 static const uint64_t kinds[] = {BOX_DIRECT, BOX_WINDOW};
 
 static const struct ktap_case cases[] = {
-    KTAP_CASE(takes_what_is_at_hand),
-    KTAP_CASE_WITH(takes_no_pages, kinds),
-    KTAP_CASE_WITH(frees_later, kinds),
-    KTAP_CASE(freed_when_more_is_wanted),
-    KTAP_CASE_WITH(mistakes, kinds),
-    KTAP_CASE_WITH(double_frees_that_wait, kinds),
-    KTAP_CASE(constructed_objects_wait),
-    KTAP_CASE(bulk),
+    KTAP_CASE(takes_what_is_at_hand),    KTAP_CASE_WITH(takes_no_pages, kinds),
+    KTAP_CASE_WITH(frees_later, kinds),  KTAP_CASE(freed_when_more_is_wanted),
+    KTAP_CASE_WITH(mistakes, kinds),     KTAP_CASE_WITH(double_frees_that_wait, kinds),
+    KTAP_CASE(constructed_objects_wait), KTAP_CASE(bulk),
 };
 
 KTAP_SUITE(heap_nolock, cases);

@@ -47,6 +47,8 @@ struct neomm_page_source {
     neomm_status (*protect)(void *context, void *run, uint32_t pages, neomm_prot_t prot);
     /* The contents are not needed any more, the addresses are. May be NULL. */
     void (*discard)(void *context, void *run, uint32_t pages);
+    /* Runs lie in the direct map, so that the frame under a pointer need not be asked for. */
+    bool direct;
     /* The frame under a pointer, nil when it is not of this source. */
     neomm_frame_t (*frame_of)(void *context, const void *pointer);
 };

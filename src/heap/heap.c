@@ -37,13 +37,6 @@ static void state_init(struct neomm *root, struct neomm__heap *heap, unsigned st
     }
 }
 
-static bool is_direct(const struct neomm_page_source *source, struct neomm *root)
-{
-    struct neomm_page_source direct;
-    neomm_heap_source_direct(root, &direct);
-    return source->frame_of == direct.frame_of && source->context == root;
-}
-
 static void sources_init(struct neomm *root, struct neomm__heap *heap,
                          const struct neomm_heap_options *options)
 {
@@ -69,7 +62,7 @@ static void front_init(struct neomm *root, struct neomm__heap *heap)
         .magazines = (uint8_t *)heap->cache[0].magazine,
         .magazines_stride = heap->cache[0].stride,
     };
-    if (is_direct(&heap->source[NEOMM__SOURCE_MAIN], root))
+    if (heap->source[NEOMM__SOURCE_MAIN].direct)
         root->front.direct_frames = frames < described ? frames : described;
 }
 
@@ -255,14 +248,14 @@ neomm_status neomm__heap_free(struct neomm *root, const struct neomm_kmem *cache
     if (neomm__guard_owns(root->heap, pointer))
         return root->heap->guard->free(root, pointer, caller);
     neomm_status status = neomm__heap_find(root, pointer, &place);
-    if (status == NEOMM_OK && cache && place.cache != cache)
-        status = NEOMM_E_FOREIGN;
-    else if (status == NEOMM_OK && !place.cache)
+    if (status == NEOMM_OK && (!cache || place.cache == cache)) {
+        if (place.cache && place.cache->ops)
+            return place.cache->ops->free(root, &place, pointer, caller);
+        if (place.cache)
+            return neomm__kmem_flush(root, place.cache, pointer);
         status = neomm__run_free(root, pointer, &place);
-    else if (status == NEOMM_OK && place.cache->ops)
-        return place.cache->ops->free(root, &place, pointer, caller);
-    else if (status == NEOMM_OK)
-        return neomm__kmem_flush(root, place.cache, pointer);
+    } else if (status == NEOMM_OK)
+        status = NEOMM_E_FOREIGN;
     return status == NEOMM_OK ? NEOMM_OK : neomm__heap_refuse(root, function, pointer, status);
 }
 

@@ -422,7 +422,7 @@ size_t neomm__run_size(struct neomm *root, const void *pointer,
 /* Makes `size` bytes of the run without copying them, in place or by moving its pages: where it is
  * then. NULL: it cannot be, and is as it was. */
 void *neomm__run_resize(struct neomm *root, void *pointer, const struct neomm__heap_place *place,
-                       size_t size, neomm_flags_t flags);
+                        size_t size, neomm_flags_t flags);
 
 /* ---- heap_check.c ---- */
 

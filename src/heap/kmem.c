@@ -27,7 +27,8 @@ static struct neomm_kmem *take_unused(struct neomm__heap *heap)
     return NULL;
 }
 
-/* Lists and lock stay as they are, empty and free: others may look at them, see neomm__heap_trim. */
+/* Lists and lock stay as they are, empty and free: others may look at them, see neomm__heap_trim.
+ */
 static void describe(struct neomm_kmem *cache, const struct neomm_kmem_options *options,
                      uint32_t ram_frames)
 {

@@ -4,9 +4,10 @@
 
 /* ---- beginning ---- */
 
-/* Pins, and returns the CPU, which has to be interrupted from now on by who shuts its magazines. The
- * exchange orders this before its first look at `closed`, as shut() orders that before the look at
- * `seen`. A CPU that was never here finds its magazines without capacity and leaves them alone. */
+/* Pins, and returns the CPU, which has to be interrupted from now on by who shuts its magazines.
+ * The exchange orders this before its first look at `closed`, as shut() orders that before the look
+ * at `seen`. A CPU that was never here finds its magazines without capacity and leaves them alone.
+ */
 static uint32_t pin_as_seen(struct neomm *root)
 {
     uint32_t index = neomm_port_pin()->index;
@@ -16,16 +17,31 @@ static uint32_t pin_as_seen(struct neomm *root)
     return index;
 }
 
+#define BUDGET_MOST ((uint32_t)INT32_MAX)
+
+/* Inside: objects to be taken from now until the slow path has a look. From one that is guarded to
+ * the next it is half an interval to one and a half, as nobody can foresee. */
+static void grant(const struct neomm_kmem *cache, struct neomm__magazine *magazine)
+{
+    uint32_t interval = neomm__load_relaxed(&cache->interval), budget = BUDGET_MOST;
+    uint64_t random = (uint32_t)neomm__mix(magazine->granted + (uintptr_t)magazine);
+    if (interval > 0 && interval <= BUDGET_MOST / 2)
+        budget = 1 + interval / 2 + (uint32_t)(random * interval >> 32);
+    neomm__store_relaxed(&magazine->budget, budget);
+    neomm__store_relaxed(&magazine->granted, magazine->granted + budget);
+}
+
 /* Inside: a magazine without capacity is a new one, or one of a CPU that was offline. */
 static void open_new(const struct neomm_kmem *cache, struct neomm__magazine *magazine)
 {
-    if (magazine->capacity == 0)
-        neomm__store_relaxed(&magazine->capacity, cache->capacity);
+    if (magazine->capacity != 0)
+        return;
+    neomm__store_relaxed(&magazine->capacity, cache->capacity);
+    if (magazine->budget == 0)
+        grant(cache, magazine);
 }
 
 /* ---- filling ---- */
-
-#define BUDGET_MOST ((uint32_t)INT32_MAX)
 
 /* Inside: an empty magazine got `count` objects. */
 static void fill(struct neomm__magazine *magazine, uint32_t count)
@@ -34,49 +50,33 @@ static void fill(struct neomm__magazine *magazine, uint32_t count)
     neomm__magazine_set_count(magazine, count);
 }
 
-/* Inside: a new budget if there is none. True: the one that ended was for an object to guard. From
- * one of those to the next it is half an interval to one and a half, as nobody can foresee. */
-static bool budget_ended(const struct neomm_kmem *cache, struct neomm__magazine *magazine)
-{
-    uint32_t interval = neomm__load_relaxed(&cache->interval), budget = BUDGET_MOST;
-    if (magazine->budget > 0)
-        return false;
-    if (interval > 0 && interval <= BUDGET_MOST / 2)
-        budget =
-            1 + interval / 2 +
-            (uint32_t)(neomm__mix(magazine->granted + (uintptr_t)magazine) * (uint64_t)interval >>
-                       32);
-    bool due = interval > 0 && magazine->granted > 0;
-    neomm__store_relaxed(&magazine->budget, budget);
-    neomm__store_relaxed(&magazine->granted, magazine->granted + budget);
-    return due;
-}
-
-/* Inside a magazine that can be used. */
+/* Inside. *guard: an object is to be guarded now. */
 static void *refill_and_pop(struct neomm *root, struct neomm_kmem *cache,
-                            struct neomm__magazine *magazine, neomm_flags_t flags)
+                            struct neomm__magazine *magazine, neomm_flags_t flags, bool *guard)
 {
-    if (magazine->count == 0)
+    open_new(cache, magazine);
+    *guard = magazine->budget == 0;
+    if (*guard)
+        grant(cache, magazine);
+    if (magazine->count == 0 && magazine->capacity > 0)
         fill(magazine, neomm__slab_take(root, cache, magazine->object + 1, cache->batch, flags));
     return neomm__magazine_pop(magazine);
 }
 
 /* From the slabs that are there: a batch for the magazine and of it one for the caller, or, where
- * the magazine cannot be used, just that one. *guard: one is to be guarded now. */
+ * the magazine cannot be used, just that one. */
 static void *refill(struct neomm *root, struct neomm_kmem *cache, neomm_flags_t flags, bool *guard)
 {
     struct neomm__magazine *magazine = neomm__magazine_of(cache, pin_as_seen(root));
     void *object = NULL;
-    bool usable = false;
+    bool used = false;
     if (neomm__magazine_enter(magazine)) {
-        open_new(cache, magazine);
-        *guard = budget_ended(cache, magazine);
-        usable = magazine->capacity > 0;
-        object = usable ? refill_and_pop(root, cache, magazine, flags) : NULL;
+        object = refill_and_pop(root, cache, magazine, flags, guard);
+        used = magazine->capacity > 0;
         neomm__magazine_leave(magazine);
     }
     neomm_port_unpin();
-    if (!usable && neomm__slab_take(root, cache, &object, 1, flags) == 1)
+    if (!used && neomm__slab_take(root, cache, &object, 1, flags) == 1)
         neomm__kmem_count(cache, 1, 0);
     return object;
 }
@@ -113,7 +113,7 @@ void *neomm__kmem_refill(struct neomm *root, struct neomm_kmem *cache, size_t si
         neomm__deferred_free(root);
         object = take_new(root, cache, flags);
     }
-    if (guard && !(flags & (NEOMM_NOLOCK | NEOMM_ATOMIC)))
+    if (guard && cache->interval > 0 && !(flags & (NEOMM_NOLOCK | NEOMM_ATOMIC)))
         object = guarded(root, cache, size, flags, caller, object);
     return object;
 }
@@ -178,8 +178,7 @@ static neomm_status push_flushed(struct neomm *root, struct neomm_kmem *cache, v
         else if (magazine->capacity > 0) {
             if (magazine->count == magazine->capacity)
                 flush(root, cache, magazine, cache->batch, surplus);
-            if (neomm__magazine_push(magazine, object))
-                status = NEOMM_OK;
+            status = neomm__magazine_push(magazine, object) ? NEOMM_OK : NEOMM_E_DOUBLE_FREE;
         }
         neomm__magazine_leave(magazine);
     }

@@ -308,9 +308,14 @@ uint32_t neomm__slab_put(struct neomm *root, struct neomm_kmem *cache, void *con
 /* ---- from a pointer to its slab ---- */
 
 /* The frame under a pointer, and the source that knows it. */
-static const struct neomm_page_source *source_of(const struct neomm__heap *heap,
-                                                 const void *pointer, neomm_frame_t *frame)
+static const struct neomm_page_source *source_of(const struct neomm *root, const void *pointer,
+                                                 neomm_frame_t *frame)
 {
+    const struct neomm__heap *heap = root->heap;
+    size_t number = ((uintptr_t)pointer - root->front.direct_base) >> NEOMM_PAGE_SHIFT;
+    *frame = neomm_frame((uint32_t)number);
+    if (number < root->front.direct_frames)
+        return &heap->source[NEOMM__SOURCE_MAIN];
     for (uint32_t i = 0; i < heap->sources; i++) {
         *frame = heap->source[i].frame_of(heap->source[i].context, pointer);
         if (!neomm_frame_is_nil(*frame))
@@ -360,9 +365,8 @@ static neomm_status find_run(const struct neomm_page_source *source, const struc
 neomm_status neomm__heap_find(struct neomm *root, const void *pointer,
                               struct neomm__heap_place *place)
 {
-    const struct neomm__heap *heap = root->heap;
     neomm_frame_t frame;
-    const struct neomm_page_source *source = heap ? source_of(heap, pointer, &frame) : NULL;
+    const struct neomm_page_source *source = root->heap ? source_of(root, pointer, &frame) : NULL;
     const struct neomm__frame *entry = source ? neomm__frame(root, frame) : NULL;
     *place = (struct neomm__heap_place){.cache = NULL};
     if (!entry)
@@ -380,7 +384,6 @@ neomm_status neomm__heap_find(struct neomm *root, const void *pointer,
     }
 }
 
-/* The object is one of a slab, as was found before, and may be free meanwhile. */
 void neomm__slab_place(struct neomm *root, const void *object, struct neomm__heap_place *place)
 {
     neomm_status status = neomm__heap_find(root, object, place);
