@@ -58,6 +58,10 @@ neomm_status neomm_kmem_alloc_bulk(struct neomm *root, struct neomm_kmem *cache,
     uint32_t done = pop_some(cache, count, objects);
     uintptr_t caller = NEOMM__CALLER(NULL);
     flags &= ~NEOMM_DMA;
+    /* It may be time for one that is guarded. */
+    if (done < count && neomm__load_relaxed(&cache->interval) > 0 &&
+        (objects[done] = neomm__kmem_refill(root, cache, cache->object_size, flags, caller)) != NULL)
+        done++;
     if (done < count)
         done += take_slabs(root, cache, objects + done, count - done, flags, caller);
     if (done < count && neomm__heap_relieve(root, flags))

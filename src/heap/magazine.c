@@ -33,20 +33,30 @@ static void fill(struct neomm__magazine *magazine, uint32_t count)
     neomm__magazine_set_count(magazine, count);
 }
 
-/* Inside: a new budget if there is none. True: the one that ended was for an object to guard. From
- * one of those to the next it is half an interval to one and a half, as nobody can foresee. */
-static bool budget_ended(const struct neomm_kmem *cache, struct neomm__magazine *magazine)
+/* Objects until one is to be guarded: half an interval to one and a half, as nobody can foresee. */
+static uint32_t next_budget(const struct neomm__heap *heap, const struct neomm__magazine *magazine)
 {
-    uint32_t interval = neomm__load_relaxed(&cache->interval), budget = BUDGET_MOST;
+    const struct neomm__guard *guard = neomm__load_acquire(&heap->guard);
+    uint32_t interval = magazine->interval;
+    if (!guard || interval == 0 || interval > BUDGET_MOST / 2)
+        return BUDGET_MOST;
+    uint64_t random =
+        neomm__mix((uint64_t)guard->seed << 32 ^ magazine->granted ^ (uintptr_t)magazine);
+    return 1 + interval / 2 + (uint32_t)((random >> 32) * interval >> 32);
+}
+
+/* Inside: a new budget if there is none. True: the one that ended was for an object to guard. */
+static bool budget_ended(const struct neomm__heap *heap, const struct neomm_kmem *cache,
+                         struct neomm__magazine *magazine)
+{
+    bool due = magazine->interval > 0;
     if (magazine->budget > 0)
         return false;
-    if (interval > 0 && interval <= BUDGET_MOST / 2)
-        budget = 1 + interval / 2 +
-                 (uint32_t)(neomm__mix(magazine->granted + (uintptr_t)magazine) * (uint64_t)interval >> 32);
-    bool due = interval > 0 && magazine->granted > 0;
+    magazine->interval = neomm__load_relaxed(&cache->interval);
+    uint32_t budget = next_budget(heap, magazine);
     neomm__store_relaxed(&magazine->budget, budget);
     neomm__store_relaxed(&magazine->granted, magazine->granted + budget);
-    return due;
+    return due && magazine->interval > 0;
 }
 
 /* From the slabs that are there: a batch for the magazine and one for the caller, or, where the
@@ -58,7 +68,7 @@ static void *refill(struct neomm *root, struct neomm_kmem *cache, neomm_flags_t 
     void *object = NULL;
     if (neomm__magazine_enter(magazine)) {
         open_new(root->heap, cache, magazine, cpu);
-        *guard = budget_ended(cache, magazine);
+        *guard = budget_ended(root->heap, cache, magazine);
         if (magazine->count == 0 && magazine->capacity > 0)
             fill(magazine,
                  neomm__slab_take(root, cache, magazine->object + 1, cache->batch, flags));
@@ -82,11 +92,11 @@ static void *take_new(struct neomm *root, struct neomm_kmem *cache, neomm_flags_
 }
 
 /* A guarded object in place of this one, if there can be one. */
-static void *guarded(struct neomm *root, struct neomm_kmem *cache, size_t size,
-                     neomm_flags_t flags, uintptr_t caller, void *object)
+static void *guarded(struct neomm *root, struct neomm_kmem *cache, size_t size, uintptr_t caller,
+                     void *object)
 {
-    const struct neomm__guard *guard = root->heap->guard;
-    void *better = guard ? guard->alloc(root, cache, size, flags, caller) : NULL;
+    const struct neomm__guard *guard = neomm__load_acquire(&root->heap->guard);
+    void *better = guard ? guard->alloc(root, cache, size, caller) : NULL;
     if (better && object)
         (void)neomm_kfree(root, object);
     return better ? better : object;
@@ -105,7 +115,7 @@ void *neomm__kmem_refill(struct neomm *root, struct neomm_kmem *cache, size_t si
         object = take_new(root, cache, flags);
     }
     if (guard && !(flags & (NEOMM_NOLOCK | NEOMM_ATOMIC)))
-        object = guarded(root, cache, size, flags, caller, object);
+        object = guarded(root, cache, size, caller, object);
     return object;
 }
 
@@ -233,6 +243,9 @@ void neomm__deferred_free(struct neomm *root)
 {
     for (uint32_t cpu = 0; cpu < root->cpus; cpu++)
         free_deferred(root, &root->heap->cpu[cpu]);
+    const struct neomm__guard *guard = neomm__load_acquire(&root->heap->guard);
+    if (guard)
+        guard->free_deferred(root);
 }
 
 /* ---- all CPUs' magazines ---- */
@@ -283,12 +296,16 @@ static void reopen(const struct neomm *root, const struct neomm_kmem *cache)
         neomm__store_release(&neomm__magazine_of(cache, cpu)->closed, 0);
 }
 
-/* Shut, left and empty: what it may hold, and when the slow path has a look, is decided anew. */
-static void reset(struct neomm__magazine *magazine)
+/* Shut, left and empty: what it may hold is decided anew, and when the slow path has a look, if
+ * that is to be at other intervals. */
+static void reset(const struct neomm_kmem *cache, struct neomm__magazine *magazine)
 {
+    neomm__store_relaxed(&magazine->capacity, 0);
+    if (magazine->interval == neomm__load_relaxed(&cache->interval))
+        return;
+    magazine->interval = 0;
     neomm__store_relaxed(&magazine->granted, magazine->granted - magazine->budget);
     neomm__store_relaxed(&magazine->budget, 0);
-    neomm__store_relaxed(&magazine->capacity, 0);
 }
 
 /* With the cache's magazines shut. */
@@ -301,7 +318,7 @@ static uint32_t empty_all(struct neomm *root, struct neomm_kmem *cache, uint32_t
         if (!wait_until_left(magazine, cpu == self))
             continue;
         objects += empty(root, cache, magazine, &surplus);
-        reset(magazine);
+        reset(cache, magazine);
     }
     neomm_port_unpin();
     *frames += neomm__slabs_end(root, &surplus);
