@@ -65,8 +65,8 @@ static inline bool guard_open(struct ktap *t, struct guard_box *g, uint32_t inte
 static inline void guard_close(struct ktap *t, struct guard_box *g, uint32_t reports)
 {
     EXPECT_EQ(t, g->findings.count, reports);
-    EXPECT_EQ(t, objects(&g->box), 0);
     EXPECT_EQ(t, guard_free_frames(g), g->free_before);
+    EXPECT_EQ(t, objects(&g->box), 0);
     env_close(t, &g->box.env);
 }
 
