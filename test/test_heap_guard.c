@@ -356,7 +356,8 @@ static void object_caches(struct ktap *t)
     struct thing *things[2 * MOST];
     if (!guard_open(t, &g, 1, 1))
         return;
-    const struct neomm_kmem_options options = {"things", sizeof(struct thing), 4, make_thing, &made};
+    const struct neomm_kmem_options options = {"things", sizeof(struct thing), 4, make_thing,
+                                               &made};
     struct neomm_kmem *cache = neomm_kmem_create(g.root, &options);
     ASSERT(t, cache != NULL);
     EXPECT_OK(t, neomm_heap_set_profile(g.root, cache, NEOMM_HEAP_GUARDED));

@@ -181,9 +181,9 @@ static void random_model(struct ktap *t)
 
 static void profiles_change(struct ktap *t)
 {
-    static const enum neomm_heap_profile order[] = {
-        NEOMM_HEAP_FAST,    NEOMM_HEAP_GUARDED, NEOMM_HEAP_HARDENED,
-        NEOMM_HEAP_GUARDED, NEOMM_HEAP_DEFAULT, NEOMM_HEAP_GUARDED};
+    static const enum neomm_heap_profile order[] = {NEOMM_HEAP_FAST,     NEOMM_HEAP_GUARDED,
+                                                    NEOMM_HEAP_HARDENED, NEOMM_HEAP_GUARDED,
+                                                    NEOMM_HEAP_DEFAULT,  NEOMM_HEAP_GUARDED};
     enum { ROUNDS = sizeof(order) / sizeof(order[0]), EACH = 8 };
     struct guard_box g;
     uint8_t *block[ROUNDS][EACH];
@@ -267,7 +267,8 @@ static uint64_t pass(struct ktap *t, struct box *box, uint64_t n, bool forever)
 
 static void every_failure(struct ktap *t)
 {
-    struct env_options options = {.layer = ENV_PAGING, .format = box_format(), .ram_bytes = 16 << 20};
+    struct env_options options = {
+        .layer = ENV_PAGING, .format = box_format(), .ram_bytes = 16 << 20};
     struct box box = {.window = true};
     ASSERT(t, env_open(t, &box.env, &options));
     box.root = box.env.root;
@@ -297,7 +298,8 @@ static neomm_status noted_alloc(void *context, uint32_t pages, uint32_t align, n
                                 void **run)
 {
     struct noted_source *source = context;
-    neomm_status status = source->direct.run_alloc(source->direct.context, pages, align, flags, run);
+    neomm_status status =
+        source->direct.run_alloc(source->direct.context, pages, align, flags, run);
     if (status == NEOMM_OK && pages == 2 * MOST + 1) {
         source->base = *run;
         for (uint32_t i = 0; i < pages; i++)
@@ -382,7 +384,8 @@ static void rights_and_contents(struct ktap *t)
     uint32_t count = 0;
     if (!noted_open(t, &box, &source))
         return;
-    EXPECT_OK(t, neomm_heap_set_profile(box.root, neomm_kmem_for(box.root, 64), NEOMM_HEAP_GUARDED));
+    EXPECT_OK(t,
+              neomm_heap_set_profile(box.root, neomm_kmem_for(box.root, 64), NEOMM_HEAP_GUARDED));
     EXPECT_EQ(t, open_pages(&source), 0);
     EXPECT_EQ(t, source.discards, 2 * MOST + 1);
     for (uint32_t i = 0; i < MOST; i++) {
@@ -523,8 +526,10 @@ static void run_threads(struct ktap *t, struct guard_box *g, struct worker *work
 {
     sim_unbind();
     for (uint32_t i = 0; i < THREADS; i++) {
-        workers[i] = (struct worker){
-            .g = g, .slot = slot, .cpu = i, .random = (t->parameter * THREADS + i + 1) * 0x9e3779b9u};
+        workers[i] = (struct worker){.g = g,
+                                     .slot = slot,
+                                     .cpu = i,
+                                     .random = (t->parameter * THREADS + i + 1) * 0x9e3779b9u};
         EXPECT_EQ(t, pthread_create(&workers[i].thread, NULL, body, &workers[i]), 0);
     }
     for (uint32_t i = 0; i < THREADS; i++) {

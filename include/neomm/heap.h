@@ -38,6 +38,11 @@ struct neomm_page_source {
     /* Grows in place. NEOMM_E_UNSUPPORTED or NEOMM_E_NOSPACE: the heap copies instead. */
     neomm_status (*run_grow)(void *context, void *run, uint32_t pages, uint32_t new_pages,
                              neomm_flags_t flags);
+    /* Another run of `new_pages` pages, more than before, with the same frames first: the contents
+     * move without being copied, and the old run is gone. Any error: the heap copies instead. May
+     * be NULL. */
+    neomm_status (*run_move)(void *context, void *run, uint32_t pages, uint32_t new_pages,
+                             neomm_flags_t flags, void **new_run);
     /* Takes away or gives back access. May be NULL. */
     neomm_status (*protect)(void *context, void *run, uint32_t pages, neomm_prot_t prot);
     /* The contents are not needed any more, the addresses are. May be NULL. */

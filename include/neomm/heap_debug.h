@@ -111,8 +111,8 @@ void neomm_heap_on_error(struct neomm *root, neomm_heap_report_fn *report, void 
  * nothing. NEOMM_E_NOMEM: off. Context and cost as neomm_heap_set_profile, for all caches. */
 neomm_status neomm_heap_track(struct neomm *root, bool on);
 
-/* Calls visit for the sites with live objects, most bytes first, at most `most` of them. Cost: sites
- * times CPUs, and a pass over the sites for each that is visited. */
+/* Calls visit for the sites with live objects, most bytes first, at most `most` of them. Cost:
+ * sites times CPUs, and a pass over the sites for each that is visited. */
 void neomm_heap_sites(struct neomm *root, uint32_t most,
                       void (*visit)(void *context, const struct neomm_heap_site_stats *stats),
                       void *context);

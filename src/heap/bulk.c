@@ -43,8 +43,8 @@ static uint32_t take_slabs(struct neomm *root, struct neomm_kmem *cache, void **
         if (!cache->ops)
             taken = take_batch(root, cache, objects + done, want - done, flags);
         else
-            taken = (objects[done] = cache->ops->alloc(root, cache, cache->object_size, flags,
-                                                       caller)) != NULL;
+            taken = (objects[done] =
+                         cache->ops->alloc(root, cache, cache->object_size, flags, caller)) != NULL;
         if (taken == 0)
             break;
         done += taken;
@@ -53,14 +53,15 @@ static uint32_t take_slabs(struct neomm *root, struct neomm_kmem *cache, void **
 }
 
 neomm_status neomm_kmem_alloc_bulk(struct neomm *root, struct neomm_kmem *cache,
-                                    neomm_flags_t flags, uint32_t count, void **objects)
+                                   neomm_flags_t flags, uint32_t count, void **objects)
 {
     uint32_t done = pop_some(cache, count, objects);
     uintptr_t caller = NEOMM__CALLER(NULL);
     flags &= ~NEOMM_DMA;
     /* It may be time for one that is guarded. */
     if (done < count && neomm__load_relaxed(&cache->interval) > 0 &&
-        (objects[done] = neomm__kmem_refill(root, cache, cache->object_size, flags, caller)) != NULL)
+        (objects[done] = neomm__kmem_refill(root, cache, cache->object_size, flags, caller)) !=
+            NULL)
         done++;
     if (done < count)
         done += take_slabs(root, cache, objects + done, count - done, flags, caller);
@@ -115,7 +116,7 @@ static neomm_status put_batch(struct neomm *root, struct neomm_kmem *cache, uint
 }
 
 neomm_status neomm_kmem_free_bulk(struct neomm *root, struct neomm_kmem *cache, uint32_t count,
-                                   void *const *objects)
+                                  void *const *objects)
 {
     neomm_status first = NEOMM_OK, status;
     for (uint32_t i = 0; i < count;) {
@@ -159,7 +160,7 @@ neomm_status neomm_prefill_refill(struct neomm *root, struct neomm_prefill *pref
 {
     uint32_t missing = prefill->capacity - prefill->count;
     neomm_status status = neomm_kmem_alloc_bulk(root, prefill->cache, flags, missing,
-                                                 prefill->object + prefill->count);
+                                                prefill->object + prefill->count);
     if (status == NEOMM_OK)
         prefill->count = prefill->capacity;
     return status;

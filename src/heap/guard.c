@@ -32,8 +32,8 @@ enum slot_state {
 };
 
 struct slot {
-    uint8_t *object;                   /* NULL: there was none yet */
-    struct neomm_kmem *cache;          /* NULL: it has ended */
+    uint8_t *object;          /* NULL: there was none yet */
+    struct neomm_kmem *cache; /* NULL: it has ended */
     uintptr_t allocated_by, freed_by;
     uint32_t size;  /* as asked for */
     uint32_t state; /* enum slot_state */
@@ -473,8 +473,7 @@ static neomm_status take_pages(struct neomm *root, struct pool *pool)
 {
     const struct neomm_page_source *source = pool->source;
     void *run;
-    if (NEOMM__FAULT(HEAP_RUN) ||
-        source->run_alloc(source->context, PAGES, 1, 0, &run) != NEOMM_OK)
+    if (NEOMM__FAULT(HEAP_RUN) || source->run_alloc(source->context, PAGES, 1, 0, &run) != NEOMM_OK)
         return NEOMM_E_NOMEM;
     pool->guard.base = (uintptr_t)run;
     pool->guard.end = (uintptr_t)run + PAGES * NEOMM_PAGE_SIZE;

@@ -205,8 +205,8 @@ static void *take_clean(struct neomm *root, struct neomm_kmem *cache, neomm_flag
 {
     for (;;) {
         void *object = neomm__slab_take_random(root, cache, random_of(cache), flags);
-        if (!object && ((flags & NEOMM_NOLOCK) ||
-                        neomm__slab_take_new(root, cache, &object, 1, flags) == 0))
+        if (!object &&
+            ((flags & NEOMM_NOLOCK) || neomm__slab_take_new(root, cache, &object, 1, flags) == 0))
             return NULL;
         neomm__slab_place(root, object, place);
         const uint8_t *damage = cache->construct || !neomm__ledger_entry(place)

@@ -93,8 +93,8 @@ neomm_status neomm_heap_init(struct neomm *root, const struct neomm_heap_options
         return NEOMM_E_NOMEM;
     uint64_t free = neomm_pmm_free_frames(root);
     uint32_t ram_frames = free > UINT32_MAX ? UINT32_MAX : (uint32_t)free;
-    size_t bytes = magazines_at(root) +
-                   root->cpus * neomm__heap_magazines_bytes(step_shift, ram_frames);
+    size_t bytes =
+        magazines_at(root) + root->cpus * neomm__heap_magazines_bytes(step_shift, ram_frames);
     struct neomm_range_request request = {.frames = (uint32_t)neomm__pages(bytes),
                                           .flags = NEOMM_ZERO};
     neomm_status status = neomm_pmm_alloc_range(root, &request, &first);
@@ -333,20 +333,30 @@ static bool suits(const void *pointer, size_t old_usable, size_t size)
     return size > old_usable || old_usable <= NEOMM__HEAP_UNIT || size > old_usable / 2;
 }
 
-static bool resize(struct neomm *root, void *pointer, const struct neomm__heap_place *place,
-                   size_t old_usable, size_t size, neomm_flags_t flags)
+/* The block with its new size, without copying it; NULL: it has to be copied. */
+static void *resize(struct neomm *root, void *pointer, const struct neomm__heap_place *place,
+                    size_t old_usable, size_t size, neomm_flags_t flags)
 {
     if (!suits(pointer, old_usable, size) || (place->cache && place->cache->ops))
-        return false;
+        return NULL;
     if (!place->cache)
         return neomm__run_resize(root, pointer, place, size, flags);
-    return size <= old_usable;
+    return size <= old_usable ? pointer : NULL;
+}
+
+/* What has grown this large may go on growing: it gets pages that need not be copied again. */
+static void *alloc_to_move(struct neomm *root, size_t size, neomm_flags_t flags, uintptr_t caller)
+{
+    void *block = NULL;
+    if (size >= NEOMM__HEAP_MOVING_MIN && root->heap->sources > 1)
+        block = neomm__run_alloc_moving(root, size, flags & HEAP_FLAGS, caller);
+    return block ? block : alloc_slowly(root, size, flags, caller);
 }
 
 static void *move(struct neomm *root, void *pointer, size_t old_usable, size_t size,
-                  neomm_flags_t flags, const struct neomm_site *site)
+                  neomm_flags_t flags, uintptr_t caller)
 {
-    void *block = neomm_kmalloc_at(root, size, flags, site);
+    void *block = alloc_to_move(root, size, flags, caller);
     if (!block)
         return NULL;
     memcpy(block, pointer, old_usable < size ? old_usable : size);
@@ -381,9 +391,9 @@ void *neomm_krealloc_at(struct neomm *root, void *pointer, size_t size, neomm_fl
     }
     if (size > PTRDIFF_MAX)
         return NULL;
-    if (!guarded && resize(root, pointer, &place, old_usable, size, flags & HEAP_FLAGS))
-        return pointer;
-    return move(root, pointer, old_usable, size, flags, site);
+    void *block =
+        guarded ? NULL : resize(root, pointer, &place, old_usable, size, flags & HEAP_FLAGS);
+    return block ? block : move(root, pointer, old_usable, size, flags, NEOMM__CALLER(site));
 }
 
 /* ---- totals ---- */
@@ -417,7 +427,7 @@ static size_t slab_frames(struct neomm_kmem *cache)
 }
 
 void neomm__kmem_add_stats(struct neomm *root, struct neomm_kmem *cache,
-                            struct neomm_heap_stats *stats)
+                           struct neomm_heap_stats *stats)
 {
     uint64_t allocated = 0, freed = 0;
     neomm__kmem_served(root, cache, &allocated, &freed);

@@ -88,8 +88,7 @@ static void check_slab(struct tally *tally, const struct neomm_kmem *cache,
     check_counts(tally, cache, slab, list);
     check_tail(tally, source, slab->base, cache->pages, NEOMM__KIND_SLAB, entry->owner);
     for (uint32_t i = 1; i < cache->pages; i++) {
-        neomm_frame_t page =
-            source->frame_of(source->context, slab->base + i * NEOMM_PAGE_SIZE);
+        neomm_frame_t page = source->frame_of(source->context, slab->base + i * NEOMM_PAGE_SIZE);
         if (neomm__frame(tally->root, page)->mapping != entry->mapping)
             neomm__report(tally->report, "heap: page %u of the slab at %p: another record", i,
                           (void *)slab->base);
@@ -289,7 +288,7 @@ void neomm__heap_snapshot(struct neomm *root, struct neomm_snapshot *snapshot)
     for (uint32_t i = 0; i < NEOMM__KMEMS; i++)
         if (neomm__kmem_is_live(&heap->cache[i]))
             neomm__kmem_served(root, &heap->cache[i], &snapshot->counter[NEOMM_COUNTER_KMALLOC],
-                                &snapshot->counter[NEOMM_COUNTER_KFREE]);
+                               &snapshot->counter[NEOMM_COUNTER_KFREE]);
     snapshot->counter[NEOMM_COUNTER_KMALLOC] += heap->runs_allocated;
     snapshot->counter[NEOMM_COUNTER_KFREE] += heap->runs_freed;
 }

@@ -72,7 +72,8 @@ static uint32_t empty_kept(uint32_t pages, uint32_t ram_frames)
 
 static uint32_t magazine_bytes(const struct neomm_kmem *cache)
 {
-    size_t bytes = offsetof(struct neomm__magazine, object) + (cache->capacity + 1u) * sizeof(void *);
+    size_t bytes =
+        offsetof(struct neomm__magazine, object) + (cache->capacity + 1u) * sizeof(void *);
     return (uint32_t)NEOMM__ALIGN_UP(bytes, 64);
 }
 

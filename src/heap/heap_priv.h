@@ -28,14 +28,16 @@
 
 #define NEOMM__HEAP_UNIT       ((size_t)16)
 #define NEOMM__HEAP_UNIT_SHIFT 4
+/* krealloc gives a run of this size pages that can move without being copied. */
+#define NEOMM__HEAP_MOVING_MIN ((size_t)131072)
 /* Larger requests are runs of pages. */
 #define NEOMM__HEAP_SLAB_MAX ((size_t)8192)
 #define NEOMM__HEAP_UNITS    (NEOMM__HEAP_SLAB_MAX / NEOMM__HEAP_UNIT)
 /* With eight steps a doubling; 32 with four. */
 #define NEOMM__CLASSES_MAX 56u
 /* kmalloc's and the callers'. */
-#define NEOMM__KMEMS          192u
-#define NEOMM__SLAB_PAGES_MAX  8u
+#define NEOMM__KMEMS            192u
+#define NEOMM__SLAB_PAGES_MAX   8u
 #define NEOMM__SLAB_OBJECTS_MAX 1024u
 /* Objects that a CPU keeps of a cache, and those that come or go in one step. */
 #define NEOMM__MAGAZINE_MAX 62u
@@ -51,9 +53,9 @@
 
 /* The record of a slab. */
 struct neomm__slab {
-    uint8_t *base;  /* first object */
+    uint8_t *base;                /* first object */
     struct neomm__ledger *ledger; /* what is known of each object, see ledger.h; or NULL */
-    uint32_t frame; /* number of the first frame */
+    uint32_t frame;               /* number of the first frame */
     uint16_t cache;
     uint16_t free;  /* bits set in free_map; under the lock of the cache, as what follows */
     uint16_t built; /* objects that were handed out once, and constructed: those below */
@@ -70,6 +72,7 @@ struct neomm__run {
     uint32_t frame;   /* number of the first frame */
     uint32_t pages;
     uint32_t source; /* index into heap->source */
+    bool moves;      /* its pages should be able to move: from the large source, if there is one */
 };
 
 /* Records of one size: frames of kind STATE, owner the pool, mapping a bitmap of those in use. */
@@ -115,18 +118,18 @@ struct neomm__magazine {
     uint32_t closed;  /* it may not enter: another CPU empties or changes it */
     uint32_t count;
     uint32_t capacity;
-    uint32_t budget; /* objects to be taken before the slow path has a look */
+    uint32_t budget;   /* objects to be taken before the slow path has a look */
     uint32_t interval; /* of the cache, when the budget was made; 0: for no object to guard */
-    size_t granted;  /* budgets since the cache was made, so less `budget`: objects taken */
-    size_t filled;   /* objects that came from slabs less those that went there: taken less freed,
-                      * and count */
-    void *object[];  /* 1 to count; 0 is NULL */
+    size_t granted;    /* budgets since the cache was made, so less `budget`: objects taken */
+    size_t filled;     /* objects that came from slabs less those that went there: taken less freed,
+                        * and count */
+    void *object[];    /* 1 to count; 0 is NULL */
 };
 
 /* What a pointer points at. */
 struct neomm__heap_place {
-    neomm_frame_t head;        /* first frame of the slab or run */
-    uint8_t *base;             /* where that frame lies */
+    neomm_frame_t head;       /* first frame of the slab or run */
+    uint8_t *base;            /* where that frame lies */
     struct neomm_kmem *cache; /* NULL: a run */
     struct neomm__slab *slab;
     uint32_t index; /* of the object */
@@ -173,7 +176,7 @@ struct neomm_kmem {
     uint32_t object_size, align;
     uint32_t pages, objects; /* of a slab */
     uint32_t pool;           /* of the slabs' records */
-    uint32_t capacity; /* of a magazine: capacity_most, or 0 while there are `ops` */
+    uint32_t capacity;       /* of a magazine: capacity_most, or 0 while there are `ops` */
     uint32_t capacity_most, batch;
     uint32_t interval; /* objects from one that is guarded to the next, about; 0: none is */
     uint32_t profile;  /* enum neomm_heap_profile */
@@ -207,12 +210,12 @@ struct neomm__heap {
     uint32_t classes;
     uint32_t ram_frames; /* free when the heap began: what it holds back is in proportion */
     struct neomm_page_source source[NEOMM__HEAP_SOURCES];
-    uint32_t sources;    /* 1, or 2 with a large source */
-    bool runs_guarded;   /* runs come from the large source, which leaves pages between them */
-    struct neomm__guard *guard;       /* objects on pages of their own, see guard.c; or NULL */
-    uint32_t sampling;                /* interval of GUARDED caches */
-    const struct neomm__sites *sites; /* call sites are counted, see site.c; or NULL */
-    struct neomm__site_table *site_table; /* was made, once they were */
+    uint32_t sources;  /* 1, or 2 with a large source */
+    bool runs_guarded; /* runs come from the large source, which leaves pages between them */
+    struct neomm__guard *guard;            /* objects on pages of their own, see guard.c; or NULL */
+    uint32_t sampling;                     /* interval of GUARDED caches */
+    const struct neomm__sites *sites;      /* call sites are counted, see site.c; or NULL */
+    struct neomm__site_table *site_table;  /* was made, once they were */
     void (*sites_end)(struct neomm *root); /* gives it back */
     neomm_heap_report_fn *report;
     void *report_context;
@@ -287,7 +290,8 @@ void neomm__slab_place(struct neomm *root, const void *object, struct neomm__hea
 static inline bool neomm__slab_is_free(const struct neomm__slab *slab, uint32_t index)
 {
     return neomm__load_relaxed(&slab->free_map[index / NEOMM__WORD_BITS]) >>
-               index % NEOMM__WORD_BITS & 1;
+               index % NEOMM__WORD_BITS &
+           1;
 }
 
 /* ---- magazine.c ---- */
@@ -315,7 +319,7 @@ uint32_t neomm__kmems_drain(struct neomm *root, uint32_t first, uint32_t end, ui
 void neomm__drain_end(struct neomm *root);
 /* Adds the objects allocated and freed since the cache was made; a racy sum. */
 void neomm__kmem_served(const struct neomm *root, const struct neomm_kmem *cache,
-                         uint64_t *allocated, uint64_t *freed);
+                        uint64_t *allocated, uint64_t *freed);
 /* Counts what went past the magazines. */
 static inline void neomm__kmem_count(struct neomm_kmem *cache, size_t allocated, size_t freed)
 {
@@ -326,8 +330,7 @@ static inline void neomm__kmem_count(struct neomm_kmem *cache, size_t allocated,
 /* ---- heap.c ---- */
 
 /* Who called a public function: his call-site record, or the address that it returns to. */
-#define NEOMM__CALLER(site)                                                                        \
-    ((site) ? (uintptr_t)(site) : (uintptr_t)__builtin_return_address(0))
+#define NEOMM__CALLER(site) ((site) ? (uintptr_t)(site) : (uintptr_t)__builtin_return_address(0))
 
 /* Frees a block the slow way, one of `cache` if that is not NULL. `function`: what the caller
  * called. */
@@ -343,7 +346,7 @@ void neomm__heap_set_kind(struct neomm *root, neomm_frame_t first, uint32_t fram
 uint32_t neomm__heap_trim(struct neomm *root);
 /* Adds one cache's part. */
 void neomm__kmem_add_stats(struct neomm *root, struct neomm_kmem *cache,
-                            struct neomm_heap_stats *stats);
+                           struct neomm_heap_stats *stats);
 static inline bool neomm__kmem_is_live(const struct neomm_kmem *cache)
 {
     return neomm__load_acquire(&cache->state) == NEOMM__KMEM_LIVE;
@@ -425,20 +428,25 @@ struct neomm__sites {
 
 void *neomm__run_alloc(struct neomm *root, size_t size, uint32_t align, neomm_flags_t flags,
                        uintptr_t caller);
+/* The same for a run that will grow. */
+void *neomm__run_alloc_moving(struct neomm *root, size_t size, neomm_flags_t flags,
+                              uintptr_t caller);
 neomm_status neomm__run_free(struct neomm *root, void *pointer,
                              const struct neomm__heap_place *place);
 /* Bytes of the live run at `pointer`, 0 if there is none. */
 size_t neomm__run_size(struct neomm *root, const void *pointer,
                        const struct neomm__heap_place *place);
-/* Makes `size` bytes of the run in place; false: it cannot be. */
-bool neomm__run_resize(struct neomm *root, void *pointer, const struct neomm__heap_place *place,
-                       size_t size, neomm_flags_t flags);
+/* Makes `size` bytes of the run without copying them, in place or by moving its pages: where it is
+ * then. NULL: it cannot be, and is as it was. */
+void *neomm__run_resize(struct neomm *root, void *pointer, const struct neomm__heap_place *place,
+                        size_t size, neomm_flags_t flags);
 
 /* ---- heap_check.c ---- */
 
 void neomm__heap_fsck(struct neomm *root, struct neomm__report *report);
 void neomm__heap_snapshot(struct neomm *root, struct neomm_snapshot *snapshot);
-/* Logs the first live objects of all caches, or of one, and of the runs. The magazines are empty. */
+/* Logs the first live objects of all caches, or of one, and of the runs. The magazines are empty.
+ */
 void neomm__heap_log_leaks(struct neomm *root);
 void neomm__kmem_log_leaks(struct neomm *root, const struct neomm_kmem *cache, uint32_t *listed);
 

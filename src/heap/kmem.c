@@ -60,8 +60,7 @@ static bool take_magazines(struct neomm *root, struct neomm_kmem *cache)
     return true;
 }
 
-struct neomm_kmem *neomm_kmem_create(struct neomm *root,
-                                       const struct neomm_kmem_options *options)
+struct neomm_kmem *neomm_kmem_create(struct neomm *root, const struct neomm_kmem_options *options)
 {
     struct neomm__heap *heap = root->heap;
     struct neomm_kmem *cache = heap && shape_is_possible(options) ? take_unused(heap) : NULL;
@@ -107,8 +106,7 @@ static neomm_status end(struct neomm *root, struct neomm_kmem *cache)
         root->heap->guard->forget(root, cache);
     neomm__store_release(&cache->state, NEOMM__KMEM_MAKING);
     neomm__heap_set_kind(root, cache->magazine_frame, cache->magazine_frames, NEOMM__KIND_NONE);
-    neomm_status status =
-        neomm_pmm_free_range(root, cache->magazine_frame, cache->magazine_frames);
+    neomm_status status = neomm_pmm_free_range(root, cache->magazine_frame, cache->magazine_frames);
     NEOMM__ASSERT(status == NEOMM_OK);
     neomm__store_release(&cache->state, NEOMM__KMEM_UNUSED);
     return NEOMM_OK;
@@ -151,8 +149,7 @@ static __attribute__((noinline)) void *alloc_slowly(struct neomm *root, struct n
 void *neomm_kmem_alloc(struct neomm *root, struct neomm_kmem *cache, neomm_flags_t flags)
 {
     void *object = flags & NEOMM_ZERO ? NULL : neomm__kmem_pop(cache);
-    return object ? object
-                  : alloc_slowly(root, cache, flags & ~NEOMM_DMA, NEOMM__CALLER(NULL));
+    return object ? object : alloc_slowly(root, cache, flags & ~NEOMM_DMA, NEOMM__CALLER(NULL));
 }
 
 neomm_status neomm_kmem_free(struct neomm *root, struct neomm_kmem *cache, void *object)
@@ -175,8 +172,7 @@ uint32_t neomm_kmem_shrink(struct neomm *root, struct neomm_kmem *cache)
 
 /* ---- figures ---- */
 
-void neomm_kmem_stats(struct neomm *root, struct neomm_kmem *cache,
-                       struct neomm_kmem_stats *stats)
+void neomm_kmem_stats(struct neomm *root, struct neomm_kmem *cache, struct neomm_kmem_stats *stats)
 {
     *stats = (struct neomm_kmem_stats){
         .name = cache->name,

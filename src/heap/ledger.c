@@ -48,8 +48,7 @@ static void detach(struct neomm *root, struct neomm__slab *slab)
     slab->ledger = NULL;
 }
 
-void neomm__ledger_begin(struct neomm *root, struct neomm__slab *slab,
-                         struct neomm__ledger *ledger)
+void neomm__ledger_begin(struct neomm *root, struct neomm__slab *slab, struct neomm__ledger *ledger)
 {
     const struct neomm_kmem *cache = &root->heap->cache[slab->cache];
     memset(ledger, 0, neomm__ledger_bytes(cache));

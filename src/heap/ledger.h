@@ -54,8 +54,8 @@ void neomm__ledger_describe(struct neomm *root, const struct neomm__heap_place *
                             struct neomm_heap_report *report);
 /* Puts an object back into its slab. */
 neomm_status neomm__ledger_put(struct neomm *root, struct neomm_kmem *cache, void *object);
-/* Changes how a cache works, with its magazines empty; the ledgers come, or stay unused. What may be
- * live then keeps living. NEOMM_E_NOMEM, NEOMM_E_BUSY: as it was. */
+/* Changes how a cache works, with its magazines empty; the ledgers come, or stay unused. What may
+ * be live then keeps living. NEOMM_E_NOMEM, NEOMM_E_BUSY: as it was. */
 neomm_status neomm__ledger_change(struct neomm *root, struct neomm_kmem *cache,
                                   const struct neomm__kmem_ops *ops);
 

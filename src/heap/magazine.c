@@ -5,7 +5,8 @@
 /* ---- beginning ---- */
 
 /* This CPU is one that has to be interrupted from now on by who shuts its magazines. The exchange
- * orders this before its first look at `closed`, as shut() orders that before the look at `seen`. */
+ * orders this before its first look at `closed`, as shut() orders that before the look at `seen`.
+ */
 static void see_this_cpu(struct neomm *root)
 {
     struct neomm__heap_cpu *cpu = &root->heap->cpu[neomm_port_pin()->index];
@@ -196,7 +197,7 @@ neomm_status neomm__kmem_flush(struct neomm *root, struct neomm_kmem *cache, voi
     neomm_status status = push_flushed(root, cache, object, &surplus);
     if (status == NEOMM_E_AGAIN) {
         status = neomm__slab_put(root, cache, &object, 1, &surplus) == 0 ? NEOMM_OK
-                                                                        : NEOMM_E_DOUBLE_FREE;
+                                                                         : NEOMM_E_DOUBLE_FREE;
         if (status == NEOMM_OK)
             neomm__kmem_count(cache, 0, 1);
     }
@@ -230,7 +231,8 @@ neomm_status neomm__free_nolock(struct neomm *root, const struct neomm_kmem *cac
 
 static void free_deferred(struct neomm *root, struct neomm__heap_cpu *cpu)
 {
-    void *object = neomm__load_relaxed(&cpu->deferred) ? neomm__exchange(&cpu->deferred, NULL) : NULL;
+    void *object =
+        neomm__load_relaxed(&cpu->deferred) ? neomm__exchange(&cpu->deferred, NULL) : NULL;
     while (object) {
         void *next;
         memcpy(&next, object, sizeof(next));
@@ -354,7 +356,8 @@ uint32_t neomm__kmems_drain(struct neomm *root, uint32_t first, uint32_t end, ui
             shut(root, &cache[i]);
     interrupt_others(root);
     for (uint32_t i = first; i < end; i++)
-        if (neomm__kmem_is_live(&cache[i]) && neomm__load_relaxed(&cache[i].magazine->closed) != 0) {
+        if (neomm__kmem_is_live(&cache[i]) &&
+            neomm__load_relaxed(&cache[i].magazine->closed) != 0) {
             objects += empty_all(root, &cache[i], frames);
             reopen(root, &cache[i]);
             if (cache[i].ops && cache[i].ops->empty)
@@ -426,15 +429,16 @@ neomm_status neomm_heap_cpu_offline(struct neomm *root, uint32_t cpu)
 /* ---- figures, setting up ---- */
 
 void neomm__kmem_served(const struct neomm *root, const struct neomm_kmem *cache,
-                         uint64_t *allocated, uint64_t *freed)
+                        uint64_t *allocated, uint64_t *freed)
 {
     *allocated += neomm__load_relaxed(&cache->allocated);
     *freed += neomm__load_relaxed(&cache->freed);
     for (uint32_t cpu = 0; cpu < root->cpus; cpu++) {
         const struct neomm__magazine *magazine = neomm__magazine_of(cache, cpu);
-        size_t taken = neomm__load_relaxed(&magazine->granted) - neomm__load_relaxed(&magazine->budget);
+        size_t taken =
+            neomm__load_relaxed(&magazine->granted) - neomm__load_relaxed(&magazine->budget);
         *allocated += taken;
-        *freed += taken + neomm__load_relaxed(&magazine->count) -
-                  neomm__load_relaxed(&magazine->filled);
+        *freed +=
+            taken + neomm__load_relaxed(&magazine->count) - neomm__load_relaxed(&magazine->filled);
     }
 }

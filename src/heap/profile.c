@@ -66,8 +66,7 @@ neomm_status neomm_heap_set_profile(struct neomm *root, struct neomm_kmem *cache
     return neomm__profile_apply(root, cache, profile, root->heap->sites != NULL);
 }
 
-enum neomm_heap_profile neomm_heap_profile(const struct neomm *root,
-                                           const struct neomm_kmem *cache)
+enum neomm_heap_profile neomm_heap_profile(const struct neomm *root, const struct neomm_kmem *cache)
 {
     const struct neomm_kmem *which = cache ? cache : &root->heap->cache[0];
     return (enum neomm_heap_profile)neomm__load_relaxed(&which->profile);

@@ -14,8 +14,8 @@
 #include <neomm/pmm.h>
 
 /* Return addresses that there is room for; a power of two. Further ones are counted together. */
-#define ADDRESSES ((uint32_t)1024)
-#define OTHERS    (ADDRESSES - 1)
+#define ADDRESSES     ((uint32_t)1024)
+#define OTHERS        (ADDRESSES - 1)
 #define LEAKS_AT_ONCE 32u
 
 struct counts {
@@ -26,8 +26,8 @@ struct neomm__site_table {
     struct neomm__sites ops;
     neomm_frame_t frame; /* where this lies */
     uint32_t frames;
-    uint32_t records; /* of the macro */
-    uint32_t length;  /* records and addresses */
+    uint32_t records;      /* of the macro */
+    uint32_t length;       /* records and addresses */
     struct counts *counts; /* CPU 0's, then the others' */
     uintptr_t address[ADDRESSES];
 };
@@ -96,7 +96,8 @@ static neomm_status table_begin(struct neomm *root)
         return NEOMM_OK;
     uint32_t records = (uint32_t)(__stop_neomm_sites - __start_neomm_sites);
     uint32_t length = records + ADDRESSES;
-    size_t bytes = sizeof(struct neomm__site_table) + (size_t)root->cpus * length * sizeof(struct counts);
+    size_t bytes =
+        sizeof(struct neomm__site_table) + (size_t)root->cpus * length * sizeof(struct counts);
     struct neomm_range_request request = {.frames = (uint32_t)neomm__pages(bytes),
                                           .flags = NEOMM_ZERO};
     neomm_frame_t first;
@@ -155,8 +156,8 @@ neomm_status neomm_heap_track(struct neomm *root, bool on)
 
 /* ---- by site ---- */
 
-static struct neomm_heap_site_stats stats_of(const struct neomm *root, const struct neomm__site_table *table,
-                                             uint32_t number)
+static struct neomm_heap_site_stats stats_of(const struct neomm *root,
+                                             const struct neomm__site_table *table, uint32_t number)
 {
     struct counts sum = {0, 0, 0};
     for (uint32_t cpu = 0; cpu < root->cpus; cpu++) {
@@ -177,8 +178,8 @@ static bool precedes(uint64_t bytes, uint32_t number, uint64_t other_bytes, uint
 
 /* The first in the list behind (bytes, number); false: there is none. Counts may change meanwhile,
  * but the list goes on downwards. */
-static bool next_site(const struct neomm *root, const struct neomm__site_table *table, uint64_t *bytes,
-                      uint32_t *number, struct neomm_heap_site_stats *best)
+static bool next_site(const struct neomm *root, const struct neomm__site_table *table,
+                      uint64_t *bytes, uint32_t *number, struct neomm_heap_site_stats *best)
 {
     uint32_t found = UINT32_MAX;
     for (uint32_t i = 0; i < table->length; i++) {
@@ -302,8 +303,7 @@ uint64_t neomm_heap_leaks(struct neomm *root, uint64_t age,
                                         uint64_t age, const struct neomm_heap_site *site),
                           void *context)
 {
-    struct leak_search search = {
-        .root = root, .age = age, .visit = visit, .context = context};
+    struct leak_search search = {.root = root, .age = age, .visit = visit, .context = context};
     if (!root->heap || !root->heap->sites)
         return 0;
     search.now = root->heap->sites->now();
