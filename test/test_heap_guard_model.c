@@ -322,7 +322,7 @@ static neomm_status noted_protect(void *context, void *run, uint32_t pages, neom
     if (source->fail > 0 && --source->fail == 0)
         return NEOMM_E_NOMEM;
     for (uint32_t i = 0; i < pages; i++)
-        source->prot[((uint8_t *)run - source->base) / (ptrdiff_t)PAGE + i] = prot;
+        source->prot[((uintptr_t)run - (uintptr_t)source->base) / PAGE + i] = prot;
     return NEOMM_OK;
 }
 

@@ -332,14 +332,15 @@ static void complain(struct neomm *root, struct slot *slot, enum neomm_heap_erro
     neomm__heap_complain(root, &report);
 }
 
-/* Takes access away, unless it was given back after a fault. False: the source refused. */
+/* Takes access away, unless a fault gives it back: looked at behind it, as a fault gives access
+ * behind saying so. False: the source refused. */
 static bool lock_up(const struct pool *pool, uint32_t page)
 {
     const struct neomm_page_source *source = pool->source;
-    if (neomm__load_relaxed(&pool->page[page]) & PAGE_GIVEN)
-        return true;
     if (protect(pool, page, NEOMM_PROT_NONE) != NEOMM_OK)
         return false;
+    if (neomm__load_acquire(&pool->page[page]) & PAGE_GIVEN)
+        return protect(pool, page, RIGHTS) == NEOMM_OK;
     if (source->discard)
         source->discard(source->context, page_at(pool, page), 1);
     return true;
@@ -408,8 +409,7 @@ bool neomm_heap_fault(struct neomm *root, const void *pointer)
         return false;
     struct pool *pool = pool_of(root);
     uint32_t page = page_under(pool, pointer);
-    /* Who comes second gives access, too, since whoever freed the object at the same time may have
-     * taken it away again. */
+    /* Who comes second gives access, too: the first one may not have got there yet. */
     if (!(neomm__fetch_or(&pool->page[page], PAGE_GIVEN) & PAGE_GIVEN)) {
         struct slot *slot = nearest(pool, pointer);
         complain(root, slot,
