@@ -140,7 +140,8 @@ static void check(struct match *m)
     uint32_t frees = acts(m, FREE) + acts(m, FREE_LATER), faulted = acts(m, FAULT) > 0;
     struct neomm_mapping mapping;
     expect(m, m->freed == (frees > 0), "the object was not freed once");
-    expect(m, m->g.findings.count == frees - (frees > 0) + faulted, "findings are not as many");
+    uint64_t found = box_counter(&m->g.box, NEOMM_COUNTER_BAD_FREE);
+    expect(m, found == frees - (frees > 0) + faulted, "findings are not as many");
     if (faulted) {
         neomm_vaddr_t vaddr = neomm_window_vaddr(m->g.root, guess(m->object));
         (void)neomm_paging_query(m->g.root, neomm_paging_kernel(m->g.root), vaddr, &mapping);

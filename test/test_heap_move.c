@@ -108,7 +108,7 @@ static void every_failure(struct ktap *t)
     if (!box_open(t, &box, BOX_WINDOW, 16, 1))
         return;
     uint64_t passes = fail(t, &box, 1, t->parameter);
-    for (uint64_t n = 2; n <= passes && t->failures == 0; n++)
+    for (uint64_t n = 2; n <= passes && t->failures == 0; n += n < 60 ? 1 : 17)
         passes = fail(t, &box, n, t->parameter);
     if (passes == 0)
         ktap_skip(t, "no fault points in this flavour");

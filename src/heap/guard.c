@@ -381,7 +381,7 @@ static neomm_status guard_free_nolock(struct neomm *root, void *pointer, uintptr
     struct slot *slot = slot_under(pool, pointer);
     neomm_status status = claim(slot, NULL, pointer, SLOT_PUT_OFF);
     if (status != NEOMM_OK)
-        return neomm__heap_refuse(root, "kfree_nolock", pointer, status);
+        return status;
     neomm__store_relaxed(&slot->freed_by, caller);
     (void)neomm__fetch_add(&pool->put_off, 1);
     return NEOMM_OK;

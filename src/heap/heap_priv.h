@@ -221,7 +221,7 @@ struct neomm__heap {
     void *report_context;
     neomm_frame_t frame; /* where this structure lies */
     uint32_t frames;
-    uint32_t draining; /* a CPU empties the others' magazines */
+    uint32_t draining; /* a CPU, its index + 1, empties magazines: twice that, and 1 if its own */
     struct neomm__heap_cpu *cpu;
     struct neomm__record_pool pool[NEOMM__RECORD_POOLS];
     struct neomm__lock run_lock;
@@ -273,7 +273,8 @@ uint32_t neomm__slab_take_new(struct neomm *root, struct neomm_kmem *cache, void
                               uint32_t want, neomm_flags_t flags);
 /* Puts objects back into their slabs, at most NEOMM__BATCH_MAX. `surplus` gets the slabs that
  * become empty beyond those that a cache keeps, for neomm__slabs_end. Returns the objects that were
- * free already: somebody freed them twice. */
+ * free already, which are counted and logged: somebody freed them twice, and their slabs may be
+ * gone. */
 uint32_t neomm__slab_put(struct neomm *root, struct neomm_kmem *cache, void *const *objects,
                          uint32_t count, struct neomm__frame_list *surplus);
 /* Gives slabs back that are in no list of a cache; returns their frames. */
@@ -301,7 +302,8 @@ void *neomm__kmem_refill(struct neomm *root, struct neomm_kmem *cache, size_t si
                          neomm_flags_t flags, uintptr_t caller);
 /* Whether this CPU keeps the object in its magazine: it was freed. */
 bool neomm__kmem_is_kept(const struct neomm_kmem *cache, const void *object);
-/* Takes an object back when the magazine has no room. */
+/* Takes an object back, one that is not free in its slab, when the magazine has no room. What it
+ * refuses is counted and logged. */
 neomm_status neomm__kmem_flush(struct neomm *root, struct neomm_kmem *cache, void *object);
 /* Takes a block back without waiting for anybody; cache NULL: it is a run, or not in the direct
  * map. */
@@ -312,12 +314,14 @@ void neomm__deferred_free(struct neomm *root);
  * *frames what became free. All: interrupts other CPUs, so not for who may hold a lock. */
 uint32_t neomm__heap_drain(struct neomm *root, uint32_t *frames);
 uint32_t neomm__heap_drain_own(struct neomm *root, uint32_t *frames);
-/* Between the two, one CPU drains the caches [first, end), or takes one of them away; false: it is
- * being done by this CPU already, or too long by another. Adds to *frames. */
-bool neomm__drain_begin(struct neomm *root);
+/* Between the two, one CPU drains the caches [first, end), or takes one of them away; `own`: just
+ * its own magazines. False: it is being done by this CPU already, or too long by another. Adds to
+ * *frames. */
+bool neomm__drain_begin(struct neomm *root, bool own);
 uint32_t neomm__kmems_drain(struct neomm *root, uint32_t first, uint32_t end, uint32_t *frames);
 void neomm__drain_end(struct neomm *root);
-/* Adds the objects allocated and freed since the cache was made; a racy sum. */
+/* Adds the objects allocated and freed since the cache was made; a racy sum, and on 32-bit machines
+ * each of its parts may have wrapped: the difference is right as a size_t. */
 void neomm__kmem_served(const struct neomm *root, const struct neomm_kmem *cache,
                         uint64_t *allocated, uint64_t *freed);
 /* Counts what went past the magazines. */
@@ -388,7 +392,7 @@ struct neomm__guard {
     /* What cannot be freed is reported. `cache` NULL: of any. */
     neomm_status (*free)(struct neomm *root, const struct neomm_kmem *cache, void *pointer,
                          const char *function, uintptr_t caller);
-    /* Later, by whoever calls the other. */
+    /* Later, by whoever calls the other; says nothing of what cannot be freed. */
     neomm_status (*free_nolock)(struct neomm *root, void *pointer, uintptr_t caller);
     void (*free_deferred)(struct neomm *root);
     size_t (*usable)(struct neomm *root, const void *pointer); /* 0: not live */

@@ -4,37 +4,23 @@
 
 /* ---- beginning ---- */
 
-/* This CPU is one that has to be interrupted from now on by who shuts its magazines. The exchange
- * orders this before its first look at `closed`, as shut() orders that before the look at `seen`.
+/* Pins, and returns the CPU, which has to be interrupted from now on by who shuts its magazines.
+ * The exchange orders this before its first look at `closed`, as shut() orders that before the look
+ * at `seen`. A CPU that was never here finds its magazines without capacity and leaves them alone.
  */
-static void see_this_cpu(struct neomm *root)
+static uint32_t pin_as_seen(struct neomm *root)
 {
-    struct neomm__heap_cpu *cpu = &root->heap->cpu[neomm_port_pin()->index];
+    uint32_t index = neomm_port_pin()->index;
+    struct neomm__heap_cpu *cpu = &root->heap->cpu[index];
     if (neomm__load_relaxed(&cpu->seen) == 0)
         (void)neomm__exchange(&cpu->seen, 1);
-    neomm_port_unpin();
+    return index;
 }
-
-/* Inside: a magazine without capacity is a new one, or one of a CPU that was offline. */
-static void open_new(struct neomm__heap *heap, const struct neomm_kmem *cache,
-                     struct neomm__magazine *magazine, uint32_t cpu)
-{
-    if (magazine->capacity == 0 && neomm__load_relaxed(&heap->cpu[cpu].seen) != 0)
-        neomm__store_relaxed(&magazine->capacity, cache->capacity);
-}
-
-/* ---- filling ---- */
 
 #define BUDGET_MOST ((uint32_t)INT32_MAX)
 
-/* Inside: an empty magazine got `count` objects. */
-static void fill(struct neomm__magazine *magazine, uint32_t count)
-{
-    neomm__store_relaxed(&magazine->filled, magazine->filled + count);
-    neomm__magazine_set_count(magazine, count);
-}
-
-/* Objects until one is to be guarded: half an interval to one and a half, as nobody can foresee. */
+/* Objects from one that is guarded to the next: half an interval to one and a half, as nobody can
+ * foresee. */
 static uint32_t next_budget(const struct neomm__heap *heap, const struct neomm__magazine *magazine)
 {
     const struct neomm__guard *guard = neomm__load_acquire(&heap->guard);
@@ -46,38 +32,63 @@ static uint32_t next_budget(const struct neomm__heap *heap, const struct neomm__
     return 1 + interval / 2 + (uint32_t)((random >> 32) * interval >> 32);
 }
 
-/* Inside: a new budget if there is none. True: the one that ended was for an object to guard. */
-static bool budget_ended(const struct neomm__heap *heap, const struct neomm_kmem *cache,
-                         struct neomm__magazine *magazine)
+/* Inside: so many objects are to be taken from now until the slow path has a look. */
+static void grant(const struct neomm__heap *heap, const struct neomm_kmem *cache,
+                  struct neomm__magazine *magazine)
 {
-    bool due = magazine->interval > 0;
-    if (magazine->budget > 0)
-        return false;
     magazine->interval = neomm__load_relaxed(&cache->interval);
     uint32_t budget = next_budget(heap, magazine);
     neomm__store_relaxed(&magazine->budget, budget);
     neomm__store_relaxed(&magazine->granted, magazine->granted + budget);
-    return due && magazine->interval > 0;
 }
 
-/* From the slabs that are there: a batch for the magazine and one for the caller, or, where the
- * magazine cannot be entered, just that one. *guard: one is to be guarded now. */
+/* Inside: a magazine without capacity is a new one, or one of a CPU that was offline. */
+static void open_new(const struct neomm__heap *heap, const struct neomm_kmem *cache,
+                     struct neomm__magazine *magazine)
+{
+    if (magazine->capacity != 0)
+        return;
+    neomm__store_relaxed(&magazine->capacity, cache->capacity);
+    if (magazine->budget == 0)
+        grant(heap, cache, magazine);
+}
+
+/* ---- filling ---- */
+
+/* Inside: an empty magazine got `count` objects. */
+static void fill(struct neomm__magazine *magazine, uint32_t count)
+{
+    neomm__store_relaxed(&magazine->filled, magazine->filled + count);
+    neomm__magazine_set_count(magazine, count);
+}
+
+/* Inside. *guard: an object is to be guarded now. */
+static void *refill_and_pop(struct neomm *root, struct neomm_kmem *cache,
+                            struct neomm__magazine *magazine, neomm_flags_t flags, bool *guard)
+{
+    open_new(root->heap, cache, magazine);
+    *guard = magazine->budget == 0;
+    if (*guard)
+        grant(root->heap, cache, magazine);
+    if (magazine->count == 0 && magazine->capacity > 0)
+        fill(magazine, neomm__slab_take(root, cache, magazine->object + 1, cache->batch, flags));
+    return neomm__magazine_pop(magazine);
+}
+
+/* From the slabs that are there: a batch for the magazine and of it one for the caller, or, where
+ * the magazine cannot be used, just that one. */
 static void *refill(struct neomm *root, struct neomm_kmem *cache, neomm_flags_t flags, bool *guard)
 {
-    uint32_t cpu = neomm_port_pin()->index;
-    struct neomm__magazine *magazine = neomm__magazine_of(cache, cpu);
+    struct neomm__magazine *magazine = neomm__magazine_of(cache, pin_as_seen(root));
     void *object = NULL;
+    bool used = false;
     if (neomm__magazine_enter(magazine)) {
-        open_new(root->heap, cache, magazine, cpu);
-        *guard = budget_ended(root->heap, cache, magazine);
-        if (magazine->count == 0 && magazine->capacity > 0)
-            fill(magazine,
-                 neomm__slab_take(root, cache, magazine->object + 1, cache->batch, flags));
-        object = neomm__magazine_pop(magazine);
+        object = refill_and_pop(root, cache, magazine, flags, guard);
+        used = magazine->capacity > 0;
         neomm__magazine_leave(magazine);
     }
     neomm_port_unpin();
-    if (!object && neomm__slab_take(root, cache, &object, 1, flags) == 1)
+    if (!used && neomm__slab_take(root, cache, &object, 1, flags) == 1)
         neomm__kmem_count(cache, 1, 0);
     return object;
 }
@@ -109,13 +120,12 @@ void *neomm__kmem_refill(struct neomm *root, struct neomm_kmem *cache, size_t si
     bool guard = false;
     if (cache->ops)
         return cache->ops->alloc(root, cache, size, flags, caller);
-    see_this_cpu(root);
     void *object = refill(root, cache, flags, &guard);
     if (!object && !(flags & NEOMM_NOLOCK)) {
         neomm__deferred_free(root);
         object = take_new(root, cache, flags);
     }
-    if (guard && !(flags & (NEOMM_NOLOCK | NEOMM_ATOMIC)))
+    if (guard && cache->interval > 0 && !(flags & (NEOMM_NOLOCK | NEOMM_ATOMIC)))
         object = guarded(root, cache, size, caller, object);
     return object;
 }
@@ -171,18 +181,16 @@ bool neomm__kmem_is_kept(const struct neomm_kmem *cache, const void *object)
 static neomm_status push_flushed(struct neomm *root, struct neomm_kmem *cache, void *object,
                                  struct neomm__frame_list *surplus)
 {
-    uint32_t cpu = neomm_port_pin()->index;
-    struct neomm__magazine *magazine = neomm__magazine_of(cache, cpu);
+    struct neomm__magazine *magazine = neomm__magazine_of(cache, pin_as_seen(root));
     neomm_status status = NEOMM_E_AGAIN;
     if (neomm__magazine_enter(magazine)) {
-        open_new(root->heap, cache, magazine, cpu);
+        open_new(root->heap, cache, magazine);
         if (cache->profile != NEOMM_HEAP_FAST && holds(magazine, object))
             status = NEOMM_E_DOUBLE_FREE;
         else if (magazine->capacity > 0) {
             if (magazine->count == magazine->capacity)
                 flush(root, cache, magazine, cache->batch, surplus);
-            if (neomm__magazine_push(magazine, object))
-                status = NEOMM_OK;
+            status = neomm__magazine_push(magazine, object) ? NEOMM_OK : NEOMM_E_DOUBLE_FREE;
         }
         neomm__magazine_leave(magazine);
     }
@@ -193,14 +201,15 @@ static neomm_status push_flushed(struct neomm *root, struct neomm_kmem *cache, v
 neomm_status neomm__kmem_flush(struct neomm *root, struct neomm_kmem *cache, void *object)
 {
     struct neomm__frame_list surplus = {0, 0, 0};
-    see_this_cpu(root);
     neomm_status status = push_flushed(root, cache, object, &surplus);
     if (status == NEOMM_E_AGAIN) {
-        status = neomm__slab_put(root, cache, &object, 1, &surplus) == 0 ? NEOMM_OK
-                                                                         : NEOMM_E_DOUBLE_FREE;
-        if (status == NEOMM_OK)
+        status = NEOMM_E_DOUBLE_FREE;
+        if (neomm__slab_put(root, cache, &object, 1, &surplus) == 0) {
             neomm__kmem_count(cache, 0, 1);
-    }
+            status = NEOMM_OK;
+        }
+    } else if (status != NEOMM_OK)
+        (void)neomm__heap_refuse(root, "kfree", object, status);
     (void)neomm__slabs_end(root, &surplus);
     return status;
 }
@@ -229,16 +238,32 @@ neomm_status neomm__free_nolock(struct neomm *root, const struct neomm_kmem *cac
     return cache && neomm__kmem_push(cache, object) ? NEOMM_OK : put_off(root, object);
 }
 
+/* Frees one and returns the next, NULL at the end of the list. Who was freed twice while he waited
+ * may have made a circle of it: the link is taken away, and gone with a block that is free. */
+static void *free_one(struct neomm *root, void *object)
+{
+    struct neomm__heap_place place;
+    void *next = NULL;
+    neomm_status status = neomm__heap_find(root, object, &place);
+    if (status != NEOMM_OK && !neomm__guard_owns(root->heap, object)) {
+        (void)neomm__heap_refuse(root, "kfree_nolock", object, status);
+        return NULL;
+    }
+    memcpy(&next, object, sizeof(next));
+    memset(object, 0, sizeof(next));
+    if (place.cache && place.cache->construct)
+        place.cache->construct(place.cache->context, object);
+    (void)neomm_kfree(root, object);
+    return next;
+}
+
 static void free_deferred(struct neomm *root, struct neomm__heap_cpu *cpu)
 {
-    void *object =
-        neomm__load_relaxed(&cpu->deferred) ? neomm__exchange(&cpu->deferred, NULL) : NULL;
-    while (object) {
-        void *next;
-        memcpy(&next, object, sizeof(next));
-        (void)neomm_kfree(root, object);
-        object = next;
-    }
+    void *object = NULL;
+    if (neomm__load_relaxed(&cpu->deferred))
+        object = neomm__exchange(&cpu->deferred, NULL);
+    while (object)
+        object = free_one(root, object);
 }
 
 void neomm__deferred_free(struct neomm *root)
@@ -305,7 +330,6 @@ static void reset(const struct neomm_kmem *cache, struct neomm__magazine *magazi
     neomm__store_relaxed(&magazine->capacity, 0);
     if (magazine->interval == neomm__load_relaxed(&cache->interval))
         return;
-    magazine->interval = 0;
     neomm__store_relaxed(&magazine->granted, magazine->granted - magazine->budget);
     neomm__store_relaxed(&magazine->budget, 0);
 }
@@ -327,13 +351,14 @@ static uint32_t empty_all(struct neomm *root, struct neomm_kmem *cache, uint32_t
     return objects;
 }
 
-bool neomm__drain_begin(struct neomm *root)
+/* Who empties his own magazines waits for nobody but another such, who waits for no CPU. */
+bool neomm__drain_begin(struct neomm *root, bool own)
 {
-    uint32_t self = neomm_port_cpu()->index + 1, nobody = 0;
+    uint32_t self = (neomm_port_cpu()->index + 1) << 1 | own, nobody = 0;
     for (uint32_t looks = NEOMM__HEAP_PATIENCE; looks > 0; looks--) {
         if (neomm__cas(&root->heap->draining, &nobody, self))
             return true;
-        if (nobody == self)
+        if (nobody >> 1 == self >> 1 || (own && !(nobody & 1)))
             return false;
         nobody = 0;
         neomm__spin();
@@ -371,7 +396,7 @@ uint32_t neomm__heap_drain(struct neomm *root, uint32_t *frames)
     uint32_t objects = 0;
     *frames = 0;
     neomm__deferred_free(root);
-    if (neomm__drain_begin(root)) {
+    if (neomm__drain_begin(root, false)) {
         objects = neomm__kmems_drain(root, 0, NEOMM__KMEMS, frames);
         neomm__drain_end(root);
     }
@@ -399,9 +424,12 @@ uint32_t neomm__heap_drain_own(struct neomm *root, uint32_t *frames)
     uint32_t objects = 0;
     *frames = 0;
     neomm__deferred_free(root);
+    if (!neomm__drain_begin(root, true))
+        return 0;
     for (uint32_t i = 0; i < NEOMM__KMEMS; i++)
         if (neomm__kmem_is_live(&root->heap->cache[i]))
             objects += empty_own(root, &root->heap->cache[i], frames);
+    neomm__drain_end(root);
     return objects;
 }
 
@@ -410,7 +438,7 @@ neomm_status neomm_heap_cpu_offline(struct neomm *root, uint32_t cpu)
     if (!root->heap || cpu >= root->cpus)
         return NEOMM_E_INVALID;
     neomm__deferred_free(root);
-    if (!neomm__drain_begin(root))
+    if (!neomm__drain_begin(root, false))
         return NEOMM_E_BUSY;
     for (uint32_t i = 0; i < NEOMM__KMEMS; i++) {
         struct neomm_kmem *cache = &root->heap->cache[i];
