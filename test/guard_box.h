@@ -48,17 +48,25 @@ static inline uint64_t guard_free_frames(struct guard_box *g)
 }
 
 /* A heap with the kernel window; kmalloc's caches are GUARDED at this interval. */
-static inline bool guard_open(struct ktap *t, struct guard_box *g, uint32_t interval, uint32_t cpus)
+static inline bool guard_open_in(struct ktap *t, struct guard_box *g, enum neomm_format format,
+                                 uint32_t interval, uint32_t cpus)
 {
+    const struct env_options options = {
+        .layer = ENV_HEAP, .format = format, .cpus = cpus, .seed = t->parameter + 1};
     memset(g, 0, sizeof(*g));
-    if (!box_open(t, &g->box, BOX_WINDOW, 16, cpus))
+    if (!env_open(t, &g->box.env, &options))
         return false;
-    g->root = g->box.root;
+    g->root = g->box.root = g->box.env.root;
     neomm_heap_on_error(g->root, note_report, &g->findings);
     neomm_heap_set_sampling(g->root, interval);
     EXPECT_OK(t, neomm_heap_set_profile(g->root, NULL, NEOMM_HEAP_GUARDED));
     g->free_before = guard_free_frames(g);
     return t->failures == 0;
+}
+
+static inline bool guard_open(struct ktap *t, struct guard_box *g, uint32_t interval, uint32_t cpus)
+{
+    return guard_open_in(t, g, box_format(), interval, cpus);
 }
 
 /* Everything was freed, and `reports` things were found. */

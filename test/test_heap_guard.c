@@ -49,7 +49,7 @@ static void reads_and_writes_beside(struct ktap *t)
     static const size_t sizes[] = {16, 48, 1024, 2000, 4096};
     struct guard_box g;
     uint32_t reports = 0;
-    if (!guard_open(t, &g, 1, 1))
+    if (!guard_open_in(t, &g, (enum neomm_format)t->parameter, 1, 1))
         return;
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]) && t->failures == 0; i++)
         for (unsigned way = 0; way < 4; way++, reports++)
@@ -113,7 +113,7 @@ static void use_after_free(struct ktap *t)
 {
     struct guard_box g;
     uint32_t reports = 0;
-    if (!guard_open(t, &g, 1, 1))
+    if (!guard_open_in(t, &g, (enum neomm_format)t->parameter, 1, 1))
         return;
     for (size_t size = 1; size <= 4096; size = size * 3 + 1)
         for (unsigned write = 0; write < 2; write++) {
@@ -438,12 +438,13 @@ static void wild_accesses(struct ktap *t)
     guard_close(t, &g, 3);
 }
 
+static const uint64_t formats[] = ENV_FORMATS;
 static const uint64_t five[] = {0, 1, 2, 3, 4};
 
 static const struct ktap_case cases[] = {
-    KTAP_CASE(reads_and_writes_beside),
+    KTAP_CASE_WITH(reads_and_writes_beside, formats),
     KTAP_CASE_WITH(whose_access_it_is, five),
-    KTAP_CASE(use_after_free),
+    KTAP_CASE_WITH(use_after_free, formats),
     KTAP_CASE(late_reuse),
     KTAP_CASE(bad_frees),
     KTAP_CASE(damage_is_found_by_kfree),
