@@ -59,13 +59,18 @@ endif()
 
 set(NEOMM_HEAP_SOURCES
   src/heap/bulk.c
+  src/heap/harden.c
   src/heap/heap.c
   src/heap/heap_check.c
   src/heap/heap_class.c
   src/heap/kmem.c
+  src/heap/ledger.c
   src/heap/magazine.c
+  src/heap/profile.c
   src/heap/record.c
+  src/heap/report.c
   src/heap/run.c
+  src/heap/site.c
   src/heap/slab.c
   src/heap/source_direct.c
   src/heap/source_window.c)

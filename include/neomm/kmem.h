@@ -28,9 +28,9 @@ struct neomm_kmem;
 typedef void neomm_construct_fn(void *context, void *object);
 
 struct neomm_kmem_options {
-    const char *name; /* for reports; kept, not copied. NULL: "unnamed" */
-    size_t size;      /* of an object, 1 to NEOMM_KMEM_SIZE_MAX */
-    size_t align;     /* a power of two up to NEOMM_KMEM_ALIGN_MAX; 0: of a pointer */
+    const char *name;              /* for reports; kept, not copied. NULL: "unnamed" */
+    size_t size;                   /* of an object, 1 to NEOMM_KMEM_SIZE_MAX */
+    size_t align;                  /* a power of two up to NEOMM_KMEM_ALIGN_MAX; 0: of a pointer */
     neomm_construct_fn *construct; /* NULL: contents of new objects are unknown */
     void *context;
 };
@@ -60,8 +60,7 @@ NEOMM_EXTERN_C_BEGIN
 
 /* A new cache; NULL: size or alignment out of range, no memory, or too many caches. May sleep in
  * reclaim. Cost: CPUs. */
-struct neomm_kmem *neomm_kmem_create(struct neomm *root,
-                                       const struct neomm_kmem_options *options);
+struct neomm_kmem *neomm_kmem_create(struct neomm *root, const struct neomm_kmem_options *options);
 
 /* Ends a cache. NEOMM_E_BUSY: it stays as it is, since objects are live (each is logged, at most
  * 16) or another CPU is emptying caches. NEOMM_E_INVALID: no cache, or one of kmalloc's. Interrupts
@@ -77,20 +76,20 @@ struct neomm_kmem *neomm_kmem_for(struct neomm *root, size_t size);
 /* An object, or NULL when out of memory. Flags as for kmalloc, but for NEOMM_DMA, and NEOMM_ZERO
  * where there is a constructor: both are ignored. Cost: constant while the CPU has objects at
  * hand; else a batch, at most 32, from the slabs. */
-void *neomm_kmem_alloc(struct neomm *root, struct neomm_kmem *cache, neomm_flags_t flags)
-    NEOMM_MUST_CHECK;
+void *neomm_kmem_alloc(struct neomm *root, struct neomm_kmem *cache,
+                       neomm_flags_t flags) NEOMM_MUST_CHECK;
 
 /* Frees an object of this cache. As neomm_kfree; NEOMM_E_FOREIGN also for another cache's. */
 neomm_status neomm_kmem_free(struct neomm *root, struct neomm_kmem *cache, void *object);
 
 /* All `count` objects or, with NEOMM_E_NOMEM, none. Cost: a few instructions an object. */
 neomm_status neomm_kmem_alloc_bulk(struct neomm *root, struct neomm_kmem *cache,
-                                    neomm_flags_t flags, uint32_t count, void **objects);
+                                   neomm_flags_t flags, uint32_t count, void **objects);
 
 /* Frees all of them. One that cannot be freed is logged and stays as it is, the others are freed;
  * the first error comes back. */
 neomm_status neomm_kmem_free_bulk(struct neomm *root, struct neomm_kmem *cache, uint32_t count,
-                                   void *const *objects);
+                                  void *const *objects);
 
 /* Gives the memory of free objects back; returns the frames given. Context as
  * neomm_kmem_destroy. */
@@ -117,8 +116,7 @@ void neomm_prefill_end(struct neomm *root, struct neomm_prefill *prefill);
 /* ---- figures ---- */
 
 /* A racy sum while other CPUs use the cache. Cost: CPUs. */
-void neomm_kmem_stats(struct neomm *root, struct neomm_kmem *cache,
-                       struct neomm_kmem_stats *stats);
+void neomm_kmem_stats(struct neomm *root, struct neomm_kmem *cache, struct neomm_kmem_stats *stats);
 
 /* The cache after this one, NULL after the last; NULL gives the first. kmalloc's come first, by
  * size. */

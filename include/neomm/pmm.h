@@ -243,6 +243,12 @@ neomm_status neomm_pmm_alloc_range(struct neomm *root, const struct neomm_range_
                                    neomm_frame_t *first) NEOMM_MUST_CHECK;
 neomm_status neomm_pmm_free_range(struct neomm *root, neomm_frame_t first, uint32_t frames);
 
+/* Makes a block of 2^order frames that many single frames of the caller's, each to be freed by
+ * itself or in ranges. For a length that is no power of two: take a block, split it, free the end
+ * of it. NEOMM_E_FOREIGN: no RAM; NEOMM_E_INVALID: not a block of that order that the caller alone
+ * owns, or what is behind its first frame is in use. Any context. Locks: none. Cost: the frames. */
+neomm_status neomm_pmm_split(struct neomm *root, neomm_frame_t frame, unsigned order);
+
 /* Takes exactly these free frames (device memory, a crash kernel): NEOMM_E_BUSY if one is not
  * free, with nothing changed. Undone by neomm_pmm_free_range. */
 neomm_status neomm_pmm_claim(struct neomm *root, neomm_frame_t first, uint32_t frames);

@@ -10,11 +10,12 @@ static uint32_t pop_some(const struct neomm_kmem *cache, uint32_t count, void **
     struct neomm__magazine *magazine = neomm__magazine_of(cache, neomm_port_pin()->index);
     uint32_t taken = 0;
     if (neomm__magazine_enter(magazine)) {
-        uint32_t kept = magazine->count;
+        uint32_t kept = magazine->count, budget = magazine->budget;
         taken = kept < count ? kept : count;
+        taken = taken < budget ? taken : budget;
         memcpy(objects, magazine->object + 1 + kept - taken, taken * sizeof(void *));
         neomm__magazine_set_count(magazine, kept - taken);
-        neomm__store_relaxed(&magazine->allocated, magazine->allocated + taken);
+        neomm__store_relaxed(&magazine->budget, budget - taken);
         neomm__magazine_leave(magazine);
     }
     neomm_port_unpin();
@@ -34,11 +35,16 @@ static uint32_t take_batch(struct neomm *root, struct neomm_kmem *cache, void **
 }
 
 static uint32_t take_slabs(struct neomm *root, struct neomm_kmem *cache, void **objects,
-                           uint32_t want, neomm_flags_t flags)
+                           uint32_t want, neomm_flags_t flags, uintptr_t caller)
 {
     uint32_t done = 0;
     while (done < want) {
-        uint32_t taken = take_batch(root, cache, objects + done, want - done, flags);
+        uint32_t taken;
+        if (!cache->ops)
+            taken = take_batch(root, cache, objects + done, want - done, flags);
+        else
+            taken = (objects[done] =
+                         cache->ops->alloc(root, cache, cache->object_size, flags, caller)) != NULL;
         if (taken == 0)
             break;
         done += taken;
@@ -47,21 +53,22 @@ static uint32_t take_slabs(struct neomm *root, struct neomm_kmem *cache, void **
 }
 
 neomm_status neomm_kmem_alloc_bulk(struct neomm *root, struct neomm_kmem *cache,
-                                    neomm_flags_t flags, uint32_t count, void **objects)
+                                   neomm_flags_t flags, uint32_t count, void **objects)
 {
     uint32_t done = pop_some(cache, count, objects);
+    uintptr_t caller = NEOMM__CALLER(NULL);
     flags &= ~NEOMM_DMA;
     if (done < count)
-        done += take_slabs(root, cache, objects + done, count - done, flags);
+        done += take_slabs(root, cache, objects + done, count - done, flags, caller);
     if (done < count && neomm__heap_relieve(root, flags))
-        done += take_slabs(root, cache, objects + done, count - done, flags);
+        done += take_slabs(root, cache, objects + done, count - done, flags, caller);
     if (done < count) {
         (void)neomm_kmem_free_bulk(root, cache, done, objects);
         NEOMM__COUNT(root, KMALLOC_FAIL);
         return NEOMM_E_NOMEM;
     }
     for (uint32_t i = 0; (flags & NEOMM_ZERO) && !cache->construct && i < count; i++)
-        memset(objects[i], 0, cache->size);
+        memset(objects[i], 0, cache->object_size);
     return NEOMM_OK;
 }
 
@@ -104,7 +111,7 @@ static neomm_status put_batch(struct neomm *root, struct neomm_kmem *cache, uint
 }
 
 neomm_status neomm_kmem_free_bulk(struct neomm *root, struct neomm_kmem *cache, uint32_t count,
-                                   void *const *objects)
+                                  void *const *objects)
 {
     neomm_status first = NEOMM_OK, status;
     for (uint32_t i = 0; i < count;) {
@@ -112,7 +119,7 @@ neomm_status neomm_kmem_free_bulk(struct neomm *root, struct neomm_kmem *cache, 
         if (good > 0)
             pushed = push_some(cache, good, objects + i);
         if (good == 0 || pushed == 0) {
-            bool single = good <= 1;
+            bool single = good <= 1 || cache->ops;
             status = single ? neomm_kmem_free(root, cache, objects[i])
                             : put_batch(root, cache, good, objects + i);
             pushed = single ? 1 : good;
@@ -148,7 +155,7 @@ neomm_status neomm_prefill_refill(struct neomm *root, struct neomm_prefill *pref
 {
     uint32_t missing = prefill->capacity - prefill->count;
     neomm_status status = neomm_kmem_alloc_bulk(root, prefill->cache, flags, missing,
-                                                 prefill->object + prefill->count);
+                                                prefill->object + prefill->count);
     if (status == NEOMM_OK)
         prefill->count = prefill->capacity;
     return status;

@@ -92,8 +92,8 @@ neomm_status neomm_heap_init(struct neomm *root, const struct neomm_heap_options
         return NEOMM_E_NOMEM;
     uint64_t free = neomm_pmm_free_frames(root);
     uint32_t ram_frames = free > UINT32_MAX ? UINT32_MAX : (uint32_t)free;
-    size_t bytes = magazines_at(root) +
-                   root->cpus * neomm__heap_magazines_bytes(step_shift, ram_frames);
+    size_t bytes =
+        magazines_at(root) + root->cpus * neomm__heap_magazines_bytes(step_shift, ram_frames);
     struct neomm_range_request request = {.frames = (uint32_t)neomm__pages(bytes),
                                           .flags = NEOMM_ZERO};
     neomm_status status = neomm_pmm_alloc_range(root, &request, &first);
@@ -118,11 +118,18 @@ neomm_status neomm_heap_fini(struct neomm *root)
     if (!heap)
         return NEOMM_E_NOENT;
     (void)neomm_heap_shrink(root);
+    if (heap->guard)
+        heap->guard->end_all(root);
     neomm_heap_stats(root, &stats);
     if (stats.objects > 0 || stats.caches > 0) {
         neomm__heap_log_leaks(root);
         return NEOMM_E_BUSY;
     }
+    for (uint32_t i = 0; i < heap->classes; i++)
+        if (heap->cache[i].ops && heap->cache[i].ops->end)
+            heap->cache[i].ops->end(root, &heap->cache[i]);
+    if (heap->sites_end)
+        heap->sites_end(root);
     root->layer[NEOMM__LAYER_HEAP] = NULL;
     root->front = (struct neomm__heap_front){.slab_max = 0};
     root->heap = NULL;
@@ -136,18 +143,16 @@ neomm_status neomm_heap_fini(struct neomm *root)
 
 /* Memory below 16 MiB is always a run, as a slab may lie anywhere. A class of large objects whose
  * slab finds no contiguous frames falls back to a run of fewer. */
-static void *try_alloc(struct neomm *root, size_t size, neomm_flags_t flags)
+static void *try_alloc(struct neomm *root, size_t size, neomm_flags_t flags, uintptr_t caller)
 {
     struct neomm__heap *heap = root->heap;
     void *block = NULL;
     if (size <= NEOMM__HEAP_SLAB_MAX && !(flags & NEOMM_DMA)) {
         struct neomm_kmem *cache = &heap->cache[neomm__heap_class_of(heap, size)];
-        block = neomm__kmem_alloc(root, cache, flags);
-        if (block && (flags & NEOMM_ZERO))
-            memset(block, 0, cache->size);
+        block = neomm__kmem_take(root, cache, size, flags, caller);
     }
     if (!block && (size > NEOMM_PAGE_SIZE / 2 || (flags & NEOMM_DMA)))
-        block = neomm__run_alloc(root, size, 1, flags);
+        block = neomm__run_alloc(root, size, 1, flags, caller);
     return block;
 }
 
@@ -166,14 +171,14 @@ bool neomm__heap_relieve(struct neomm *root, neomm_flags_t flags)
 
 /* Whatever the first lines of neomm_kmalloc_at do not do. */
 static __attribute__((noinline)) void *alloc_slowly(struct neomm *root, size_t size,
-                                                    neomm_flags_t flags)
+                                                    neomm_flags_t flags, uintptr_t caller)
 {
     if (size == 0 || size > PTRDIFF_MAX || !root->heap)
         return NULL;
     flags &= HEAP_FLAGS;
-    void *block = try_alloc(root, size, flags);
+    void *block = try_alloc(root, size, flags, caller);
     if (!block && neomm__heap_relieve(root, flags))
-        block = try_alloc(root, size, flags);
+        block = try_alloc(root, size, flags, caller);
     if (!block)
         NEOMM__COUNT(root, KMALLOC_FAIL);
     return block;
@@ -183,10 +188,9 @@ void *neomm_kmalloc_at(struct neomm *root, size_t size, neomm_flags_t flags,
                        const struct neomm_site *site)
 {
     void *block = NULL;
-    (void)site;
     if (size - 1 < root->front.slab_max && !(flags & (NEOMM_ZERO | NEOMM_DMA)))
         block = neomm__magazine_take(neomm__magazine_for(root, size, neomm_port_pin()->index));
-    return block ? block : alloc_slowly(root, size, flags);
+    return block ? block : alloc_slowly(root, size, flags, NEOMM__CALLER(site));
 }
 
 void *neomm_kmalloc_array_at(struct neomm *root, size_t count, size_t size, neomm_flags_t flags,
@@ -224,7 +228,8 @@ void *neomm_kmalloc_aligned_at(struct neomm *root, size_t size, size_t align, ne
     void *block = NULL;
     flags &= HEAP_FLAGS;
     if (!(flags & NEOMM_NOLOCK))
-        block = neomm__run_alloc(root, size, (uint32_t)(align >> NEOMM_PAGE_SHIFT), flags);
+        block = neomm__run_alloc(root, size, (uint32_t)(align >> NEOMM_PAGE_SHIFT), flags,
+                                 NEOMM__CALLER(site));
     if (!block)
         NEOMM__COUNT(root, KMALLOC_FAIL);
     return block;
@@ -232,25 +237,25 @@ void *neomm_kmalloc_aligned_at(struct neomm *root, size_t size, size_t align, ne
 
 /* ---- freeing ---- */
 
-neomm_status neomm__heap_refuse(struct neomm *root, const char *function, const void *pointer,
-                                neomm_status status)
-{
-    NEOMM__COUNT(root, BAD_FREE);
-    neomm__log(NEOMM_LOG_ERROR, "heap: %s of %p: %s", function, pointer, neomm_status_text(status));
-    return status;
-}
-
-static __attribute__((noinline)) neomm_status free_slowly(struct neomm *root, void *pointer)
+/* Whatever the first lines of neomm_kfree do not do; a block of `cache` alone, if that is given. */
+neomm_status neomm__heap_free(struct neomm *root, const struct neomm_kmem *cache, void *pointer,
+                              const char *function, uintptr_t caller)
 {
     struct neomm__heap_place place;
     if (!pointer)
         return NEOMM_OK;
+    if (neomm__guard_owns(root->heap, pointer))
+        return root->heap->guard->free(root, pointer, caller);
     neomm_status status = neomm__heap_find(root, pointer, &place);
-    if (status == NEOMM_OK)
-        status = place.cache ? neomm__kmem_flush(root, place.cache, pointer)
-                             : neomm__run_free(root, pointer, &place);
-    return status == NEOMM_OK ? NEOMM_OK
-                              : neomm__heap_refuse(root, "kfree", pointer, status);
+    if (status == NEOMM_OK && cache && place.cache != cache)
+        status = NEOMM_E_FOREIGN;
+    else if (status == NEOMM_OK && !place.cache)
+        status = neomm__run_free(root, pointer, &place);
+    else if (status == NEOMM_OK && place.cache->ops)
+        return place.cache->ops->free(root, &place, pointer, caller);
+    else if (status == NEOMM_OK)
+        status = neomm__kmem_flush(root, place.cache, pointer);
+    return status == NEOMM_OK ? NEOMM_OK : neomm__heap_refuse(root, function, pointer, status);
 }
 
 neomm_status neomm_kfree(struct neomm *root, void *pointer)
@@ -258,7 +263,9 @@ neomm_status neomm_kfree(struct neomm *root, void *pointer)
     const struct neomm_kmem *cache = neomm__kmem_under(root, pointer);
     if (cache && neomm__kmem_push(cache, pointer))
         return NEOMM_OK;
-    return free_slowly(root, pointer);
+    if (!root->heap)
+        return pointer ? NEOMM_E_FOREIGN : NEOMM_OK;
+    return neomm__heap_free(root, NULL, pointer, "kfree", NEOMM__CALLER(NULL));
 }
 
 neomm_status neomm_kfree_sized(struct neomm *root, void *pointer, size_t size)
@@ -273,8 +280,8 @@ neomm_status neomm_kfree_nolock(struct neomm *root, void *pointer)
     struct neomm__heap_place place;
     if (!pointer)
         return NEOMM_OK;
-    neomm_status status = neomm__heap_find(root, pointer, &place);
-    if (status == NEOMM_OK)
+    neomm_status status = neomm__heap_find_live(root, pointer, &place);
+    if (status == NEOMM_OK || neomm__guard_owns(root->heap, pointer))
         status = neomm__free_nolock(root, place.cache, pointer);
     return status == NEOMM_OK ? NEOMM_OK
                               : neomm__heap_refuse(root, "kfree_nolock", pointer, status);
@@ -282,9 +289,8 @@ neomm_status neomm_kfree_nolock(struct neomm *root, void *pointer)
 
 /* ---- sizes ---- */
 
-/* A live block. An object that another CPU keeps looks like one. */
-static neomm_status find_live(struct neomm *root, const void *pointer,
-                              struct neomm__heap_place *place)
+neomm_status neomm__heap_find_live(struct neomm *root, const void *pointer,
+                                   struct neomm__heap_place *place)
 {
     neomm_status status = neomm__heap_find(root, pointer, place);
     if (status == NEOMM_OK && place->cache && neomm__kmem_is_kept(place->cache, pointer))
@@ -292,15 +298,22 @@ static neomm_status find_live(struct neomm *root, const void *pointer,
     return status;
 }
 
+/* NEOMM_E_DOUBLE_FREE where the status is OK and the result 0. */
 static size_t usable(struct neomm *root, const void *pointer, const struct neomm__heap_place *place)
 {
-    return place->cache ? place->cache->size : neomm__run_size(root, pointer, place);
+    if (!place->cache)
+        return neomm__run_size(root, pointer, place);
+    return place->cache->ops ? place->cache->ops->usable(root, place) : place->cache->size;
 }
 
 size_t neomm_ksize(struct neomm *root, const void *pointer)
 {
     struct neomm__heap_place place;
-    if (!pointer || find_live(root, pointer, &place) != NEOMM_OK)
+    if (!pointer || !root->heap)
+        return 0;
+    if (neomm__guard_owns(root->heap, pointer))
+        return root->heap->guard->usable(root, pointer);
+    if (neomm__heap_find_live(root, pointer, &place) != NEOMM_OK)
         return 0;
     return usable(root, pointer, &place);
 }
@@ -319,7 +332,7 @@ static bool suits(const void *pointer, size_t old_usable, size_t size)
 static bool resize(struct neomm *root, void *pointer, const struct neomm__heap_place *place,
                    size_t old_usable, size_t size, neomm_flags_t flags)
 {
-    if (!suits(pointer, old_usable, size))
+    if (!suits(pointer, old_usable, size) || (place->cache && place->cache->ops))
         return false;
     if (!place->cache)
         return neomm__run_resize(root, pointer, place, size, flags);
@@ -347,16 +360,24 @@ void *neomm_krealloc_at(struct neomm *root, void *pointer, size_t size, neomm_fl
         (void)neomm_kfree(root, pointer);
         return NULL;
     }
-    neomm_status status = find_live(root, pointer, &place);
-    size_t old_usable = status == NEOMM_OK ? usable(root, pointer, &place) : 0;
+    if (!root->heap)
+        return NULL;
+    bool guarded = neomm__guard_owns(root->heap, pointer);
+    neomm_status status = guarded ? NEOMM_OK : neomm__heap_find_live(root, pointer, &place);
+    size_t old_usable = 0;
+    if (guarded)
+        old_usable = root->heap->guard->usable(root, pointer);
+    else if (status == NEOMM_OK)
+        old_usable = usable(root, pointer, &place);
     if (old_usable == 0) {
-        (void)neomm__heap_refuse(root, "krealloc", pointer,
-                                 status == NEOMM_OK ? NEOMM_E_FOREIGN : status);
+        if (status == NEOMM_OK)
+            status = guarded || place.cache ? NEOMM_E_DOUBLE_FREE : NEOMM_E_FOREIGN;
+        (void)neomm__heap_refuse(root, "krealloc", pointer, status);
         return NULL;
     }
     if (size > PTRDIFF_MAX)
         return NULL;
-    if (resize(root, pointer, &place, old_usable, size, flags & HEAP_FLAGS))
+    if (!guarded && resize(root, pointer, &place, old_usable, size, flags & HEAP_FLAGS))
         return pointer;
     return move(root, pointer, old_usable, size, flags, site);
 }
@@ -392,7 +413,7 @@ static size_t slab_frames(struct neomm_kmem *cache)
 }
 
 void neomm__kmem_add_stats(struct neomm *root, struct neomm_kmem *cache,
-                            struct neomm_heap_stats *stats)
+                           struct neomm_heap_stats *stats)
 {
     uint64_t allocated = 0, freed = 0;
     neomm__kmem_served(root, cache, &allocated, &freed);

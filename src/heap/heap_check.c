@@ -1,6 +1,6 @@
 /* What the heap says about itself: the consistency check, the snapshot, the leak report.
  * SPDX-License-Identifier: MIT */
-#include "magazine.h"
+#include "ledger.h"
 
 /* What a walk over everything adds up, to compare with the totals that were kept. */
 struct tally {
@@ -83,11 +83,12 @@ static void check_slab(struct tally *tally, const struct neomm_kmem *cache,
                       frame.number, slab->frame, slab->cache);
         return;
     }
+    if (slab->ledger && neomm__ledger_is_record(cache))
+        tally->records[NEOMM__RECORD_LARGE]++;
     check_counts(tally, cache, slab, list);
     check_tail(tally, source, slab->base, cache->pages, NEOMM__KIND_SLAB, entry->owner);
     for (uint32_t i = 1; i < cache->pages; i++) {
-        neomm_frame_t page =
-            source->frame_of(source->context, slab->base + i * NEOMM_PAGE_SIZE);
+        neomm_frame_t page = source->frame_of(source->context, slab->base + i * NEOMM_PAGE_SIZE);
         if (neomm__frame(tally->root, page)->mapping != entry->mapping)
             neomm__report(tally->report, "heap: page %u of the slab at %p: another record", i,
                           (void *)slab->base);
@@ -187,7 +188,7 @@ static void check_cache(struct tally *tally, const struct neomm_kmem *cache)
         check_list(tally, &cache->list[list], "slabs", NEOMM__KIND_SLAB, visit_slab, &visit);
     }
     neomm__kmem_served(tally->root, cache, &allocated, &freed);
-    if (tally->lent - kept(tally->root, cache) != allocated - freed)
+    if (tally->lent - kept(tally->root, cache) - cache->held != allocated - freed)
         neomm__report(tally->report,
                       "heap: cache %u: slabs lent out %zu objects, CPUs hold %zu, %llu are live",
                       cache->number, tally->lent, kept(tally->root, cache),
@@ -276,7 +277,7 @@ void neomm__heap_snapshot(struct neomm *root, struct neomm_snapshot *snapshot)
     for (uint32_t i = 0; i < NEOMM__KMEMS; i++)
         if (neomm__kmem_is_live(&heap->cache[i]))
             neomm__kmem_served(root, &heap->cache[i], &snapshot->counter[NEOMM_COUNTER_KMALLOC],
-                                &snapshot->counter[NEOMM_COUNTER_KFREE]);
+                               &snapshot->counter[NEOMM_COUNTER_KFREE]);
     snapshot->counter[NEOMM_COUNTER_KMALLOC] += heap->runs_allocated;
     snapshot->counter[NEOMM_COUNTER_KFREE] += heap->runs_freed;
 }

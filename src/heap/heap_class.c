@@ -72,7 +72,8 @@ static uint32_t empty_kept(uint32_t pages, uint32_t ram_frames)
 
 static uint32_t magazine_bytes(const struct neomm_kmem *cache)
 {
-    size_t bytes = offsetof(struct neomm__magazine, object) + (cache->capacity + 1u) * sizeof(void *);
+    size_t bytes =
+        offsetof(struct neomm__magazine, object) + (cache->capacity + 1u) * sizeof(void *);
     return (uint32_t)NEOMM__ALIGN_UP(bytes, 64);
 }
 
@@ -87,6 +88,7 @@ void neomm__kmem_shape(struct neomm_kmem *cache, uint32_t size, uint32_t ram_fra
     cache->pool = record_bytes(cache->objects) <= NEOMM__RECORD_SMALL_BYTES ? NEOMM__RECORD_SMALL
                                                                             : NEOMM__RECORD_LARGE;
     cache->capacity = magazine_capacity(size, ram_frames);
+    cache->capacity_most = cache->capacity;
     cache->batch = (cache->capacity + 1) / 2;
     cache->empty_kept = empty_kept(cache->pages, ram_frames);
     cache->magazine_bytes = magazine_bytes(cache);
@@ -127,6 +129,7 @@ void neomm__heap_classes_init(struct neomm__heap *heap, unsigned step_shift, uin
         cache->name = "kmalloc";
         cache->object_size = size;
         cache->align = (uint32_t)NEOMM__HEAP_UNIT;
+        cache->profile = NEOMM_HEAP_DEFAULT;
         neomm__kmem_shape(cache, size, ram_frames);
     }
     fill_tables(heap);

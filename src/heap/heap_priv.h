@@ -24,7 +24,7 @@
 #include "base/bitmap.h"
 #include "base/root.h"
 
-#include <neomm/kmem.h>
+#include <neomm/heap_debug.h>
 
 #define NEOMM__HEAP_UNIT       ((size_t)16)
 #define NEOMM__HEAP_UNIT_SHIFT 4
@@ -34,8 +34,8 @@
 /* With eight steps a doubling; 32 with four. */
 #define NEOMM__CLASSES_MAX 56u
 /* kmalloc's and the callers'. */
-#define NEOMM__KMEMS          192u
-#define NEOMM__SLAB_PAGES_MAX  8u
+#define NEOMM__KMEMS            192u
+#define NEOMM__SLAB_PAGES_MAX   8u
 #define NEOMM__SLAB_OBJECTS_MAX 1024u
 /* Objects that a CPU keeps of a cache, and those that come or go in one step. */
 #define NEOMM__MAGAZINE_MAX 62u
@@ -49,11 +49,13 @@
 
 /* The record of a slab. */
 struct neomm__slab {
-    uint8_t *base;  /* first object */
-    uint32_t frame; /* number of the first frame */
+    uint8_t *base;                /* first object */
+    struct neomm__ledger *ledger; /* what is known of each object, see ledger.h; or NULL */
+    uint32_t frame;               /* number of the first frame */
     uint16_t cache;
     uint16_t free;  /* bits set in free_map; under the lock of the cache, as what follows */
-    uint16_t built; /* objects that were constructed: those below */
+    uint16_t built; /* objects that were handed out once, and constructed: those below */
+    void (*detach)(struct neomm *root, struct neomm__slab *slab); /* of the ledger */
     neomm__word_t free_map[];
 };
 
@@ -61,6 +63,8 @@ struct neomm__slab {
 struct neomm__run {
     uint8_t *base;
     size_t requested; /* under the lock of the runs */
+    uintptr_t caller; /* where it was allocated */
+    uint64_t born;    /* and when, while sites are tracked */
     uint32_t frame;   /* number of the first frame */
     uint32_t pages;
     uint32_t source; /* index into heap->source */
@@ -77,7 +81,7 @@ struct neomm__record_pool {
 /* Runs and slabs of few objects; slabs of many. */
 enum neomm__record_size { NEOMM__RECORD_SMALL, NEOMM__RECORD_LARGE, NEOMM__RECORD_POOLS };
 #define NEOMM__RECORD_SMALL_BYTES 64u
-#define NEOMM__RECORD_LARGE_BYTES 160u
+#define NEOMM__RECORD_LARGE_BYTES 176u
 
 /* What the owner word of a slab's descriptors says. */
 #define NEOMM__SLAB_PAGE_BITS 8u
@@ -109,10 +113,44 @@ struct neomm__magazine {
     uint32_t closed;  /* it may not enter: another CPU empties or changes it */
     uint32_t count;
     uint32_t capacity;
-    size_t allocated; /* since the cache was made */
-    size_t filled;    /* objects that came from slabs less those that went there: allocated less
-                       * freed, and count */
-    void *object[];   /* 1 to count; 0 is NULL */
+    uint32_t budget; /* objects to be taken before the slow path has a look */
+    uint32_t spare;
+    size_t granted; /* budgets since the cache was made, so less `budget`: objects taken */
+    size_t filled;  /* objects that came from slabs less those that went there: taken less freed,
+                     * and count */
+    void *object[]; /* 1 to count; 0 is NULL */
+};
+
+/* What a pointer points at. */
+struct neomm__heap_place {
+    neomm_frame_t head;       /* first frame of the slab or run */
+    uint8_t *base;            /* where that frame lies */
+    struct neomm_kmem *cache; /* NULL: a run */
+    struct neomm__slab *slab;
+    uint32_t index; /* of the object */
+};
+
+/* How a cache that keeps nothing in front of its slabs allocates and frees; NULL: as magazine.c
+ * does. Pointers, so that the parts are linked only by who asks for them. */
+struct neomm__kmem_ops {
+    /* `size` as asked for; `caller` a call-site record or return address. */
+    void *(*alloc)(struct neomm *root, struct neomm_kmem *cache, size_t size, neomm_flags_t flags,
+                   uintptr_t caller);
+    neomm_status (*free)(struct neomm *root, const struct neomm__heap_place *place, void *object,
+                         uintptr_t caller);
+    /* Of a live object, 0: it is not live. */
+    size_t (*usable)(struct neomm *root, const struct neomm__heap_place *place);
+    /* Frees objects that wait; and the cache ends. NULL: nothing is to be done. */
+    void (*empty)(struct neomm *root, struct neomm_kmem *cache);
+    void (*end)(struct neomm *root, struct neomm_kmem *cache);
+    /* More about an object for a report. */
+    void (*describe)(struct neomm *root, const struct neomm__heap_place *place,
+                     struct neomm_heap_report *report);
+    /* Memory for a slab's ledger, NULL: there is none; and the slab begins with it, which is as
+     * its bitmap is, under the lock of the cache or before anybody sees the slab. */
+    struct neomm__ledger *(*ledger_alloc)(struct neomm *root, const struct neomm_kmem *cache,
+                                          neomm_flags_t flags);
+    void (*begin)(struct neomm *root, struct neomm__slab *slab, struct neomm__ledger *ledger);
 };
 
 enum neomm__kmem_state { NEOMM__KMEM_UNUSED, NEOMM__KMEM_MAKING, NEOMM__KMEM_LIVE };
@@ -133,7 +171,13 @@ struct neomm_kmem {
     uint32_t object_size, align;
     uint32_t pages, objects; /* of a slab */
     uint32_t pool;           /* of the slabs' records */
-    uint32_t capacity, batch;
+    uint32_t capacity;       /* of a magazine: capacity_most, or 0 while there are `ops` */
+    uint32_t capacity_most, batch;
+    uint32_t interval; /* objects from one that is guarded to the next, about; 0: none is */
+    uint32_t profile;  /* enum neomm_heap_profile */
+    const struct neomm__kmem_ops *ops;
+    struct neomm__quarantine *quarantine; /* of a HARDENED cache, see harden.c */
+    size_t held;         /* objects that are neither free in their slab, nor kept, nor live */
     uint32_t empty_kept; /* slabs without live objects that wait for the next request */
     /* Slabs by the number of free objects: first frames. */
     struct neomm__lock lock;
@@ -161,7 +205,14 @@ struct neomm__heap {
     uint32_t classes;
     uint32_t ram_frames; /* free when the heap began: what it holds back is in proportion */
     struct neomm_page_source source[NEOMM__HEAP_SOURCES];
-    uint32_t sources;    /* 1, or 2 with a large source */
+    uint32_t sources;  /* 1, or 2 with a large source */
+    bool runs_guarded; /* runs come from the large source, which leaves pages between them */
+    struct neomm__guard *guard;            /* objects on pages of their own, see guard.c; or NULL */
+    const struct neomm__sites *sites;      /* call sites are counted, see site.c; or NULL */
+    struct neomm__site_table *site_table;  /* was made, once they were */
+    void (*sites_end)(struct neomm *root); /* gives it back */
+    neomm_heap_report_fn *report;
+    void *report_context;
     neomm_frame_t frame; /* where this structure lies */
     uint32_t frames;
     uint32_t draining; /* a CPU empties the others' magazines */
@@ -172,15 +223,6 @@ struct neomm__heap {
     size_t run_frames, run_bytes;  /* held; requested */
     size_t runs_allocated, runs_freed;
     struct neomm_kmem cache[NEOMM__KMEMS];
-};
-
-/* What a pointer points at. */
-struct neomm__heap_place {
-    neomm_frame_t head;        /* first frame of the slab or run */
-    uint8_t *base;             /* where that frame lies */
-    struct neomm_kmem *cache; /* NULL: a run */
-    struct neomm__slab *slab;
-    uint32_t index; /* of the object */
 };
 
 /* ---- heap_class.c ---- */
@@ -216,6 +258,9 @@ uint32_t neomm__records_trim(struct neomm *root);
  * or, with NEOMM_NOLOCK, somebody else is at them. */
 uint32_t neomm__slab_take(struct neomm *root, struct neomm_kmem *cache, void **objects,
                           uint32_t want, neomm_flags_t flags);
+/* Any one of them; NULL: as 0 above. */
+void *neomm__slab_take_random(struct neomm *root, struct neomm_kmem *cache, uint32_t random,
+                              neomm_flags_t flags);
 /* The same of a new slab, whose pages are asked for: no lock is held, and the CPU may change.
  * 0: no memory. */
 uint32_t neomm__slab_take_new(struct neomm *root, struct neomm_kmem *cache, void **objects,
@@ -239,13 +284,15 @@ void neomm__slab_place(struct neomm *root, const void *object, struct neomm__hea
 static inline bool neomm__slab_is_free(const struct neomm__slab *slab, uint32_t index)
 {
     return neomm__load_relaxed(&slab->free_map[index / NEOMM__WORD_BITS]) >>
-               index % NEOMM__WORD_BITS & 1;
+               index % NEOMM__WORD_BITS &
+           1;
 }
 
 /* ---- magazine.c ---- */
 
 /* One object when the magazine has none. NULL: no memory. */
-void *neomm__kmem_refill(struct neomm *root, struct neomm_kmem *cache, neomm_flags_t flags);
+void *neomm__kmem_refill(struct neomm *root, struct neomm_kmem *cache, size_t size,
+                         neomm_flags_t flags, uintptr_t caller);
 /* Whether this CPU keeps the object in its magazine: it was freed. */
 bool neomm__kmem_is_kept(const struct neomm_kmem *cache, const void *object);
 /* Takes an object back when the magazine has no room. */
@@ -266,7 +313,7 @@ uint32_t neomm__kmems_drain(struct neomm *root, uint32_t first, uint32_t end, ui
 void neomm__drain_end(struct neomm *root);
 /* Adds the objects allocated and freed since the cache was made; a racy sum. */
 void neomm__kmem_served(const struct neomm *root, const struct neomm_kmem *cache,
-                         uint64_t *allocated, uint64_t *freed);
+                        uint64_t *allocated, uint64_t *freed);
 /* Counts what went past the magazines. */
 static inline void neomm__kmem_count(struct neomm_kmem *cache, size_t allocated, size_t freed)
 {
@@ -276,9 +323,13 @@ static inline void neomm__kmem_count(struct neomm_kmem *cache, size_t allocated,
 
 /* ---- heap.c ---- */
 
-/* Counts and logs a free that is refused, and returns why. */
-neomm_status neomm__heap_refuse(struct neomm *root, const char *function, const void *pointer,
-                                neomm_status status);
+/* Who called a public function: his call-site record, or the address that it returns to. */
+#define NEOMM__CALLER(site) ((site) ? (uintptr_t)(site) : (uintptr_t)__builtin_return_address(0))
+
+/* Frees a block the slow way, one of `cache` if that is not NULL. `function`: what the caller
+ * called. */
+neomm_status neomm__heap_free(struct neomm *root, const struct neomm_kmem *cache, void *pointer,
+                              const char *function, uintptr_t caller);
 /* When nothing was to be had: gives back what the heap holds back, or as much of it as may be done
  * under these flags. False: there is no use in trying again. */
 bool neomm__heap_relieve(struct neomm *root, neomm_flags_t flags);
@@ -289,15 +340,70 @@ void neomm__heap_set_kind(struct neomm *root, neomm_frame_t first, uint32_t fram
 uint32_t neomm__heap_trim(struct neomm *root);
 /* Adds one cache's part. */
 void neomm__kmem_add_stats(struct neomm *root, struct neomm_kmem *cache,
-                            struct neomm_heap_stats *stats);
+                           struct neomm_heap_stats *stats);
 static inline bool neomm__kmem_is_live(const struct neomm_kmem *cache)
 {
     return neomm__load_acquire(&cache->state) == NEOMM__KMEM_LIVE;
 }
 
+/* A live block under a pointer, as far as can be told: an object that another CPU keeps looks like
+ * one. Errors of neomm__heap_find. */
+neomm_status neomm__heap_find_live(struct neomm *root, const void *pointer,
+                                   struct neomm__heap_place *place);
+
+/* ---- report.c ---- */
+
+/* The records that the kmalloc macro leaves in the caller's text. */
+extern const struct neomm_site __start_neomm_sites[] __attribute__((weak, visibility("hidden")));
+extern const struct neomm_site __stop_neomm_sites[] __attribute__((weak, visibility("hidden")));
+static inline bool neomm__is_site(uintptr_t caller)
+{
+    return caller >= (uintptr_t)__start_neomm_sites && caller < (uintptr_t)__stop_neomm_sites;
+}
+struct neomm_heap_site neomm__heap_site(uintptr_t caller);
+
+/* What is known of an object, for a report. */
+void neomm__heap_describe(struct neomm *root, const struct neomm__heap_place *place,
+                          struct neomm_heap_report *report);
+
+/* Misuse: counts it, logs it, tells who wants to know. */
+void neomm__heap_complain(struct neomm *root, struct neomm_heap_report *report);
+/* The same for a free that is refused; returns why. */
+neomm_status neomm__heap_refuse(struct neomm *root, const char *function, const void *pointer,
+                                neomm_status status);
+
+/* ---- guard.c, through heap->guard ---- */
+
+struct neomm__guard {
+    uintptr_t base, end; /* of its pages */
+    /* NULL: none is free, or no memory. */
+    void *(*alloc)(struct neomm *root, struct neomm_kmem *cache, size_t size, neomm_flags_t flags,
+                   uintptr_t caller);
+    neomm_status (*free)(struct neomm *root, void *pointer, uintptr_t caller);
+    size_t (*usable)(struct neomm *root, const void *pointer); /* 0: not live */
+    void (*describe)(struct neomm *root, const void *pointer, struct neomm_heap_report *report);
+    void (*fsck)(struct neomm *root, struct neomm__report *report);
+    void (*end_all)(struct neomm *root); /* the heap ends */
+};
+
+static inline bool neomm__guard_owns(const struct neomm__heap *heap, const void *pointer)
+{
+    return heap->guard && (uintptr_t)pointer >= heap->guard->base &&
+           (uintptr_t)pointer < heap->guard->end;
+}
+
+/* ---- site.c, through heap->sites ---- */
+
+struct neomm__sites {
+    /* A block of `size` bytes came (objects 1) or went (-1). */
+    void (*count)(struct neomm *root, uintptr_t caller, int objects, size_t size);
+    uint64_t (*now)(void);
+};
+
 /* ---- run.c: whole pages ---- */
 
-void *neomm__run_alloc(struct neomm *root, size_t size, uint32_t align, neomm_flags_t flags);
+void *neomm__run_alloc(struct neomm *root, size_t size, uint32_t align, neomm_flags_t flags,
+                       uintptr_t caller);
 neomm_status neomm__run_free(struct neomm *root, void *pointer,
                              const struct neomm__heap_place *place);
 /* Bytes of the live run at `pointer`, 0 if there is none. */
@@ -311,7 +417,8 @@ bool neomm__run_resize(struct neomm *root, void *pointer, const struct neomm__he
 
 void neomm__heap_fsck(struct neomm *root, struct neomm__report *report);
 void neomm__heap_snapshot(struct neomm *root, struct neomm_snapshot *snapshot);
-/* Logs the first live objects of all caches, or of one, and of the runs. The magazines are empty. */
+/* Logs the first live objects of all caches, or of one, and of the runs. The magazines are empty.
+ */
 void neomm__heap_log_leaks(struct neomm *root);
 void neomm__kmem_log_leaks(struct neomm *root, const struct neomm_kmem *cache, uint32_t *listed);
 

@@ -37,6 +37,9 @@ static void describe(struct neomm_kmem *cache, const struct neomm_kmem_options *
     cache->align = (uint32_t)align;
     cache->construct = options->construct;
     cache->context = options->context;
+    cache->profile = NEOMM_HEAP_DEFAULT;
+    cache->ops = NULL;
+    cache->interval = 0;
     cache->allocated = cache->freed = 0;
     for (unsigned i = 0; i < NEOMM__SLAB_LISTS; i++)
         cache->list[i] = (struct neomm__frame_list){0, 0, 0};
@@ -57,8 +60,7 @@ static bool take_magazines(struct neomm *root, struct neomm_kmem *cache)
     return true;
 }
 
-struct neomm_kmem *neomm_kmem_create(struct neomm *root,
-                                       const struct neomm_kmem_options *options)
+struct neomm_kmem *neomm_kmem_create(struct neomm *root, const struct neomm_kmem_options *options)
 {
     struct neomm__heap *heap = root->heap;
     struct neomm_kmem *cache = heap && shape_is_possible(options) ? take_unused(heap) : NULL;
@@ -92,10 +94,11 @@ static neomm_status end(struct neomm *root, struct neomm_kmem *cache)
         neomm__kmem_log_leaks(root, cache, &listed);
         return NEOMM_E_BUSY;
     }
+    if (cache->ops && cache->ops->end)
+        cache->ops->end(root, cache);
     neomm__store_release(&cache->state, NEOMM__KMEM_MAKING);
     neomm__heap_set_kind(root, cache->magazine_frame, cache->magazine_frames, NEOMM__KIND_NONE);
-    neomm_status status =
-        neomm_pmm_free_range(root, cache->magazine_frame, cache->magazine_frames);
+    neomm_status status = neomm_pmm_free_range(root, cache->magazine_frame, cache->magazine_frames);
     NEOMM__ASSERT(status == NEOMM_OK);
     neomm__store_release(&cache->state, NEOMM__KMEM_UNUSED);
     return NEOMM_OK;
@@ -125,38 +128,27 @@ struct neomm_kmem *neomm_kmem_for(struct neomm *root, size_t size)
 }
 
 static __attribute__((noinline)) void *alloc_slowly(struct neomm *root, struct neomm_kmem *cache,
-                                                    neomm_flags_t flags)
+                                                    neomm_flags_t flags, uintptr_t caller)
 {
-    void *object = neomm__kmem_alloc(root, cache, flags);
+    void *object = neomm__kmem_take(root, cache, cache->object_size, flags, caller);
     if (!object && neomm__heap_relieve(root, flags))
-        object = neomm__kmem_alloc(root, cache, flags);
+        object = neomm__kmem_take(root, cache, cache->object_size, flags, caller);
     if (!object)
         NEOMM__COUNT(root, KMALLOC_FAIL);
-    else if ((flags & NEOMM_ZERO) && !cache->construct)
-        memset(object, 0, cache->size);
     return object;
 }
 
 void *neomm_kmem_alloc(struct neomm *root, struct neomm_kmem *cache, neomm_flags_t flags)
 {
     void *object = flags & NEOMM_ZERO ? NULL : neomm__kmem_pop(cache);
-    return object ? object : alloc_slowly(root, cache, flags & ~NEOMM_DMA);
-}
-
-/* Freed by the general way, unless it is another cache's. */
-static neomm_status free_slowly(struct neomm *root, const struct neomm_kmem *cache, void *object)
-{
-    struct neomm__heap_place place;
-    if (object && neomm__heap_find(root, object, &place) == NEOMM_OK && place.cache != cache)
-        return neomm__heap_refuse(root, "cache_free", object, NEOMM_E_FOREIGN);
-    return neomm_kfree(root, object);
+    return object ? object : alloc_slowly(root, cache, flags & ~NEOMM_DMA, NEOMM__CALLER(NULL));
 }
 
 neomm_status neomm_kmem_free(struct neomm *root, struct neomm_kmem *cache, void *object)
 {
     if (neomm__kmem_under(root, object) == cache && neomm__kmem_push(cache, object))
         return NEOMM_OK;
-    return free_slowly(root, cache, object);
+    return neomm__heap_free(root, cache, object, "kmem_free", NEOMM__CALLER(NULL));
 }
 
 uint32_t neomm_kmem_shrink(struct neomm *root, struct neomm_kmem *cache)
@@ -172,8 +164,7 @@ uint32_t neomm_kmem_shrink(struct neomm *root, struct neomm_kmem *cache)
 
 /* ---- figures ---- */
 
-void neomm_kmem_stats(struct neomm *root, struct neomm_kmem *cache,
-                       struct neomm_kmem_stats *stats)
+void neomm_kmem_stats(struct neomm *root, struct neomm_kmem *cache, struct neomm_kmem_stats *stats)
 {
     *stats = (struct neomm_kmem_stats){
         .name = cache->name,

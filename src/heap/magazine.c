@@ -5,7 +5,8 @@
 /* ---- beginning ---- */
 
 /* This CPU is one that has to be interrupted from now on by who shuts its magazines. The exchange
- * orders this before its first look at `closed`, as shut() orders that before the look at `seen`. */
+ * orders this before its first look at `closed`, as shut() orders that before the look at `seen`.
+ */
 static void see_this_cpu(struct neomm *root)
 {
     struct neomm__heap_cpu *cpu = &root->heap->cpu[neomm_port_pin()->index];
@@ -24,6 +25,8 @@ static void open_new(struct neomm__heap *heap, const struct neomm_kmem *cache,
 
 /* ---- filling ---- */
 
+#define BUDGET_MOST ((uint32_t)INT32_MAX)
+
 /* Inside: an empty magazine got `count` objects. */
 static void fill(struct neomm__magazine *magazine, uint32_t count)
 {
@@ -31,18 +34,37 @@ static void fill(struct neomm__magazine *magazine, uint32_t count)
     neomm__magazine_set_count(magazine, count);
 }
 
+/* Inside: a new budget if there is none. True: the one that ended was for an object to guard. From
+ * one of those to the next it is half an interval to one and a half, as nobody can foresee. */
+static bool budget_ended(const struct neomm_kmem *cache, struct neomm__magazine *magazine)
+{
+    uint32_t interval = neomm__load_relaxed(&cache->interval), budget = BUDGET_MOST;
+    if (magazine->budget > 0)
+        return false;
+    if (interval > 0 && interval <= BUDGET_MOST / 2)
+        budget =
+            1 + interval / 2 +
+            (uint32_t)(neomm__mix(magazine->granted + (uintptr_t)magazine) * (uint64_t)interval >>
+                       32);
+    bool due = interval > 0 && magazine->granted > 0;
+    neomm__store_relaxed(&magazine->budget, budget);
+    neomm__store_relaxed(&magazine->granted, magazine->granted + budget);
+    return due;
+}
+
 /* From the slabs that are there: a batch for the magazine and one for the caller, or, where the
- * magazine cannot be entered, just that one. */
-static void *refill(struct neomm *root, struct neomm_kmem *cache, neomm_flags_t flags)
+ * magazine cannot be entered, just that one. *guard: one is to be guarded now. */
+static void *refill(struct neomm *root, struct neomm_kmem *cache, neomm_flags_t flags, bool *guard)
 {
     uint32_t cpu = neomm_port_pin()->index;
     struct neomm__magazine *magazine = neomm__magazine_of(cache, cpu);
     void *object = NULL;
     if (neomm__magazine_enter(magazine)) {
         open_new(root->heap, cache, magazine, cpu);
+        *guard = budget_ended(cache, magazine);
         if (magazine->count == 0 && magazine->capacity > 0)
-            fill(magazine, neomm__slab_take(root, cache, magazine->object + 1,
-                                                            cache->batch, flags));
+            fill(magazine,
+                 neomm__slab_take(root, cache, magazine->object + 1, cache->batch, flags));
         object = neomm__magazine_pop(magazine);
         neomm__magazine_leave(magazine);
     }
@@ -62,14 +84,32 @@ static void *take_new(struct neomm *root, struct neomm_kmem *cache, neomm_flags_
     return object;
 }
 
-void *neomm__kmem_refill(struct neomm *root, struct neomm_kmem *cache, neomm_flags_t flags)
+/* A guarded object in place of this one, if there can be one. */
+static void *guarded(struct neomm *root, struct neomm_kmem *cache, size_t size, neomm_flags_t flags,
+                     uintptr_t caller, void *object)
 {
+    const struct neomm__guard *guard = root->heap->guard;
+    void *better = guard ? guard->alloc(root, cache, size, flags, caller) : NULL;
+    if (better && object)
+        (void)neomm_kfree(root, object);
+    return better ? better : object;
+}
+
+void *neomm__kmem_refill(struct neomm *root, struct neomm_kmem *cache, size_t size,
+                         neomm_flags_t flags, uintptr_t caller)
+{
+    bool guard = false;
+    if (cache->ops)
+        return cache->ops->alloc(root, cache, size, flags, caller);
     see_this_cpu(root);
-    void *object = refill(root, cache, flags);
-    if (object || (flags & NEOMM_NOLOCK))
-        return object;
-    neomm__deferred_free(root);
-    return take_new(root, cache, flags);
+    void *object = refill(root, cache, flags, &guard);
+    if (!object && !(flags & NEOMM_NOLOCK)) {
+        neomm__deferred_free(root);
+        object = take_new(root, cache, flags);
+    }
+    if (guard && !(flags & (NEOMM_NOLOCK | NEOMM_ATOMIC)))
+        object = guarded(root, cache, size, flags, caller, object);
+    return object;
 }
 
 /* ---- emptying, inside ---- */
@@ -128,7 +168,7 @@ static neomm_status push_flushed(struct neomm *root, struct neomm_kmem *cache, v
     neomm_status status = NEOMM_E_AGAIN;
     if (neomm__magazine_enter(magazine)) {
         open_new(root->heap, cache, magazine, cpu);
-        if (holds(magazine, object))
+        if (cache->profile != NEOMM_HEAP_FAST && holds(magazine, object))
             status = NEOMM_E_DOUBLE_FREE;
         else if (magazine->capacity > 0) {
             if (magazine->count == magazine->capacity)
@@ -145,14 +185,11 @@ static neomm_status push_flushed(struct neomm *root, struct neomm_kmem *cache, v
 neomm_status neomm__kmem_flush(struct neomm *root, struct neomm_kmem *cache, void *object)
 {
     struct neomm__frame_list surplus = {0, 0, 0};
-    struct neomm__heap_place place;
-    neomm_status status = neomm__heap_find(root, object, &place);
     see_this_cpu(root);
-    if (status == NEOMM_OK)
-        status = push_flushed(root, cache, object, &surplus);
+    neomm_status status = push_flushed(root, cache, object, &surplus);
     if (status == NEOMM_E_AGAIN) {
         status = neomm__slab_put(root, cache, &object, 1, &surplus) == 0 ? NEOMM_OK
-                                                                        : NEOMM_E_DOUBLE_FREE;
+                                                                         : NEOMM_E_DOUBLE_FREE;
         if (status == NEOMM_OK)
             neomm__kmem_count(cache, 0, 1);
     }
@@ -186,7 +223,8 @@ neomm_status neomm__free_nolock(struct neomm *root, const struct neomm_kmem *cac
 
 static void free_deferred(struct neomm *root, struct neomm__heap_cpu *cpu)
 {
-    void *object = neomm__load_relaxed(&cpu->deferred) ? neomm__exchange(&cpu->deferred, NULL) : NULL;
+    void *object =
+        neomm__load_relaxed(&cpu->deferred) ? neomm__exchange(&cpu->deferred, NULL) : NULL;
     while (object) {
         void *next;
         memcpy(&next, object, sizeof(next));
@@ -249,6 +287,14 @@ static void reopen(const struct neomm *root, const struct neomm_kmem *cache)
         neomm__store_release(&neomm__magazine_of(cache, cpu)->closed, 0);
 }
 
+/* Shut, left and empty: what it may hold, and when the slow path has a look, is decided anew. */
+static void reset(struct neomm__magazine *magazine)
+{
+    neomm__store_relaxed(&magazine->granted, magazine->granted - magazine->budget);
+    neomm__store_relaxed(&magazine->budget, 0);
+    neomm__store_relaxed(&magazine->capacity, 0);
+}
+
 /* With the cache's magazines shut. */
 static uint32_t empty_all(struct neomm *root, struct neomm_kmem *cache, uint32_t *frames)
 {
@@ -256,8 +302,10 @@ static uint32_t empty_all(struct neomm *root, struct neomm_kmem *cache, uint32_t
     uint32_t objects = 0, self = neomm_port_pin()->index;
     for (uint32_t cpu = 0; cpu < root->cpus; cpu++) {
         struct neomm__magazine *magazine = neomm__magazine_of(cache, cpu);
-        if (wait_until_left(magazine, cpu == self))
-            objects += empty(root, cache, magazine, &surplus);
+        if (!wait_until_left(magazine, cpu == self))
+            continue;
+        objects += empty(root, cache, magazine, &surplus);
+        reset(magazine);
     }
     neomm_port_unpin();
     *frames += neomm__slabs_end(root, &surplus);
@@ -293,9 +341,12 @@ uint32_t neomm__kmems_drain(struct neomm *root, uint32_t first, uint32_t end, ui
             shut(root, &cache[i]);
     interrupt_others(root);
     for (uint32_t i = first; i < end; i++)
-        if (neomm__kmem_is_live(&cache[i]) && neomm__load_relaxed(&cache[i].magazine->closed) != 0) {
+        if (neomm__kmem_is_live(&cache[i]) &&
+            neomm__load_relaxed(&cache[i].magazine->closed) != 0) {
             objects += empty_all(root, &cache[i], frames);
             reopen(root, &cache[i]);
+            if (cache[i].ops && cache[i].ops->empty)
+                cache[i].ops->empty(root, &cache[i]);
         }
     return objects;
 }
@@ -363,14 +414,16 @@ neomm_status neomm_heap_cpu_offline(struct neomm *root, uint32_t cpu)
 /* ---- figures, setting up ---- */
 
 void neomm__kmem_served(const struct neomm *root, const struct neomm_kmem *cache,
-                         uint64_t *allocated, uint64_t *freed)
+                        uint64_t *allocated, uint64_t *freed)
 {
     *allocated += neomm__load_relaxed(&cache->allocated);
     *freed += neomm__load_relaxed(&cache->freed);
     for (uint32_t cpu = 0; cpu < root->cpus; cpu++) {
         const struct neomm__magazine *magazine = neomm__magazine_of(cache, cpu);
-        *allocated += neomm__load_relaxed(&magazine->allocated);
-        *freed += neomm__load_relaxed(&magazine->allocated) +
-                  neomm__load_relaxed(&magazine->count) - neomm__load_relaxed(&magazine->filled);
+        size_t taken =
+            neomm__load_relaxed(&magazine->granted) - neomm__load_relaxed(&magazine->budget);
+        *allocated += taken;
+        *freed +=
+            taken + neomm__load_relaxed(&magazine->count) - neomm__load_relaxed(&magazine->filled);
     }
 }

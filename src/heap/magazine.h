@@ -52,14 +52,15 @@ static inline void neomm__magazine_set_count(struct neomm__magazine *magazine, u
     neomm__store_relaxed(&magazine->count, count);
 }
 
+/* NULL: it is empty, or it is time for a look. */
 static inline void *neomm__magazine_pop(struct neomm__magazine *magazine)
 {
-    uint32_t count = magazine->count;
-    if (count == 0)
+    uint32_t count = magazine->count, budget = magazine->budget;
+    if (count == 0 || budget == 0)
         return NULL;
     void *object = magazine->object[count];
     neomm__magazine_set_count(magazine, count - 1);
-    neomm__store_relaxed(&magazine->allocated, magazine->allocated + 1);
+    neomm__store_relaxed(&magazine->budget, budget - 1);
     return object;
 }
 
@@ -94,6 +95,18 @@ static inline void *neomm__kmem_pop(const struct neomm_kmem *cache)
     return neomm__magazine_take(neomm__magazine_of(cache, neomm_port_pin()->index));
 }
 
+/* One with its contents as the flags say. */
+static inline void *neomm__kmem_take(struct neomm *root, struct neomm_kmem *cache, size_t size,
+                                     neomm_flags_t flags, uintptr_t caller)
+{
+    void *object = neomm__kmem_pop(cache);
+    if (!object)
+        object = neomm__kmem_refill(root, cache, size, flags, caller);
+    if (object && (flags & NEOMM_ZERO) && !cache->construct)
+        memset(object, 0, cache->ops || neomm__guard_owns(root->heap, object) ? size : cache->size);
+    return object;
+}
+
 /* The magazine of kmalloc's class for a size from 1 to front.slab_max. */
 static inline struct neomm__magazine *neomm__magazine_for(const struct neomm *root, size_t size,
                                                           uint32_t cpu)
@@ -101,13 +114,6 @@ static inline struct neomm__magazine *neomm__magazine_for(const struct neomm *ro
     const struct neomm__heap_front *front = &root->front;
     size_t offset = front->offset[(size + NEOMM__HEAP_UNIT - 1) >> NEOMM__HEAP_UNIT_SHIFT];
     return (struct neomm__magazine *)(front->magazines + cpu * front->magazines_stride + offset);
-}
-
-static inline void *neomm__kmem_alloc(struct neomm *root, struct neomm_kmem *cache,
-                                       neomm_flags_t flags)
-{
-    void *object = neomm__kmem_pop(cache);
-    return object ? object : neomm__kmem_refill(root, cache, flags);
 }
 
 /* The object is one of the cache's, at its first byte. False: neomm__kmem_flush takes it. */

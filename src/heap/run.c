@@ -22,7 +22,9 @@ static neomm_status take_pages(struct neomm__heap *heap, struct neomm__run *run,
 {
     neomm_status status = NEOMM_E_NOMEM;
     void *pages = NULL;
-    for (uint32_t i = 0; i < heap->sources && status != NEOMM_OK; i++) {
+    /* Memory for devices is not guarded. */
+    uint32_t first = heap->runs_guarded && !(flags & NEOMM_DMA) ? NEOMM__SOURCE_LARGE : 0;
+    for (uint32_t i = first; i < heap->sources && status != NEOMM_OK; i++) {
         const struct neomm_page_source *source = &heap->source[i];
         if (i == NEOMM__SOURCE_MAIN ? run->pages > 1u << NEOMM_ORDER_MAX : (flags & NEOMM_DMA) != 0)
             continue;
@@ -53,8 +55,10 @@ static void publish(struct neomm *root, struct neomm__run *run, neomm_paddr_t re
     neomm__unlock(&heap->run_lock, irq);
 }
 
-void *neomm__run_alloc(struct neomm *root, size_t size, uint32_t align, neomm_flags_t flags)
+void *neomm__run_alloc(struct neomm *root, size_t size, uint32_t align, neomm_flags_t flags,
+                       uintptr_t caller)
 {
+    const struct neomm__sites *sites = root->heap->sites;
     size_t pages = neomm__pages(size);
     neomm_paddr_t paddr;
     if (pages > UINT32_MAX || NEOMM__FAULT(HEAP_RUN))
@@ -64,11 +68,15 @@ void *neomm__run_alloc(struct neomm *root, size_t size, uint32_t align, neomm_fl
         return NULL;
     run->pages = (uint32_t)pages;
     run->requested = size;
+    run->caller = caller;
+    run->born = sites ? sites->now() : 0;
     if (take_pages(root->heap, run, align, flags) != NEOMM_OK) {
         (void)neomm__record_free(root, paddr);
         return NULL;
     }
     publish(root, run, paddr);
+    if (sites)
+        sites->count(root, caller, 1, size);
     return run->base;
 }
 
@@ -110,6 +118,8 @@ neomm_status neomm__run_free(struct neomm *root, void *pointer,
     const struct neomm_page_source *source = &heap->source[run->source];
     uint32_t pages = run->pages;
     tag_tail(root, source, pointer, 1, pages, NEOMM__KIND_NONE);
+    if (heap->sites && run->born != 0)
+        heap->sites->count(root, run->caller, -1, run->requested);
     (void)neomm__record_free(root, paddr);
     source->run_free(source->context, pointer, pages);
     return NEOMM_OK;
@@ -158,6 +168,10 @@ bool neomm__run_resize(struct neomm *root, void *pointer, const struct neomm__he
         return false;
     if (pages > old_pages && !grow(root, run, (uint32_t)pages, flags))
         return false;
+    if (heap->sites && run->born != 0) {
+        heap->sites->count(root, run->caller, -1, run->requested);
+        heap->sites->count(root, run->caller, 1, size);
+    }
     irq = neomm__lock(&heap->run_lock);
     heap->run_bytes += size - run->requested;
     run->requested = size;

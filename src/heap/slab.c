@@ -58,24 +58,41 @@ static void fill_record(struct neomm__slab *slab, const struct neomm_kmem *cache
     neomm__bitmap_set_run(slab->free_map, 0, cache->objects);
 }
 
+/* Pages and, where the cache has them, a ledger. */
+static bool furnish(struct neomm *root, const struct neomm_kmem *cache, struct neomm__slab *slab,
+                    neomm_flags_t flags)
+{
+    const struct neomm_page_source *source = &root->heap->source[NEOMM__SOURCE_MAIN];
+    const struct neomm__kmem_ops *ops = cache->ops;
+    struct neomm__ledger *ledger = NULL;
+    void *pages;
+    if (source->run_alloc(source->context, cache->pages, 1, flags, &pages) != NEOMM_OK)
+        return false;
+    if (ops && !(ledger = ops->ledger_alloc(root, cache, flags))) {
+        source->run_free(source->context, pages, cache->pages);
+        return false;
+    }
+    fill_record(slab, cache, pages, source->frame_of(source->context, pages));
+    if (ops)
+        ops->begin(root, slab, ledger);
+    return true;
+}
+
 /* A new slab, all free, in no list. Called without locks. NULL: no memory. */
 static struct neomm__slab *create(struct neomm *root, const struct neomm_kmem *cache,
                                   neomm_flags_t flags)
 {
-    const struct neomm_page_source *source = &root->heap->source[NEOMM__SOURCE_MAIN];
     neomm_paddr_t paddr;
-    void *pages;
     flags &= ~NEOMM_ZERO;
     if (NEOMM__FAULT(HEAP_SLAB))
         return NULL;
     struct neomm__slab *slab = neomm__record_alloc(root, cache->pool, flags, &paddr);
     if (!slab)
         return NULL;
-    if (source->run_alloc(source->context, cache->pages, 1, flags, &pages) != NEOMM_OK) {
+    if (!furnish(root, cache, slab, flags)) {
         (void)neomm__record_free(root, paddr);
         return NULL;
     }
-    fill_record(slab, cache, pages, source->frame_of(source->context, pages));
     tag(root, slab, NEOMM__KIND_SLAB, paddr);
     return slab;
 }
@@ -87,6 +104,8 @@ static uint32_t destroy(struct neomm *root, struct neomm__slab *slab)
     uint32_t pages = root->heap->cache[slab->cache].pages;
     neomm_paddr_t paddr = neomm__frame(root, neomm_frame(slab->frame))->mapping;
     void *base = slab->base;
+    if (slab->ledger)
+        slab->detach(root, slab);
     tag(root, slab, NEOMM__KIND_NONE, 0);
     source->run_free(source->context, base, pages);
     return pages + neomm__record_free(root, paddr);
@@ -169,19 +188,58 @@ static void construct(const struct neomm_kmem *cache, void **objects, uint32_t c
         }
 }
 
+static bool lock_slabs(struct neomm_kmem *cache, neomm_flags_t flags, neomm_irq_t *irq)
+{
+    if (flags & NEOMM_NOLOCK)
+        return neomm__try_lock(&cache->lock, irq);
+    *irq = neomm__lock(&cache->lock);
+    return true;
+}
+
 uint32_t neomm__slab_take(struct neomm *root, struct neomm_kmem *cache, void **objects,
                           uint32_t want, neomm_flags_t flags)
 {
     neomm_irq_t irq;
-    if (!(flags & NEOMM_NOLOCK))
-        irq = neomm__lock(&cache->lock);
-    else if (!neomm__try_lock(&cache->lock, &irq))
+    if (!lock_slabs(cache, flags, &irq))
         return 0;
     uint32_t taken = take_listed(root, cache, objects, want);
     neomm__unlock(&cache->lock, irq);
     if (cache->construct)
         construct(cache, objects, taken);
     return taken;
+}
+
+/* Under the lock: one of the slab's free objects, the next from a random place on; but the lowest
+ * where it matters which ones were constructed. */
+static void *take_random(struct neomm *root, struct neomm_kmem *cache, struct neomm__slab *slab,
+                         uint32_t random)
+{
+    size_t from = cache->construct ? 0 : (size_t)((uint64_t)random * cache->objects >> 32);
+    size_t index = neomm__bitmap_next_set(slab->free_map, from, cache->objects);
+    if (index == NEOMM__BITMAP_NONE)
+        index = neomm__bitmap_next_set(slab->free_map, 0, cache->objects);
+    neomm__word_t *word = &slab->free_map[index / NEOMM__WORD_BITS];
+    neomm__store_relaxed(word, *word & ~((neomm__word_t)1 << index % NEOMM__WORD_BITS));
+    set_free(root, cache, slab, slab->free - 1u);
+    return take_one(cache, slab, (uint32_t)index);
+}
+
+void *neomm__slab_take_random(struct neomm *root, struct neomm_kmem *cache, uint32_t random,
+                              neomm_flags_t flags)
+{
+    neomm_irq_t irq;
+    void *object = NULL;
+    if (!lock_slabs(cache, flags, &irq))
+        return NULL;
+    uint32_t head = cache->list[NEOMM__SLABS_PARTIAL].head;
+    if (head == 0)
+        head = cache->list[NEOMM__SLABS_EMPTY].head;
+    if (head != 0)
+        object = take_random(root, cache, slab_of(root, neomm_frame(head)), random);
+    neomm__unlock(&cache->lock, irq);
+    if (object)
+        construct(cache, &object, 1);
+    return object;
 }
 
 uint32_t neomm__slab_take_new(struct neomm *root, struct neomm_kmem *cache, void **objects,

@@ -11,15 +11,35 @@ static bool is_block(uint32_t pages)
     return (pages & (pages - 1)) == 0 && pages <= 1u << NEOMM_ORDER_MAX;
 }
 
+/* The beginning of a block, whose end goes back. */
+static neomm_status cut_alloc(struct neomm *root, uint32_t pages, neomm_flags_t flags,
+                              neomm_frame_t *first)
+{
+    unsigned order = neomm__log2_up(pages);
+    neomm_status status = neomm_pmm_alloc(root, order, flags, first);
+    if (status != NEOMM_OK)
+        return status;
+    status = neomm_pmm_split(root, *first, order);
+    NEOMM__ASSERT(status == NEOMM_OK);
+    return neomm_pmm_free_range(root, neomm_frame(first->number + pages), (1u << order) - pages);
+}
+
+/* A search for a range passes over all of memory, so blocks come first. */
 static neomm_status direct_alloc(void *context, uint32_t pages, uint32_t align, neomm_flags_t flags,
                                  void **run)
 {
     struct neomm *root = context;
     struct neomm_range_request request = {.frames = pages, .align = align, .flags = flags};
+    bool block = is_block(pages) && align <= pages;
+    bool cut = !block && pages < 1u << NEOMM_ORDER_MAX && align <= 1u << neomm__log2_up(pages);
+    neomm_status status = NEOMM_E_NOMEM;
     neomm_frame_t first;
-    neomm_status status = is_block(pages) && align <= pages
-                              ? neomm_pmm_alloc(root, neomm__log2_up(pages), flags, &first)
-                              : neomm_pmm_alloc_range(root, &request, &first);
+    if (block)
+        status = neomm_pmm_alloc(root, neomm__log2_up(pages), flags, &first);
+    if (cut)
+        status = cut_alloc(root, pages, flags | NEOMM_NORECLAIM, &first);
+    if (!block && status != NEOMM_OK)
+        status = neomm_pmm_alloc_range(root, &request, &first);
     if (status == NEOMM_OK)
         *run = neomm_direct_pointer(root, neomm_frame_paddr(first));
     return status;

@@ -218,6 +218,23 @@ neomm_status neomm_pmm_free_range(struct neomm *root, neomm_frame_t first, uint3
     return NEOMM_OK;
 }
 
+neomm_status neomm_pmm_split(struct neomm *root, neomm_frame_t frame, unsigned order)
+{
+    size_t bit = root->pmm ? neomm__bit_of(root, frame) : NEOMM__BITMAP_NONE;
+    if (bit == NEOMM__BITMAP_NONE)
+        return NEOMM_E_FOREIGN;
+    struct neomm__frame *first = &root->frames.table[bit];
+    if (neomm__load_acquire(&first->users) != NEOMM__FRAME_OWNED || first->order != order ||
+        !neomm__frame_has(first, NEOMM__FRAME_ALLOCATED) ||
+        neomm__frame_has(first, NEOMM__FRAME_TAILS))
+        return NEOMM_E_INVALID;
+    neomm_flags_t flags = neomm__frame_has(first, NEOMM__FRAME_MOVABLE) ? NEOMM_MOVABLE : 0;
+    for (size_t i = 1; i < (size_t)1 << order; i++)
+        neomm__pmm_own(root, bit + i, 0, flags);
+    first->order = 0;
+    return NEOMM_OK;
+}
+
 static bool take_given(struct neomm *root, size_t bit, uint32_t frames)
 {
     struct neomm__pmm *pmm = root->pmm;

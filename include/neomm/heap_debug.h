@@ -1,0 +1,130 @@
+/* The heap's watchfulness: profiles of caches, reports of misuse, and who allocated what.
+ * SPDX-License-Identifier: MIT
+ *
+ * Whatever the profile, kfree refuses pointers that are none of the heap's, or not at the start of
+ * a block, and the object that was freed just before. More costs time or memory and can be chosen
+ * for each cache while it is in use; objects that live then are treated as they were made.
+ */
+#ifndef NEOMM_HEAP_DEBUG_H
+#define NEOMM_HEAP_DEBUG_H
+
+#include <neomm/kmem.h>
+
+/* How carefully a cache treats its objects.
+ *   FAST      nothing but what is said above
+ *   DEFAULT   and whenever objects go back to their slabs, the object that brings it about is
+ *             looked for among all those that the CPU keeps
+ *   GUARDED   as DEFAULT, and one object in N (neomm_heap_set_sampling) lies on a page of its own
+ *             between pages without access, and loses its page when it is freed
+ *   HARDENED  no object is kept in front of the slabs: whether it is live is known for each, and
+ *             every second free is found. The bytes behind what was asked for hold a canary that
+ *             kfree checks; freed memory is zeroed, and checked when it is handed out again, which
+ *             is late (it waits in a quarantine) and in random order. Large blocks come from the
+ *             large source, between guard pages, if there is one.
+ *             Source of the idea: D. Micay, hardened_malloc. */
+enum neomm_heap_profile {
+    NEOMM_HEAP_FAST,
+    NEOMM_HEAP_DEFAULT,
+    NEOMM_HEAP_GUARDED,
+    NEOMM_HEAP_HARDENED,
+    NEOMM_HEAP_PROFILES
+};
+
+/* What was found. */
+enum neomm_heap_error {
+    NEOMM_HEAP_INVALID_FREE,      /* not the start of a block */
+    NEOMM_HEAP_DOUBLE_FREE,       /* free already */
+    NEOMM_HEAP_FOREIGN_FREE,      /* not this heap's, or not this cache's */
+    NEOMM_HEAP_OVERRUN,           /* the bytes behind the block were written to */
+    NEOMM_HEAP_WRITE_AFTER_FREE,  /* a free object was written to */
+    NEOMM_HEAP_ACCESS_AFTER_FREE, /* a freed guarded object was read or written */
+    NEOMM_HEAP_ACCESS_OUTSIDE,    /* an access beside a guarded object */
+    NEOMM_HEAP_ERRORS
+};
+
+/* A place in the caller's text: a record of the kmalloc macro, or the address that the call
+ * returns to. */
+struct neomm_heap_site {
+    const struct neomm_site *site; /* NULL: address */
+    uintptr_t address;             /* 0 and no site: not known */
+};
+
+struct neomm_heap_report {
+    enum neomm_heap_error error;
+    const char *function; /* that was called */
+    const void *pointer;  /* with this, or: accessed here */
+    const char *cache;    /* its name; NULL: a run of pages, or unknown */
+    const void *object;   /* the block that it is, or is nearest to; NULL: unknown */
+    size_t size;          /* of that block, as asked for where that is known */
+    ptrdiff_t offset;     /* of the damage or access from `object` */
+    bool live;            /* the block is allocated now */
+    struct neomm_heap_site allocated, freed; /* where the block was, as far as known */
+    /* The objects before and after it in its slab, NULL where there is none, and whether they are
+     * live: a culprit is often next door. */
+    const void *before, *after;
+    bool before_live, after_live;
+};
+
+/* Called for each finding, after it was logged and counted, without locks, in the context of the
+ * caller that it was found in: it may panic, or note it and return. What is found is never handed
+ * out again: the heap leaks it and goes on. Must not use the heap. */
+typedef void neomm_heap_report_fn(void *context, const struct neomm_heap_report *report);
+
+/* What a call site has allocated and not freed, while sites are tracked. */
+struct neomm_heap_site_stats {
+    struct neomm_heap_site site;
+    uint64_t objects, bytes; /* live, of those allocated while tracked; bytes as asked for */
+    uint64_t allocations;    /* since tracking began */
+};
+
+NEOMM_EXTERN_C_BEGIN
+
+/* ---- profiles ---- */
+
+/* The profile of a cache from now on; NULL: of all of kmalloc's. Caches begin with the one of
+ * neomm_heap_options. NEOMM_E_INVALID; NEOMM_E_NOMEM: it stays as it was, as does NEOMM_E_BUSY:
+ * another CPU has been emptying caches for very long; NEOMM_E_UNSUPPORTED: GUARDED without a page
+ * source that can take access away. Context as neomm_heap_shrink. Cost: the cache's slabs. */
+neomm_status neomm_heap_set_profile(struct neomm *root, struct neomm_kmem *cache,
+                                    enum neomm_heap_profile profile);
+
+enum neomm_heap_profile neomm_heap_profile(const struct neomm *root,
+                                           const struct neomm_kmem *cache);
+
+/* About one object in `interval` of each GUARDED cache is guarded; 0: none. 1000 to begin with. At
+ * most NEOMM_HEAP_GUARDED_MAX live at a time, others are not guarded then. */
+void neomm_heap_set_sampling(struct neomm *root, uint32_t interval);
+#define NEOMM_HEAP_GUARDED_MAX 64u
+
+/* For the kernel's handler of faults in kernel mode, and of SIGSEGV in user space: was this an
+ * access to a guarded object's page? Then it is reported, access is given so that the program can
+ * go on if the report let it, and the object is not used again: true. Any context in which
+ * paging's neomm_paging_protect may be called. */
+bool neomm_heap_fault(struct neomm *root, const void *pointer);
+
+/* Who is told of misuse; NULL: only the log. */
+void neomm_heap_on_error(struct neomm *root, neomm_heap_report_fn *report, void *context);
+
+/* ---- call sites ---- */
+
+/* Counts live objects and bytes by call site from now on, or stops to. Off, the usual state, costs
+ * nothing. NEOMM_E_NOMEM: off. Context and cost as neomm_heap_set_profile, for all caches. */
+neomm_status neomm_heap_track(struct neomm *root, bool on);
+
+/* Calls visit for the sites with live objects, most bytes first, at most `most` of them. Cost:
+ * sites times CPUs, and a pass over the sites for each that is visited. */
+void neomm_heap_sites(struct neomm *root, uint32_t most,
+                      void (*visit)(void *context, const struct neomm_heap_site_stats *stats),
+                      void *context);
+
+/* Calls visit for live objects that were allocated while tracked, `age` or more nanoseconds ago:
+ * what may be leaks. Returns their number. Allocations and frees go on meanwhile, and one that
+ * comes or goes may be missed. Must not use the heap in visit. */
+uint64_t neomm_heap_leaks(struct neomm *root, uint64_t age,
+                          void (*visit)(void *context, const void *object, size_t size,
+                                        uint64_t age, const struct neomm_heap_site *site),
+                          void *context);
+
+NEOMM_EXTERN_C_END
+
+#endif

@@ -1,0 +1,64 @@
+/* The profile of a cache, chosen while it is in use.
+ * SPDX-License-Identifier: MIT */
+#include "profile.h"
+
+#include "ledger.h"
+
+static const struct neomm__kmem_ops *ops_for(enum neomm_heap_profile profile, bool tracked)
+{
+    if (profile == NEOMM_HEAP_HARDENED)
+        return &neomm__hardened_ops;
+    return tracked ? &neomm__tracked_ops : NULL;
+}
+
+neomm_status neomm__profile_apply(struct neomm *root, struct neomm_kmem *cache,
+                                  enum neomm_heap_profile profile, bool tracked)
+{
+    const struct neomm__kmem_ops *ops = ops_for(profile, tracked);
+    neomm_status status = NEOMM_OK;
+    if (profile == NEOMM_HEAP_HARDENED && !cache->quarantine)
+        status = neomm__quarantine_make(root, cache);
+    if (status == NEOMM_OK)
+        status = neomm__ledger_change(root, cache, ops);
+    if (status == NEOMM_OK)
+        neomm__store_relaxed(&cache->profile, (uint32_t)profile);
+    if (cache->profile != NEOMM_HEAP_HARDENED)
+        neomm__quarantine_end(root, cache);
+    return status;
+}
+
+static neomm_status set_all(struct neomm *root, enum neomm_heap_profile profile)
+{
+    struct neomm__heap *heap = root->heap;
+    neomm_status status = NEOMM_OK;
+    uint32_t before[NEOMM__CLASSES_MAX], done = 0;
+    for (; done < heap->classes && status == NEOMM_OK; done++) {
+        before[done] = heap->cache[done].profile;
+        status = neomm_heap_set_profile(root, &heap->cache[done], profile);
+    }
+    if (status == NEOMM_OK)
+        heap->runs_guarded = profile == NEOMM_HEAP_HARDENED && heap->sources > 1;
+    else
+        for (done--; done-- > 0;)
+            (void)neomm_heap_set_profile(root, &heap->cache[done],
+                                         (enum neomm_heap_profile)before[done]);
+    return status;
+}
+
+neomm_status neomm_heap_set_profile(struct neomm *root, struct neomm_kmem *cache,
+                                    enum neomm_heap_profile profile)
+{
+    if (!root->heap || (unsigned)profile >= NEOMM_HEAP_PROFILES)
+        return NEOMM_E_INVALID;
+    if (!cache)
+        return set_all(root, profile);
+    if (!neomm__kmem_is_live(cache))
+        return NEOMM_E_INVALID;
+    return neomm__profile_apply(root, cache, profile, root->heap->sites != NULL);
+}
+
+enum neomm_heap_profile neomm_heap_profile(const struct neomm *root, const struct neomm_kmem *cache)
+{
+    const struct neomm_kmem *which = cache ? cache : &root->heap->cache[0];
+    return (enum neomm_heap_profile)neomm__load_relaxed(&which->profile);
+}

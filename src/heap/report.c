@@ -1,0 +1,127 @@
+/* What the heap says about misuse.
+ * SPDX-License-Identifier: MIT */
+#include "magazine.h"
+
+static const char *const error_text[] = {
+    [NEOMM_HEAP_INVALID_FREE] = "not the start of a block",
+    [NEOMM_HEAP_DOUBLE_FREE] = "freed already",
+    [NEOMM_HEAP_FOREIGN_FREE] = "not from this allocator",
+    [NEOMM_HEAP_OVERRUN] = "written to behind its end",
+    [NEOMM_HEAP_WRITE_AFTER_FREE] = "written to while it was free",
+    [NEOMM_HEAP_ACCESS_AFTER_FREE] = "access after it was freed",
+    [NEOMM_HEAP_ACCESS_OUTSIDE] = "access beside it",
+};
+
+/* ---- the log ---- */
+
+static void log_site(const char *what, const struct neomm_heap_site *site)
+{
+    if (site->site)
+        neomm__log(NEOMM_LOG_ERROR, "heap:   %s at %s:%u, %s", what, site->site->file,
+                   site->site->line, site->site->function);
+    else if (site->address != 0)
+        neomm__log(NEOMM_LOG_ERROR, "heap:   %s at %#zx", what, (size_t)site->address);
+}
+
+static void log_neighbour(const char *where, const void *object, bool live)
+{
+    if (object)
+        neomm__log(NEOMM_LOG_ERROR, "heap:   the object %s it, %p, is %s", where, object,
+                   live ? "live" : "free");
+}
+
+static void log_report(const struct neomm_heap_report *report)
+{
+    neomm__log(NEOMM_LOG_ERROR, "heap: %s of %p: %s", report->function, report->pointer,
+               error_text[report->error]);
+    if (!report->object)
+        return;
+    neomm__log(NEOMM_LOG_ERROR, "heap:   object %p of %zu bytes (%s, %s), offset %ld",
+               report->object, report->size, report->cache ? report->cache : "pages",
+               report->live ? "live" : "free", (long)report->offset);
+    log_site("allocated", &report->allocated);
+    log_site("freed", &report->freed);
+    log_neighbour("before", report->before, report->before_live);
+    log_neighbour("after", report->after, report->after_live);
+}
+
+void neomm__heap_complain(struct neomm *root, struct neomm_heap_report *report)
+{
+    const struct neomm__heap *heap = root->heap;
+    NEOMM__COUNT(root, BAD_FREE);
+    log_report(report);
+    if (heap->report)
+        heap->report(heap->report_context, report);
+}
+
+void neomm_heap_on_error(struct neomm *root, neomm_heap_report_fn *report, void *context)
+{
+    if (!root->heap)
+        return;
+    root->heap->report = report;
+    root->heap->report_context = context;
+}
+
+/* ---- what an object is ---- */
+
+struct neomm_heap_site neomm__heap_site(uintptr_t caller)
+{
+    struct neomm_heap_site site = {NULL, caller};
+    if (neomm__is_site(caller))
+        site = (struct neomm_heap_site){(const struct neomm_site *)caller, 0};
+    return site;
+}
+
+/* An object of the slab: its address, and whether it is live; NULL: there is none. */
+static const void *neighbour(const struct neomm__heap_place *place, uint32_t index, bool *live)
+{
+    if (index >= place->cache->objects)
+        return NULL;
+    *live = !neomm__slab_is_free(place->slab, index);
+    return place->base + (size_t)index * place->cache->size;
+}
+
+void neomm__heap_describe(struct neomm *root, const struct neomm__heap_place *place,
+                          struct neomm_heap_report *report)
+{
+    const struct neomm_kmem *cache = place->cache;
+    report->cache = cache->name;
+    report->size = cache->object_size;
+    report->object = neighbour(place, place->index, &report->live);
+    report->before = neighbour(place, place->index - 1, &report->before_live);
+    report->after = neighbour(place, place->index + 1, &report->after_live);
+    report->live = report->live && !neomm__kmem_is_kept(cache, report->object);
+    if (cache->ops && place->slab->ledger)
+        cache->ops->describe(root, place, report);
+}
+
+/* ---- frees that are refused ---- */
+
+static enum neomm_heap_error error_of(neomm_status status)
+{
+    switch (status) {
+    case NEOMM_E_INVALID:
+        return NEOMM_HEAP_INVALID_FREE;
+    case NEOMM_E_DOUBLE_FREE:
+        return NEOMM_HEAP_DOUBLE_FREE;
+    default:
+        return NEOMM_HEAP_FOREIGN_FREE;
+    }
+}
+
+neomm_status neomm__heap_refuse(struct neomm *root, const char *function, const void *pointer,
+                                neomm_status status)
+{
+    struct neomm__heap_place place;
+    struct neomm_heap_report report = {
+        .error = error_of(status), .function = function, .pointer = pointer};
+    (void)neomm__heap_find(root, pointer, &place);
+    if (neomm__guard_owns(root->heap, pointer))
+        root->heap->guard->describe(root, pointer, &report);
+    else if (place.cache && place.index < place.cache->objects)
+        neomm__heap_describe(root, &place, &report);
+    if (report.object)
+        report.offset = (const uint8_t *)pointer - (const uint8_t *)report.object;
+    neomm__heap_complain(root, &report);
+    return status;
+}
