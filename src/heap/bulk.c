@@ -10,11 +10,10 @@ static uint32_t pop_some(const struct neomm_kmem *cache, uint32_t count, void **
     struct neomm__magazine *magazine = neomm__magazine_of(cache, neomm_port_pin()->index);
     uint32_t taken = 0;
     if (neomm__magazine_enter(magazine)) {
-        uint32_t kept = magazine->count, budget = magazine->budget;
+        uint32_t kept = neomm__magazine_kept(magazine), budget = magazine->budget;
         taken = kept < count ? kept : count;
         taken = taken < budget ? taken : budget;
-        memcpy(objects, magazine->object + 1 + kept - taken, taken * sizeof(void *));
-        neomm__magazine_set_count(magazine, kept - taken);
+        neomm__magazine_copy(magazine, taken, objects);
         neomm__store_relaxed(&magazine->budget, budget - taken);
         neomm__magazine_leave(magazine);
     }

@@ -19,19 +19,24 @@ static void see_this_cpu(struct neomm *root)
 static void open_new(struct neomm__heap *heap, const struct neomm_kmem *cache,
                      struct neomm__magazine *magazine, uint32_t cpu)
 {
-    if (magazine->capacity == 0 && neomm__load_relaxed(&heap->cpu[cpu].seen) != 0)
+    if (magazine->capacity == 0 && neomm__load_relaxed(&heap->cpu[cpu].seen) != 0) {
+        magazine->mask = cache->slots - 1;
         neomm__store_relaxed(&magazine->capacity, cache->capacity);
+    }
 }
 
 /* ---- filling ---- */
 
 #define BUDGET_MOST ((uint32_t)INT32_MAX)
 
-/* Inside: an empty magazine got `count` objects. */
-static void fill(struct neomm__magazine *magazine, uint32_t count)
+/* Inside: an empty magazine gets a batch, from the first slot on. */
+static void fill(struct neomm *root, struct neomm_kmem *cache, struct neomm__magazine *magazine,
+                 neomm_flags_t flags)
 {
+    uint32_t count = neomm__slab_take(root, cache, magazine->object, cache->batch, flags);
     neomm__store_relaxed(&magazine->filled, magazine->filled + count);
-    neomm__magazine_set_count(magazine, count);
+    neomm__store_relaxed(&magazine->out, 0);
+    neomm__store_relaxed(&magazine->in, count);
 }
 
 /* Inside: a new budget if there is none. True: the one that ended was for an object to guard. From
@@ -62,9 +67,8 @@ static void *refill(struct neomm *root, struct neomm_kmem *cache, neomm_flags_t 
     if (neomm__magazine_enter(magazine)) {
         open_new(root->heap, cache, magazine, cpu);
         *guard = budget_ended(cache, magazine);
-        if (magazine->count == 0 && magazine->capacity > 0)
-            fill(magazine,
-                 neomm__slab_take(root, cache, magazine->object + 1, cache->batch, flags));
+        if (neomm__magazine_kept(magazine) == 0 && magazine->capacity > 0)
+            fill(root, cache, magazine, flags);
         object = neomm__magazine_pop(magazine);
         neomm__magazine_leave(magazine);
     }
@@ -114,25 +118,25 @@ void *neomm__kmem_refill(struct neomm *root, struct neomm_kmem *cache, size_t si
 
 /* ---- emptying, inside ---- */
 
-/* The oldest `count` objects go to their slabs: what was used last is still in the CPU's own
- * caches. Who freed twice is counted once. */
+/* The oldest `count` objects, at most NEOMM__BATCH_MAX, go to their slabs: what was used last is
+ * still in the CPU's own caches. Who freed twice is counted once. */
 static void flush(struct neomm *root, struct neomm_kmem *cache, struct neomm__magazine *magazine,
                   uint32_t count, struct neomm__frame_list *surplus)
 {
-    uint32_t left = magazine->count - count;
-    uint32_t twice = neomm__slab_put(root, cache, magazine->object + 1, count, surplus);
-    memmove(magazine->object + 1, magazine->object + 1 + count, left * sizeof(void *));
-    neomm__magazine_set_count(magazine, left);
+    void *objects[NEOMM__BATCH_MAX];
+    neomm__magazine_copy(magazine, count, objects);
+    uint32_t twice = neomm__slab_put(root, cache, objects, count, surplus);
     neomm__store_relaxed(&magazine->filled, magazine->filled - (count - twice));
 }
 
 static uint32_t empty(struct neomm *root, struct neomm_kmem *cache,
                       struct neomm__magazine *magazine, struct neomm__frame_list *surplus)
 {
-    uint32_t objects = magazine->count;
-    while (magazine->count > 0)
-        flush(root, cache, magazine,
-              magazine->count < NEOMM__BATCH_MAX ? magazine->count : NEOMM__BATCH_MAX, surplus);
+    uint32_t objects = neomm__magazine_kept(magazine);
+    for (uint32_t left = objects, count; left > 0; left -= count) {
+        count = left < NEOMM__BATCH_MAX ? left : NEOMM__BATCH_MAX;
+        flush(root, cache, magazine, count, surplus);
+    }
     return objects;
 }
 
@@ -141,10 +145,10 @@ static uint32_t empty(struct neomm *root, struct neomm_kmem *cache,
 /* Inside. The fast path looks at the object freed last alone. */
 static bool holds(const struct neomm__magazine *magazine, const void *object)
 {
-    uint32_t i = magazine->count;
-    while (i > 0 && magazine->object[i] != object)
-        i--;
-    return i > 0;
+    uint32_t i = magazine->out;
+    while (i != magazine->in && magazine->object[i & magazine->mask] != object)
+        i++;
+    return i != magazine->in;
 }
 
 bool neomm__kmem_is_kept(const struct neomm_kmem *cache, const void *object)
@@ -171,7 +175,7 @@ static neomm_status push_flushed(struct neomm *root, struct neomm_kmem *cache, v
         if (cache->profile != NEOMM_HEAP_FAST && holds(magazine, object))
             status = NEOMM_E_DOUBLE_FREE;
         else if (magazine->capacity > 0) {
-            if (magazine->count == magazine->capacity)
+            if (neomm__magazine_kept(magazine) == magazine->capacity)
                 flush(root, cache, magazine, cache->batch, surplus);
             if (neomm__magazine_push(magazine, object))
                 status = NEOMM_OK;
@@ -424,6 +428,6 @@ void neomm__kmem_served(const struct neomm *root, const struct neomm_kmem *cache
             neomm__load_relaxed(&magazine->granted) - neomm__load_relaxed(&magazine->budget);
         *allocated += taken;
         *freed +=
-            taken + neomm__load_relaxed(&magazine->count) - neomm__load_relaxed(&magazine->filled);
+            taken + neomm__magazine_kept(magazine) - neomm__load_relaxed(&magazine->filled);
     }
 }
