@@ -57,22 +57,32 @@ static bool budget_ended(const struct neomm_kmem *cache, struct neomm__magazine 
     return due;
 }
 
-/* From the slabs that are there: a batch for the magazine and one for the caller, or, where the
- * magazine cannot be entered, just that one. *guard: one is to be guarded now. */
-static void *refill(struct neomm *root, struct neomm_kmem *cache, neomm_flags_t flags, bool *guard)
+/* An empty magazine gets a batch from the slabs that are there. Returns one of its
+ * objects if `take`. *guard: one is to be guarded now. */
+static void *top_up(struct neomm *root, struct neomm_kmem *cache, neomm_flags_t flags, bool take,
+                    bool *guard)
 {
     uint32_t cpu = neomm_port_pin()->index;
     struct neomm__magazine *magazine = neomm__magazine_of(cache, cpu);
     void *object = NULL;
     if (neomm__magazine_enter(magazine)) {
         open_new(root->heap, cache, magazine, cpu);
-        *guard = budget_ended(cache, magazine);
+        *guard |= budget_ended(cache, magazine);
         if (neomm__magazine_kept(magazine) == 0 && magazine->capacity > 0)
             fill(root, cache, magazine, flags);
-        object = neomm__magazine_pop(magazine);
+        if (take)
+            object = neomm__magazine_pop(magazine);
         neomm__magazine_leave(magazine);
     }
     neomm_port_unpin();
+    return object;
+}
+
+/* A batch for the magazine and one for the caller, or, where the magazine cannot be entered, just
+ * that one. */
+static void *refill(struct neomm *root, struct neomm_kmem *cache, neomm_flags_t flags, bool *guard)
+{
+    void *object = top_up(root, cache, flags, true, guard);
     if (!object && neomm__slab_take(root, cache, &object, 1, flags) == 1)
         neomm__kmem_count(cache, 1, 0);
     return object;
@@ -110,6 +120,8 @@ void *neomm__kmem_refill(struct neomm *root, struct neomm_kmem *cache, size_t si
     if (!object && !(flags & NEOMM_NOLOCK)) {
         neomm__deferred_free(root);
         object = take_new(root, cache, flags);
+        if (object)
+            (void)top_up(root, cache, flags, false, &guard);
     }
     if (guard && !(flags & (NEOMM_NOLOCK | NEOMM_ATOMIC)))
         object = guarded(root, cache, size, flags, caller, object);
