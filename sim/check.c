@@ -136,6 +136,8 @@ static unsigned check_cpu(const struct sim *sim, uint32_t index)
         findings += complain("lock hooks do not balance", index, cpu->locks_held);
     if (masked || saves != 0)
         findings += complain("interrupts were not restored", index, saves);
+    if (here && sim_place.pins != 0)
+        findings += complain("pins were not undone", index, sim_place.pins);
     if (cpu->access_open)
         findings += complain("user access was left open", index, 1);
     return findings;

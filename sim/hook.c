@@ -140,6 +140,7 @@ void neomm_hook_locked(enum neomm_lock_class lock_class)
     if (!sim_place.masked)
         sim_violation(cpu->sim, "lock: a spinlock taken with interrupts on");
     cpu->spins = 0;
+    cpu->locks_taken++;
     if (++cpu->locks_held > cpu->locks_most)
         cpu->locks_most = cpu->locks_held;
 }
@@ -153,6 +154,12 @@ void neomm_hook_unlocked(enum neomm_lock_class lock_class)
         sim_violation(cpu->sim, "lock: released more often than taken");
     else
         cpu->locks_held--;
+}
+
+uint64_t sim_locks_taken(const struct sim *sim)
+{
+    (void)sim;
+    return sim_place.cpu->locks_taken;
 }
 
 uint32_t sim_locks_most(const struct sim *sim)
@@ -171,7 +178,14 @@ void sim_interrupt_at(struct sim *sim, uint64_t n, sim_interrupt_fn *handler, vo
     (void)sim;
     cpu->interrupt = handler;
     cpu->interrupt_context = context;
+    cpu->interrupt_is_nmi = false;
     cpu->interrupt_at = cpu->points + n;
+}
+
+void sim_nmi_at(struct sim *sim, uint64_t n, sim_interrupt_fn *handler, void *context)
+{
+    sim_interrupt_at(sim, n, handler, context);
+    sim_place.cpu->interrupt_is_nmi = true;
 }
 
 bool sim_interrupt_due(const struct sim *sim)
@@ -190,8 +204,8 @@ static void interrupt(struct sim_cpu *cpu)
 {
     struct sim_place *place = &sim_place;
     sim_interrupt_fn *handler = cpu->interrupt;
-    uint32_t depth = cpu->port.lock_depth, saves = place->saves;
-    bool entered = sim_cpu_enter(cpu->sim);
+    uint32_t depth = cpu->port.lock_depth, saves = place->saves, pins = place->pins;
+    bool masked = place->masked, entered = sim_cpu_enter(cpu->sim);
     cpu->interrupt = NULL;
     place->masked = true;
     place->interrupts++;
@@ -201,17 +215,20 @@ static void interrupt(struct sim_cpu *cpu)
                       "port: an interrupt handler on CPU %u left locks or interrupts "
                       "in another state",
                       cpu->index);
+    if (place->pins != pins)
+        sim_violation(cpu->sim, "port: an interrupt handler left its CPU pinned");
     place->interrupts--;
-    place->masked = false;
+    place->masked = masked;
     sim_cpu_leave(entered);
-    if (place->sched)
+    if (place->sched && !masked)
         sim_sched_unmasked();
 }
 
 static void pass_point(struct sim_cpu *cpu)
 {
     cpu->points++;
-    if (cpu->interrupt && cpu->points >= cpu->interrupt_at && !sim_place.masked)
+    if (cpu->interrupt && cpu->points >= cpu->interrupt_at &&
+        (cpu->interrupt_is_nmi || !sim_place.masked))
         interrupt(cpu);
 }
 

@@ -175,6 +175,8 @@ void sim_bind(struct sim *sim, uint32_t cpu)
     struct sim_place *place = &sim_place;
     if (place->sim == sim && place->cpu == &sim->cpu[cpu])
         return;
+    if (place->sim == sim && place->pins != 0)
+        sim_violation(sim, "port: a host thread leaves its CPU while it is pinned there");
     leave_cpu();
     /* Host mappings were made for the CPU before: the new one has a TLB of its own. */
     if (place->sim == sim)

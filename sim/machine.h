@@ -37,6 +37,8 @@ struct sim_cpu {
     uint64_t points, interrupt_at;   /* so many were passed; the handler comes at this one */
     sim_interrupt_fn *interrupt;
     void *interrupt_context;
+    bool interrupt_is_nmi;
+    uint64_t locks_taken;
     pthread_mutex_t serving;
 };
 

@@ -400,6 +400,8 @@ static void check_ended(struct sim_sched *sched)
     const struct sim_place *place = &sim_place;
     if (place->masked || place->saves != 0)
         sim_violation(sched->sim, "port: a CPU ended with interrupts masked");
+    if (place->pins != 0)
+        sim_violation(sched->sim, "port: a CPU ended pinned");
     if (place->cpu->port.lock_depth != 0)
         sim_violation(sched->sim, "port: a CPU ended with %u locks held",
                       place->cpu->port.lock_depth);

@@ -120,6 +120,8 @@ const char *sim_flush_site_name(enum neomm_flush_site site);
  * runs before it. NULL: no more. */
 typedef void sim_interrupt_fn(void *context);
 void sim_interrupt_at(struct sim *sim, uint64_t n, sim_interrupt_fn *handler, void *context);
+/* The same as a non-maskable interrupt: exactly there, with interrupts masked and locks held too. */
+void sim_nmi_at(struct sim *sim, uint64_t n, sim_interrupt_fn *handler, void *context);
 /* Is that still to come? */
 bool sim_interrupt_due(const struct sim *sim);
 /* Points that the current CPU passed, those of handlers too. */
@@ -146,6 +148,8 @@ const char *sim_last_log(const struct sim *sim);
 /* Spaces chosen by neomm_port_oom so far; the last one. */
 uint64_t sim_oom_count(const struct sim *sim);
 uint32_t sim_oom_space(const struct sim *sim);
+/* Locks that the current CPU took so far (instrumented flavour). */
+uint64_t sim_locks_taken(const struct sim *sim);
 /* The most locks that were held at once on one CPU (instrumented flavour). */
 uint32_t sim_locks_most(const struct sim *sim);
 /* What must hold at the end of a test: no lock held, interrupts as at the start, nothing

@@ -2,37 +2,103 @@
  * SPDX-License-Identifier: MIT */
 #include "heap_box.h"
 
-#include "heap/heap_priv.h"
+#include "heap/magazine.h"
 #include "sim/sim.h"
 
 #include <string.h>
 
 /* ---- the table of classes ---- */
 
+/* Of every offset in a slab, whether an object begins there: the fast path's arithmetic. */
+static size_t wrong_offsets(const struct neomm_kmem *cache)
+{
+    size_t wrong = 0;
+    for (uint32_t at = 0; at < cache->pages << NEOMM_PAGE_SHIFT; at++) {
+        uint32_t index = (uint32_t)((uint64_t)at * cache->inverse >> 32);
+        bool begins = at * cache->inverse < cache->inverse && at < cache->span;
+        wrong += index != at / cache->size;
+        wrong += begins != (at % cache->size == 0 && at / cache->size < cache->objects);
+    }
+    return wrong;
+}
+
+static void check_shape(struct ktap *t, const struct neomm__heap *heap,
+                        const struct neomm_kmem *cache)
+{
+    size_t bytes = cache->pages * NEOMM_PAGE_SIZE, used = (size_t)cache->objects * cache->size;
+    size_t record = offsetof(struct neomm__slab, free_map) +
+                    NEOMM__ALIGN_UP(cache->objects, NEOMM__WORD_BITS) / 8;
+    EXPECT(t, cache->pages >= 1 && cache->pages <= NEOMM__SLAB_PAGES_MAX);
+    EXPECT(t, cache->objects >= 1 && cache->objects <= NEOMM__SLAB_OBJECTS_MAX);
+    EXPECT_EQ(t, cache->span, used);
+    EXPECT(t, used <= bytes && bytes - used < cache->size);
+    EXPECT(t, record <= heap->pool[cache->pool].size);
+    EXPECT(t, cache->capacity >= 2 && cache->capacity <= NEOMM__MAGAZINE_MAX);
+    EXPECT(t, cache->batch >= 1 && cache->batch <= NEOMM__BATCH_MAX);
+    EXPECT(t, cache->batch <= cache->capacity);
+    EXPECT(t, cache->empty_kept >= 1);
+    EXPECT_EQ(t, cache->magazine_bytes % 64, 0);
+    EXPECT_EQ(t, wrong_offsets(cache), 0);
+}
+
+/* Every size has the smallest class that it fits, four or eight of them a doubling, and the
+ * magazine that the class has. */
 static void classes(struct ktap *t)
 {
+    struct env env;
+    struct env_options options = {.layer = ENV_PMM, .format = box_format()};
+    const struct neomm_heap_options heap_options = {.fine_classes = t->parameter};
+    if (!env_open(t, &env, &options))
+        return;
+    ASSERT_OK(t, neomm_heap_init(env.root, &heap_options));
+    const struct neomm__heap *heap = env.root->heap;
+    EXPECT_EQ(t, heap->classes, t->parameter ? 56 : 32);
+    for (size_t size = 1; size <= NEOMM__HEAP_SLAB_MAX; size++) {
+        unsigned index = neomm__heap_class_of(heap, size);
+        ASSERT(t, index < heap->classes);
+        EXPECT(t, heap->cache[index].size >= size);
+        EXPECT(t, index == 0 || heap->cache[index - 1].size < size);
+        EXPECT(t, neomm__magazine_for(env.root, size, 0) ==
+                      neomm__magazine_of(&heap->cache[index], 0));
+    }
+    for (uint32_t i = 0; i < heap->classes; i++) {
+        EXPECT_EQ(t, heap->cache[i].size % 16, 0);
+        EXPECT(t, heap->cache[i].objects >= 4);
+        check_shape(t, heap, &heap->cache[i]);
+    }
+    EXPECT_OK(t, neomm_heap_fini(env.root));
+    env_close(t, &env);
+}
+
+/* A slab of any size of objects loses an eighth at most where more than a few fit. */
+static void shapes(struct ktap *t)
+{
     struct box box;
+    static struct neomm_kmem cache;
     if (!box_open(t, &box, BOX_DIRECT, 4, 1))
         return;
-    const struct neomm__heap_class *class = box.root->heap->class;
-    for (size_t size = 1; size <= NEOMM__HEAP_SLAB_MAX; size++) {
-        unsigned index = neomm__heap_class_of(size);
-        ASSERT(t, index < NEOMM__HEAP_CLASSES);
-        EXPECT(t, class[index].size >= size);
-        EXPECT(t, index == 0 || class[index - 1].size < size);
-    }
-    for (unsigned i = 0; i < NEOMM__HEAP_CLASSES; i++) {
-        size_t bytes = class[i].pages * NEOMM_PAGE_SIZE, wrong = 0;
-        EXPECT_EQ(t, class[i].size % 16, 0);
-        EXPECT(t, class[i].objects >= 4 && class[i].objects <= NEOMM__SLAB_OBJECTS_MAX);
-        EXPECT((t), (bytes - (size_t) class[i].objects * class[i].size) * 8 <= bytes);
-        EXPECT(t, class[i].magazine >= 2 && class[i].magazine <= NEOMM__MAGAZINE_MAX);
-        EXPECT(t, 64 + 2 * class[i].objects <= box.root->heap->pool[class[i].pool].size);
-        for (size_t offset = 0; offset < bytes; offset += 16)
-            wrong += (uint32_t)(offset / 16) * class[i].inverse >> 20 != offset / class[i].size;
-        EXPECT_EQ(t, wrong, 0);
+    for (uint32_t size = 16; size <= NEOMM_KMEM_SIZE_MAX; size += size < 600 ? 1 : 41) {
+        neomm__kmem_shape(&cache, size, 1u << 20);
+        check_shape(t, box.root->heap, &cache);
+        if (size <= NEOMM__HEAP_SLAB_MAX)
+            EXPECT((t), (cache.pages * NEOMM_PAGE_SIZE - cache.span) * 8 <=
+                            cache.pages * NEOMM_PAGE_SIZE);
+        EXPECT((t), cache.capacity * (size_t)size <= 32768 || cache.capacity == 2);
+        EXPECT(t, cache.empty_kept * cache.pages <= 64 || cache.empty_kept == 1);
     }
     box_close(t, &box);
+}
+
+/* What a heap holds back is in proportion to its memory. */
+static void little_is_held_back(struct ktap *t)
+{
+    struct neomm_kmem cache;
+    for (uint32_t ram_frames = 64; ram_frames <= 1u << 22; ram_frames *= 4)
+        for (uint32_t size = 16; size <= 8192; size *= 2) {
+            neomm__kmem_shape(&cache, size, ram_frames);
+            EXPECT(t, cache.capacity == 2 || cache.capacity * size <= ram_frames * 4);
+            EXPECT(t, cache.empty_kept == 1 || cache.empty_kept * cache.pages * 1024 <= ram_frames);
+        }
 }
 
 /* ---- the consistency check ---- */
@@ -99,44 +165,54 @@ static void damaged_slabs(struct ktap *t)
     void *block = neomm_kmalloc(box.root, 1000, 0), *small = neomm_kmalloc(box.root, 16, 0);
     struct neomm__heap_place place = place_of(t, &box, block);
     struct neomm__slab *slab = place.slab;
-    struct neomm__heap_class *class = &box.root->heap->class[slab->class_index];
+    struct neomm_kmem *cache = place.cache;
     struct neomm__frame *head = neomm__frame(box.root, place.head), *tail = head + 1;
-    struct neomm__magazine *magazine = &box.root->heap->cpu[0].magazine[slab->class_index];
-    uint32_t last = class->objects - 1, number = place.head.number;
-    ASSERT(t, magazine->count >= 2);
-    ASSERT(t, neomm__heap_find(box.root, magazine->object[0], &place) == NEOMM_OK);
+    struct neomm__magazine *magazine = neomm__magazine_of(cache, 0);
+    uint32_t last = cache->objects - 1, number = place.head.number;
+    void *kept = neomm_kmalloc(box.root, 1000, 0), *kept_too = neomm_kmalloc(box.root, 1000, 0);
+    EXPECT_OK(t, neomm_kfree(box.root, kept));
+    EXPECT_OK(t, neomm_kfree(box.root, kept_too));
+    ASSERT(t, neomm__magazine_kept(magazine) >= 2 && cache->pages > 1);
+    void **first = neomm__magazine_slot(magazine, magazine->out);
+    void **second = neomm__magazine_slot(magazine, magazine->out + 1);
+    void **unused = neomm__magazine_slot(magazine, magazine->in);
+    ASSERT(t, !*unused);
+    ASSERT(t, neomm__heap_find(box.root, *first, &place) == NEOMM_OK && place.slab == slab);
     const struct damage damage[] = {
         DAMAGE(slab->free_map[0], 1u << 0),
         DAMAGE(slab->free_map[0], 1u << place.index),
         DAMAGE(slab->free_map[0], 1u << last),
         DAMAGE(slab->free, 1),
+        DAMAGE(slab->built, 0x8000),
+        DAMAGE(slab->built, slab->built ^ 1),
         DAMAGE(slab->frame, 1),
-        DAMAGE(slab->class_index, 1),
+        DAMAGE(slab->cache, 1),
         DAMAGE(slab->base, 0x1000),
-        DAMAGE(slab->requested[0], 0x8000),
-        DAMAGE(slab->requested[0], 1000),
-        DAMAGE(slab->requested[0], 1),
-        DAMAGE(slab->requested[place.index], 5),
-        DAMAGE(slab->requested[last], 5),
         DAMAGE(head->kind, NEOMM__KIND_SLAB ^ NEOMM__KIND_TAIL),
         DAMAGE(head->owner, 1),
+        DAMAGE(head->owner, 1u << NEOMM__SLAB_PAGE_BITS),
         DAMAGE(head->mapping, 1u << 20),
         DAMAGE(head->mapping, 0x40),
         DAMAGE(head->mapping, (uint64_t)1 << 43),
         DAMAGE(head->previous, 1),
         DAMAGE(head->next, 1),
-        DAMAGE(tail->kind, NEOMM__KIND_TAIL),
+        DAMAGE(tail->kind, NEOMM__KIND_SLAB ^ NEOMM__KIND_TAIL),
         DAMAGE(tail->owner, 2),
-        DAMAGE(class->list[NEOMM__SLABS_PARTIAL].count, 1),
-        DAMAGE(class->list[NEOMM__SLABS_PARTIAL].tail, 1),
-        DAMAGE(class->list[NEOMM__SLABS_FULL].head, number),
-        DAMAGE(magazine->count, 1),
-        DAMAGE(magazine->count, 64),
-        DAMAGE(magazine->object[0], 8),
-        DAMAGE(magazine->object[0], (uintptr_t)magazine->object[0] ^ (uintptr_t)block),
-        DAMAGE(magazine->object[0],
-               (uintptr_t)magazine->object[0] ^ (uintptr_t)magazine->object[1]),
-        DAMAGE(magazine->object[0], (uintptr_t)magazine->object[0] ^ (uintptr_t)small),
+        DAMAGE(tail->mapping, 0x40),
+        DAMAGE(cache->list[NEOMM__SLABS_PARTIAL].count, 1),
+        DAMAGE(cache->list[NEOMM__SLABS_PARTIAL].tail, 1),
+        DAMAGE(cache->list[NEOMM__SLABS_FULL].head, number),
+        DAMAGE(cache->allocated, 1),
+        DAMAGE(cache->freed, 1),
+        DAMAGE(magazine->entered, 1),
+        DAMAGE(magazine->in, 64),
+        DAMAGE(magazine->mask, 64),
+        DAMAGE(magazine->capacity, 64),
+        DAMAGE(magazine->filled, 4),
+        DAMAGE(*unused, (uintptr_t)block),
+        DAMAGE(*first, 8),
+        DAMAGE(*first, (uintptr_t)*first ^ (uintptr_t)*second),
+        DAMAGE(*first, (uintptr_t)*first ^ (uintptr_t)small),
     };
     all_found(t, &box, damage, sizeof(damage) / sizeof(damage[0]));
     EXPECT_OK(t, neomm_kfree(box.root, block));
@@ -199,10 +275,9 @@ static void damaged_records_and_totals(struct ktap *t)
         DAMAGE(home->mapping, 2),
         DAMAGE(home->mapping, (uint64_t)1 << 40),
         DAMAGE(heap->pool[home->owner].open.count, 1),
-        DAMAGE(heap->cpu[0].objects, 1),
-        DAMAGE(heap->cpu[1].objects, 8),
-        DAMAGE(heap->cpu[0].allocated, 1),
-        DAMAGE(heap->cpu[1].requested, 1),
+        DAMAGE(heap->runs_allocated, 1),
+        DAMAGE(heap->runs_freed, 1),
+        DAMAGE(heap->run_bytes, 1),
     };
     all_found(t, &box, damage, sizeof(damage) / sizeof(damage[0]));
     EXPECT_OK(t, neomm_kfree(box.root, block));
@@ -216,16 +291,40 @@ static void damaged_counts_that_agree(struct ktap *t)
     if (!box_open(t, &box, BOX_DIRECT, 8, 2))
         return;
     void *block = neomm_kmalloc(box.root, 1000, 0);
-    unsigned class_index = neomm__heap_class_of(1000);
-    size_t *first = &box.root->heap->cpu[0].magazine[class_index].count;
-    size_t *second = &box.root->heap->cpu[1].magazine[class_index].count;
-    *first += 20;
-    *second -= 20;
+    struct neomm_kmem *cache = neomm_kmem_for(box.root, 1000);
+    struct neomm__magazine *first = neomm__magazine_of(cache, 0);
+    struct neomm__magazine *second = neomm__magazine_of(cache, 1);
+    first->in += 20;
+    second->in -= 20;
     EXPECT(t, findings(&box) > 0);
-    *first -= 20;
-    *second += 20;
+    first->in -= 20;
+    second->in += 20;
     EXPECT_EQ(t, findings(&box), 0);
     EXPECT_OK(t, neomm_kfree(box.root, block));
+    box_close(t, &box);
+}
+
+/* Totals of objects may wrap, as they do on 32-bit machines; their differences stay right. */
+static void totals_wrap(struct ktap *t)
+{
+    struct box box;
+    struct neomm_kmem_stats stats;
+    void *block[80];
+    if (!box_open(t, &box, BOX_DIRECT, 8, 2))
+        return;
+    struct neomm_kmem *cache = neomm_kmem_for(box.root, 100);
+    neomm__magazine_of(cache, 0)->granted += SIZE_MAX - 5;
+    cache->allocated = cache->freed = SIZE_MAX;
+    for (uint32_t i = 0; i < 80; i++)
+        block[i] = neomm_kmalloc(box.root, 100, 0);
+    neomm_kmem_stats(box.root, cache, &stats);
+    EXPECT_EQ(t, stats.objects, 80);
+    EXPECT_EQ(t, objects(&box), 80);
+    env_fsck(t, &box.env);
+    env_switch_cpu(&box.env, 1);
+    for (uint32_t i = 0; i < 80; i++)
+        EXPECT_OK(t, neomm_kfree(box.root, block[i]));
+    env_switch_cpu(&box.env, 0);
     box_close(t, &box);
 }
 
@@ -266,12 +365,12 @@ static void leaks_are_listed(struct ktap *t)
         return;
     void *run = neomm_kmalloc(box.root, 9000, 0);
     EXPECT_EQ(t, neomm_heap_fini(box.root), NEOMM_E_BUSY);
-    EXPECT(t, strstr(sim_last_log(box.env.machine), "9000 of 12288 bytes") != NULL);
+    EXPECT(t, strstr(sim_last_log(box.env.machine), "9000 bytes (pages)") != NULL);
     for (size_t i = 0; i < 18; i++)
         block[i] = neomm_kmalloc(box.root, 11, 0);
     EXPECT_EQ(t, neomm_heap_fini(box.root), NEOMM_E_BUSY);
     /* Sixteen lines are enough: the run, listed last, is not among them. */
-    EXPECT(t, strstr(sim_last_log(box.env.machine), "11 of 16 bytes") != NULL);
+    EXPECT(t, strstr(sim_last_log(box.env.machine), "16 bytes (kmalloc)") != NULL);
     for (size_t i = 0; i < 18; i++)
         EXPECT_OK(t, neomm_kfree(box.root, block[i]));
     EXPECT_OK(t, neomm_kfree(box.root, run));
@@ -289,13 +388,14 @@ struct probe {
     uint32_t allocs, frees, grows;
 };
 
-static neomm_status probe_alloc(void *context, uint32_t pages, neomm_flags_t flags, void **run)
+static neomm_status probe_alloc(void *context, uint32_t pages, uint32_t align, neomm_flags_t flags,
+                                void **run)
 {
     struct probe *probe = context;
     probe->seen |= flags;
     if (pages > probe->fail_above)
         return NEOMM_E_NOMEM;
-    neomm_status status = probe->inner.run_alloc(probe->inner.context, pages, flags, run);
+    neomm_status status = probe->inner.run_alloc(probe->inner.context, pages, align, flags, run);
     if (status == NEOMM_OK) {
         probe->pages += pages;
         probe->allocs++;
@@ -350,19 +450,20 @@ static void sources_of_a_program(struct ktap *t)
         return;
     struct neomm_page_source main_source = probed(env.root, &main_probe);
     struct neomm_page_source large_source = probed(env.root, &large_probe);
-    const struct neomm_heap_options heap = {&main_source, &large_source};
+    const struct neomm_heap_options heap = {.source = &main_source, .large_source = &large_source};
     ASSERT_OK(t, neomm_heap_init(env.root, &heap));
     neomm_flags_t odd = NEOMM_ZERO | NEOMM_HIGH | NEOMM_MOVABLE;
     void *small = neomm_kmalloc(env.root, 50, odd);
-    EXPECT_EQ(t, main_probe.pages, 1);
+    uint32_t slab = neomm_kmem_for(env.root, 50)->pages;
+    EXPECT_EQ(t, main_probe.pages, slab);
     EXPECT_EQ(t, main_probe.seen, 0);
     void *run = neomm_kmalloc(env.root, 50000, odd);
-    EXPECT_EQ(t, main_probe.pages, 1 + 13);
+    EXPECT_EQ(t, main_probe.pages, slab + 13);
     EXPECT_EQ(t, main_probe.seen, NEOMM_ZERO);
     EXPECT_EQ(t, large_probe.allocs, 0);
     run = neomm_krealloc(env.root, run, 60000, 0);
     EXPECT_EQ(t, main_probe.grows, 1);
-    EXPECT_EQ(t, main_probe.pages, 1 + 15);
+    EXPECT_EQ(t, main_probe.pages, slab + 15);
     main_probe.fail_above = 8;
     void *large = neomm_kmalloc(env.root, 50000, 0);
     EXPECT(t, large != NULL);
@@ -387,14 +488,14 @@ static void direct_growth(struct ktap *t)
     if (!env_open(t, &env, &options))
         return;
     neomm_heap_source_direct(env.root, &source);
-    ASSERT_OK(t, source.run_alloc(env.root, 8, NEOMM_DMA, &block));
+    ASSERT_OK(t, source.run_alloc(env.root, 8, 1, NEOMM_DMA, &block));
     EXPECT_EQ(t, source.run_grow(env.root, block, 8, 9, 0), NEOMM_E_UNSUPPORTED);
-    ASSERT_OK(t, source.run_alloc(env.root, 3, NEOMM_DMA, &run));
-    EXPECT_EQ(t, source.run_grow(env.root, run, 3, 1025, 0), NEOMM_E_UNSUPPORTED);
-    EXPECT_OK(t, source.run_grow(env.root, run, 3, 4, NEOMM_ZERO));
-    EXPECT(t, all_zero((uint8_t *)run + 3 * NEOMM_PAGE_SIZE, NEOMM_PAGE_SIZE));
-    EXPECT_OK(t, source.run_grow(env.root, run, 4, 6, 0));
-    source.run_free(env.root, run, 6);
+    ASSERT_OK(t, source.run_alloc(env.root, 5, 1, NEOMM_DMA, &run));
+    EXPECT_EQ(t, source.run_grow(env.root, run, 5, 1025, 0), NEOMM_E_UNSUPPORTED);
+    EXPECT_OK(t, source.run_grow(env.root, run, 5, 6, NEOMM_ZERO));
+    EXPECT(t, all_zero((uint8_t *)run + 5 * NEOMM_PAGE_SIZE, NEOMM_PAGE_SIZE));
+    EXPECT_OK(t, source.run_grow(env.root, run, 6, 8, 0));
+    source.run_free(env.root, run, 8);
     /* The last frames of DMA memory and of RAM: there is nothing behind them. */
     ASSERT_OK(t, neomm_pmm_claim(env.root, neomm_frame(4096 - 3), 3));
     run = neomm_direct_pointer(env.root, neomm_frame_paddr(neomm_frame(4096 - 3)));
@@ -416,8 +517,9 @@ static void window_rights(struct ktap *t)
     if (!env_open(t, &env, &options))
         return;
     neomm_heap_source_window(env.root, &source);
-    EXPECT_EQ(t, source.run_alloc(env.root, UINT32_MAX, 0, &run), NEOMM_E_NOSPACE);
-    ASSERT_OK(t, source.run_alloc(env.root, 100, 0, &run));
+    EXPECT_EQ(t, source.run_alloc(env.root, UINT32_MAX, 1, 0, &run), NEOMM_E_NOSPACE);
+    EXPECT_EQ(t, source.run_alloc(env.root, 2, 2, 0, &run), NEOMM_E_UNSUPPORTED);
+    ASSERT_OK(t, source.run_alloc(env.root, 100, 1, 0, &run));
     neomm_vaddr_t vaddr = neomm_window_vaddr(env.root, run);
     EXPECT_OK(t, env_access(&env, NULL, vaddr + 5 * NEOMM_PAGE_SIZE, &value, 4, true, false));
     EXPECT_OK(t, source.protect(env.root, run, 100, NEOMM_PROT_READ));
@@ -427,22 +529,28 @@ static void window_rights(struct ktap *t)
               NEOMM_E_FAULT);
     EXPECT_OK(t, source.protect(env.root, run, 100, NEOMM_PROT_READ | NEOMM_PROT_WRITE));
     EXPECT_OK(t, env_access(&env, NULL, vaddr, &value, 4, true, false));
-    EXPECT_EQ(t, source.run_grow(env.root, run, 100, 101, 0), NEOMM_E_UNSUPPORTED);
+    EXPECT_EQ(t, source.run_grow(env.root, run, 100, UINT32_MAX, 0), NEOMM_E_NOSPACE);
+    EXPECT_OK(t, source.run_grow(env.root, run, 100, 101, 0));
+    EXPECT_OK(t, env_access(&env, NULL, vaddr + 100 * NEOMM_PAGE_SIZE, &value, 4, true, false));
     EXPECT(t, !neomm_frame_is_nil(source.frame_of(env.root, run)));
     EXPECT(t, neomm_frame_is_nil(source.frame_of(env.root, &env)));
-    source.run_free(env.root, run, 100);
+    source.run_free(env.root, run, 101);
     EXPECT(t, neomm_frame_is_nil(source.frame_of(env.root, run)));
     env_close(t, &env);
 }
 
 static const uint64_t kinds[] = {BOX_DIRECT, BOX_WINDOW};
+static const uint64_t both[] = {0, 1};
 
 static const struct ktap_case cases[] = {
-    KTAP_CASE(classes),
+    KTAP_CASE_WITH(classes, both),
+    KTAP_CASE(shapes),
+    KTAP_CASE(little_is_held_back),
     KTAP_CASE(damaged_slabs),
     KTAP_CASE_WITH(damaged_runs, kinds),
     KTAP_CASE(damaged_records_and_totals),
     KTAP_CASE(damaged_counts_that_agree),
+    KTAP_CASE(totals_wrap),
     KTAP_CASE(aliases_of_slabs),
     KTAP_CASE(leaks_are_listed),
     KTAP_CASE(sources_of_a_program),

@@ -9,6 +9,7 @@
 struct model_block {
     void *block;
     size_t size, usable;
+    uint64_t requested; /* as the heap counts it */
     uint32_t id;
 };
 
@@ -36,23 +37,42 @@ static size_t random_size(struct model *model)
     }
 }
 
+static uint64_t requested_bytes(const struct model *model)
+{
+    struct neomm_heap_stats stats;
+    neomm_heap_stats(model->box->root, &stats);
+    return stats.requested_bytes;
+}
+
+/* Of a size class nobody keeps what was asked for, of a run everybody. `before`: without it. */
+static void model_count(struct ktap *t, struct model *model, struct model_block *slot, size_t size,
+                        uint64_t before)
+{
+    slot->size = size;
+    slot->usable = neomm_ksize(model->box->root, slot->block);
+    slot->requested = requested_bytes(model) - before;
+    EXPECT(t, slot->usable >= size);
+    EXPECT(t, slot->requested == size || (slot->requested == slot->usable && size <= 8192));
+    slot->id = model->ids++;
+    pattern_fill(slot->block, size, slot->id);
+}
+
 static void model_alloc(struct ktap *t, struct model *model, struct model_block *slot)
 {
     size_t size = random_size(model);
     bool zero = box_random(&model->random) & 1;
+    uint64_t before = requested_bytes(model);
     slot->block = take(model->box, size, zero ? NEOMM_ZERO : 0);
     if (!slot->block)
         return; /* the large ones may fail; that the heap is right then too is the point */
     EXPECT(t, !zero || all_zero(slot->block, size));
-    slot->size = size;
-    slot->usable = neomm_ksize(model->box->root, slot->block);
-    slot->id = model->ids++;
-    pattern_fill(slot->block, size, slot->id);
+    model_count(t, model, slot, size, before);
 }
 
 static void model_realloc(struct ktap *t, struct model *model, struct model_block *slot)
 {
     size_t size = random_size(model), kept = size < slot->size ? size : slot->size;
+    uint64_t before = requested_bytes(model) - slot->requested;
     void *moved = neomm_krealloc(model->box->root, slot->block, size, 0);
     if (!moved) {
         EXPECT(t, pattern_holds(slot->block, slot->size, slot->id));
@@ -61,11 +81,7 @@ static void model_realloc(struct ktap *t, struct model *model, struct model_bloc
     EXPECT(t, pattern_holds(moved, kept, slot->id));
     EXPECT_EQ(t, (uintptr_t)moved % alignment_of(size), 0);
     slot->block = moved;
-    slot->size = size;
-    slot->usable = neomm_ksize(model->box->root, moved);
-    EXPECT(t, slot->usable >= size);
-    slot->id = model->ids++;
-    pattern_fill(moved, size, slot->id);
+    model_count(t, model, slot, size, before);
 }
 
 static void model_free(struct ktap *t, struct model *model, struct model_block *slot)
@@ -83,7 +99,7 @@ static void model_compare(struct ktap *t, struct model *model)
         if (!model->block[i].block)
             continue;
         count++;
-        requested += model->block[i].size;
+        requested += model->block[i].requested;
         allocated += model->block[i].usable;
     }
     neomm_heap_stats(model->box->root, &stats);

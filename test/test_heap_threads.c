@@ -96,7 +96,8 @@ static void blocks_change_hands(struct ktap *t)
     box_close(t, &box);
 }
 
-/* All threads free the same objects: each object goes once. */
+/* All threads free the same objects. Who is the second shows at the latest when the objects get to
+ * their slabs: each goes once. */
 static void *free_them_all(void *argument)
 {
     struct worker *worker = argument;
@@ -117,7 +118,7 @@ static void racing_double_frees(struct ktap *t)
     struct head *slot[SLOTS];
     struct worker workers[THREADS];
     struct box box;
-    uint32_t freed = 0;
+    uint32_t freed = SLOTS - SLOTS / 8, accepted = 0;
     if (!box_open(t, &box, BOX_DIRECT, 16, THREADS))
         return;
     for (uint32_t i = 0; i < SLOTS; i++)
@@ -125,9 +126,12 @@ static void racing_double_frees(struct ktap *t)
     sim_unbind();
     run_threads(t, &box, workers, slot, free_them_all);
     for (uint32_t i = 0; i < THREADS; i++)
-        freed += workers[i].count;
-    EXPECT_EQ(t, freed, SLOTS - SLOTS / 8);
+        accepted += workers[i].count;
+    EXPECT(t, accepted >= freed);
+    (void)neomm_heap_shrink(box.root);
+    EXPECT_EQ(t, objects(&box), SLOTS / 8);
     EXPECT_EQ(t, box_counter(&box, NEOMM_COUNTER_BAD_FREE), (THREADS - 1) * freed);
+    env_fsck(t, &box.env);
     for (uint32_t i = 0; i < SLOTS; i += 8)
         EXPECT_OK(t, neomm_kfree(box.root, slot[i]));
     box_close(t, &box);

@@ -28,6 +28,28 @@ static void irq_order(struct ktap *t)
     sim_destroy(sim);
 }
 
+static void pins_balance(struct ktap *t)
+{
+    static const uint32_t value = 1;
+    struct sim *sim = bare_machine(t, MIB, 2, 1);
+    ASSERT(t, sim);
+    EXPECT_EQ(t, neomm_port_pin()->index, 0);
+    EXPECT_EQ(t, neomm_port_pin()->index, 0);
+    neomm_port_unpin();
+    (void)neomm_port_wait(&value, 1, 0);
+    EXPECT(t, violated(sim, 0, "wait while pinned"));
+    sim_bind(sim, 1);
+    EXPECT(t, violated(sim, 1, "while it is pinned"));
+    sim_bind(sim, 0);
+    EXPECT(t, sim_check_end(sim) > 0);
+    neomm_port_unpin();
+    uint64_t before = sim_violations(sim);
+    neomm_port_unpin();
+    EXPECT(t, violated(sim, before, "unpinned more often"));
+    EXPECT_EQ(t, sim_check_end(sim), 0);
+    sim_destroy(sim);
+}
+
 struct called {
     uint32_t cpu[8];
     uint32_t count;
@@ -407,6 +429,7 @@ static void disk_twice(struct ktap *t)
 
 static const struct ktap_case cases[] = {
     KTAP_CASE(irq_order),
+    KTAP_CASE(pins_balance),
     KTAP_CASE(ipi_targets),
     KTAP_CASE(time_and_entropy),
     KTAP_CASE(waits),

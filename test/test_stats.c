@@ -49,7 +49,7 @@ static void number_all(struct neomm_snapshot *snapshot)
         for (unsigned order = 0; order <= NEOMM_ORDER_MAX; order++)
             zone->free_runs[order] = n += 7;
     }
-    snapshot->heap = (struct neomm_heap_stats){n + 1, n + 2, n + 3, n + 4, n + 5};
+    snapshot->heap = (struct neomm_heap_stats){n + 1, n + 2, n + 3, n + 4, n + 5, n + 6};
     n += 10;
     snapshot->swap = (struct neomm_swap_stats){.slots = 9 * n,
                                                .used = n + 2,

@@ -79,6 +79,22 @@ static void model_free(struct ktap *t, struct env *env, struct model *m, unsigne
     memmove(&m->range[index], &m->range[index + 1], (m->count - index) * sizeof(m->range[0]));
 }
 
+/* Longer or shorter in place, as far as the next range and the guard page before it allow. */
+static void model_resize(struct ktap *t, struct env *env, struct model *m, unsigned index,
+                         size_t size)
+{
+    const struct neomm_area *window = &neomm_layout_of(env->root)->window;
+    struct range *range = &m->range[index];
+    neomm_vaddr_t end =
+        index + 1 < m->count ? m->range[index + 1].base : window->base + window->size;
+    bool fits = end - range->base >= size + PAGE;
+    EXPECT_EQ(t, neomm_window_resize(env->root, range->base, size),
+              fits ? NEOMM_OK : NEOMM_E_NOSPACE);
+    EXPECT_EQ(t, neomm_window_resize(env->root, range->base + PAGE, size), NEOMM_E_NOENT);
+    range->size = fits ? size : range->size;
+    EXPECT_EQ(t, neomm_window_size(env->root, range->base), range->size);
+}
+
 static struct model model;
 
 static void ranges_are_first_fit(struct ktap *t)
@@ -95,6 +111,9 @@ static void ranges_are_first_fit(struct ktap *t)
                 model_alloc(t, &env, &model, (size_t)(1 + next_random(&random) % 6) * PAGE);
             else if (model.count > 0)
                 model_free(t, &env, &model, (unsigned)(next_random(&random) % model.count));
+            if (model.count > 0 && step % 3 == 0)
+                model_resize(t, &env, &model, (unsigned)(next_random(&random) % model.count),
+                             (size_t)(1 + next_random(&random) % 9) * PAGE);
             if (step % 500 == 0)
                 env_fsck(t, &env);
         }
@@ -120,6 +139,11 @@ static void the_window_ends(struct ktap *t)
     EXPECT_EQ(t, neomm_window_alloc(env.root, (size_t)0 - PAGE, &vaddr), NEOMM_E_NOSPACE);
     EXPECT_OK(t, neomm_window_alloc(env.root, window->size - PAGE, &vaddr));
     EXPECT_EQ(t, vaddr, window->base);
+    EXPECT_EQ(t, neomm_window_resize(env.root, vaddr, window->size), NEOMM_E_NOSPACE);
+    EXPECT_EQ(t, neomm_window_resize(env.root, vaddr, 0), NEOMM_E_INVALID);
+    EXPECT_EQ(t, neomm_window_resize(env.root, vaddr, PAGE + 1), NEOMM_E_ALIGN);
+    EXPECT_OK(t, neomm_window_resize(env.root, vaddr, PAGE));
+    EXPECT_OK(t, neomm_window_resize(env.root, vaddr, window->size - PAGE));
     EXPECT_EQ(t, neomm_window_alloc(env.root, PAGE, &second), NEOMM_E_NOSPACE);
     EXPECT_OK(t, neomm_window_free(env.root, vaddr));
     EXPECT_OK(t, neomm_window_alloc(env.root, window->size - 4 * PAGE, &vaddr));

@@ -38,10 +38,17 @@ struct neomm_page_source {
     /* Grows in place. NEOMM_E_UNSUPPORTED or NEOMM_E_NOSPACE: the heap copies instead. */
     neomm_status (*run_grow)(void *context, void *run, uint32_t pages, uint32_t new_pages,
                              neomm_flags_t flags);
+    /* Another run of `new_pages` pages, more than before, with the same frames first: the contents
+     * move without being copied, and the old run is gone. Any error: the heap copies instead. May
+     * be NULL. */
+    neomm_status (*run_move)(void *context, void *run, uint32_t pages, uint32_t new_pages,
+                             neomm_flags_t flags, void **new_run);
     /* Takes away or gives back access. May be NULL. */
     neomm_status (*protect)(void *context, void *run, uint32_t pages, neomm_prot_t prot);
     /* The contents are not needed any more, the addresses are. May be NULL. */
     void (*discard)(void *context, void *run, uint32_t pages);
+    /* Runs lie in the direct map, so that the frame under a pointer need not be asked for. */
+    bool direct;
     /* The frame under a pointer, nil when it is not of this source. */
     neomm_frame_t (*frame_of)(void *context, const void *pointer);
 };
@@ -95,8 +102,9 @@ neomm_status neomm_kfree(struct neomm *root, void *pointer);
 neomm_status neomm_kfree_sized(struct neomm *root, void *pointer, size_t size);
 
 /* The same where nothing may be waited for, in an NMI handler above all: what cannot be freed
- * without a lock is put on a list of this CPU's, and freed when the heap next needs memory. The
- * errors are the same, but a double free of what is on the list may not be noticed. */
+ * without a lock is put on a list of this CPU's, and freed when the heap next needs memory; if it
+ * has a constructor, that runs again then. The errors are the same and counted, but not logged; a
+ * double free of what is on the list may be noticed only when it is freed. */
 neomm_status neomm_kfree_nolock(struct neomm *root, void *pointer);
 
 /* At least `size` bytes, aligned to 16, or for powers of two up to a page to `size`. NULL when

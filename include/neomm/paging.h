@@ -202,6 +202,12 @@ neomm_status neomm_window_alloc(struct neomm *root, size_t size, neomm_vaddr_t *
  * NEOMM_E_BUSY: something in it is still mapped. */
 neomm_status neomm_window_free(struct neomm *root, neomm_vaddr_t vaddr);
 
+/* Makes the range that starts at vaddr longer or shorter where it is; what it loses the caller has
+ * unmapped. NEOMM_E_NOSPACE: the next range, and the guard page before it, are in the way;
+ * NEOMM_E_NOENT: no range starts there; NEOMM_E_ALIGN; NEOMM_E_INVALID (size 0). Cost: the log of
+ * the ranges and a 256th of them. Locks: window. Interrupts: yes. */
+neomm_status neomm_window_resize(struct neomm *root, neomm_vaddr_t vaddr, size_t size);
+
 /* Bytes of the range that starts at vaddr, 0 if none does. */
 size_t neomm_window_size(struct neomm *root, neomm_vaddr_t vaddr);
 

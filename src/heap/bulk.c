@@ -51,6 +51,17 @@ static uint32_t take_slabs(struct neomm *root, struct neomm_kmem *cache, void **
     return done;
 }
 
+/* Too few were to be had: back with them, without waiting if they came so. */
+static void give_back(struct neomm *root, struct neomm_kmem *cache, neomm_flags_t flags,
+                      uint32_t count, void **objects)
+{
+    if (!(flags & NEOMM_NOLOCK))
+        (void)neomm_kmem_free_bulk(root, cache, count, objects);
+    else
+        for (uint32_t i = 0; i < count; i++)
+            (void)neomm_kfree_nolock(root, objects[i]);
+}
+
 neomm_status neomm_kmem_alloc_bulk(struct neomm *root, struct neomm_kmem *cache,
                                    neomm_flags_t flags, uint32_t count, void **objects)
 {
@@ -62,7 +73,7 @@ neomm_status neomm_kmem_alloc_bulk(struct neomm *root, struct neomm_kmem *cache,
     if (done < count && neomm__heap_relieve(root, flags))
         done += take_slabs(root, cache, objects + done, count - done, flags, caller);
     if (done < count) {
-        (void)neomm_kmem_free_bulk(root, cache, done, objects);
+        give_back(root, cache, flags, done, objects);
         NEOMM__COUNT(root, KMALLOC_FAIL);
         return NEOMM_E_NOMEM;
     }
@@ -74,14 +85,16 @@ neomm_status neomm_kmem_alloc_bulk(struct neomm *root, struct neomm_kmem *cache,
 /* ---- freeing ---- */
 
 /* Objects of the cache, to the magazine as long as it has room. Stops at one that was freed just
- * before. */
-static uint32_t push_some(const struct neomm_kmem *cache, uint32_t count, void *const *objects)
+ * before: *twice. */
+static uint32_t push_some(const struct neomm_kmem *cache, uint32_t count, void *const *objects,
+                          bool *twice)
 {
     struct neomm__magazine *magazine = neomm__magazine_of(cache, neomm_port_pin()->index);
     uint32_t done = 0;
     if (neomm__magazine_enter(magazine)) {
         while (done < count && neomm__magazine_push(magazine, objects[done]))
             done++;
+        *twice = done < count && *neomm__magazine_slot(magazine, magazine->in - 1) == objects[done];
         neomm__magazine_leave(magazine);
     }
     neomm_port_unpin();
@@ -115,10 +128,11 @@ neomm_status neomm_kmem_free_bulk(struct neomm *root, struct neomm_kmem *cache, 
     neomm_status first = NEOMM_OK, status;
     for (uint32_t i = 0; i < count;) {
         uint32_t good = count_good(root, cache, count - i, objects + i), pushed = 0;
+        bool twice = false;
         if (good > 0)
-            pushed = push_some(cache, good, objects + i);
+            pushed = push_some(cache, good, objects + i, &twice);
         if (good == 0 || pushed == 0) {
-            bool single = good <= 1 || cache->ops;
+            bool single = good <= 1 || twice || cache->ops;
             status = single ? neomm_kmem_free(root, cache, objects[i])
                             : put_batch(root, cache, good, objects + i);
             pushed = single ? 1 : good;

@@ -37,13 +37,6 @@ static void state_init(struct neomm *root, struct neomm__heap *heap, unsigned st
     }
 }
 
-static bool is_direct(const struct neomm_page_source *source, struct neomm *root)
-{
-    struct neomm_page_source direct;
-    neomm_heap_source_direct(root, &direct);
-    return source->frame_of == direct.frame_of && source->context == root;
-}
-
 static void sources_init(struct neomm *root, struct neomm__heap *heap,
                          const struct neomm_heap_options *options)
 {
@@ -69,7 +62,7 @@ static void front_init(struct neomm *root, struct neomm__heap *heap)
         .magazines = (uint8_t *)heap->cache[0].magazine,
         .magazines_stride = heap->cache[0].stride,
     };
-    if (is_direct(&heap->source[NEOMM__SOURCE_MAIN], root))
+    if (heap->source[NEOMM__SOURCE_MAIN].direct)
         root->front.direct_frames = frames < described ? frames : described;
 }
 
@@ -151,7 +144,7 @@ static void *try_alloc(struct neomm *root, size_t size, neomm_flags_t flags, uin
         struct neomm_kmem *cache = &heap->cache[neomm__heap_class_of(heap, size)];
         block = neomm__kmem_take(root, cache, size, flags, caller);
     }
-    if (!block && (size > NEOMM_PAGE_SIZE / 2 || (flags & NEOMM_DMA)))
+    if (!block && !(flags & NEOMM_NOLOCK) && (size > NEOMM_PAGE_SIZE / 2 || (flags & NEOMM_DMA)))
         block = neomm__run_alloc(root, size, 1, flags, caller);
     return block;
 }
@@ -212,10 +205,24 @@ static size_t aligned_size(const struct neomm__heap *heap, size_t size, size_t a
     return heap->cache[class_index].size;
 }
 
+/* Beyond what a slab can be aligned to. */
+static void *alloc_run(struct neomm *root, size_t size, uint32_t align, neomm_flags_t flags,
+                       uintptr_t caller)
+{
+    void *block = NULL;
+    if (!(flags & NEOMM_NOLOCK))
+        block = neomm__run_alloc(root, size, align, flags, caller);
+    if (!block && neomm__heap_relieve(root, flags))
+        block = neomm__run_alloc(root, size, align, flags, caller);
+    if (!block)
+        NEOMM__COUNT(root, KMALLOC_FAIL);
+    return block;
+}
+
 void *neomm_kmalloc_aligned_at(struct neomm *root, size_t size, size_t align, neomm_flags_t flags,
                                const struct neomm_site *site)
 {
-    if ((align & (align - 1)) != 0 || !root->heap)
+    if (align == 0 || (align & (align - 1)) != 0 || !root->heap)
         return NULL;
     if (align <= NEOMM__HEAP_UNIT || size == 0)
         return neomm_kmalloc_at(root, size, flags, site);
@@ -225,14 +232,8 @@ void *neomm_kmalloc_aligned_at(struct neomm *root, size_t size, size_t align, ne
         return neomm_kmalloc_at(root, size, flags, site);
     if (size > PTRDIFF_MAX || align >> NEOMM_PAGE_SHIFT > UINT32_MAX)
         return NULL;
-    void *block = NULL;
-    flags &= HEAP_FLAGS;
-    if (!(flags & NEOMM_NOLOCK))
-        block = neomm__run_alloc(root, size, (uint32_t)(align >> NEOMM_PAGE_SHIFT), flags,
-                                 NEOMM__CALLER(site));
-    if (!block)
-        NEOMM__COUNT(root, KMALLOC_FAIL);
-    return block;
+    return alloc_run(root, size, (uint32_t)(align >> NEOMM_PAGE_SHIFT), flags & HEAP_FLAGS,
+                     NEOMM__CALLER(site));
 }
 
 /* ---- freeing ---- */
@@ -247,14 +248,14 @@ neomm_status neomm__heap_free(struct neomm *root, const struct neomm_kmem *cache
     if (neomm__guard_owns(root->heap, pointer))
         return root->heap->guard->free(root, pointer, caller);
     neomm_status status = neomm__heap_find(root, pointer, &place);
-    if (status == NEOMM_OK && cache && place.cache != cache)
-        status = NEOMM_E_FOREIGN;
-    else if (status == NEOMM_OK && !place.cache)
+    if (status == NEOMM_OK && (!cache || place.cache == cache)) {
+        if (place.cache && place.cache->ops)
+            return place.cache->ops->free(root, &place, pointer, caller);
+        if (place.cache)
+            return neomm__kmem_flush(root, place.cache, pointer);
         status = neomm__run_free(root, pointer, &place);
-    else if (status == NEOMM_OK && place.cache->ops)
-        return place.cache->ops->free(root, &place, pointer, caller);
-    else if (status == NEOMM_OK)
-        status = neomm__kmem_flush(root, place.cache, pointer);
+    } else if (status == NEOMM_OK)
+        status = NEOMM_E_FOREIGN;
     return status == NEOMM_OK ? NEOMM_OK : neomm__heap_refuse(root, function, pointer, status);
 }
 
@@ -268,13 +269,6 @@ neomm_status neomm_kfree(struct neomm *root, void *pointer)
     return neomm__heap_free(root, NULL, pointer, "kfree", NEOMM__CALLER(NULL));
 }
 
-neomm_status neomm_kfree_sized(struct neomm *root, void *pointer, size_t size)
-{
-    if (pointer && (size == 0 || neomm_ksize(root, pointer) < size))
-        return neomm__heap_refuse(root, "kfree_sized", pointer, NEOMM_E_INVALID);
-    return neomm_kfree(root, pointer);
-}
-
 neomm_status neomm_kfree_nolock(struct neomm *root, void *pointer)
 {
     struct neomm__heap_place place;
@@ -283,8 +277,9 @@ neomm_status neomm_kfree_nolock(struct neomm *root, void *pointer)
     neomm_status status = neomm__heap_find_live(root, pointer, &place);
     if (status == NEOMM_OK || neomm__guard_owns(root->heap, pointer))
         status = neomm__free_nolock(root, place.cache, pointer);
-    return status == NEOMM_OK ? NEOMM_OK
-                              : neomm__heap_refuse(root, "kfree_nolock", pointer, status);
+    if (status != NEOMM_OK)
+        NEOMM__COUNT(root, BAD_FREE); /* the log is not for NMI handlers */
+    return status;
 }
 
 /* ---- sizes ---- */
@@ -318,6 +313,19 @@ size_t neomm_ksize(struct neomm *root, const void *pointer)
     return usable(root, pointer, &place);
 }
 
+neomm_status neomm_kfree_sized(struct neomm *root, void *pointer, size_t size)
+{
+    struct neomm__heap_place place;
+    if (!pointer)
+        return NEOMM_OK;
+    bool guarded = neomm__guard_owns(root->heap, pointer);
+    neomm_status status = guarded ? NEOMM_OK : neomm__heap_find_live(root, pointer, &place);
+    if (status == NEOMM_OK && (size == 0 || neomm_ksize(root, pointer) < size))
+        status = NEOMM_E_INVALID;
+    return status == NEOMM_OK ? neomm_kfree(root, pointer)
+                              : neomm__heap_refuse(root, "kfree_sized", pointer, status);
+}
+
 /* Whether the block may stay where it is: aligned as kmalloc would align it, and not more than
  * half unused. */
 static bool suits(const void *pointer, size_t old_usable, size_t size)
@@ -329,20 +337,30 @@ static bool suits(const void *pointer, size_t old_usable, size_t size)
     return size > old_usable || old_usable <= NEOMM__HEAP_UNIT || size > old_usable / 2;
 }
 
-static bool resize(struct neomm *root, void *pointer, const struct neomm__heap_place *place,
-                   size_t old_usable, size_t size, neomm_flags_t flags)
+/* The block with its new size, without copying it; NULL: it has to be copied. */
+static void *resize(struct neomm *root, void *pointer, const struct neomm__heap_place *place,
+                    size_t old_usable, size_t size, neomm_flags_t flags)
 {
     if (!suits(pointer, old_usable, size) || (place->cache && place->cache->ops))
-        return false;
+        return NULL;
     if (!place->cache)
         return neomm__run_resize(root, pointer, place, size, flags);
-    return size <= old_usable;
+    return size <= old_usable ? pointer : NULL;
+}
+
+/* What has grown this large may go on growing: it gets pages that need not be copied again. */
+static void *alloc_to_move(struct neomm *root, size_t size, neomm_flags_t flags, uintptr_t caller)
+{
+    void *block = NULL;
+    if (size >= NEOMM__HEAP_MOVING_MIN && root->heap->sources > 1)
+        block = neomm__run_alloc_moving(root, size, flags & HEAP_FLAGS, caller);
+    return block ? block : alloc_slowly(root, size, flags, caller);
 }
 
 static void *move(struct neomm *root, void *pointer, size_t old_usable, size_t size,
-                  neomm_flags_t flags, const struct neomm_site *site)
+                  neomm_flags_t flags, uintptr_t caller)
 {
-    void *block = neomm_kmalloc_at(root, size, flags, site);
+    void *block = alloc_to_move(root, size, flags, caller);
     if (!block)
         return NULL;
     memcpy(block, pointer, old_usable < size ? old_usable : size);
@@ -377,9 +395,9 @@ void *neomm_krealloc_at(struct neomm *root, void *pointer, size_t size, neomm_fl
     }
     if (size > PTRDIFF_MAX)
         return NULL;
-    if (!guarded && resize(root, pointer, &place, old_usable, size, flags & HEAP_FLAGS))
-        return pointer;
-    return move(root, pointer, old_usable, size, flags, site);
+    void *block =
+        guarded ? NULL : resize(root, pointer, &place, old_usable, size, flags & HEAP_FLAGS);
+    return block ? block : move(root, pointer, old_usable, size, flags, NEOMM__CALLER(site));
 }
 
 /* ---- totals ---- */
@@ -417,9 +435,10 @@ void neomm__kmem_add_stats(struct neomm *root, struct neomm_kmem *cache,
 {
     uint64_t allocated = 0, freed = 0;
     neomm__kmem_served(root, cache, &allocated, &freed);
-    stats->objects += allocated - freed;
-    stats->allocated_bytes += (allocated - freed) * cache->size;
-    stats->requested_bytes += (allocated - freed) * cache->object_size;
+    size_t live = (size_t)(allocated - freed);
+    stats->objects += live;
+    stats->allocated_bytes += (uint64_t)live * cache->size;
+    stats->requested_bytes += (uint64_t)live * cache->object_size;
     stats->slab_frames += slab_frames(cache);
     stats->caches += cache->number >= root->heap->classes;
 }

@@ -190,11 +190,11 @@ static void check_cache(struct tally *tally, const struct neomm_kmem *cache)
         check_list(tally, &cache->list[list], "slabs", NEOMM__KIND_SLAB, visit_slab, &visit);
     }
     neomm__kmem_served(tally->root, cache, &allocated, &freed);
-    if (tally->lent - kept(tally->root, cache) - cache->held != allocated - freed)
+    size_t live = (size_t)(allocated - freed);
+    if (tally->lent - kept(tally->root, cache) - cache->held != live)
         neomm__report(tally->report,
-                      "heap: cache %u: slabs lent out %zu objects, CPUs hold %zu, %llu are live",
-                      cache->number, tally->lent, kept(tally->root, cache),
-                      (unsigned long long)(allocated - freed));
+                      "heap: cache %u: slabs lent out %zu objects, CPUs hold %zu, %zu are live",
+                      cache->number, tally->lent, kept(tally->root, cache), live);
     /* Only sound slabs can be asked about the objects that CPUs hold. */
     for (uint32_t cpu = 0; before == tally->report->findings && cpu < tally->root->cpus; cpu++)
         check_magazine(tally, cpu, cache);

@@ -78,7 +78,6 @@ static uint32_t magazine_bytes(const struct neomm_kmem *cache)
 
 void neomm__kmem_shape(struct neomm_kmem *cache, uint32_t size, uint32_t ram_frames)
 {
-    neomm__lock_init(&cache->lock, NEOMM_LOCK_CLASS_SLAB);
     cache->size = size;
     cache->inverse = UINT32_MAX / size + 1;
     cache->pages = slab_pages(size);
@@ -134,5 +133,7 @@ void neomm__heap_classes_init(struct neomm__heap *heap, unsigned step_shift, uin
         cache->profile = NEOMM_HEAP_DEFAULT;
         neomm__kmem_shape(cache, size, ram_frames);
     }
+    for (uint32_t i = 0; i < NEOMM__KMEMS; i++)
+        neomm__lock_init(&heap->cache[i].lock, NEOMM_LOCK_CLASS_SLAB);
     fill_tables(heap);
 }

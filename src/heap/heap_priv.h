@@ -28,6 +28,8 @@
 
 #define NEOMM__HEAP_UNIT       ((size_t)16)
 #define NEOMM__HEAP_UNIT_SHIFT 4
+/* krealloc gives a run of this size pages that can move without being copied. */
+#define NEOMM__HEAP_MOVING_MIN ((size_t)131072)
 /* Larger requests are runs of pages. */
 #define NEOMM__HEAP_SLAB_MAX ((size_t)8192)
 #define NEOMM__HEAP_UNITS    (NEOMM__HEAP_SLAB_MAX / NEOMM__HEAP_UNIT)
@@ -68,6 +70,7 @@ struct neomm__run {
     uint32_t frame;   /* number of the first frame */
     uint32_t pages;
     uint32_t source; /* index into heap->source */
+    bool moves;      /* its pages should be able to move: from the large source, if there is one */
 };
 
 /* Records of one size: frames of kind STATE, owner the pool, mapping a bitmap of those in use. */
@@ -217,7 +220,7 @@ struct neomm__heap {
     void *report_context;
     neomm_frame_t frame; /* where this structure lies */
     uint32_t frames;
-    uint32_t draining; /* a CPU empties the others' magazines */
+    uint32_t draining; /* a CPU, its index + 1, empties magazines: twice that, and 1 if its own */
     struct neomm__heap_cpu *cpu;
     struct neomm__record_pool pool[NEOMM__RECORD_POOLS];
     struct neomm__lock run_lock;
@@ -269,7 +272,8 @@ uint32_t neomm__slab_take_new(struct neomm *root, struct neomm_kmem *cache, void
                               uint32_t want, neomm_flags_t flags);
 /* Puts objects back into their slabs, at most NEOMM__BATCH_MAX. `surplus` gets the slabs that
  * become empty beyond those that a cache keeps, for neomm__slabs_end. Returns the objects that were
- * free already: somebody freed them twice. */
+ * free already, which are counted and logged: somebody freed them twice, and their slabs may be
+ * gone. */
 uint32_t neomm__slab_put(struct neomm *root, struct neomm_kmem *cache, void *const *objects,
                          uint32_t count, struct neomm__frame_list *surplus);
 /* Gives slabs back that are in no list of a cache; returns their frames. */
@@ -297,7 +301,8 @@ void *neomm__kmem_refill(struct neomm *root, struct neomm_kmem *cache, size_t si
                          neomm_flags_t flags, uintptr_t caller);
 /* Whether this CPU keeps the object in its magazine: it was freed. */
 bool neomm__kmem_is_kept(const struct neomm_kmem *cache, const void *object);
-/* Takes an object back when the magazine has no room. */
+/* Takes an object back, one that is not free in its slab, when the magazine has no room. What it
+ * refuses is counted and logged. */
 neomm_status neomm__kmem_flush(struct neomm *root, struct neomm_kmem *cache, void *object);
 /* Takes a block back without waiting for anybody; cache NULL: it is a run, or not in the direct
  * map. */
@@ -308,12 +313,14 @@ void neomm__deferred_free(struct neomm *root);
  * *frames what became free. All: interrupts other CPUs, so not for who may hold a lock. */
 uint32_t neomm__heap_drain(struct neomm *root, uint32_t *frames);
 uint32_t neomm__heap_drain_own(struct neomm *root, uint32_t *frames);
-/* Between the two, one CPU drains the caches [first, end), or takes one of them away; false: it is
- * being done by this CPU already, or too long by another. Adds to *frames. */
-bool neomm__drain_begin(struct neomm *root);
+/* Between the two, one CPU drains the caches [first, end), or takes one of them away; `own`: just
+ * its own magazines. False: it is being done by this CPU already, or too long by another. Adds to
+ * *frames. */
+bool neomm__drain_begin(struct neomm *root, bool own);
 uint32_t neomm__kmems_drain(struct neomm *root, uint32_t first, uint32_t end, uint32_t *frames);
 void neomm__drain_end(struct neomm *root);
-/* Adds the objects allocated and freed since the cache was made; a racy sum. */
+/* Adds the objects allocated and freed since the cache was made; a racy sum, and on 32-bit machines
+ * each of its parts may have wrapped: the difference is right as a size_t. */
 void neomm__kmem_served(const struct neomm *root, const struct neomm_kmem *cache,
                         uint64_t *allocated, uint64_t *freed);
 /* Counts what went past the magazines. */
@@ -406,14 +413,18 @@ struct neomm__sites {
 
 void *neomm__run_alloc(struct neomm *root, size_t size, uint32_t align, neomm_flags_t flags,
                        uintptr_t caller);
+/* The same for a run that will grow. */
+void *neomm__run_alloc_moving(struct neomm *root, size_t size, neomm_flags_t flags,
+                              uintptr_t caller);
 neomm_status neomm__run_free(struct neomm *root, void *pointer,
                              const struct neomm__heap_place *place);
 /* Bytes of the live run at `pointer`, 0 if there is none. */
 size_t neomm__run_size(struct neomm *root, const void *pointer,
                        const struct neomm__heap_place *place);
-/* Makes `size` bytes of the run in place; false: it cannot be. */
-bool neomm__run_resize(struct neomm *root, void *pointer, const struct neomm__heap_place *place,
-                       size_t size, neomm_flags_t flags);
+/* Makes `size` bytes of the run without copying them, in place or by moving its pages: where it is
+ * then. NULL: it cannot be, and is as it was. */
+void *neomm__run_resize(struct neomm *root, void *pointer, const struct neomm__heap_place *place,
+                        size_t size, neomm_flags_t flags);
 
 /* ---- heap_check.c ---- */
 

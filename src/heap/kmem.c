@@ -27,6 +27,8 @@ static struct neomm_kmem *take_unused(struct neomm__heap *heap)
     return NULL;
 }
 
+/* Lists and lock stay as they are, empty and free: others may look at them, see neomm__heap_trim.
+ */
 static void describe(struct neomm_kmem *cache, const struct neomm_kmem_options *options,
                      uint32_t ram_frames)
 {
@@ -41,8 +43,6 @@ static void describe(struct neomm_kmem *cache, const struct neomm_kmem_options *
     cache->ops = NULL;
     cache->interval = 0;
     cache->allocated = cache->freed = 0;
-    for (unsigned i = 0; i < NEOMM__SLAB_LISTS; i++)
-        cache->list[i] = (struct neomm__frame_list){0, 0, 0};
     neomm__kmem_shape(cache, (uint32_t)NEOMM__ALIGN_UP(least, align), ram_frames);
     cache->stride = cache->magazine_bytes;
 }
@@ -110,7 +110,7 @@ neomm_status neomm_kmem_destroy(struct neomm *root, struct neomm_kmem *cache)
     if (!heap || !cache || cache->number < heap->classes || !neomm__kmem_is_live(cache))
         return NEOMM_E_INVALID;
     neomm__deferred_free(root);
-    if (!neomm__drain_begin(root))
+    if (!neomm__drain_begin(root, false))
         return NEOMM_E_BUSY;
     neomm_status status = end(root, cache);
     neomm__drain_end(root);
@@ -155,7 +155,7 @@ uint32_t neomm_kmem_shrink(struct neomm *root, struct neomm_kmem *cache)
 {
     uint32_t frames = 0;
     neomm__deferred_free(root);
-    if (neomm__drain_begin(root)) {
+    if (neomm__drain_begin(root, false)) {
         (void)neomm__kmems_drain(root, cache->number, cache->number + 1, &frames);
         neomm__drain_end(root);
     }
@@ -175,7 +175,7 @@ void neomm_kmem_stats(struct neomm *root, struct neomm_kmem *cache, struct neomm
         .slab_objects = cache->objects,
     };
     neomm__kmem_served(root, cache, &stats->allocated, &stats->freed);
-    stats->objects = stats->allocated - stats->freed;
+    stats->objects = (size_t)(stats->allocated - stats->freed);
     for (uint32_t cpu = 0; cpu < root->cpus; cpu++)
         stats->kept += neomm__magazine_kept(neomm__magazine_of(cache, cpu));
     neomm_irq_t irq = neomm__lock(&cache->lock);

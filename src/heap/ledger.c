@@ -212,7 +212,7 @@ neomm_status neomm__ledger_change(struct neomm *root, struct neomm_kmem *cache,
     uint32_t frames = 0;
     neomm_status status = NEOMM_OK;
     neomm__deferred_free(root);
-    if (!neomm__drain_begin(root))
+    if (!neomm__drain_begin(root, false))
         return NEOMM_E_BUSY;
     /* New slabs have ledgers from here on; then nothing is kept in front of any slab; then the old
      * ones get theirs. */

@@ -4,30 +4,45 @@
 
 /* ---- beginning ---- */
 
-/* This CPU is one that has to be interrupted from now on by who shuts its magazines. The exchange
- * orders this before its first look at `closed`, as shut() orders that before the look at `seen`.
+/* Pins, and returns the CPU, which has to be interrupted from now on by who shuts its magazines.
+ * The exchange orders this before its first look at `closed`, as shut() orders that before the look
+ * at `seen`. A CPU that was never here finds its magazines without capacity and leaves them alone.
  */
-static void see_this_cpu(struct neomm *root)
+static uint32_t pin_as_seen(struct neomm *root)
 {
-    struct neomm__heap_cpu *cpu = &root->heap->cpu[neomm_port_pin()->index];
+    uint32_t index = neomm_port_pin()->index;
+    struct neomm__heap_cpu *cpu = &root->heap->cpu[index];
     if (neomm__load_relaxed(&cpu->seen) == 0)
         (void)neomm__exchange(&cpu->seen, 1);
-    neomm_port_unpin();
+    return index;
+}
+
+#define BUDGET_MOST ((uint32_t)INT32_MAX)
+
+/* Inside: objects to be taken from now until the slow path has a look. From one that is guarded to
+ * the next it is half an interval to one and a half, as nobody can foresee. */
+static void grant(const struct neomm_kmem *cache, struct neomm__magazine *magazine)
+{
+    uint32_t interval = neomm__load_relaxed(&cache->interval), budget = BUDGET_MOST;
+    uint64_t random = (uint32_t)neomm__mix(magazine->granted + (uintptr_t)magazine);
+    if (interval > 0 && interval <= BUDGET_MOST / 2)
+        budget = 1 + interval / 2 + (uint32_t)(random * interval >> 32);
+    neomm__store_relaxed(&magazine->budget, budget);
+    neomm__store_relaxed(&magazine->granted, magazine->granted + budget);
 }
 
 /* Inside: a magazine without capacity is a new one, or one of a CPU that was offline. */
-static void open_new(struct neomm__heap *heap, const struct neomm_kmem *cache,
-                     struct neomm__magazine *magazine, uint32_t cpu)
+static void open_new(const struct neomm_kmem *cache, struct neomm__magazine *magazine)
 {
-    if (magazine->capacity == 0 && neomm__load_relaxed(&heap->cpu[cpu].seen) != 0) {
-        magazine->mask = cache->slots - 1;
-        neomm__store_relaxed(&magazine->capacity, cache->capacity);
-    }
+    if (magazine->capacity != 0)
+        return;
+    magazine->mask = cache->slots - 1;
+    neomm__store_relaxed(&magazine->capacity, cache->capacity);
+    if (magazine->budget == 0)
+        grant(cache, magazine);
 }
 
 /* ---- filling ---- */
-
-#define BUDGET_MOST ((uint32_t)INT32_MAX)
 
 /* Inside: an empty magazine gets a batch, from the first slot on. */
 static void fill(struct neomm *root, struct neomm_kmem *cache, struct neomm__magazine *magazine,
@@ -39,53 +54,49 @@ static void fill(struct neomm *root, struct neomm_kmem *cache, struct neomm__mag
     neomm__store_relaxed(&magazine->in, count);
 }
 
-/* Inside: a new budget if there is none. True: the one that ended was for an object to guard. From
- * one of those to the next it is half an interval to one and a half, as nobody can foresee. */
-static bool budget_ended(const struct neomm_kmem *cache, struct neomm__magazine *magazine)
+/* Inside. *guard: an object is to be guarded now. */
+static void top_up(struct neomm *root, struct neomm_kmem *cache, struct neomm__magazine *magazine,
+                   neomm_flags_t flags, bool *guard)
 {
-    uint32_t interval = neomm__load_relaxed(&cache->interval), budget = BUDGET_MOST;
-    if (magazine->budget > 0)
-        return false;
-    if (interval > 0 && interval <= BUDGET_MOST / 2)
-        budget =
-            1 + interval / 2 +
-            (uint32_t)(neomm__mix(magazine->granted + (uintptr_t)magazine) * (uint64_t)interval >>
-                       32);
-    bool due = interval > 0 && magazine->granted > 0;
-    neomm__store_relaxed(&magazine->budget, budget);
-    neomm__store_relaxed(&magazine->granted, magazine->granted + budget);
-    return due;
+    open_new(cache, magazine);
+    if (magazine->budget == 0) {
+        *guard = true;
+        grant(cache, magazine);
+    }
+    if (neomm__magazine_kept(magazine) == 0 && magazine->capacity > 0)
+        fill(root, cache, magazine, flags);
 }
 
-/* An empty magazine gets a batch from the slabs that are there. Returns one of its
- * objects if `take`. *guard: one is to be guarded now. */
-static void *top_up(struct neomm *root, struct neomm_kmem *cache, neomm_flags_t flags, bool take,
-                    bool *guard)
+/* From the slabs that are there: a batch for the magazine and of it one for the caller, or, where
+ * the magazine cannot be used, just that one. */
+static void *refill(struct neomm *root, struct neomm_kmem *cache, neomm_flags_t flags, bool *guard)
 {
-    uint32_t cpu = neomm_port_pin()->index;
-    struct neomm__magazine *magazine = neomm__magazine_of(cache, cpu);
+    struct neomm__magazine *magazine = neomm__magazine_of(cache, pin_as_seen(root));
     void *object = NULL;
+    bool used = false;
     if (neomm__magazine_enter(magazine)) {
-        open_new(root->heap, cache, magazine, cpu);
-        *guard |= budget_ended(cache, magazine);
-        if (neomm__magazine_kept(magazine) == 0 && magazine->capacity > 0)
-            fill(root, cache, magazine, flags);
-        if (take)
-            object = neomm__magazine_pop(magazine);
+        top_up(root, cache, magazine, flags, guard);
+        object = neomm__magazine_pop(magazine);
+        used = magazine->capacity > 0;
         neomm__magazine_leave(magazine);
     }
     neomm_port_unpin();
+    if (!used && neomm__slab_take(root, cache, &object, 1, flags) == 1)
+        neomm__kmem_count(cache, 1, 0);
     return object;
 }
 
-/* A batch for the magazine and one for the caller, or, where the magazine cannot be entered, just
- * that one. */
-static void *refill(struct neomm *root, struct neomm_kmem *cache, neomm_flags_t flags, bool *guard)
+/* A batch of a slab that has just been made: with a single object going round, each kmalloc would
+ * wait for the kfree before it. */
+static void refill_ahead(struct neomm *root, struct neomm_kmem *cache, neomm_flags_t flags,
+                         bool *guard)
 {
-    void *object = top_up(root, cache, flags, true, guard);
-    if (!object && neomm__slab_take(root, cache, &object, 1, flags) == 1)
-        neomm__kmem_count(cache, 1, 0);
-    return object;
+    struct neomm__magazine *magazine = neomm__magazine_of(cache, pin_as_seen(root));
+    if (neomm__magazine_enter(magazine)) {
+        top_up(root, cache, magazine, flags, guard);
+        neomm__magazine_leave(magazine);
+    }
+    neomm_port_unpin();
 }
 
 /* A new slab has one object for the caller before it can have any for others. */
@@ -115,15 +126,14 @@ void *neomm__kmem_refill(struct neomm *root, struct neomm_kmem *cache, size_t si
     bool guard = false;
     if (cache->ops)
         return cache->ops->alloc(root, cache, size, flags, caller);
-    see_this_cpu(root);
     void *object = refill(root, cache, flags, &guard);
     if (!object && !(flags & NEOMM_NOLOCK)) {
         neomm__deferred_free(root);
         object = take_new(root, cache, flags);
         if (object)
-            (void)top_up(root, cache, flags, false, &guard);
+            refill_ahead(root, cache, flags, &guard);
     }
-    if (guard && !(flags & (NEOMM_NOLOCK | NEOMM_ATOMIC)))
+    if (guard && cache->interval > 0 && !(flags & (NEOMM_NOLOCK | NEOMM_ATOMIC)))
         object = guarded(root, cache, size, flags, caller, object);
     return object;
 }
@@ -179,18 +189,16 @@ bool neomm__kmem_is_kept(const struct neomm_kmem *cache, const void *object)
 static neomm_status push_flushed(struct neomm *root, struct neomm_kmem *cache, void *object,
                                  struct neomm__frame_list *surplus)
 {
-    uint32_t cpu = neomm_port_pin()->index;
-    struct neomm__magazine *magazine = neomm__magazine_of(cache, cpu);
+    struct neomm__magazine *magazine = neomm__magazine_of(cache, pin_as_seen(root));
     neomm_status status = NEOMM_E_AGAIN;
     if (neomm__magazine_enter(magazine)) {
-        open_new(root->heap, cache, magazine, cpu);
+        open_new(cache, magazine);
         if (cache->profile != NEOMM_HEAP_FAST && holds(magazine, object))
             status = NEOMM_E_DOUBLE_FREE;
         else if (magazine->capacity > 0) {
             if (neomm__magazine_kept(magazine) == magazine->capacity)
                 flush(root, cache, magazine, cache->batch, surplus);
-            if (neomm__magazine_push(magazine, object))
-                status = NEOMM_OK;
+            status = neomm__magazine_push(magazine, object) ? NEOMM_OK : NEOMM_E_DOUBLE_FREE;
         }
         neomm__magazine_leave(magazine);
     }
@@ -201,14 +209,15 @@ static neomm_status push_flushed(struct neomm *root, struct neomm_kmem *cache, v
 neomm_status neomm__kmem_flush(struct neomm *root, struct neomm_kmem *cache, void *object)
 {
     struct neomm__frame_list surplus = {0, 0, 0};
-    see_this_cpu(root);
     neomm_status status = push_flushed(root, cache, object, &surplus);
     if (status == NEOMM_E_AGAIN) {
-        status = neomm__slab_put(root, cache, &object, 1, &surplus) == 0 ? NEOMM_OK
-                                                                         : NEOMM_E_DOUBLE_FREE;
-        if (status == NEOMM_OK)
+        status = NEOMM_E_DOUBLE_FREE;
+        if (neomm__slab_put(root, cache, &object, 1, &surplus) == 0) {
             neomm__kmem_count(cache, 0, 1);
-    }
+            status = NEOMM_OK;
+        }
+    } else if (status != NEOMM_OK)
+        (void)neomm__heap_refuse(root, "kfree", object, status);
     (void)neomm__slabs_end(root, &surplus);
     return status;
 }
@@ -237,16 +246,32 @@ neomm_status neomm__free_nolock(struct neomm *root, const struct neomm_kmem *cac
     return cache && neomm__kmem_push(cache, object) ? NEOMM_OK : put_off(root, object);
 }
 
+/* Frees one and returns the next, NULL at the end of the list. Who was freed twice while he waited
+ * may have made a circle of it: the link is taken away, and gone with a block that is free. */
+static void *free_one(struct neomm *root, void *object)
+{
+    struct neomm__heap_place place;
+    void *next = NULL;
+    neomm_status status = neomm__heap_find(root, object, &place);
+    if (status != NEOMM_OK && !neomm__guard_owns(root->heap, object)) {
+        (void)neomm__heap_refuse(root, "kfree_nolock", object, status);
+        return NULL;
+    }
+    memcpy(&next, object, sizeof(next));
+    memset(object, 0, sizeof(next));
+    if (place.cache && place.cache->construct)
+        place.cache->construct(place.cache->context, object);
+    (void)neomm_kfree(root, object);
+    return next;
+}
+
 static void free_deferred(struct neomm *root, struct neomm__heap_cpu *cpu)
 {
-    void *object =
-        neomm__load_relaxed(&cpu->deferred) ? neomm__exchange(&cpu->deferred, NULL) : NULL;
-    while (object) {
-        void *next;
-        memcpy(&next, object, sizeof(next));
-        (void)neomm_kfree(root, object);
-        object = next;
-    }
+    void *object = NULL;
+    if (neomm__load_relaxed(&cpu->deferred))
+        object = neomm__exchange(&cpu->deferred, NULL);
+    while (object)
+        object = free_one(root, object);
 }
 
 void neomm__deferred_free(struct neomm *root)
@@ -328,13 +353,14 @@ static uint32_t empty_all(struct neomm *root, struct neomm_kmem *cache, uint32_t
     return objects;
 }
 
-bool neomm__drain_begin(struct neomm *root)
+/* Who empties his own magazines waits for nobody but another such, who waits for no CPU. */
+bool neomm__drain_begin(struct neomm *root, bool own)
 {
-    uint32_t self = neomm_port_cpu()->index + 1, nobody = 0;
+    uint32_t self = (neomm_port_cpu()->index + 1) << 1 | own, nobody = 0;
     for (uint32_t looks = NEOMM__HEAP_PATIENCE; looks > 0; looks--) {
         if (neomm__cas(&root->heap->draining, &nobody, self))
             return true;
-        if (nobody == self)
+        if (nobody >> 1 == self >> 1 || (own && !(nobody & 1)))
             return false;
         nobody = 0;
         neomm__spin();
@@ -372,7 +398,7 @@ uint32_t neomm__heap_drain(struct neomm *root, uint32_t *frames)
     uint32_t objects = 0;
     *frames = 0;
     neomm__deferred_free(root);
-    if (neomm__drain_begin(root)) {
+    if (neomm__drain_begin(root, false)) {
         objects = neomm__kmems_drain(root, 0, NEOMM__KMEMS, frames);
         neomm__drain_end(root);
     }
@@ -400,9 +426,12 @@ uint32_t neomm__heap_drain_own(struct neomm *root, uint32_t *frames)
     uint32_t objects = 0;
     *frames = 0;
     neomm__deferred_free(root);
+    if (!neomm__drain_begin(root, true))
+        return 0;
     for (uint32_t i = 0; i < NEOMM__KMEMS; i++)
         if (neomm__kmem_is_live(&root->heap->cache[i]))
             objects += empty_own(root, &root->heap->cache[i], frames);
+    neomm__drain_end(root);
     return objects;
 }
 
@@ -411,7 +440,7 @@ neomm_status neomm_heap_cpu_offline(struct neomm *root, uint32_t cpu)
     if (!root->heap || cpu >= root->cpus)
         return NEOMM_E_INVALID;
     neomm__deferred_free(root);
-    if (!neomm__drain_begin(root))
+    if (!neomm__drain_begin(root, false))
         return NEOMM_E_BUSY;
     for (uint32_t i = 0; i < NEOMM__KMEMS; i++) {
         struct neomm_kmem *cache = &root->heap->cache[i];

@@ -22,9 +22,10 @@ static neomm_status take_pages(struct neomm__heap *heap, struct neomm__run *run,
 {
     neomm_status status = NEOMM_E_NOMEM;
     void *pages = NULL;
-    /* Memory for devices is not guarded. */
-    uint32_t first = heap->runs_guarded && !(flags & NEOMM_DMA) ? NEOMM__SOURCE_LARGE : 0;
-    for (uint32_t i = first; i < heap->sources && status != NEOMM_OK; i++) {
+    /* Memory for devices is not guarded, nor does it move. */
+    bool large = (heap->runs_guarded || run->moves) && !(flags & NEOMM_DMA) && heap->sources > 1;
+    for (uint32_t i = large ? NEOMM__SOURCE_LARGE : NEOMM__SOURCE_MAIN;
+         i < heap->sources && status != NEOMM_OK; i++) {
         const struct neomm_page_source *source = &heap->source[i];
         if (i == NEOMM__SOURCE_MAIN ? run->pages > 1u << NEOMM_ORDER_MAX : (flags & NEOMM_DMA) != 0)
             continue;
@@ -55,8 +56,8 @@ static void publish(struct neomm *root, struct neomm__run *run, neomm_paddr_t re
     neomm__unlock(&heap->run_lock, irq);
 }
 
-void *neomm__run_alloc(struct neomm *root, size_t size, uint32_t align, neomm_flags_t flags,
-                       uintptr_t caller)
+static void *make(struct neomm *root, size_t size, uint32_t align, neomm_flags_t flags,
+                  uintptr_t caller, bool moves)
 {
     const struct neomm__sites *sites = root->heap->sites;
     size_t pages = neomm__pages(size);
@@ -68,6 +69,7 @@ void *neomm__run_alloc(struct neomm *root, size_t size, uint32_t align, neomm_fl
         return NULL;
     run->pages = (uint32_t)pages;
     run->requested = size;
+    run->moves = moves;
     run->caller = caller;
     run->born = sites ? sites->now() : 0;
     if (take_pages(root->heap, run, align, flags) != NEOMM_OK) {
@@ -78,6 +80,18 @@ void *neomm__run_alloc(struct neomm *root, size_t size, uint32_t align, neomm_fl
     if (sites)
         sites->count(root, caller, 1, size);
     return run->base;
+}
+
+void *neomm__run_alloc(struct neomm *root, size_t size, uint32_t align, neomm_flags_t flags,
+                       uintptr_t caller)
+{
+    return make(root, size, align, flags, caller, false);
+}
+
+void *neomm__run_alloc_moving(struct neomm *root, size_t size, neomm_flags_t flags,
+                              uintptr_t caller)
+{
+    return make(root, size, 1, flags, caller, true);
 }
 
 /* Under the lock of the runs: the live run at exactly this pointer, or NULL. */
@@ -135,46 +149,63 @@ size_t neomm__run_size(struct neomm *root, const void *pointer,
     return size;
 }
 
-/* The owner of a live run is in the middle of krealloc: nobody else may touch it, so its record
- * is read without the lock. */
-static bool grow(struct neomm *root, struct neomm__run *run, uint32_t new_pages,
-                 neomm_flags_t flags)
+/* The run has more pages, maybe elsewhere; those from `old_pages` on are new. */
+static void lengthen(struct neomm *root, struct neomm__run *run, void *base, uint32_t old_pages,
+                     uint32_t pages)
 {
     struct neomm__heap *heap = root->heap;
-    const struct neomm_page_source *source = &heap->source[run->source];
-    uint32_t pages = run->pages;
+    tag_tail(root, &heap->source[run->source], base, old_pages, pages, NEOMM__KIND_TAIL);
+    neomm_irq_t irq = neomm__lock(&heap->run_lock);
+    run->base = base;
+    run->pages = pages;
+    neomm__frame(root, neomm_frame(run->frame))->owner = pages;
+    heap->run_frames += pages - old_pages;
+    neomm__unlock(&heap->run_lock, irq);
+}
+
+/* The owner of a live run is in the middle of krealloc: nobody else may touch it, so its record
+ * is read without the lock. Where it can it stays in place, else its pages move. */
+static bool grow(struct neomm *root, struct neomm__run *run, uint32_t pages, neomm_flags_t flags)
+{
+    const struct neomm_page_source *source = &root->heap->source[run->source];
+    uint32_t old_pages = run->pages;
+    void *base = run->base;
     if (NEOMM__FAULT(HEAP_RUN))
         return false;
-    if (source->run_grow(source->context, run->base, pages, new_pages, flags) != NEOMM_OK)
+    neomm_status status = source->run_grow(source->context, base, old_pages, pages, flags);
+    if (status != NEOMM_OK && source->run_move)
+        status = source->run_move(source->context, run->base, old_pages, pages, flags, &base);
+    if (status != NEOMM_OK)
         return false;
-    tag_tail(root, source, run->base, pages, new_pages, NEOMM__KIND_TAIL);
-    neomm_irq_t irq = neomm__lock(&heap->run_lock);
-    run->pages = new_pages;
-    neomm__frame(root, neomm_frame(run->frame))->owner = new_pages;
-    heap->run_frames += new_pages - pages;
-    neomm__unlock(&heap->run_lock, irq);
+    lengthen(root, run, base, old_pages, pages);
     return true;
 }
 
-bool neomm__run_resize(struct neomm *root, void *pointer, const struct neomm__heap_place *place,
-                       size_t size, neomm_flags_t flags)
+static void set_requested(struct neomm *root, struct neomm__run *run, size_t size)
 {
     struct neomm__heap *heap = root->heap;
-    neomm_irq_t irq = neomm__lock(&heap->run_lock);
-    struct neomm__run *run = live_run(root, pointer, place->head);
-    neomm__unlock(&heap->run_lock, irq);
-    size_t pages = neomm__pages(size), old_pages = run ? run->pages : 0;
-    if (!run || pages > UINT32_MAX)
-        return false;
-    if (pages > old_pages && !grow(root, run, (uint32_t)pages, flags))
-        return false;
-    if (heap->sites && run->born != 0) {
-        heap->sites->count(root, run->caller, -1, run->requested);
-        heap->sites->count(root, run->caller, 1, size);
+    const struct neomm__sites *sites = heap->sites;
+    if (sites && run->born != 0) {
+        sites->count(root, run->caller, -1, run->requested);
+        sites->count(root, run->caller, 1, size);
     }
-    irq = neomm__lock(&heap->run_lock);
+    neomm_irq_t irq = neomm__lock(&heap->run_lock);
     heap->run_bytes += size - run->requested;
     run->requested = size;
     neomm__unlock(&heap->run_lock, irq);
-    return true;
+}
+
+void *neomm__run_resize(struct neomm *root, void *pointer, const struct neomm__heap_place *place,
+                        size_t size, neomm_flags_t flags)
+{
+    neomm_irq_t irq = neomm__lock(&root->heap->run_lock);
+    struct neomm__run *run = live_run(root, pointer, place->head);
+    neomm__unlock(&root->heap->run_lock, irq);
+    size_t pages = neomm__pages(size);
+    if (!run || pages > UINT32_MAX)
+        return NULL;
+    if (pages > run->pages && !grow(root, run, (uint32_t)pages, flags))
+        return NULL;
+    set_requested(root, run, size);
+    return run->base;
 }

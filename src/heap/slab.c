@@ -258,16 +258,22 @@ uint32_t neomm__slab_take_new(struct neomm *root, struct neomm_kmem *cache, void
     return taken;
 }
 
+/* Under the lock: the slab that was found without it is one of the cache still. */
+static bool is_there(const struct neomm_kmem *cache, const struct neomm__heap_place *place)
+{
+    return place->cache == cache && place->slab->cache == cache->number &&
+           place->slab->base == place->base;
+}
+
 /* Under the lock: frees one object. False: it is free. */
 static bool put_one(struct neomm *root, struct neomm_kmem *cache,
                     const struct neomm__heap_place *place, struct neomm__frame_list *surplus)
 {
     struct neomm__slab *slab = place->slab;
-    neomm__word_t *word = &slab->free_map[place->index / NEOMM__WORD_BITS];
-    neomm__word_t bit = (neomm__word_t)1 << place->index % NEOMM__WORD_BITS;
-    if (*word & bit)
+    if (!is_there(cache, place) || neomm__slab_is_free(slab, place->index))
         return false;
-    neomm__store_relaxed(word, *word | bit);
+    neomm__word_t *word = &slab->free_map[place->index / NEOMM__WORD_BITS];
+    neomm__store_relaxed(word, *word | (neomm__word_t)1 << place->index % NEOMM__WORD_BITS);
     set_free(root, cache, slab, slab->free + 1u);
     struct neomm__frame_list *empty = &cache->list[NEOMM__SLABS_EMPTY];
     if (slab->free == cache->objects && empty->count > cache->empty_kept) {
@@ -284,7 +290,8 @@ uint32_t neomm__slab_put(struct neomm *root, struct neomm_kmem *cache, void *con
     struct neomm__heap_place place[NEOMM__BATCH_MAX];
     uint32_t twice = 0;
     for (uint32_t i = 0; i < count; i++)
-        neomm__slab_place(root, objects[i], &place[i]);
+        if (neomm__heap_find(root, objects[i], &place[i]) != NEOMM_OK)
+            place[i].cache = NULL;
     neomm_irq_t irq = neomm__lock(&cache->lock);
     for (uint32_t i = 0; i < count; i++)
         if (!put_one(root, cache, &place[i], surplus)) {
@@ -301,9 +308,14 @@ uint32_t neomm__slab_put(struct neomm *root, struct neomm_kmem *cache, void *con
 /* ---- from a pointer to its slab ---- */
 
 /* The frame under a pointer, and the source that knows it. */
-static const struct neomm_page_source *source_of(const struct neomm__heap *heap,
-                                                 const void *pointer, neomm_frame_t *frame)
+static const struct neomm_page_source *source_of(const struct neomm *root, const void *pointer,
+                                                 neomm_frame_t *frame)
 {
+    const struct neomm__heap *heap = root->heap;
+    size_t number = ((uintptr_t)pointer - root->front.direct_base) >> NEOMM_PAGE_SHIFT;
+    *frame = neomm_frame((uint32_t)number);
+    if (number < root->front.direct_frames)
+        return &heap->source[NEOMM__SOURCE_MAIN];
     for (uint32_t i = 0; i < heap->sources; i++) {
         *frame = heap->source[i].frame_of(heap->source[i].context, pointer);
         if (!neomm_frame_is_nil(*frame))
@@ -353,9 +365,8 @@ static neomm_status find_run(const struct neomm_page_source *source, const struc
 neomm_status neomm__heap_find(struct neomm *root, const void *pointer,
                               struct neomm__heap_place *place)
 {
-    const struct neomm__heap *heap = root->heap;
     neomm_frame_t frame;
-    const struct neomm_page_source *source = heap ? source_of(heap, pointer, &frame) : NULL;
+    const struct neomm_page_source *source = root->heap ? source_of(root, pointer, &frame) : NULL;
     const struct neomm__frame *entry = source ? neomm__frame(root, frame) : NULL;
     *place = (struct neomm__heap_place){.cache = NULL};
     if (!entry)
@@ -373,7 +384,6 @@ neomm_status neomm__heap_find(struct neomm *root, const void *pointer,
     }
 }
 
-/* The object is one of a slab, as was found before, and may be free meanwhile. */
 void neomm__slab_place(struct neomm *root, const void *object, struct neomm__heap_place *place)
 {
     neomm_status status = neomm__heap_find(root, object, place);

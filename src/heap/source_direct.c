@@ -97,5 +97,6 @@ void neomm_heap_source_direct(struct neomm *root, struct neomm_page_source *sour
                                          .run_alloc = direct_alloc,
                                          .run_free = direct_free,
                                          .run_grow = direct_grow,
+                                         .direct = true,
                                          .frame_of = direct_frame_of};
 }

@@ -41,13 +41,29 @@ static neomm_status back(struct neomm *root, neomm_vaddr_t vaddr, uint32_t pages
     return status;
 }
 
+/* Backs [done, pages) of a range. On failure what was backed of it is as before. */
+static neomm_status back_all(struct neomm *root, neomm_vaddr_t vaddr, uint32_t done, uint32_t pages,
+                             neomm_flags_t flags)
+{
+    neomm_status status = NEOMM_OK;
+    uint32_t first = done;
+    while (done < pages && status == NEOMM_OK) {
+        uint32_t count = pages - done < BATCH ? pages - done : BATCH;
+        status = back(root, vaddr + done * NEOMM_PAGE_SIZE, count, flags);
+        if (status == NEOMM_OK)
+            done += count;
+    }
+    if (status != NEOMM_OK)
+        unmap(root, vaddr + first * NEOMM_PAGE_SIZE, done - first);
+    return status;
+}
+
 static neomm_status window_alloc(void *context, uint32_t pages, uint32_t align, neomm_flags_t flags,
                                  void **run)
 {
     struct neomm *root = context;
     neomm_vaddr_t vaddr;
     size_t bytes;
-    uint32_t done = 0;
     if (align > 1)
         return NEOMM_E_UNSUPPORTED;
     if (__builtin_mul_overflow(pages, NEOMM_PAGE_SIZE, &bytes))
@@ -55,18 +71,11 @@ static neomm_status window_alloc(void *context, uint32_t pages, uint32_t align, 
     neomm_status status = neomm_window_alloc(root, bytes, &vaddr);
     if (status != NEOMM_OK)
         return status;
-    while (done < pages && status == NEOMM_OK) {
-        uint32_t count = pages - done < BATCH ? pages - done : BATCH;
-        status = back(root, vaddr + done * NEOMM_PAGE_SIZE, count, flags);
-        if (status == NEOMM_OK)
-            done += count;
-    }
-    if (status == NEOMM_OK) {
+    status = back_all(root, vaddr, 0, pages, flags);
+    if (status != NEOMM_OK)
+        (void)neomm_window_free(root, vaddr);
+    else
         *run = neomm_window_pointer(root, vaddr);
-        return NEOMM_OK;
-    }
-    unmap(root, vaddr, done);
-    (void)neomm_window_free(root, vaddr);
     return status;
 }
 
@@ -79,17 +88,98 @@ static void window_free(void *context, void *run, uint32_t pages)
     NEOMM__ASSERT(status == NEOMM_OK);
 }
 
-/* The guard page behind and the next range leave no room. */
 static neomm_status window_grow(void *context, void *run, uint32_t pages, uint32_t new_pages,
                                 neomm_flags_t flags)
 {
-    (void)context;
-    (void)run;
-    (void)pages;
-    (void)new_pages;
-    (void)flags;
-    return NEOMM_E_UNSUPPORTED;
+    struct neomm *root = context;
+    neomm_vaddr_t vaddr = neomm_window_vaddr(root, run);
+    size_t bytes;
+    if (__builtin_mul_overflow(new_pages, NEOMM_PAGE_SIZE, &bytes))
+        return NEOMM_E_NOSPACE;
+    neomm_status status = neomm_window_resize(root, vaddr, bytes);
+    if (status != NEOMM_OK)
+        return status;
+    status = back_all(root, vaddr, pages, new_pages, flags);
+    if (status != NEOMM_OK)
+        (void)neomm_window_resize(root, vaddr, pages * NEOMM_PAGE_SIZE);
+    return status;
 }
+
+/* ---- moving ---- */
+
+/* Maps the frames of [done, done + count), at most BATCH, of one range in another as well. */
+static neomm_status map_again(struct neomm *root, neomm_vaddr_t from, neomm_vaddr_t to,
+                              uint32_t count)
+{
+    struct neomm_tables *kernel = neomm_paging_kernel(root);
+    neomm_frame_t frames[BATCH];
+    for (uint32_t i = 0; i < count; i++) {
+        struct neomm_mapping mapping;
+        neomm_status status =
+            neomm_paging_query(root, kernel, from + i * NEOMM_PAGE_SIZE, &mapping);
+        if (status != NEOMM_OK || mapping.state != NEOMM_MAPPING_PRESENT)
+            return NEOMM_E_UNSUPPORTED; /* a page without access has no frame to be seen */
+        frames[i] = neomm_paddr_frame(mapping.paddr);
+    }
+    return neomm_paging_map_frames(root, kernel, to, frames, count, RIGHTS);
+}
+
+static void unmap_only(struct neomm *root, neomm_vaddr_t vaddr, uint32_t pages)
+{
+    if (pages == 0)
+        return;
+    neomm_status status = neomm_paging_unmap(root, neomm_paging_kernel(root), vaddr,
+                                             pages * NEOMM_PAGE_SIZE, NULL, NULL, NULL);
+    NEOMM__ASSERT(status == NEOMM_OK);
+}
+
+/* All pages of one range, in the same order in another. On failure none. */
+static neomm_status map_all_again(struct neomm *root, neomm_vaddr_t from, neomm_vaddr_t to,
+                                  uint32_t pages)
+{
+    neomm_status status = NEOMM_OK;
+    uint32_t done = 0;
+    while (done < pages && status == NEOMM_OK) {
+        uint32_t count = pages - done < BATCH ? pages - done : BATCH;
+        status = map_again(root, from + done * NEOMM_PAGE_SIZE, to + done * NEOMM_PAGE_SIZE, count);
+        if (status == NEOMM_OK)
+            done += count;
+    }
+    if (status != NEOMM_OK)
+        unmap_only(root, to, done);
+    return status;
+}
+
+/* Whatever may fail comes before the old addresses go. */
+static neomm_status window_move(void *context, void *run, uint32_t pages, uint32_t new_pages,
+                                neomm_flags_t flags, void **new_run)
+{
+    struct neomm *root = context;
+    neomm_vaddr_t from = neomm_window_vaddr(root, run), to;
+    size_t bytes;
+    if (__builtin_mul_overflow(new_pages, NEOMM_PAGE_SIZE, &bytes))
+        return NEOMM_E_NOSPACE;
+    neomm_status status = neomm_window_alloc(root, bytes, &to);
+    if (status != NEOMM_OK)
+        return status;
+    status = map_all_again(root, from, to, pages);
+    if (status == NEOMM_OK) {
+        status = back_all(root, to, pages, new_pages, flags);
+        if (status != NEOMM_OK)
+            unmap_only(root, to, pages);
+    }
+    if (status != NEOMM_OK) {
+        (void)neomm_window_free(root, to);
+        return status;
+    }
+    unmap_only(root, from, pages);
+    status = neomm_window_free(root, from);
+    NEOMM__ASSERT(status == NEOMM_OK);
+    *new_run = neomm_window_pointer(root, to);
+    return NEOMM_OK;
+}
+
+/* ---- access ---- */
 
 static neomm_status window_protect(void *context, void *run, uint32_t pages, neomm_prot_t prot)
 {
@@ -117,6 +207,7 @@ void neomm_heap_source_window(struct neomm *root, struct neomm_page_source *sour
                                          .run_alloc = window_alloc,
                                          .run_free = window_free,
                                          .run_grow = window_grow,
+                                         .run_move = window_move,
                                          .protect = window_protect,
                                          .frame_of = window_frame_of};
 }

@@ -205,6 +205,42 @@ neomm_status neomm_window_free(struct neomm *root, neomm_vaddr_t vaddr)
     return found ? NEOMM_OK : NEOMM_E_NOENT;
 }
 
+/* Where the range at a place must end: at the next one, or with the window. */
+static neomm_vaddr_t room_end(const struct neomm *root, const struct place *place)
+{
+    const struct neomm_area *area = &root->layout.window;
+    const struct chunk *chunk = place->chunk;
+    if (place->index + 1 < chunk->count)
+        return chunk->range[place->index + 1].base;
+    return chunk->next != 0 ? chunk_at(root, chunk->next)->range[0].base : area->base + area->size;
+}
+
+static neomm_status resize(struct neomm *root, neomm_vaddr_t vaddr, size_t size)
+{
+    struct place place;
+    if (!find_range(root, vaddr, &place))
+        return NEOMM_E_NOENT;
+    size_t room = room_end(root, &place) - vaddr;
+    if (size >= room)
+        return NEOMM_E_NOSPACE;
+    place.chunk->range[place.index].size = size;
+    return NEOMM_OK;
+}
+
+neomm_status neomm_window_resize(struct neomm *root, neomm_vaddr_t vaddr, size_t size)
+{
+    if (!root->paging)
+        return NEOMM_E_NOENT;
+    if (!NEOMM__ALIGNED(size, NEOMM_PAGE_SIZE))
+        return NEOMM_E_ALIGN;
+    if (size == 0)
+        return NEOMM_E_INVALID;
+    neomm_irq_t irq = neomm__lock(&root->paging->window.lock);
+    neomm_status status = resize(root, vaddr, size);
+    neomm__unlock(&root->paging->window.lock, irq);
+    return status;
+}
+
 size_t neomm_window_size(struct neomm *root, neomm_vaddr_t vaddr)
 {
     struct place place;
