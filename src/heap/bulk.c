@@ -12,11 +12,10 @@ static uint32_t pop_some(struct neomm *root, const struct neomm_kmem *cache, uin
     uint32_t taken = 0;
     if (neomm__magazine_enter(magazine)) {
         neomm__magazine_open(root->heap, cache, magazine);
-        uint32_t kept = magazine->count, budget = magazine->budget;
+        uint32_t kept = neomm__magazine_kept(magazine), budget = magazine->budget;
         taken = kept < count ? kept : count;
         taken = taken < budget ? taken : budget;
-        memcpy(objects, magazine->object + 1 + kept - taken, taken * sizeof(void *));
-        neomm__magazine_set_count(magazine, kept - taken);
+        neomm__magazine_copy(magazine, taken, objects);
         neomm__store_relaxed(&magazine->budget, budget - taken);
         neomm__magazine_leave(magazine);
     }
@@ -103,7 +102,7 @@ static uint32_t push_some(struct neomm *root, const struct neomm_kmem *cache, ui
         neomm__magazine_open(root->heap, cache, magazine);
         while (done < count && neomm__magazine_push(magazine, objects[done]))
             done++;
-        *twice = done < count && magazine->object[magazine->count] == objects[done];
+        *twice = done < count && *neomm__magazine_slot(magazine, magazine->in - 1) == objects[done];
         neomm__magazine_leave(magazine);
     }
     neomm_port_unpin();

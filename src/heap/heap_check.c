@@ -135,7 +135,7 @@ static size_t kept(const struct neomm *root, const struct neomm_kmem *cache)
 {
     size_t sum = 0;
     for (uint32_t cpu = 0; cpu < root->cpus; cpu++)
-        sum += neomm__magazine_of(cache, cpu)->count;
+        sum += neomm__magazine_kept(neomm__magazine_of(cache, cpu));
     return sum;
 }
 
@@ -149,19 +149,21 @@ static bool is_lent(struct neomm *root, const struct neomm_kmem *cache, const vo
 static void check_magazine(struct tally *tally, uint32_t cpu, const struct neomm_kmem *cache)
 {
     const struct neomm__magazine *magazine = neomm__magazine_of(cache, cpu);
-    if (magazine->count > magazine->capacity || magazine->capacity > cache->capacity ||
-        magazine->object[0]) {
+    uint32_t count = neomm__magazine_kept(magazine), mask = magazine->mask;
+    if (count > magazine->capacity || magazine->capacity > cache->capacity ||
+        (mask != 0 && mask != cache->slots - 1)) {
         neomm__report(tally->report, "heap: CPU %u holds %u objects of cache %u, at most %u", cpu,
-                      magazine->count, cache->number, cache->capacity);
+                      count, cache->number, cache->capacity);
         return;
     }
-    for (uint32_t i = 1; i <= magazine->count; i++) {
-        bool good = is_lent(tally->root, cache, magazine->object[i]);
-        for (uint32_t j = 1; j < i; j++)
-            good = good && magazine->object[j] != magazine->object[i];
+    for (uint32_t i = 0; i <= mask; i++) {
+        void *object = magazine->object[(magazine->out + i) & mask];
+        bool good = i < count ? is_lent(tally->root, cache, object) : !object;
+        for (uint32_t j = 0; j < i && i < count; j++)
+            good = good && magazine->object[(magazine->out + j) & mask] != object;
         if (!good)
             neomm__report(tally->report, "heap: CPU %u holds %p as a free object of cache %u", cpu,
-                          magazine->object[i], cache->number);
+                          object, cache->number);
     }
 }
 

@@ -12,8 +12,8 @@
  * bit is set), kept in a CPU's magazine (bit clear), or live (bit clear).
  *
  *   CPU 0   | magazine of cache 0 | of cache 1 | ...        object[]   . b b b b b . . .
- *   CPU 1   | magazine of cache 0 | of cache 1 | ...                     ^ flushed  ^ count: taken
- *                                                                          first      and put here
+ *   CPU 1   | magazine of cache 0 | of cache 1 | ...                     ^ out       ^ in
+ *                                                              taken and flushed   put
  *
  * Locks (all of class SLAB, never two at once): one a cache, one a record pool, one for the list of
  * runs. None is held when pages are taken or given back.
@@ -40,7 +40,7 @@
 #define NEOMM__SLAB_PAGES_MAX   8u
 #define NEOMM__SLAB_OBJECTS_MAX 1024u
 /* Objects that a CPU keeps of a cache, and those that come or go in one step. */
-#define NEOMM__MAGAZINE_MAX 62u
+#define NEOMM__MAGAZINE_MAX 128u
 #define NEOMM__BATCH_MAX    32u
 /* Objects listed by a leak report. */
 #define NEOMM__LEAKS_LISTED 16u
@@ -116,14 +116,15 @@ enum neomm__slab_list {
 struct neomm__magazine {
     uint32_t entered; /* the CPU is inside */
     uint32_t closed;  /* it may not enter: another CPU empties or changes it */
-    uint32_t count;
+    uint32_t in, out; /* counts of what came and went, modulo 2^32: the rest is kept */
     uint32_t capacity;
+    uint32_t mask;     /* slots, a power of two, less 1 */
     uint32_t budget;   /* objects to be taken before the slow path has a look */
     uint32_t interval; /* of the cache, when the budget was made; 0: for no object to guard */
     size_t granted;    /* budgets since the cache was made, so less `budget`: objects taken */
     size_t filled;     /* objects that came from slabs less those that went there: taken less freed,
-                        * and count */
-    void *object[];    /* 1 to count; 0 is NULL */
+                        * and kept */
+    void *object[];    /* out to in - 1, modulo slots; the others are NULL */
 };
 
 /* What a pointer points at. */
@@ -178,6 +179,7 @@ struct neomm_kmem {
     uint32_t pool;           /* of the slabs' records */
     uint32_t capacity;       /* of a magazine: capacity_most, or 0 while there are `ops` */
     uint32_t capacity_most, batch;
+    uint32_t slots;    /* of a magazine: a power of two */
     uint32_t interval; /* objects from one that is guarded to the next, about; 0: none is */
     uint32_t profile;  /* enum neomm_heap_profile */
     const struct neomm__kmem_ops *ops;

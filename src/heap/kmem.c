@@ -185,7 +185,7 @@ void neomm_kmem_stats(struct neomm *root, struct neomm_kmem *cache, struct neomm
     neomm__kmem_served(root, cache, &stats->allocated, &stats->freed);
     stats->objects = (size_t)(stats->allocated - stats->freed);
     for (uint32_t cpu = 0; cpu < root->cpus; cpu++)
-        stats->kept += neomm__load_relaxed(&neomm__magazine_of(cache, cpu)->count);
+        stats->kept += neomm__magazine_kept(neomm__magazine_of(cache, cpu));
     neomm_irq_t irq = neomm__lock(&cache->lock);
     stats->slabs_empty = cache->list[NEOMM__SLABS_EMPTY].count;
     for (unsigned i = 0; i < NEOMM__SLAB_LISTS; i++)

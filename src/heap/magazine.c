@@ -48,6 +48,7 @@ void neomm__magazine_open(const struct neomm__heap *heap, const struct neomm_kme
 {
     if (magazine->capacity != 0)
         return;
+    magazine->mask = cache->slots - 1;
     neomm__store_relaxed(&magazine->capacity, cache->capacity);
     if (magazine->budget == 0)
         grant(heap, cache, magazine);
@@ -55,24 +56,27 @@ void neomm__magazine_open(const struct neomm__heap *heap, const struct neomm_kme
 
 /* ---- filling ---- */
 
-/* Inside: an empty magazine got `count` objects. */
-static void fill(struct neomm__magazine *magazine, uint32_t count)
+/* Inside: an empty magazine gets a batch, from the first slot on. */
+static void fill(struct neomm *root, struct neomm_kmem *cache, struct neomm__magazine *magazine,
+                 neomm_flags_t flags)
 {
+    uint32_t count = neomm__slab_take(root, cache, magazine->object, cache->batch, flags);
     neomm__store_relaxed(&magazine->filled, magazine->filled + count);
-    neomm__magazine_set_count(magazine, count);
+    neomm__store_relaxed(&magazine->out, 0);
+    neomm__store_relaxed(&magazine->in, count);
 }
 
 /* Inside. *guard: an object is to be guarded now. */
-static void *refill_and_pop(struct neomm *root, struct neomm_kmem *cache,
-                            struct neomm__magazine *magazine, neomm_flags_t flags, bool *guard)
+static void top_up(struct neomm *root, struct neomm_kmem *cache, struct neomm__magazine *magazine,
+                   neomm_flags_t flags, bool *guard)
 {
     neomm__magazine_open(root->heap, cache, magazine);
-    *guard = magazine->budget == 0;
-    if (*guard)
+    if (magazine->budget == 0) {
+        *guard = true;
         grant(root->heap, cache, magazine);
-    if (magazine->count == 0 && magazine->capacity > 0)
-        fill(magazine, neomm__slab_take(root, cache, magazine->object + 1, cache->batch, flags));
-    return neomm__magazine_pop(magazine);
+    }
+    if (neomm__magazine_kept(magazine) == 0 && magazine->capacity > 0)
+        fill(root, cache, magazine, flags);
 }
 
 /* From the slabs that are there: a batch for the magazine and of it one for the caller, or, where
@@ -83,7 +87,8 @@ static void *refill(struct neomm *root, struct neomm_kmem *cache, neomm_flags_t 
     void *object = NULL;
     bool used = false;
     if (neomm__magazine_enter(magazine)) {
-        object = refill_and_pop(root, cache, magazine, flags, guard);
+        top_up(root, cache, magazine, flags, guard);
+        object = neomm__magazine_pop(magazine);
         used = magazine->capacity > 0;
         neomm__magazine_leave(magazine);
     }
@@ -91,6 +96,19 @@ static void *refill(struct neomm *root, struct neomm_kmem *cache, neomm_flags_t 
     if (!used && neomm__slab_take(root, cache, &object, 1, flags) == 1)
         neomm__kmem_count(cache, 1, 0);
     return object;
+}
+
+/* A batch of a slab that has just been made: with a single object going round, each kmalloc would
+ * wait for the kfree before it. */
+static void refill_ahead(struct neomm *root, struct neomm_kmem *cache, neomm_flags_t flags,
+                         bool *guard)
+{
+    struct neomm__magazine *magazine = neomm__magazine_pin(root, cache);
+    if (neomm__magazine_enter(magazine)) {
+        top_up(root, cache, magazine, flags, guard);
+        neomm__magazine_leave(magazine);
+    }
+    neomm_port_unpin();
 }
 
 /* A new slab has one object for the caller before it can have any for others. */
@@ -124,6 +142,8 @@ void *neomm__kmem_refill(struct neomm *root, struct neomm_kmem *cache, size_t si
     if (!object && !(flags & NEOMM_NOLOCK)) {
         neomm__deferred_free(root);
         object = take_new(root, cache, flags);
+        if (object)
+            refill_ahead(root, cache, flags, &guard);
     }
     if (guard && cache->interval > 0 && !(flags & (NEOMM_NOLOCK | NEOMM_ATOMIC)))
         object = guarded(root, cache, size, caller, object);
@@ -132,25 +152,25 @@ void *neomm__kmem_refill(struct neomm *root, struct neomm_kmem *cache, size_t si
 
 /* ---- emptying, inside ---- */
 
-/* The oldest `count` objects go to their slabs: what was used last is still in the CPU's own
- * caches. Who freed twice is counted once. */
+/* The oldest `count` objects, at most NEOMM__BATCH_MAX, go to their slabs: what was used last is
+ * still in the CPU's own caches. Who freed twice is counted once. */
 static void flush(struct neomm *root, struct neomm_kmem *cache, struct neomm__magazine *magazine,
                   uint32_t count, struct neomm__frame_list *surplus)
 {
-    uint32_t left = magazine->count - count;
-    uint32_t twice = neomm__slab_put(root, cache, magazine->object + 1, count, surplus);
-    memmove(magazine->object + 1, magazine->object + 1 + count, left * sizeof(void *));
-    neomm__magazine_set_count(magazine, left);
+    void *objects[NEOMM__BATCH_MAX];
+    neomm__magazine_copy(magazine, count, objects);
+    uint32_t twice = neomm__slab_put(root, cache, objects, count, surplus);
     neomm__store_relaxed(&magazine->filled, magazine->filled - (count - twice));
 }
 
 static uint32_t empty(struct neomm *root, struct neomm_kmem *cache,
                       struct neomm__magazine *magazine, struct neomm__frame_list *surplus)
 {
-    uint32_t objects = magazine->count;
-    while (magazine->count > 0)
-        flush(root, cache, magazine,
-              magazine->count < NEOMM__BATCH_MAX ? magazine->count : NEOMM__BATCH_MAX, surplus);
+    uint32_t objects = neomm__magazine_kept(magazine);
+    for (uint32_t left = objects, count; left > 0; left -= count) {
+        count = left < NEOMM__BATCH_MAX ? left : NEOMM__BATCH_MAX;
+        flush(root, cache, magazine, count, surplus);
+    }
     return objects;
 }
 
@@ -159,10 +179,10 @@ static uint32_t empty(struct neomm *root, struct neomm_kmem *cache,
 /* Inside. The fast path looks at the object freed last alone. */
 static bool holds(const struct neomm__magazine *magazine, const void *object)
 {
-    uint32_t i = magazine->count;
-    while (i > 0 && magazine->object[i] != object)
-        i--;
-    return i > 0;
+    uint32_t i = magazine->out;
+    while (i != magazine->in && magazine->object[i & magazine->mask] != object)
+        i++;
+    return i != magazine->in;
 }
 
 bool neomm__kmem_is_kept(const struct neomm_kmem *cache, const void *object)
@@ -188,7 +208,7 @@ static neomm_status push_flushed(struct neomm *root, struct neomm_kmem *cache, v
         if (cache->profile != NEOMM_HEAP_FAST && holds(magazine, object))
             status = NEOMM_E_DOUBLE_FREE;
         else if (magazine->capacity > 0) {
-            if (magazine->count == magazine->capacity)
+            if (neomm__magazine_kept(magazine) == magazine->capacity)
                 flush(root, cache, magazine, cache->batch, surplus);
             status = neomm__magazine_push(magazine, object) ? NEOMM_OK : NEOMM_E_DOUBLE_FREE;
         }
@@ -466,7 +486,6 @@ void neomm__kmem_served(const struct neomm *root, const struct neomm_kmem *cache
         size_t taken =
             neomm__load_relaxed(&magazine->granted) - neomm__load_relaxed(&magazine->budget);
         *allocated += taken;
-        *freed +=
-            taken + neomm__load_relaxed(&magazine->count) - neomm__load_relaxed(&magazine->filled);
+        *freed += taken + neomm__magazine_kept(magazine) - neomm__load_relaxed(&magazine->filled);
     }
 }
