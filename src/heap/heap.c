@@ -318,17 +318,26 @@ size_t neomm_ksize(struct neomm *root, const void *pointer)
     return usable(root, pointer, &place);
 }
 
-neomm_status neomm_kfree_sized(struct neomm *root, void *pointer, size_t size)
+/* Why a pointer without a usable size cannot be freed. */
+static neomm_status why_not_live(struct neomm *root, const void *pointer)
 {
     struct neomm__heap_place place;
+    neomm_status status = neomm__heap_find_live(root, pointer, &place);
+    bool guarded = neomm__guard_owns(root->heap, pointer);
+    return status == NEOMM_OK || guarded ? NEOMM_E_DOUBLE_FREE : status;
+}
+
+neomm_status neomm_kfree_sized(struct neomm *root, void *pointer, size_t size)
+{
+    size_t have = neomm_ksize(root, pointer);
     if (!pointer)
         return NEOMM_OK;
-    bool guarded = neomm__guard_owns(root->heap, pointer);
-    neomm_status status = guarded ? NEOMM_OK : neomm__heap_find_live(root, pointer, &place);
-    if (status == NEOMM_OK && (size == 0 || neomm_ksize(root, pointer) < size))
-        status = NEOMM_E_INVALID;
-    return status == NEOMM_OK ? neomm_kfree(root, pointer)
-                              : neomm__heap_refuse(root, "kfree_sized", pointer, status);
+    if (!root->heap)
+        return NEOMM_E_FOREIGN;
+    if (have > 0 && size > 0 && size <= have)
+        return neomm_kfree(root, pointer);
+    return neomm__heap_refuse(root, "kfree_sized", pointer,
+                              have > 0 ? NEOMM_E_INVALID : why_not_live(root, pointer));
 }
 
 /* Whether the block may stay where it is: aligned as kmalloc would align it, and not more than

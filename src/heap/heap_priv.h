@@ -297,6 +297,12 @@ static inline bool neomm__slab_is_free(const struct neomm__slab *slab, uint32_t 
 
 /* ---- magazine.c ---- */
 
+/* This CPU's magazine, with the caller pinned to it; it may be opened then, once entered. Until it
+ * is it has no capacity. */
+struct neomm__magazine *neomm__magazine_pin(struct neomm *root, const struct neomm_kmem *cache);
+void neomm__magazine_open(const struct neomm__heap *heap, const struct neomm_kmem *cache,
+                          struct neomm__magazine *magazine);
+
 /* One object when the magazine has none. NULL: no memory. */
 void *neomm__kmem_refill(struct neomm *root, struct neomm_kmem *cache, size_t size,
                          neomm_flags_t flags, uintptr_t caller);

@@ -4,17 +4,17 @@
 
 /* ---- beginning ---- */
 
-/* Pins, and returns the CPU, which has to be interrupted from now on by who shuts its magazines.
+/* Pins, and marks the CPU, which has to be interrupted from now on by who shuts its magazines.
  * The exchange orders this before its first look at `closed`, as shut() orders that before the look
  * at `seen`. A CPU that was never here finds its magazines without capacity and leaves them alone.
  */
-static uint32_t pin_as_seen(struct neomm *root)
+struct neomm__magazine *neomm__magazine_pin(struct neomm *root, const struct neomm_kmem *cache)
 {
     uint32_t index = neomm_port_pin()->index;
     struct neomm__heap_cpu *cpu = &root->heap->cpu[index];
     if (neomm__load_relaxed(&cpu->seen) == 0)
         (void)neomm__exchange(&cpu->seen, 1);
-    return index;
+    return neomm__magazine_of(cache, index);
 }
 
 #define BUDGET_MOST ((uint32_t)INT32_MAX)
@@ -43,8 +43,8 @@ static void grant(const struct neomm__heap *heap, const struct neomm_kmem *cache
 }
 
 /* Inside: a magazine without capacity is a new one, or one of a CPU that was offline. */
-static void open_new(const struct neomm__heap *heap, const struct neomm_kmem *cache,
-                     struct neomm__magazine *magazine)
+void neomm__magazine_open(const struct neomm__heap *heap, const struct neomm_kmem *cache,
+                          struct neomm__magazine *magazine)
 {
     if (magazine->capacity != 0)
         return;
@@ -66,7 +66,7 @@ static void fill(struct neomm__magazine *magazine, uint32_t count)
 static void *refill_and_pop(struct neomm *root, struct neomm_kmem *cache,
                             struct neomm__magazine *magazine, neomm_flags_t flags, bool *guard)
 {
-    open_new(root->heap, cache, magazine);
+    neomm__magazine_open(root->heap, cache, magazine);
     *guard = magazine->budget == 0;
     if (*guard)
         grant(root->heap, cache, magazine);
@@ -79,7 +79,7 @@ static void *refill_and_pop(struct neomm *root, struct neomm_kmem *cache,
  * the magazine cannot be used, just that one. */
 static void *refill(struct neomm *root, struct neomm_kmem *cache, neomm_flags_t flags, bool *guard)
 {
-    struct neomm__magazine *magazine = neomm__magazine_of(cache, pin_as_seen(root));
+    struct neomm__magazine *magazine = neomm__magazine_pin(root, cache);
     void *object = NULL;
     bool used = false;
     if (neomm__magazine_enter(magazine)) {
@@ -181,10 +181,10 @@ bool neomm__kmem_is_kept(const struct neomm_kmem *cache, const void *object)
 static neomm_status push_flushed(struct neomm *root, struct neomm_kmem *cache, void *object,
                                  struct neomm__frame_list *surplus)
 {
-    struct neomm__magazine *magazine = neomm__magazine_of(cache, pin_as_seen(root));
+    struct neomm__magazine *magazine = neomm__magazine_pin(root, cache);
     neomm_status status = NEOMM_E_AGAIN;
     if (neomm__magazine_enter(magazine)) {
-        open_new(root->heap, cache, magazine);
+        neomm__magazine_open(root->heap, cache, magazine);
         if (cache->profile != NEOMM_HEAP_FAST && holds(magazine, object))
             status = NEOMM_E_DOUBLE_FREE;
         else if (magazine->capacity > 0) {
