@@ -11,7 +11,7 @@ static uint32_t pop_some(struct neomm *root, const struct neomm_kmem *cache, uin
     struct neomm__magazine *magazine = neomm__magazine_pin(root, cache);
     uint32_t taken = 0;
     if (neomm__magazine_enter(magazine)) {
-        neomm__magazine_open(cache, magazine);
+        neomm__magazine_open(root->heap, cache, magazine);
         uint32_t kept = magazine->count, budget = magazine->budget;
         taken = kept < count ? kept : count;
         taken = taken < budget ? taken : budget;
@@ -71,6 +71,11 @@ neomm_status neomm_kmem_alloc_bulk(struct neomm *root, struct neomm_kmem *cache,
     uint32_t done = pop_some(root, cache, count, objects);
     uintptr_t caller = NEOMM__CALLER(NULL);
     flags &= ~NEOMM_DMA;
+    /* It may be time for one that is guarded. */
+    if (done < count && neomm__load_relaxed(&cache->interval) > 0 &&
+        (objects[done] = neomm__kmem_refill(root, cache, cache->object_size, flags, caller)) !=
+            NULL)
+        done++;
     if (done < count)
         done += take_slabs(root, cache, objects + done, count - done, flags, caller);
     if (done < count && neomm__heap_relieve(root, flags))
@@ -95,7 +100,7 @@ static uint32_t push_some(struct neomm *root, const struct neomm_kmem *cache, ui
     struct neomm__magazine *magazine = neomm__magazine_pin(root, cache);
     uint32_t done = 0;
     if (neomm__magazine_enter(magazine)) {
-        neomm__magazine_open(cache, magazine);
+        neomm__magazine_open(root->heap, cache, magazine);
         while (done < count && neomm__magazine_push(magazine, objects[done]))
             done++;
         *twice = done < count && magazine->object[magazine->count] == objects[done];

@@ -28,6 +28,7 @@ static void state_init(struct neomm *root, struct neomm__heap *heap, unsigned st
     neomm__lock_init(&heap->run_lock, NEOMM_LOCK_CLASS_SLAB);
     neomm__records_init(heap);
     heap->ram_frames = ram_frames;
+    heap->sampling = NEOMM__SAMPLING;
     neomm__heap_classes_init(heap, step_shift, ram_frames);
     for (uint32_t i = 0; i < heap->classes; i++) {
         heap->cache[i].stride = (uint32_t)neomm__heap_magazines_bytes(step_shift, ram_frames);
@@ -111,13 +112,14 @@ neomm_status neomm_heap_fini(struct neomm *root)
     if (!heap)
         return NEOMM_E_NOENT;
     (void)neomm_heap_shrink(root);
-    if (heap->guard)
-        heap->guard->end_all(root);
     neomm_heap_stats(root, &stats);
     if (stats.objects > 0 || stats.caches > 0) {
         neomm__heap_log_leaks(root);
         return NEOMM_E_BUSY;
     }
+    neomm_status status = heap->guard ? heap->guard->end_all(root) : NEOMM_OK;
+    if (status != NEOMM_OK)
+        return status;
     for (uint32_t i = 0; i < heap->classes; i++)
         if (heap->cache[i].ops && heap->cache[i].ops->end)
             heap->cache[i].ops->end(root, &heap->cache[i]);
@@ -246,7 +248,7 @@ neomm_status neomm__heap_free(struct neomm *root, const struct neomm_kmem *cache
     if (!pointer)
         return NEOMM_OK;
     if (neomm__guard_owns(root->heap, pointer))
-        return root->heap->guard->free(root, pointer, caller);
+        return root->heap->guard->free(root, cache, pointer, function, caller);
     neomm_status status = neomm__heap_find(root, pointer, &place);
     if (status == NEOMM_OK && (!cache || place.cache == cache)) {
         if (place.cache && place.cache->ops)
@@ -272,12 +274,13 @@ neomm_status neomm_kfree(struct neomm *root, void *pointer)
 neomm_status neomm_kfree_nolock(struct neomm *root, void *pointer)
 {
     struct neomm__heap_place place;
-    if (!pointer)
-        return NEOMM_OK;
-    if (!root->heap)
-        return NEOMM_E_FOREIGN;
-    neomm_status status = neomm__heap_find_live(root, pointer, &place);
-    if (status == NEOMM_OK || neomm__guard_owns(root->heap, pointer))
+    if (!pointer || !root->heap)
+        return pointer ? NEOMM_E_FOREIGN : NEOMM_OK;
+    bool guarded = neomm__guard_owns(root->heap, pointer);
+    neomm_status status = guarded
+                              ? root->heap->guard->free_nolock(root, pointer, NEOMM__CALLER(NULL))
+                              : neomm__heap_find_live(root, pointer, &place);
+    if (!guarded && status == NEOMM_OK)
         status = neomm__free_nolock(root, place.cache, pointer);
     if (status != NEOMM_OK)
         NEOMM__COUNT(root, BAD_FREE); /* the log is not for NMI handlers */
