@@ -322,9 +322,10 @@ size_t neomm_ksize(struct neomm *root, const void *pointer)
 static neomm_status why_not_live(struct neomm *root, const void *pointer)
 {
     struct neomm__heap_place place;
+    if (neomm__guard_owns(root->heap, pointer))
+        return root->heap->guard->status(root, pointer);
     neomm_status status = neomm__heap_find_live(root, pointer, &place);
-    bool guarded = neomm__guard_owns(root->heap, pointer);
-    return status == NEOMM_OK || guarded ? NEOMM_E_DOUBLE_FREE : status;
+    return status == NEOMM_OK ? NEOMM_E_DOUBLE_FREE : status;
 }
 
 neomm_status neomm_kfree_sized(struct neomm *root, void *pointer, size_t size)
@@ -395,7 +396,8 @@ void *neomm_krealloc_at(struct neomm *root, void *pointer, size_t size, neomm_fl
     if (!root->heap)
         return NULL;
     bool guarded = neomm__guard_owns(root->heap, pointer);
-    neomm_status status = guarded ? NEOMM_OK : neomm__heap_find_live(root, pointer, &place);
+    neomm_status status = guarded ? root->heap->guard->status(root, pointer)
+                                  : neomm__heap_find_live(root, pointer, &place);
     size_t old_usable = 0;
     if (guarded)
         old_usable = root->heap->guard->usable(root, pointer);

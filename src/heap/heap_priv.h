@@ -403,7 +403,8 @@ struct neomm__guard {
     /* Later, by whoever calls the other; says nothing of what cannot be freed. */
     neomm_status (*free_nolock)(struct neomm *root, void *pointer, uintptr_t caller);
     void (*free_deferred)(struct neomm *root);
-    size_t (*usable)(struct neomm *root, const void *pointer); /* 0: not live */
+    neomm_status (*status)(struct neomm *root, const void *pointer); /* error: not live */
+    size_t (*usable)(struct neomm *root, const void *pointer);       /* 0: not live */
     void (*describe)(struct neomm *root, const void *pointer, struct neomm_heap_report *report);
     /* The live object of the cache behind this one, and its size; after NULL: the first. */
     const void *(*next)(struct neomm *root, const struct neomm_kmem *cache, const void *after,
