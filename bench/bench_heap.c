@@ -152,6 +152,7 @@ static bool measure_heap(const struct bench_plan *plan, bench_result_fn *report,
 {
     bool good = heap_sides_open(sides);
     heap_sizes_init();
+    heap_quick = plan->quick;
     for (uint32_t i = 0; i < BENCH_COUNT(space_cases) && good; i++)
         good = run_case(&space_cases[i], plan, 1, report, context);
     for (uint32_t i = 0; i < BENCH_COUNT(cases) && good; i++)

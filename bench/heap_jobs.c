@@ -15,6 +15,7 @@
 #define SEED         0x9e3779b97f4a7c15u
 
 uint16_t heap_size[HEAP_SIZES];
+bool heap_quick;
 
 void heap_sizes_init(void)
 {
@@ -162,7 +163,7 @@ static void *crowd[LIVE];
 HEAP_INLINE bool crowd_gather(const struct heap_side side, bool ours)
 {
     bool good = true;
-    for (uint32_t i = 0; i < LIVE; i++) {
+    for (uint32_t i = 0; i < heap_many(LIVE); i++) {
         crowd[i] = heap_take(&side, ours, heap_size[i % HEAP_SIZES]);
         good = good && crowd[i];
     }
@@ -171,20 +172,20 @@ HEAP_INLINE bool crowd_gather(const struct heap_side side, bool ours)
 
 HEAP_INLINE void crowd_leave(const struct heap_side side, bool ours)
 {
-    for (uint32_t i = 0; i < LIVE; i++)
+    for (uint32_t i = 0; i < heap_many(LIVE); i++)
         heap_give(&side, ours, crowd[i]);
 }
 
 /* A crowd of blocks of mixed sizes, one of them replaced at a time; each is written to. */
 HEAP_INLINE struct heap_work churn(const struct heap_side side, bool ours, uint64_t count)
 {
-    uint64_t random = SEED;
+    uint64_t random = SEED, live = heap_many(LIVE);
     struct heap_work result = failed;
     bool good = crowd_gather(side, ours);
     uint64_t started = bench_time();
     for (uint64_t i = 0; i < count && good; i++) {
         uint64_t r = heap_random(&random);
-        uint32_t at = (uint32_t)((r >> 32) * LIVE >> 32);
+        uint32_t at = (uint32_t)((r >> 32) * live >> 32);
         heap_give(&side, ours, crowd[at]);
         crowd[at] = heap_take(&side, ours, heap_size[r % HEAP_SIZES]);
         good = crowd[at] != NULL;
@@ -204,7 +205,7 @@ HEAP_JOB(churn)
  * one krealloc. */
 static bool grow_vectors(const struct heap_side *side, uint8_t **vector)
 {
-    for (uint32_t step = 1; step <= VECTOR_STEPS; step++)
+    for (uint32_t step = 1; step <= heap_many(VECTOR_STEPS); step++)
         for (uint32_t i = 0; i < VECTORS; i++) {
             uint8_t *grown = heap_resize(side, vector[i], step * VECTOR_STEP);
             if (!grown)
@@ -219,7 +220,7 @@ struct heap_work heap_vectors(const struct heap_side *side, uint64_t count)
 {
     uint64_t done = 0, started = bench_time();
     bool good = true;
-    for (; done < count && good; done += VECTORS * VECTOR_STEPS) {
+    for (; done < count && good; done += VECTORS * heap_many(VECTOR_STEPS)) {
         uint8_t *vector[VECTORS] = {NULL};
         good = grow_vectors(side, vector);
         for (uint32_t i = 0; i < VECTORS; i++)

@@ -83,7 +83,7 @@ static bool gather(const struct heap_side *side)
 static bool repeat(const struct heap_side *side, uint64_t cost)
 {
     bool good = true;
-    for (uint32_t i = 0; i < CALLS && good; i++)
+    for (uint32_t i = 0; i < heap_many(CALLS) && good; i++)
         good = side->heap ? replace(*side, true, cost) : replace(*side, false, cost);
     return good;
 }
@@ -111,7 +111,7 @@ static bool distribute(const struct heap_side *side)
 /* Cycles below which so many of 1000 calls stay. */
 static double quantile(const struct calls *calls, uint32_t per_mille)
 {
-    uint64_t seen = 0, wanted = (uint64_t)CALLS * per_mille / 1000;
+    uint64_t seen = 0, wanted = (uint64_t)heap_many(CALLS) * per_mille / 1000;
     uint32_t cycles = 0;
     while (cycles < CYCLES - 1 && (seen += calls->count[cycles]) < wanted)
         cycles++;

@@ -1,8 +1,8 @@
 /* The port of the heap benchmarks, and a heap on it.
  * SPDX-License-Identifier: MIT
  *
- * Nothing here imitates a machine: there are no interrupts to mask, and RAM is memory of the host
- * in small pages, which is what the peers get.
+ * Nothing here imitates a machine: there are no interrupts to mask. RAM is memory of the host in
+ * small pages, as the peers have it, but all of it is there from the beginning, as in a kernel.
  */
 #include "heap_module.h"
 
@@ -149,7 +149,7 @@ static struct neomm *start(uint64_t ram_bytes, bool fine_classes)
         syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) != 0)
         return NULL;
     void *ram = mmap(NULL, ram_bytes, PROT_READ | PROT_WRITE,
-                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
     if (ram == MAP_FAILED)
         return NULL;
     *instance = (struct instance){.ram = ram, .ram_bytes = ram_bytes};

@@ -5,7 +5,7 @@
 
 #include "heap_module.h"
 
-#define HEAP_RAM   ((uint64_t)1 << 30)
+#define HEAP_RAM   ((uint64_t)512 << 20)
 #define HEAP_OURS  2u /* the first sides: port out of line, port inline */
 #define HEAP_SIDES 6u
 

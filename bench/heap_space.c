@@ -12,7 +12,7 @@
 
 #define LIVE       100000u
 #define STEPS      1000000u
-#define DENSE      ((uint64_t)64 << 20) /* bytes of objects of one size */
+#define DENSE      (64u << 20) /* bytes of objects of one size */
 #define DESCRIPTOR 32.0 /* bytes a frame; all frames have one, whoever uses them */
 #define PAGE       4096.0
 
@@ -92,10 +92,15 @@ static double in_child(const struct heap_side *side, heap_value_fn *figure)
 
 static void *dense_block[DENSE / 16];
 
-/* Bytes held for DENSE bytes of objects; they are written to. */
+static uint32_t dense_bytes(void)
+{
+    return heap_many(DENSE);
+}
+
+/* Bytes held for a byte of objects; they are written to. */
 static double dense(const struct heap_side *side, size_t size)
 {
-    uint64_t count = DENSE / size;
+    uint64_t count = dense_bytes() / size;
     for (uint64_t i = 0; i < count; i++)
         dense_block[i] = dense_block; /* the table itself is resident from here on */
     double before = side->heap ? 0 : held(side);
@@ -105,27 +110,27 @@ static double dense(const struct heap_side *side, size_t size)
             return -1;
         *(volatile char *)dense_block[i] = 1;
     }
-    return held(side) - before;
+    return (held(side) - before) / dense_bytes();
 }
 
 static double dense_16(const struct heap_side *side)
 {
-    return 100 * (dense(side, 16) / DENSE - 1);
+    return 100 * (dense(side, 16) - 1);
 }
 
 static double dense_64(const struct heap_side *side)
 {
-    return 100 * (dense(side, 64) / DENSE - 1);
+    return 100 * (dense(side, 64) - 1);
 }
 
 static double dense_16_described(const struct heap_side *side)
 {
-    return 100 * (dense(side, 16) * (1 + DESCRIPTOR / PAGE) / DENSE - 1);
+    return 100 * (dense(side, 16) * (1 + DESCRIPTOR / PAGE) - 1);
 }
 
 static double dense_64_described(const struct heap_side *side)
 {
-    return 100 * (dense(side, 64) * (1 + DESCRIPTOR / PAGE) / DENSE - 1);
+    return 100 * (dense(side, 64) * (1 + DESCRIPTOR / PAGE) - 1);
 }
 
 /* ---- a crowd that is replaced, one block at a time, and leaves ---- */
@@ -163,7 +168,7 @@ static double churn(const struct heap_side *side)
     crowd.before = side->heap ? 0 : held(side);
     for (uint32_t i = 0; i < LIVE; i++)
         replace(side, i, heap_size[i % HEAP_SIZES]);
-    for (uint32_t i = 0; i < STEPS; i++) {
+    for (uint32_t i = 0; i < heap_many(STEPS); i++) {
         uint64_t r = heap_random(&crowd.random);
         replace(side, (uint32_t)((r >> 32) * LIVE >> 32), heap_size[r % HEAP_SIZES]);
         if (i % 10000 == 0) {

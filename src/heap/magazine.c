@@ -56,11 +56,11 @@ void neomm__magazine_open(const struct neomm__heap *heap, const struct neomm_kme
 
 /* ---- filling ---- */
 
-/* Inside: an empty magazine gets a batch, from the first slot on. */
+/* Inside: an empty magazine gets up to `want` objects, at most a batch, from the first slot on. */
 static void fill(struct neomm *root, struct neomm_kmem *cache, struct neomm__magazine *magazine,
-                 neomm_flags_t flags)
+                 uint32_t want, neomm_flags_t flags)
 {
-    uint32_t count = neomm__slab_take(root, cache, magazine->object, cache->batch, flags);
+    uint32_t count = neomm__slab_take(root, cache, magazine->object, want, flags);
     neomm__store_relaxed(&magazine->filled, magazine->filled + count);
     neomm__store_relaxed(&magazine->out, 0);
     neomm__store_relaxed(&magazine->in, count);
@@ -68,7 +68,7 @@ static void fill(struct neomm *root, struct neomm_kmem *cache, struct neomm__mag
 
 /* Inside. *guard: an object is to be guarded now. */
 static void top_up(struct neomm *root, struct neomm_kmem *cache, struct neomm__magazine *magazine,
-                   neomm_flags_t flags, bool *guard)
+                   uint32_t want, neomm_flags_t flags, bool *guard)
 {
     neomm__magazine_open(root->heap, cache, magazine);
     if (magazine->budget == 0) {
@@ -76,7 +76,7 @@ static void top_up(struct neomm *root, struct neomm_kmem *cache, struct neomm__m
         grant(root->heap, cache, magazine);
     }
     if (neomm__magazine_kept(magazine) == 0 && magazine->capacity > 0)
-        fill(root, cache, magazine, flags);
+        fill(root, cache, magazine, want, flags);
 }
 
 /* From the slabs that are there: a batch for the magazine and of it one for the caller, or, where
@@ -87,7 +87,7 @@ static void *refill(struct neomm *root, struct neomm_kmem *cache, neomm_flags_t 
     void *object = NULL;
     bool used = false;
     if (neomm__magazine_enter(magazine)) {
-        top_up(root, cache, magazine, flags, guard);
+        top_up(root, cache, magazine, cache->batch, flags, guard);
         object = neomm__magazine_pop(magazine);
         used = magazine->capacity > 0;
         neomm__magazine_leave(magazine);
@@ -98,14 +98,14 @@ static void *refill(struct neomm *root, struct neomm_kmem *cache, neomm_flags_t 
     return object;
 }
 
-/* A batch of a slab that has just been made: with a single object going round, each kmalloc would
+/* The rest of a batch, when a slab was made for the first of it: with a single object going round, each kmalloc would
  * wait for the kfree before it. */
 static void refill_ahead(struct neomm *root, struct neomm_kmem *cache, neomm_flags_t flags,
                          bool *guard)
 {
     struct neomm__magazine *magazine = neomm__magazine_pin(root, cache);
     if (neomm__magazine_enter(magazine)) {
-        top_up(root, cache, magazine, flags, guard);
+        top_up(root, cache, magazine, cache->batch - 1, flags, guard);
         neomm__magazine_leave(magazine);
     }
     neomm_port_unpin();
