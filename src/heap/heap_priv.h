@@ -432,7 +432,7 @@ static inline bool neomm__guard_owns(const struct neomm__heap *heap, const void 
 
 struct neomm__sites {
     uint32_t generation; /* from 1: how often tracking began */
-    /* A block of `size` bytes came (objects 1) or went (-1). */
+    /* A block of `size` bytes came (objects 1) or went (-1), or grew by so many (0), which wrap. */
     void (*count)(struct neomm *root, uintptr_t caller, int objects, size_t size);
     uint64_t (*now)(void);
 };

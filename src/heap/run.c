@@ -201,10 +201,8 @@ static void set_requested(struct neomm *root, struct neomm__run *run, size_t siz
 {
     struct neomm__heap *heap = root->heap;
     const struct neomm__sites *sites = heap->sites;
-    if (sites && run->tracked == sites->generation) {
-        sites->count(root, run->caller, -1, run->requested);
-        sites->count(root, run->caller, 1, size);
-    }
+    if (sites && run->tracked == sites->generation)
+        sites->count(root, run->caller, 0, size - run->requested);
     neomm_irq_t irq = neomm__lock(&heap->run_lock);
     heap->run_bytes += size - run->requested;
     run->requested = size;

@@ -72,7 +72,7 @@ static void count(struct neomm *root, uintptr_t caller, int objects, size_t size
     uint32_t number = number_of(table, caller);
     struct counts *counts = &table->counts[neomm_port_cpu()->index * table->length + number];
     (void)neomm__fetch_add(&counts->objects, (size_t)objects);
-    (void)neomm__fetch_add(&counts->bytes, objects > 0 ? size : (size_t)0 - size);
+    (void)neomm__fetch_add(&counts->bytes, objects < 0 ? (size_t)0 - size : size);
     (void)neomm__fetch_add(&counts->allocations, objects > 0);
 }
 
