@@ -27,9 +27,9 @@ static uint32_t take_batch(struct neomm *root, struct neomm_kmem *cache, void **
                            uint32_t want, neomm_flags_t flags)
 {
     want = want < NEOMM__BATCH_MAX ? want : NEOMM__BATCH_MAX;
-    uint32_t taken = neomm__slab_take(root, cache, objects, want, flags);
+    uint32_t taken = neomm__slab_take(root, cache, NULL, objects, want, flags);
     if (taken == 0 && !(flags & NEOMM_NOLOCK))
-        taken = neomm__slab_take_new(root, cache, objects, want, flags);
+        taken = neomm__slab_take_new(root, cache, NULL, objects, want, flags);
     if (taken > 0)
         neomm__kmem_count(cache, taken, 0);
     return taken;
@@ -40,13 +40,14 @@ static uint32_t take_slabs(struct neomm *root, struct neomm_kmem *cache, void **
 {
     uint32_t done = 0;
     while (done < want) {
+        const struct neomm__kmem_ops *ops = neomm__load_acquire(&cache->ops);
         uint32_t taken;
-        if (!cache->ops)
+        if (!ops)
             taken = take_batch(root, cache, objects + done, want - done, flags);
         else
-            taken = (objects[done] =
-                         cache->ops->alloc(root, cache, cache->object_size, flags, caller)) != NULL;
-        if (taken == 0)
+            taken = (objects[done] = ops->alloc(root, cache, cache->object_size, flags, caller)) !=
+                    NULL;
+        if (taken == 0 && ops == neomm__load_acquire(&cache->ops))
             break;
         done += taken;
     }
@@ -134,6 +135,7 @@ neomm_status neomm_kmem_free_bulk(struct neomm *root, struct neomm_kmem *cache, 
                                   void *const *objects)
 {
     neomm_status first = NEOMM_OK, status;
+    uintptr_t caller = NEOMM__CALLER(NULL);
     for (uint32_t i = 0; i < count;) {
         uint32_t good = count_good(root, cache, count - i, objects + i), pushed = 0;
         bool twice = false;
@@ -141,7 +143,7 @@ neomm_status neomm_kmem_free_bulk(struct neomm *root, struct neomm_kmem *cache, 
             pushed = push_some(root, cache, good, objects + i, &twice);
         if (good == 0 || pushed == 0) {
             bool single = good <= 1 || twice || cache->ops;
-            status = single ? neomm_kmem_free(root, cache, objects[i])
+            status = single ? neomm__heap_free(root, cache, objects[i], "kmem_free_bulk", caller)
                             : put_batch(root, cache, good, objects + i);
             pushed = single ? 1 : good;
             first = first == NEOMM_OK ? status : first;

@@ -178,11 +178,11 @@ static const uint8_t *damage_of(const struct pool *pool, const struct slot *slot
 
 /* ---- allocation ---- */
 
-/* Objects of kmalloc's slabs are aligned to the lowest bit of their size, and kmalloc_aligned
- * relies on it. */
-static size_t align_of(const struct neomm__heap *heap, const struct neomm_kmem *cache, size_t size)
+/* Objects of kmalloc's slabs are aligned to the lowest bit of their class's size, and
+ * kmalloc_aligned chooses the class by it. */
+static size_t align_of(const struct neomm__heap *heap, const struct neomm_kmem *cache)
 {
-    size_t lowest = size & (~size + 1);
+    size_t lowest = cache->size & (~cache->size + 1);
     return cache->number < heap->classes && lowest > cache->align ? lowest : cache->align;
 }
 
@@ -207,7 +207,7 @@ static void *guard_alloc(struct neomm *root, struct neomm_kmem *cache, size_t si
         put_last(pool, slot);
         return NULL;
     }
-    uint8_t *object = page + offset_of(pool, size, align_of(root->heap, cache, size));
+    uint8_t *object = page + offset_of(pool, size, align_of(root->heap, cache));
     fill(pool, page);
     if (cache->construct)
         cache->construct(cache->context, object);

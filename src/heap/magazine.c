@@ -60,7 +60,7 @@ void neomm__magazine_open(const struct neomm__heap *heap, const struct neomm_kme
 static void fill(struct neomm *root, struct neomm_kmem *cache, struct neomm__magazine *magazine,
                  uint32_t want, neomm_flags_t flags)
 {
-    uint32_t count = neomm__slab_take(root, cache, magazine->object, want, flags);
+    uint32_t count = neomm__slab_take(root, cache, NULL, magazine->object, want, flags);
     neomm__store_relaxed(&magazine->filled, magazine->filled + count);
     neomm__store_relaxed(&magazine->out, 0);
     neomm__store_relaxed(&magazine->in, count);
@@ -93,13 +93,13 @@ static void *refill(struct neomm *root, struct neomm_kmem *cache, neomm_flags_t 
         neomm__magazine_leave(magazine);
     }
     neomm_port_unpin();
-    if (!used && neomm__slab_take(root, cache, &object, 1, flags) == 1)
+    if (!used && neomm__slab_take(root, cache, NULL, &object, 1, flags) == 1)
         neomm__kmem_count(cache, 1, 0);
     return object;
 }
 
-/* The rest of a batch, when a slab was made for the first of it: with a single object going round, each kmalloc would
- * wait for the kfree before it. */
+/* The rest of a batch, when a slab was made for the first of it: with a single object going round,
+ * each kmalloc would wait for the kfree before it. */
 static void refill_ahead(struct neomm *root, struct neomm_kmem *cache, neomm_flags_t flags,
                          bool *guard)
 {
@@ -115,7 +115,7 @@ static void refill_ahead(struct neomm *root, struct neomm_kmem *cache, neomm_fla
 static void *take_new(struct neomm *root, struct neomm_kmem *cache, neomm_flags_t flags)
 {
     void *object;
-    if (neomm__slab_take_new(root, cache, &object, 1, flags) == 0)
+    if (neomm__slab_take_new(root, cache, NULL, &object, 1, flags) == 0)
         return NULL;
     neomm__kmem_count(cache, 1, 0);
     return object;
@@ -132,12 +132,11 @@ static void *guarded(struct neomm *root, struct neomm_kmem *cache, size_t size, 
     return better ? better : object;
 }
 
-void *neomm__kmem_refill(struct neomm *root, struct neomm_kmem *cache, size_t size,
-                         neomm_flags_t flags, uintptr_t caller)
+/* Through the magazine, or past it from the slabs. */
+static void *refill_plain(struct neomm *root, struct neomm_kmem *cache, size_t size,
+                          neomm_flags_t flags, uintptr_t caller)
 {
     bool guard = false;
-    if (cache->ops)
-        return cache->ops->alloc(root, cache, size, flags, caller);
     void *object = refill(root, cache, flags, &guard);
     if (!object && !(flags & NEOMM_NOLOCK)) {
         neomm__deferred_free(root);
@@ -147,6 +146,20 @@ void *neomm__kmem_refill(struct neomm *root, struct neomm_kmem *cache, size_t si
     }
     if (guard && cache->interval > 0 && !(flags & (NEOMM_NOLOCK | NEOMM_ATOMIC)))
         object = guarded(root, cache, size, caller, object);
+    return object;
+}
+
+/* The way of the cache may change meanwhile: then what was tried came to nothing. */
+void *neomm__kmem_refill(struct neomm *root, struct neomm_kmem *cache, size_t size,
+                         neomm_flags_t flags, uintptr_t caller)
+{
+    const struct neomm__kmem_ops *ops;
+    void *object;
+    do {
+        ops = neomm__load_acquire(&cache->ops);
+        object = ops ? ops->alloc(root, cache, size, flags, caller)
+                     : refill_plain(root, cache, size, flags, caller);
+    } while (!object && ops != neomm__load_acquire(&cache->ops));
     return object;
 }
 
@@ -236,6 +249,26 @@ neomm_status neomm__kmem_flush(struct neomm *root, struct neomm_kmem *cache, voi
 
 /* ---- freeing later ---- */
 
+/* What is written into a freed object in place of a pointer, and read back from there: who writes
+ * to it without the secret does not lead the heap to a place of his choice. */
+static uintptr_t hidden(const struct neomm *root, const void *object, uintptr_t link)
+{
+    return link ^ (uintptr_t)neomm__mix(root->heap->secret ^ (uintptr_t)object);
+}
+
+static void set_link(const struct neomm *root, void *object, const void *next)
+{
+    uintptr_t link = hidden(root, object, (uintptr_t)next);
+    memcpy(object, &link, sizeof(link));
+}
+
+static void *link_of(const struct neomm *root, const void *object)
+{
+    uintptr_t link;
+    memcpy(&link, object, sizeof(link));
+    return (void *)hidden(root, object, link);
+}
+
 /* An object that cannot be freed here and now, since its slab may be locked by what was
  * interrupted: to this CPU's list, whose links lie in the objects. */
 static neomm_status put_off(struct neomm *root, void *object)
@@ -244,7 +277,7 @@ static neomm_status put_off(struct neomm *root, void *object)
     void *first = neomm__load_relaxed(list);
     bool twice = first == object;
     while (!twice) {
-        memcpy(object, &first, sizeof(first));
+        set_link(root, object, first);
         if (neomm__cas(list, &first, object))
             break;
         twice = first == object;
@@ -263,14 +296,13 @@ neomm_status neomm__free_nolock(struct neomm *root, const struct neomm_kmem *cac
 static void *free_one(struct neomm *root, void *object)
 {
     struct neomm__heap_place place;
-    void *next = NULL;
     neomm_status status = neomm__heap_find(root, object, &place);
     if (status != NEOMM_OK && !neomm__guard_owns(root->heap, object)) {
         (void)neomm__heap_refuse(root, "kfree_nolock", object, status);
         return NULL;
     }
-    memcpy(&next, object, sizeof(next));
-    memset(object, 0, sizeof(next));
+    void *next = link_of(root, object);
+    set_link(root, object, NULL);
     if (place.cache && place.cache->construct)
         place.cache->construct(place.cache->context, object);
     (void)neomm_kfree(root, object);

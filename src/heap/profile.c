@@ -17,7 +17,7 @@ neomm_status neomm__profile_apply(struct neomm *root, struct neomm_kmem *cache,
     const struct neomm__kmem_ops *ops = ops_for(profile, tracked);
     neomm_status status = NEOMM_OK;
     uint32_t interval = cache->interval;
-    if (profile == NEOMM_HEAP_HARDENED && !cache->quarantine)
+    if (profile == NEOMM_HEAP_HARDENED)
         status = neomm__quarantine_make(root, cache);
     if (profile == NEOMM_HEAP_GUARDED)
         status = neomm__guard_begin(root);
@@ -31,9 +31,14 @@ neomm_status neomm__profile_apply(struct neomm *root, struct neomm_kmem *cache,
         neomm__store_relaxed(&cache->profile, (uint32_t)profile);
     else
         neomm__store_relaxed(&cache->interval, interval);
-    if (cache->profile != NEOMM_HEAP_HARDENED)
-        neomm__quarantine_end(root, cache);
     return status;
+}
+
+neomm_status neomm__profile_adopt(struct neomm *root, struct neomm_kmem *cache)
+{
+    const struct neomm__heap *heap = root->heap;
+    return neomm__profile_apply(root, cache, (enum neomm_heap_profile)heap->profile,
+                                heap->sites != NULL);
 }
 
 static neomm_status set_all(struct neomm *root, enum neomm_heap_profile profile)
@@ -45,9 +50,11 @@ static neomm_status set_all(struct neomm *root, enum neomm_heap_profile profile)
         before[done] = heap->cache[done].profile;
         status = neomm_heap_set_profile(root, &heap->cache[done], profile);
     }
-    if (status == NEOMM_OK)
+    if (status == NEOMM_OK) {
         heap->runs_guarded = profile == NEOMM_HEAP_HARDENED && heap->sources > 1;
-    else
+        heap->profile = (uint32_t)profile;
+        heap->adopt = neomm__profile_adopt;
+    } else
         for (done--; done-- > 0;)
             (void)neomm_heap_set_profile(root, &heap->cache[done],
                                          (enum neomm_heap_profile)before[done]);
