@@ -73,8 +73,8 @@ neomm_status neomm_kmem_alloc_bulk(struct neomm *root, struct neomm_kmem *cache,
     flags &= ~NEOMM_DMA;
     /* It may be time for one that is guarded. */
     if (done < count && neomm__load_relaxed(&cache->interval) > 0 &&
-        (objects[done] = neomm__kmem_refill(root, cache, cache->object_size, flags, caller)) !=
-            NULL)
+        (objects[done] = neomm__kmem_refill(root, cache, cache->object_size, cache->align, flags,
+                                            caller)) != NULL)
         done++;
     if (done < count)
         done += take_slabs(root, cache, objects + done, count - done, flags, caller);

@@ -178,14 +178,6 @@ static const uint8_t *damage_of(const struct pool *pool, const struct slot *slot
 
 /* ---- allocation ---- */
 
-/* Objects of kmalloc's slabs are aligned to the lowest bit of their class's size, and
- * kmalloc_aligned chooses the class by it. */
-static size_t align_of(const struct neomm__heap *heap, const struct neomm_kmem *cache)
-{
-    size_t lowest = cache->size & (~cache->size + 1);
-    return cache->number < heap->classes && lowest > cache->align ? lowest : cache->align;
-}
-
 /* Where in its page an object of the slot goes: to the end, or, one in two, to the start. */
 static size_t offset_of(struct pool *pool, size_t size, size_t align)
 {
@@ -194,7 +186,7 @@ static size_t offset_of(struct pool *pool, size_t size, size_t align)
     return start ? 0 : (NEOMM_PAGE_SIZE - size) & ~(align - 1);
 }
 
-static void *guard_alloc(struct neomm *root, struct neomm_kmem *cache, size_t size,
+static void *guard_alloc(struct neomm *root, struct neomm_kmem *cache, size_t size, size_t align,
                          uintptr_t caller)
 {
     struct pool *pool = pool_of(root);
@@ -207,7 +199,7 @@ static void *guard_alloc(struct neomm *root, struct neomm_kmem *cache, size_t si
         put_last(pool, slot);
         return NULL;
     }
-    uint8_t *object = page + offset_of(pool, size, align_of(root->heap, cache));
+    uint8_t *object = page + offset_of(pool, size, align);
     fill(pool, page);
     if (cache->construct)
         cache->construct(cache->context, object);

@@ -176,7 +176,7 @@ static void *try_alloc(struct neomm *root, size_t size, size_t align, neomm_flag
     if (size <= NEOMM__HEAP_SLAB_MAX && !(flags & NEOMM_DMA)) {
         struct neomm_kmem *cache = cache_for(root, size, align);
         if (cache)
-            block = neomm__kmem_take(root, cache, size, flags, caller);
+            block = neomm__kmem_take(root, cache, size, align, flags, caller);
     }
     bool large = size > NEOMM_PAGE_SIZE / 2 || align > NEOMM_PAGE_SIZE / 2;
     if (!block && !(flags & NEOMM_NOLOCK) && (large || (flags & NEOMM_DMA)))

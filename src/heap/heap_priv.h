@@ -332,7 +332,7 @@ void neomm__magazine_open(const struct neomm__heap *heap, const struct neomm_kme
                           struct neomm__magazine *magazine);
 
 /* One object when the magazine has none. NULL: no memory. */
-void *neomm__kmem_refill(struct neomm *root, struct neomm_kmem *cache, size_t size,
+void *neomm__kmem_refill(struct neomm *root, struct neomm_kmem *cache, size_t size, size_t align,
                          neomm_flags_t flags, uintptr_t caller);
 /* Whether this CPU keeps the object in its magazine: it was freed. */
 bool neomm__kmem_is_kept(const struct neomm_kmem *cache, const void *object);
@@ -425,7 +425,8 @@ struct neomm__guard {
     uintptr_t base, end; /* of its pages */
     uint32_t seed;       /* that nobody can foresee */
     /* A live object of the cache; NULL: there can be none now. Changes rights of pages. */
-    void *(*alloc)(struct neomm *root, struct neomm_kmem *cache, size_t size, uintptr_t caller);
+    void *(*alloc)(struct neomm *root, struct neomm_kmem *cache, size_t size, size_t align,
+                   uintptr_t caller);
     /* What cannot be freed is reported. `cache` NULL: of any. */
     neomm_status (*free)(struct neomm *root, const struct neomm_kmem *cache, void *pointer,
                          const char *function, uintptr_t caller);

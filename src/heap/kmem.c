@@ -154,9 +154,9 @@ struct neomm_kmem *neomm_kmem_for(struct neomm *root, size_t size)
 static __attribute__((noinline)) void *alloc_slowly(struct neomm *root, struct neomm_kmem *cache,
                                                     neomm_flags_t flags, uintptr_t caller)
 {
-    void *object = neomm__kmem_take(root, cache, cache->object_size, flags, caller);
+    void *object = neomm__kmem_take(root, cache, cache->object_size, cache->align, flags, caller);
     if (!object && neomm__heap_relieve(root, flags))
-        object = neomm__kmem_take(root, cache, cache->object_size, flags, caller);
+        object = neomm__kmem_take(root, cache, cache->object_size, cache->align, flags, caller);
     if (!object)
         NEOMM__COUNT(root, KMALLOC_FAIL);
     return object;

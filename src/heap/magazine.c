@@ -122,18 +122,18 @@ static void *take_new(struct neomm *root, struct neomm_kmem *cache, neomm_flags_
 }
 
 /* A guarded object in place of this one, if there can be one. */
-static void *guarded(struct neomm *root, struct neomm_kmem *cache, size_t size, uintptr_t caller,
-                     void *object)
+static void *guarded(struct neomm *root, struct neomm_kmem *cache, size_t size, size_t align,
+                     uintptr_t caller, void *object)
 {
     const struct neomm__guard *guard = neomm__load_acquire(&root->heap->guard);
-    void *better = guard ? guard->alloc(root, cache, size, caller) : NULL;
+    void *better = guard ? guard->alloc(root, cache, size, align, caller) : NULL;
     if (better && object)
         (void)neomm_kfree(root, object);
     return better ? better : object;
 }
 
 /* Through the magazine, or past it from the slabs. */
-static void *refill_plain(struct neomm *root, struct neomm_kmem *cache, size_t size,
+static void *refill_plain(struct neomm *root, struct neomm_kmem *cache, size_t size, size_t align,
                           neomm_flags_t flags, uintptr_t caller)
 {
     bool guard = false;
@@ -145,12 +145,12 @@ static void *refill_plain(struct neomm *root, struct neomm_kmem *cache, size_t s
             refill_ahead(root, cache, flags, &guard);
     }
     if (guard && cache->interval > 0 && !(flags & (NEOMM_NOLOCK | NEOMM_ATOMIC)))
-        object = guarded(root, cache, size, caller, object);
+        object = guarded(root, cache, size, align, caller, object);
     return object;
 }
 
 /* The way of the cache may change meanwhile: then what was tried came to nothing. */
-void *neomm__kmem_refill(struct neomm *root, struct neomm_kmem *cache, size_t size,
+void *neomm__kmem_refill(struct neomm *root, struct neomm_kmem *cache, size_t size, size_t align,
                          neomm_flags_t flags, uintptr_t caller)
 {
     const struct neomm__kmem_ops *ops;
@@ -158,7 +158,7 @@ void *neomm__kmem_refill(struct neomm *root, struct neomm_kmem *cache, size_t si
     do {
         ops = neomm__load_acquire(&cache->ops);
         object = ops ? ops->alloc(root, cache, size, flags, caller)
-                     : refill_plain(root, cache, size, flags, caller);
+                     : refill_plain(root, cache, size, align, flags, caller);
     } while (!object && ops != neomm__load_acquire(&cache->ops));
     return object;
 }

@@ -119,11 +119,11 @@ static inline void *neomm__kmem_pop(const struct neomm_kmem *cache)
 
 /* One with its contents as the flags say. */
 static inline void *neomm__kmem_take(struct neomm *root, struct neomm_kmem *cache, size_t size,
-                                     neomm_flags_t flags, uintptr_t caller)
+                                     size_t align, neomm_flags_t flags, uintptr_t caller)
 {
     void *object = neomm__kmem_pop(cache);
     if (!object)
-        object = neomm__kmem_refill(root, cache, size, flags, caller);
+        object = neomm__kmem_refill(root, cache, size, align, flags, caller);
     if (object && (flags & NEOMM_ZERO) && !cache->construct)
         memset(object, 0, cache->ops || neomm__guard_owns(root->heap, object) ? size : cache->size);
     return object;
