@@ -153,11 +153,16 @@ struct call {
 };
 
 static const struct call calls[] = {
-    {"alloc, refill", alloc, false}, {"alloc, hit", alloc, true},
-    {"alloc and free", alloc_and_free, true}, {"many", many, true},
-    {"run", run, true}, {"krealloc", grow, true},
-    {"bulk", bulk, true}, {"shrink", shrink, true},
-    {"create and destroy", create_and_destroy, true}, {"statistics", statistics, true},
+    {"alloc, refill", alloc, false},
+    {"alloc, hit", alloc, true},
+    {"alloc and free", alloc_and_free, true},
+    {"many", many, true},
+    {"run", run, true},
+    {"krealloc", grow, true},
+    {"bulk", bulk, true},
+    {"shrink", shrink, true},
+    {"create and destroy", create_and_destroy, true},
+    {"statistics", statistics, true},
 };
 /* Each with interrupts, then with NMIs. */
 static const uint64_t call_numbers[] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,

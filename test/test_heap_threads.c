@@ -226,10 +226,10 @@ static void emptied_all_the_time(struct ktap *t)
     sim_unbind();
     for (uint32_t i = 0; i < THREADS; i++) {
         user[i] = (struct user){.emptied = &emptied, .cpu = i};
-        EXPECT_EQ(t,
-                  pthread_create(&user[i].thread, NULL, i == 0 ? empty_magazines : use_objects,
-                                 &user[i]),
-                  0);
+        EXPECT_EQ(
+            t,
+            pthread_create(&user[i].thread, NULL, i == 0 ? empty_magazines : use_objects, &user[i]),
+            0);
     }
     for (uint32_t i = 0; i < THREADS; i++) {
         EXPECT_EQ(t, pthread_join(user[i].thread, NULL), 0);

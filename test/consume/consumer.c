@@ -1,4 +1,4 @@
-/* A program from outside: a port of stage 1, a root over a piece of ordinary memory, frames and
+/* A program from outside: a port for one CPU, a root over a piece of ordinary memory, frames and
  * the heap on it. Every way of getting at the library builds and runs this.
  * SPDX-License-Identifier: MIT */
 #include <neomm/neomm.h>
@@ -49,6 +49,12 @@ neomm_irq_t neomm_port_irq_save(void)
 void neomm_port_irq_restore(neomm_irq_t state)
 {
     (void)state;
+}
+
+/* There is no other CPU. */
+void neomm_port_ipi(const struct neomm_cpumask *cpus, void (*call)(void *argument), void *argument)
+{
+    (void)cpus, (void)call, (void)argument;
 }
 
 #if NEOMM_INSTRUMENTED
