@@ -1,112 +1,171 @@
-/* What a call of the heap costs at most, counted: objects that come from slabs or go there, slabs
- * that are made, frames that are taken.
+/* What calls of the heap cost, in ordered accesses to shared words and in locks (see sim_points and
+ * sim_locks_taken), and how much goes between a magazine and the slabs at a time.
  * SPDX-License-Identifier: MIT */
 #include "heap_box.h"
 
-#include <neomm/kmem.h>
+#include "heap/magazine.h"
+#include "sim/sim.h"
 
-#define BATCH 32u /* objects in one step, as heap.h says */
-#define MANY  2000u
+#define MANY 2000u
 
-static const uint64_t sizes[] = {16, 48, 64, 256, 640, 1024, 2048, 4096, 5120, 8192};
-
-/* Objects of the cache that are not in slabs, its slabs, and the frames that are not free. */
-struct account {
-    int64_t out, slabs, frames;
+struct cost {
+    uint64_t points, locks;
 };
 
-static struct account account_of(struct box *box, struct neomm_kmem *cache)
+static struct cost cost_now(struct box *box)
+{
+    return (struct cost){sim_points(box->env.machine), sim_locks_taken(box->env.machine)};
+}
+
+static struct cost since(struct box *box, struct cost before)
+{
+    struct cost now = cost_now(box);
+    return (struct cost){now.points - before.points, now.locks - before.locks};
+}
+
+/* To look whether the magazine is shut, and to leave it. */
+#define HIT 2u
+
+static uint64_t slabs(struct box *box, struct neomm_kmem *cache)
 {
     struct neomm_kmem_stats stats;
     neomm_kmem_stats(box->root, cache, &stats);
-    return (struct account){(int64_t)(stats.objects + stats.kept), (int64_t)stats.slabs,
-                            -(int64_t)neomm_pmm_free_frames(box->root)};
+    return stats.slabs;
 }
 
-/* What happened in calls, at most. */
-struct most {
-    int64_t taken, put, made, frames;
-};
-
-static void note(struct most *most, struct account before, struct account after)
+/* Neither lock nor exchange while the CPU has what is asked for. */
+static void no_lock_at_hand(struct ktap *t)
 {
-    int64_t taken = after.out - before.out, made = after.slabs - before.slabs;
-    int64_t frames = after.frames - before.frames;
-    most->taken = taken > most->taken ? taken : most->taken;
-    most->put = -taken > most->put ? -taken : most->put;
-    most->made = made > most->made ? made : most->made;
-    most->frames = frames > most->frames ? frames : most->frames;
-}
-
-/* Within these bounds, and not for want of trying: both ways were gone. */
-static void expect_bounds(struct ktap *t, const struct most *most, uint32_t slab_frames)
-{
-    EXPECT(t, most->taken >= 1 && most->taken <= BATCH);
-    EXPECT(t, most->put >= 1 && most->put <= BATCH);
-    EXPECT_EQ(t, most->made, 1);
-    /* One for records, one for what else lies in frames. */
-    EXPECT(t, most->frames >= slab_frames && most->frames <= slab_frames + 2);
-}
-
-static void one_call(struct ktap *t)
-{
-    static void *object[MANY];
     struct box box;
-    struct most most = {0};
-    uint32_t count = t->parameter > 1024 ? MANY / 8 : MANY;
-    if (!box_open(t, &box, BOX_DIRECT, 64, 2))
+    if (!box_open(t, &box, BOX_DIRECT, 64, 4))
         return;
-    struct neomm_kmem *cache = neomm_kmem_for(box.root, t->parameter);
-    struct neomm_kmem_stats stats;
-    neomm_kmem_stats(box.root, cache, &stats);
-    for (uint32_t i = 0; i < count; i++) {
-        struct account before = account_of(&box, cache);
-        object[i] = take(&box, t->parameter, 0);
-        note(&most, before, account_of(&box, cache));
-        ASSERT(t, object[i]);
+    for (size_t size = 1; size <= 8192; size += 1 + size / 3) {
+        EXPECT_OK(t, neomm_kfree(box.root, take(&box, size, 0)));
+        EXPECT_OK(t, neomm_kfree(box.root, take(&box, size, 0)));
+        struct cost before = cost_now(&box);
+        void *block = take(&box, size, 0);
+        struct cost cost = since(&box, before);
+        EXPECT_EQ(t, cost.points, HIT);
+        EXPECT_EQ(t, cost.locks, 0);
+        before = cost_now(&box);
+        EXPECT_OK(t, neomm_kfree(box.root, block));
+        cost = since(&box, before);
+        EXPECT_EQ(t, cost.points, HIT);
+        EXPECT_EQ(t, cost.locks, 0);
     }
-    for (uint32_t i = 0; i < count; i++) {
-        struct account before = account_of(&box, cache);
-        EXPECT_OK(t, neomm_kfree(box.root, object[i * 7 % count]));
-        note(&most, before, account_of(&box, cache));
-    }
-    expect_bounds(t, &most, stats.slab_frames);
     box_close(t, &box);
 }
 
-/* Calls between two that go to the slabs: half of what a CPU keeps, at least, or all of it. */
-static void seldom(struct ktap *t)
+static void check_alloc(struct ktap *t, struct box *box, struct neomm_kmem *cache, void **block,
+                        uint32_t *slow)
 {
-    static void *object[MANY];
+    struct neomm__magazine *magazine = neomm__magazine_of(cache, 0);
+    uint64_t before_slabs = slabs(box, cache);
+    size_t before_filled = magazine->filled;
+    struct cost before = cost_now(box);
+    *block = take(box, cache->size, 0);
+    struct cost cost = since(box, before);
+    uint64_t made = slabs(box, cache) - before_slabs;
+    EXPECT(t, *block != NULL);
+    EXPECT(t, made <= 1);
+    EXPECT(t, magazine->filled - before_filled <= cache->batch && cache->batch <= 32);
+    if (made == 0)
+        EXPECT(t, cost.locks <= 1);
+    *slow += cost.locks > 0;
+}
+
+static void check_free(struct ktap *t, struct box *box, struct neomm_kmem *cache, void *block,
+                       uint32_t *slow)
+{
+    struct neomm__magazine *magazine = neomm__magazine_of(cache, 0);
+    uint64_t before_slabs = slabs(box, cache);
+    size_t before_filled = magazine->filled;
+    struct cost before = cost_now(box);
+    EXPECT_OK(t, neomm_kfree(box->root, block));
+    struct cost cost = since(box, before);
+    EXPECT(t, before_filled - magazine->filled <= cache->batch);
+    if (slabs(box, cache) == before_slabs)
+        EXPECT(t, cost.locks <= 1);
+    *slow += cost.locks > 0;
+}
+
+/* The slow way is gone once a batch, takes a batch at most and makes a slab at most; it looks at
+ * the slabs under one lock. */
+static void slow_path(struct ktap *t)
+{
+    static const size_t sizes[] = {16, 64, 256, 1024, 2048, 8192};
+    static void *block[MANY];
     struct box box;
-    uint32_t count = t->parameter > 1024 ? MANY / 8 : MANY, visits = 0;
-    if (!box_open(t, &box, BOX_DIRECT, 64, 2))
+    if (!box_open(t, &box, BOX_DIRECT, 64, 4))
         return;
-    struct neomm_kmem *cache = neomm_kmem_for(box.root, t->parameter);
-    size_t kept = 32768 / t->parameter;
-    size_t batch = kept / 2 < BATCH ? kept / 2 : BATCH;
-    for (uint32_t i = 0; i < count; i++) {
-        struct account before = account_of(&box, cache);
-        object[i] = take(&box, t->parameter, 0);
-        ASSERT(t, object[i]);
-        visits += before.out != account_of(&box, cache).out;
-    }
-    for (uint32_t i = 0; i < count; i++) {
-        struct account before = account_of(&box, cache);
-        EXPECT_OK(t, neomm_kfree(box.root, object[i]));
-        visits += before.out != account_of(&box, cache).out;
-    }
-    /* A slab that ends within a batch costs one more. */
-    struct neomm_kmem_stats stats;
-    neomm_kmem_stats(box.root, cache, &stats);
-    EXPECT(t, visits > 0);
-    EXPECT(t, visits <= 2 * count / batch + 2 * (count / stats.slab_objects + 1));
+    struct neomm_kmem *cache = neomm_kmem_for(box.root, sizes[t->parameter]);
+    uint32_t slow = 0;
+    for (uint32_t i = 0; i < MANY; i++)
+        check_alloc(t, &box, cache, &block[i], &slow);
+    uint64_t made = slabs(&box, cache);
+    EXPECT(t, slow <= MANY / cache->batch + 2 * made + 1);
+    slow = 0;
+    for (uint32_t i = 0; i < MANY; i++)
+        check_free(t, &box, cache, block[i], &slow);
+    EXPECT(t, slow <= MANY / cache->batch + 1);
     box_close(t, &box);
 }
+
+/* Costs do not depend on the machine. */
+static void same_on_all_sizes(struct ktap *t)
+{
+    static void *block[MANY];
+    struct cost cost[2];
+    for (uint32_t large = 0; large < 2; large++) {
+        struct box box;
+        if (!box_open(t, &box, BOX_DIRECT, large ? 600 : 300, large ? 8 : 1))
+            return;
+        struct cost before = cost_now(&box);
+        for (uint32_t i = 0; i < MANY; i++)
+            block[i] = take(&box, 256, 0);
+        for (uint32_t i = 0; i < MANY; i++)
+            EXPECT_OK(t, neomm_kfree(box.root, block[i]));
+        cost[large] = since(&box, before);
+        box_close(t, &box);
+    }
+    EXPECT_EQ(t, cost[0].locks, cost[1].locks);
+}
+
+/* In bulk: one way in and out of the magazine, and one lock a batch. */
+static void bulk(struct ktap *t)
+{
+    static void *object[1024];
+    struct box box;
+    if (!box_open(t, &box, BOX_DIRECT, 64, 4))
+        return;
+    struct neomm_kmem *cache = neomm_kmem_for(box.root, 64);
+    ASSERT_OK(t, neomm_kmem_alloc_bulk(box.root, cache, 0, 1024, object));
+    ASSERT_OK(t, neomm_kmem_free_bulk(box.root, cache, 1024, object));
+    uint64_t before_slabs = slabs(&box, cache);
+    struct cost before = cost_now(&box);
+    ASSERT_OK(t, neomm_kmem_alloc_bulk(box.root, cache, 0, 512, object));
+    struct cost cost = since(&box, before);
+    EXPECT(t, slabs(&box, cache) <= before_slabs + 8);
+    EXPECT(t, cost.locks <= 512 / 32 + 1 + 8 * 4);
+    ASSERT_OK(t, neomm_kmem_free_bulk(box.root, cache, 512, object));
+    ASSERT_OK(t, neomm_kmem_alloc_bulk(box.root, cache, 0, 30, object));
+    before = cost_now(&box);
+    ASSERT_OK(t, neomm_kmem_free_bulk(box.root, cache, 30, object));
+    ASSERT_OK(t, neomm_kmem_alloc_bulk(box.root, cache, 0, 30, object));
+    cost = since(&box, before);
+    EXPECT_EQ(t, cost.locks, 0);
+    EXPECT_EQ(t, cost.points, 2 * HIT);
+    ASSERT_OK(t, neomm_kmem_free_bulk(box.root, cache, 30, object));
+    box_close(t, &box);
+}
+
+static const uint64_t six[] = {0, 1, 2, 3, 4, 5};
 
 static const struct ktap_case cases[] = {
-    KTAP_CASE_WITH(one_call, sizes),
-    KTAP_CASE_WITH(seldom, sizes),
+    KTAP_CASE(no_lock_at_hand),
+    KTAP_CASE_WITH(slow_path, six),
+    KTAP_CASE(same_on_all_sizes),
+    KTAP_CASE(bulk),
 };
 
 KTAP_SUITE(heap_cost, cases);

@@ -28,6 +28,7 @@ static void state_init(struct neomm *root, struct neomm__heap *heap, unsigned st
     neomm__lock_init(&heap->run_lock, NEOMM_LOCK_CLASS_SLAB);
     neomm__records_init(heap);
     heap->ram_frames = ram_frames;
+    heap->sampling = NEOMM__SAMPLING;
     neomm__heap_classes_init(heap, step_shift, ram_frames);
     for (uint32_t i = 0; i < heap->classes; i++) {
         heap->cache[i].stride = (uint32_t)neomm__heap_magazines_bytes(step_shift, ram_frames);
@@ -111,13 +112,14 @@ neomm_status neomm_heap_fini(struct neomm *root)
     if (!heap)
         return NEOMM_E_NOENT;
     (void)neomm_heap_shrink(root);
-    if (heap->guard)
-        heap->guard->end_all(root);
     neomm_heap_stats(root, &stats);
     if (stats.objects > 0 || stats.caches > 0) {
         neomm__heap_log_leaks(root);
         return NEOMM_E_BUSY;
     }
+    neomm_status status = heap->guard ? heap->guard->end_all(root) : NEOMM_OK;
+    if (status != NEOMM_OK)
+        return status;
     for (uint32_t i = 0; i < heap->classes; i++)
         if (heap->cache[i].ops && heap->cache[i].ops->end)
             heap->cache[i].ops->end(root, &heap->cache[i]);
@@ -246,7 +248,7 @@ neomm_status neomm__heap_free(struct neomm *root, const struct neomm_kmem *cache
     if (!pointer)
         return NEOMM_OK;
     if (neomm__guard_owns(root->heap, pointer))
-        return root->heap->guard->free(root, pointer, caller);
+        return root->heap->guard->free(root, cache, pointer, function, caller);
     neomm_status status = neomm__heap_find(root, pointer, &place);
     if (status == NEOMM_OK && (!cache || place.cache == cache)) {
         if (place.cache && place.cache->ops)
@@ -272,10 +274,13 @@ neomm_status neomm_kfree(struct neomm *root, void *pointer)
 neomm_status neomm_kfree_nolock(struct neomm *root, void *pointer)
 {
     struct neomm__heap_place place;
-    if (!pointer)
-        return NEOMM_OK;
-    neomm_status status = neomm__heap_find_live(root, pointer, &place);
-    if (status == NEOMM_OK || neomm__guard_owns(root->heap, pointer))
+    if (!pointer || !root->heap)
+        return pointer ? NEOMM_E_FOREIGN : NEOMM_OK;
+    bool guarded = neomm__guard_owns(root->heap, pointer);
+    neomm_status status = guarded
+                              ? root->heap->guard->free_nolock(root, pointer, NEOMM__CALLER(NULL))
+                              : neomm__heap_find_live(root, pointer, &place);
+    if (!guarded && status == NEOMM_OK)
         status = neomm__free_nolock(root, place.cache, pointer);
     if (status != NEOMM_OK)
         NEOMM__COUNT(root, BAD_FREE); /* the log is not for NMI handlers */
@@ -313,17 +318,26 @@ size_t neomm_ksize(struct neomm *root, const void *pointer)
     return usable(root, pointer, &place);
 }
 
-neomm_status neomm_kfree_sized(struct neomm *root, void *pointer, size_t size)
+/* Why a pointer without a usable size cannot be freed. */
+static neomm_status why_not_live(struct neomm *root, const void *pointer)
 {
     struct neomm__heap_place place;
+    neomm_status status = neomm__heap_find_live(root, pointer, &place);
+    bool guarded = neomm__guard_owns(root->heap, pointer);
+    return status == NEOMM_OK || guarded ? NEOMM_E_DOUBLE_FREE : status;
+}
+
+neomm_status neomm_kfree_sized(struct neomm *root, void *pointer, size_t size)
+{
+    size_t have = neomm_ksize(root, pointer);
     if (!pointer)
         return NEOMM_OK;
-    bool guarded = neomm__guard_owns(root->heap, pointer);
-    neomm_status status = guarded ? NEOMM_OK : neomm__heap_find_live(root, pointer, &place);
-    if (status == NEOMM_OK && (size == 0 || neomm_ksize(root, pointer) < size))
-        status = NEOMM_E_INVALID;
-    return status == NEOMM_OK ? neomm_kfree(root, pointer)
-                              : neomm__heap_refuse(root, "kfree_sized", pointer, status);
+    if (!root->heap)
+        return NEOMM_E_FOREIGN;
+    if (have > 0 && size > 0 && size <= have)
+        return neomm_kfree(root, pointer);
+    return neomm__heap_refuse(root, "kfree_sized", pointer,
+                              have > 0 ? NEOMM_E_INVALID : why_not_live(root, pointer));
 }
 
 /* Whether the block may stay where it is: aligned as kmalloc would align it, and not more than

@@ -84,18 +84,26 @@ static bool has_slabs(struct neomm_kmem *cache)
     return slabs > 0;
 }
 
+static bool has_objects(struct neomm *root, struct neomm_kmem *cache)
+{
+    size_t size;
+    return has_slabs(cache) || neomm__guard_next(root, cache, NULL, &size);
+}
+
 /* Between neomm__drain_begin and neomm__drain_end: nobody else looks at the magazines. */
 static neomm_status end(struct neomm *root, struct neomm_kmem *cache)
 {
     uint32_t frames = 0, listed = 0;
     (void)neomm__kmems_drain(root, cache->number, cache->number + 1, &frames);
     (void)neomm__slabs_trim(root, cache);
-    if (has_slabs(cache)) {
+    if (has_objects(root, cache)) {
         neomm__kmem_log_leaks(root, cache, &listed);
         return NEOMM_E_BUSY;
     }
     if (cache->ops && cache->ops->end)
         cache->ops->end(root, cache);
+    if (root->heap->guard)
+        root->heap->guard->forget(root, cache);
     neomm__store_release(&cache->state, NEOMM__KMEM_MAKING);
     neomm__heap_set_kind(root, cache->magazine_frame, cache->magazine_frames, NEOMM__KIND_NONE);
     neomm_status status = neomm_pmm_free_range(root, cache->magazine_frame, cache->magazine_frames);

@@ -4,42 +4,54 @@
 
 /* ---- beginning ---- */
 
-/* Pins, and returns the CPU, which has to be interrupted from now on by who shuts its magazines.
+/* Pins, and marks the CPU, which has to be interrupted from now on by who shuts its magazines.
  * The exchange orders this before its first look at `closed`, as shut() orders that before the look
  * at `seen`. A CPU that was never here finds its magazines without capacity and leaves them alone.
  */
-static uint32_t pin_as_seen(struct neomm *root)
+struct neomm__magazine *neomm__magazine_pin(struct neomm *root, const struct neomm_kmem *cache)
 {
     uint32_t index = neomm_port_pin()->index;
     struct neomm__heap_cpu *cpu = &root->heap->cpu[index];
     if (neomm__load_relaxed(&cpu->seen) == 0)
         (void)neomm__exchange(&cpu->seen, 1);
-    return index;
+    return neomm__magazine_of(cache, index);
 }
 
 #define BUDGET_MOST ((uint32_t)INT32_MAX)
 
-/* Inside: objects to be taken from now until the slow path has a look. From one that is guarded to
- * the next it is half an interval to one and a half, as nobody can foresee. */
-static void grant(const struct neomm_kmem *cache, struct neomm__magazine *magazine)
+/* Objects from one that is guarded to the next: half an interval to one and a half, as nobody can
+ * foresee. */
+static uint32_t next_budget(const struct neomm__heap *heap, const struct neomm__magazine *magazine)
 {
-    uint32_t interval = neomm__load_relaxed(&cache->interval), budget = BUDGET_MOST;
-    uint64_t random = (uint32_t)neomm__mix(magazine->granted + (uintptr_t)magazine);
-    if (interval > 0 && interval <= BUDGET_MOST / 2)
-        budget = 1 + interval / 2 + (uint32_t)(random * interval >> 32);
+    const struct neomm__guard *guard = neomm__load_acquire(&heap->guard);
+    uint32_t interval = magazine->interval;
+    if (!guard || interval == 0 || interval > BUDGET_MOST / 2)
+        return BUDGET_MOST;
+    uint64_t random =
+        neomm__mix((uint64_t)guard->seed << 32 ^ magazine->granted ^ (uintptr_t)magazine);
+    return 1 + interval / 2 + (uint32_t)((random >> 32) * interval >> 32);
+}
+
+/* Inside: so many objects are to be taken from now until the slow path has a look. */
+static void grant(const struct neomm__heap *heap, const struct neomm_kmem *cache,
+                  struct neomm__magazine *magazine)
+{
+    magazine->interval = neomm__load_relaxed(&cache->interval);
+    uint32_t budget = next_budget(heap, magazine);
     neomm__store_relaxed(&magazine->budget, budget);
     neomm__store_relaxed(&magazine->granted, magazine->granted + budget);
 }
 
 /* Inside: a magazine without capacity is a new one, or one of a CPU that was offline. */
-static void open_new(const struct neomm_kmem *cache, struct neomm__magazine *magazine)
+void neomm__magazine_open(const struct neomm__heap *heap, const struct neomm_kmem *cache,
+                          struct neomm__magazine *magazine)
 {
     if (magazine->capacity != 0)
         return;
     magazine->mask = cache->slots - 1;
     neomm__store_relaxed(&magazine->capacity, cache->capacity);
     if (magazine->budget == 0)
-        grant(cache, magazine);
+        grant(heap, cache, magazine);
 }
 
 /* ---- filling ---- */
@@ -58,10 +70,10 @@ static void fill(struct neomm *root, struct neomm_kmem *cache, struct neomm__mag
 static void top_up(struct neomm *root, struct neomm_kmem *cache, struct neomm__magazine *magazine,
                    uint32_t want, neomm_flags_t flags, bool *guard)
 {
-    open_new(cache, magazine);
+    neomm__magazine_open(root->heap, cache, magazine);
     if (magazine->budget == 0) {
         *guard = true;
-        grant(cache, magazine);
+        grant(root->heap, cache, magazine);
     }
     if (neomm__magazine_kept(magazine) == 0 && magazine->capacity > 0)
         fill(root, cache, magazine, want, flags);
@@ -71,7 +83,7 @@ static void top_up(struct neomm *root, struct neomm_kmem *cache, struct neomm__m
  * the magazine cannot be used, just that one. */
 static void *refill(struct neomm *root, struct neomm_kmem *cache, neomm_flags_t flags, bool *guard)
 {
-    struct neomm__magazine *magazine = neomm__magazine_of(cache, pin_as_seen(root));
+    struct neomm__magazine *magazine = neomm__magazine_pin(root, cache);
     void *object = NULL;
     bool used = false;
     if (neomm__magazine_enter(magazine)) {
@@ -91,7 +103,7 @@ static void *refill(struct neomm *root, struct neomm_kmem *cache, neomm_flags_t 
 static void refill_ahead(struct neomm *root, struct neomm_kmem *cache, neomm_flags_t flags,
                          bool *guard)
 {
-    struct neomm__magazine *magazine = neomm__magazine_of(cache, pin_as_seen(root));
+    struct neomm__magazine *magazine = neomm__magazine_pin(root, cache);
     if (neomm__magazine_enter(magazine)) {
         top_up(root, cache, magazine, cache->batch - 1, flags, guard);
         neomm__magazine_leave(magazine);
@@ -110,11 +122,11 @@ static void *take_new(struct neomm *root, struct neomm_kmem *cache, neomm_flags_
 }
 
 /* A guarded object in place of this one, if there can be one. */
-static void *guarded(struct neomm *root, struct neomm_kmem *cache, size_t size, neomm_flags_t flags,
-                     uintptr_t caller, void *object)
+static void *guarded(struct neomm *root, struct neomm_kmem *cache, size_t size, uintptr_t caller,
+                     void *object)
 {
-    const struct neomm__guard *guard = root->heap->guard;
-    void *better = guard ? guard->alloc(root, cache, size, flags, caller) : NULL;
+    const struct neomm__guard *guard = neomm__load_acquire(&root->heap->guard);
+    void *better = guard ? guard->alloc(root, cache, size, caller) : NULL;
     if (better && object)
         (void)neomm_kfree(root, object);
     return better ? better : object;
@@ -134,7 +146,7 @@ void *neomm__kmem_refill(struct neomm *root, struct neomm_kmem *cache, size_t si
             refill_ahead(root, cache, flags, &guard);
     }
     if (guard && cache->interval > 0 && !(flags & (NEOMM_NOLOCK | NEOMM_ATOMIC)))
-        object = guarded(root, cache, size, flags, caller, object);
+        object = guarded(root, cache, size, caller, object);
     return object;
 }
 
@@ -189,10 +201,10 @@ bool neomm__kmem_is_kept(const struct neomm_kmem *cache, const void *object)
 static neomm_status push_flushed(struct neomm *root, struct neomm_kmem *cache, void *object,
                                  struct neomm__frame_list *surplus)
 {
-    struct neomm__magazine *magazine = neomm__magazine_of(cache, pin_as_seen(root));
+    struct neomm__magazine *magazine = neomm__magazine_pin(root, cache);
     neomm_status status = NEOMM_E_AGAIN;
     if (neomm__magazine_enter(magazine)) {
-        open_new(cache, magazine);
+        neomm__magazine_open(root->heap, cache, magazine);
         if (cache->profile != NEOMM_HEAP_FAST && holds(magazine, object))
             status = NEOMM_E_DOUBLE_FREE;
         else if (magazine->capacity > 0) {
@@ -278,6 +290,9 @@ void neomm__deferred_free(struct neomm *root)
 {
     for (uint32_t cpu = 0; cpu < root->cpus; cpu++)
         free_deferred(root, &root->heap->cpu[cpu]);
+    const struct neomm__guard *guard = neomm__load_acquire(&root->heap->guard);
+    if (guard)
+        guard->free_deferred(root);
 }
 
 /* ---- all CPUs' magazines ---- */
@@ -328,12 +343,15 @@ static void reopen(const struct neomm *root, const struct neomm_kmem *cache)
         neomm__store_release(&neomm__magazine_of(cache, cpu)->closed, 0);
 }
 
-/* Shut, left and empty: what it may hold, and when the slow path has a look, is decided anew. */
-static void reset(struct neomm__magazine *magazine)
+/* Shut, left and empty: what it may hold is decided anew, and when the slow path has a look, if
+ * that is to be at other intervals. */
+static void reset(const struct neomm_kmem *cache, struct neomm__magazine *magazine)
 {
+    neomm__store_relaxed(&magazine->capacity, 0);
+    if (magazine->interval == neomm__load_relaxed(&cache->interval))
+        return;
     neomm__store_relaxed(&magazine->granted, magazine->granted - magazine->budget);
     neomm__store_relaxed(&magazine->budget, 0);
-    neomm__store_relaxed(&magazine->capacity, 0);
 }
 
 /* With the cache's magazines shut. */
@@ -346,7 +364,7 @@ static uint32_t empty_all(struct neomm *root, struct neomm_kmem *cache, uint32_t
         if (!wait_until_left(magazine, cpu == self))
             continue;
         objects += empty(root, cache, magazine, &surplus);
-        reset(magazine);
+        reset(cache, magazine);
     }
     neomm_port_unpin();
     *frames += neomm__slabs_end(root, &surplus);

@@ -36,7 +36,7 @@ static inline bool neomm__magazine_enter(struct neomm__magazine *magazine)
 {
     if (neomm__load_relaxed(&magazine->entered) != 0)
         return false;
-    neomm__store_relaxed(&magazine->entered, 1);
+    neomm__store_late(&magazine->entered, 1);
     neomm__cpu_order();
     if (neomm__load_acquire(&magazine->closed) == 0)
         return true;

@@ -14,6 +14,12 @@ neomm_status neomm__quarantine_make(struct neomm *root, struct neomm_kmem *cache
 void neomm__quarantine_empty(struct neomm *root, struct neomm_kmem *cache);
 void neomm__quarantine_end(struct neomm *root, struct neomm_kmem *cache);
 
+/* ---- guard.c ---- */
+
+/* Makes the pages of guarded objects, if they are not there. NEOMM_E_NOMEM; NEOMM_E_UNSUPPORTED: no
+ * page source can take access away. */
+neomm_status neomm__guard_begin(struct neomm *root);
+
 /* ---- profile.c ---- */
 
 /* Makes the cache work as its profile, and tracking, want it. */

@@ -72,6 +72,11 @@ void neomm_hook_yield(void)
 {
 }
 
+void neomm_hook_store_late(uint32_t *word, uint32_t value)
+{
+    *word = value;
+}
+
 void neomm_hook_spin(void)
 {
 }
