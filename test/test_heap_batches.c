@@ -109,4 +109,4 @@ static const struct ktap_case cases[] = {
     KTAP_CASE_WITH(seldom, sizes),
 };
 
-KTAP_SUITE(heap_bounds, cases);
+KTAP_SUITE(heap_batches, cases);
