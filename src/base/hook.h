@@ -18,6 +18,7 @@
 #define NEOMM__SLEEPS(idle)                       neomm_hook_idle(idle)
 #define NEOMM__YIELD()                            neomm_hook_yield()
 #define NEOMM__SPIN()                             neomm_hook_spin()
+#define NEOMM__STORE_LATE(word, value)            neomm_hook_store_late(word, value)
 
 #else
 
@@ -30,6 +31,7 @@
 #define NEOMM__SLEEPS(idle)                       ((void)(idle))
 #define NEOMM__YIELD()                            ((void)0)
 #define NEOMM__SPIN()                             ((void)0)
+#define NEOMM__STORE_LATE(word, value)            __atomic_store_n(word, value, __ATOMIC_RELAXED)
 
 #endif
 

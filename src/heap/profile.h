@@ -9,15 +9,21 @@
 
 extern const struct neomm__kmem_ops neomm__hardened_ops;
 
-/* Objects that were freed and wait. make: NEOMM_E_NOMEM. empty: they are free in their slabs. */
+/* Where objects wait that were freed, if the cache has none yet. NEOMM_E_NOMEM. */
 neomm_status neomm__quarantine_make(struct neomm *root, struct neomm_kmem *cache);
-void neomm__quarantine_empty(struct neomm *root, struct neomm_kmem *cache);
-void neomm__quarantine_end(struct neomm *root, struct neomm_kmem *cache);
+
+/* ---- guard.c ---- */
+
+/* Makes the pages of guarded objects, if they are not there. NEOMM_E_NOMEM; NEOMM_E_UNSUPPORTED: no
+ * page source can take access away. */
+neomm_status neomm__guard_begin(struct neomm *root);
 
 /* ---- profile.c ---- */
 
 /* Makes the cache work as its profile, and tracking, want it. */
 neomm_status neomm__profile_apply(struct neomm *root, struct neomm_kmem *cache,
                                   enum neomm_heap_profile profile, bool tracked);
+/* heap->adopt */
+neomm_status neomm__profile_adopt(struct neomm *root, struct neomm_kmem *cache);
 
 #endif

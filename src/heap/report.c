@@ -6,10 +6,10 @@ static const char *const error_text[] = {
     [NEOMM_HEAP_INVALID_FREE] = "not the start of a block",
     [NEOMM_HEAP_DOUBLE_FREE] = "freed already",
     [NEOMM_HEAP_FOREIGN_FREE] = "not from this allocator",
-    [NEOMM_HEAP_OVERRUN] = "written to behind its end",
+    [NEOMM_HEAP_OVERRUN] = "the bytes beside it were written to",
     [NEOMM_HEAP_WRITE_AFTER_FREE] = "written to while it was free",
-    [NEOMM_HEAP_ACCESS_AFTER_FREE] = "access after it was freed",
-    [NEOMM_HEAP_ACCESS_OUTSIDE] = "access beside it",
+    [NEOMM_HEAP_ACCESS_AFTER_FREE] = "after it was freed",
+    [NEOMM_HEAP_ACCESS_OUTSIDE] = "beside an object",
 };
 
 /* ---- the log ---- */
@@ -26,8 +26,7 @@ static void log_site(const char *what, const struct neomm_heap_site *site)
 static void log_neighbour(const char *where, const void *object, bool live)
 {
     if (object)
-        neomm__log(NEOMM_LOG_ERROR, "heap:   the object %s it, %p, is %s", where, object,
-                   live ? "live" : "free");
+        neomm__log(NEOMM_LOG_ERROR, "heap:   %s it: %p, %s", where, object, live ? "live" : "free");
 }
 
 static void log_report(const struct neomm_heap_report *report)
@@ -36,9 +35,13 @@ static void log_report(const struct neomm_heap_report *report)
                error_text[report->error]);
     if (!report->object)
         return;
-    neomm__log(NEOMM_LOG_ERROR, "heap:   object %p of %zu bytes (%s, %s), offset %ld",
-               report->object, report->size, report->cache ? report->cache : "pages",
-               report->live ? "live" : "free", (long)report->offset);
+    if (report->cache)
+        neomm__log(NEOMM_LOG_ERROR, "heap:   byte %ld of the object %p of %zu bytes, cache %s, %s",
+                   (long)report->offset, report->object, report->size, report->cache,
+                   report->live ? "live" : "free");
+    else
+        neomm__log(NEOMM_LOG_ERROR, "heap:   byte %ld of the pages at %p, %zu bytes, live",
+                   (long)report->offset, report->object, report->size);
     log_site("allocated", &report->allocated);
     log_site("freed", &report->freed);
     log_neighbour("before", report->before, report->before_live);
@@ -120,6 +123,8 @@ neomm_status neomm__heap_refuse(struct neomm *root, const char *function, const 
         root->heap->guard->describe(root, pointer, &report);
     else if (place.cache && place.index < place.cache->objects)
         neomm__heap_describe(root, &place, &report);
+    else if (!place.cache && status == NEOMM_E_INVALID)
+        neomm__run_describe(root, &place, &report);
     if (report.object)
         report.offset = (const uint8_t *)pointer - (const uint8_t *)report.object;
     neomm__heap_complain(root, &report);
