@@ -40,14 +40,14 @@ static uint32_t take_slabs(struct neomm *root, struct neomm_kmem *cache, void **
 {
     uint32_t done = 0;
     while (done < want) {
-        const struct neomm__kmem_ops *ops = neomm__load_acquire(&cache->ops);
+        const struct neomm__kmem_ops *ops = neomm__kmem_ops_of(cache);
         uint32_t taken;
         if (!ops)
             taken = take_batch(root, cache, objects + done, want - done, flags);
         else
             taken = (objects[done] = ops->alloc(root, cache, cache->object_size, flags, caller)) !=
                     NULL;
-        if (taken == 0 && ops == neomm__load_acquire(&cache->ops))
+        if (taken == 0 && ops == neomm__kmem_ops_of(cache))
             break;
         done += taken;
     }
@@ -142,7 +142,7 @@ neomm_status neomm_kmem_free_bulk(struct neomm *root, struct neomm_kmem *cache, 
         if (good > 0)
             pushed = push_some(root, cache, good, objects + i, &twice);
         if (good == 0 || pushed == 0) {
-            bool single = good <= 1 || twice || cache->ops;
+            bool single = good <= 1 || twice || neomm__kmem_ops_of(cache);
             status = single ? neomm__heap_free(root, cache, objects[i], "kmem_free_bulk", caller)
                             : put_batch(root, cache, good, objects + i);
             pushed = single ? 1 : good;

@@ -168,15 +168,13 @@ static uint32_t canary_bytes(const struct neomm_kmem *cache, size_t requested)
     return room < NEOMM__CANARY_BYTES ? (uint32_t)room : NEOMM__CANARY_BYTES;
 }
 
-static void canary_set(const struct neomm__heap_place *place, uint8_t *object, size_t requested)
+/* False: there is no room for one. */
+static bool canary_set(const struct neomm_kmem *cache, uint8_t *object, size_t requested)
 {
-    struct neomm__ledger *entry = neomm__ledger_entry(place);
-    uint64_t canary = canary_of(place->cache, object);
-    uint32_t bytes = canary_bytes(place->cache, requested);
-    if (!entry || place->cache->construct)
-        return;
+    uint64_t canary = canary_of(cache, object);
+    uint32_t bytes = cache->construct ? 0 : canary_bytes(cache, requested);
     memcpy(object + requested, &canary, bytes);
-    entry->canary = bytes > 0;
+    return bytes > 0;
 }
 
 /* The first byte of the canary that changed, NULL: none. */
@@ -263,8 +261,7 @@ static void *hardened_alloc(struct neomm *root, struct neomm_kmem *cache, size_t
     if (!object)
         return NULL;
     neomm__kmem_count(cache, 1, 0);
-    neomm__ledger_open(root, &place, size, caller);
-    canary_set(&place, object, size);
+    neomm__ledger_open(root, &place, size, canary_set(cache, object, size), caller);
     return object;
 }
 

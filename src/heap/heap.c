@@ -163,7 +163,7 @@ static struct neomm_kmem *cache_for(struct neomm *root, size_t size, size_t alig
 {
     struct neomm__heap *heap = root->heap;
     struct neomm_kmem *cache = &heap->cache[aligned_class(heap, size, align)];
-    const struct neomm__kmem_ops *ops = neomm__load_acquire(&cache->ops);
+    const struct neomm__kmem_ops *ops = neomm__kmem_ops_of(cache);
     return ops && ops->roomier ? ops->roomier(root, cache, size, align) : cache;
 }
 
@@ -283,8 +283,9 @@ neomm_status neomm__heap_free(struct neomm *root, const struct neomm_kmem *cache
         return root->heap->guard->free(root, cache, pointer, function, caller);
     neomm_status status = neomm__heap_find(root, pointer, &place);
     if (status == NEOMM_OK && (!cache || place.cache == cache)) {
-        if (place.cache && place.cache->ops)
-            return place.cache->ops->free(root, &place, pointer, caller);
+        const struct neomm__kmem_ops *ops = place.cache ? neomm__kmem_ops_of(place.cache) : NULL;
+        if (ops)
+            return ops->free(root, &place, pointer, caller);
         if (place.cache)
             return neomm__kmem_flush(root, place.cache, pointer);
         status = neomm__run_free(root, pointer, &place);
@@ -344,7 +345,8 @@ static size_t usable(struct neomm *root, const void *pointer, const struct neomm
 {
     if (!place->cache)
         return neomm__run_size(root, pointer, place);
-    return place->cache->ops ? place->cache->ops->usable(root, place) : place->cache->size;
+    const struct neomm__kmem_ops *ops = neomm__kmem_ops_of(place->cache);
+    return ops ? ops->usable(root, place) : place->cache->size;
 }
 
 size_t neomm_ksize(struct neomm *root, const void *pointer)
@@ -404,7 +406,7 @@ static bool suits(const void *pointer, size_t old_usable, size_t size)
 static void *resize(struct neomm *root, void *pointer, const struct neomm__heap_place *place,
                     size_t old_usable, size_t size, neomm_flags_t flags)
 {
-    if (!suits(pointer, old_usable, size) || (place->cache && place->cache->ops))
+    if (!suits(pointer, old_usable, size) || (place->cache && neomm__kmem_ops_of(place->cache)))
         return NULL;
     if (!place->cache)
         return neomm__run_resize(root, pointer, place, size, flags);

@@ -388,6 +388,11 @@ uint32_t neomm__heap_trim(struct neomm *root);
 /* Adds one cache's part. */
 void neomm__kmem_add_stats(struct neomm *root, struct neomm_kmem *cache,
                            struct neomm_heap_stats *stats);
+/* How a cache works now; NULL: by its magazines. */
+static inline const struct neomm__kmem_ops *neomm__kmem_ops_of(const struct neomm_kmem *cache)
+{
+    return neomm__load_acquire(&cache->ops);
+}
 static inline bool neomm__kmem_is_live(const struct neomm_kmem *cache)
 {
     return neomm__load_acquire(&cache->state) == NEOMM__KMEM_LIVE;

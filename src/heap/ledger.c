@@ -52,7 +52,6 @@ void neomm__ledger_begin(struct neomm *root, struct neomm__slab *slab, struct ne
         if (!neomm__slab_is_free(slab, i))
             neomm__store_relaxed(&ledger[i].state, NEOMM__ENTRY_LIVE);
     }
-    slab->ops = cache->ops;
     neomm__store_relaxed(&slab->ledger, ledger);
     neomm__store_release(&slab->epoch, neomm__load_relaxed(&cache->epoch));
 }
@@ -60,7 +59,7 @@ void neomm__ledger_begin(struct neomm *root, struct neomm__slab *slab, struct ne
 /* ---- entries ---- */
 
 void neomm__ledger_open(struct neomm *root, const struct neomm__heap_place *place, size_t size,
-                        uintptr_t caller)
+                        bool canary, uintptr_t caller)
 {
     const struct neomm__sites *sites = root->heap->sites;
     struct neomm__ledger *entry = neomm__ledger_entry(place);
@@ -71,7 +70,7 @@ void neomm__ledger_open(struct neomm *root, const struct neomm__heap_place *plac
     entry->born = sites ? sites->now() : 0;
     entry->tracked = sites ? (uint16_t)sites->generation : 0;
     entry->requested = (uint32_t)size;
-    entry->canary = false;
+    entry->canary = canary;
     neomm__store_release(&entry->state, NEOMM__ENTRY_LIVE);
     if (sites)
         sites->count(root, caller, 1, size);
@@ -130,7 +129,7 @@ static void *tracked_alloc(struct neomm *root, struct neomm_kmem *cache, size_t 
         return NULL;
     neomm__kmem_count(cache, 1, 0);
     neomm__slab_place(root, object, &place);
-    neomm__ledger_open(root, &place, size, caller);
+    neomm__ledger_open(root, &place, size, false, caller);
     return object;
 }
 
@@ -176,7 +175,8 @@ static bool begin_next(struct neomm *root, const struct neomm_kmem *cache,
             return false;
         if (!slab->ledger)
             *ledger = NULL;
-        cache->ops->begin(root, slab, use);
+        slab->ops = cache->ops;
+        slab->ops->begin(root, slab, use);
     }
     neomm__frame_list_remove(&root->frames, list, head);
     neomm__frame_list_push_tail(&root->frames, list, head);

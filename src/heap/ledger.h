@@ -56,9 +56,9 @@ static inline bool neomm__ledger_is_record(const struct neomm_kmem *cache)
  * cache, or before anybody sees the slab. */
 void neomm__ledger_begin(struct neomm *root, struct neomm__slab *slab,
                          struct neomm__ledger *ledger);
-/* Makes the entry of an object that was just taken. */
+/* Makes the entry of an object that was just taken, and has its canary. */
 void neomm__ledger_open(struct neomm *root, const struct neomm__heap_place *place, size_t size,
-                        uintptr_t caller);
+                        bool canary, uintptr_t caller);
 /* Ends its life; NEOMM_E_DOUBLE_FREE. `state`: what it is from now on. */
 neomm_status neomm__ledger_close(struct neomm *root, const struct neomm__heap_place *place,
                                  enum neomm__entry_state state, uintptr_t caller);

@@ -156,10 +156,10 @@ void *neomm__kmem_refill(struct neomm *root, struct neomm_kmem *cache, size_t si
     const struct neomm__kmem_ops *ops;
     void *object;
     do {
-        ops = neomm__load_acquire(&cache->ops);
+        ops = neomm__kmem_ops_of(cache);
         object = ops ? ops->alloc(root, cache, size, flags, caller)
                      : refill_plain(root, cache, size, align, flags, caller);
-    } while (!object && ops != neomm__load_acquire(&cache->ops));
+    } while (!object && ops != neomm__kmem_ops_of(cache));
     return object;
 }
 
@@ -437,8 +437,9 @@ uint32_t neomm__kmems_drain(struct neomm *root, uint32_t first, uint32_t end, ui
             neomm__load_relaxed(&cache[i].magazine->closed) != 0) {
             objects += empty_all(root, &cache[i], frames);
             reopen(root, &cache[i]);
-            if (cache[i].ops && cache[i].ops->empty)
-                cache[i].ops->empty(root, &cache[i]);
+            const struct neomm__kmem_ops *ops = neomm__kmem_ops_of(&cache[i]);
+            if (ops && ops->empty)
+                ops->empty(root, &cache[i]);
         }
     return objects;
 }

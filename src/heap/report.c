@@ -94,8 +94,9 @@ void neomm__heap_describe(struct neomm *root, const struct neomm__heap_place *pl
     report->before = neighbour(place, place->index - 1, &report->before_live);
     report->after = neighbour(place, place->index + 1, &report->after_live);
     report->live = report->live && !neomm__kmem_is_kept(cache, report->object);
-    if (cache->ops && place->slab->ledger)
-        cache->ops->describe(root, place, report);
+    const struct neomm__kmem_ops *ops = neomm__kmem_ops_of(cache);
+    if (ops)
+        ops->describe(root, place, report);
 }
 
 /* ---- frees that are refused ---- */

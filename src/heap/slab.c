@@ -73,6 +73,7 @@ static bool furnish(struct neomm *root, const struct neomm_kmem *cache,
         return false;
     }
     fill_record(slab, cache, pages, source->frame_of(source->context, pages));
+    slab->ops = ops;
     if (ops)
         ops->begin(root, slab, ledger);
     return true;
