@@ -38,10 +38,18 @@ struct neomm_page_source {
                              neomm_flags_t flags);
     /* Takes away or gives back access. May be NULL. */
     neomm_status (*protect)(void *context, void *run, uint32_t pages, neomm_prot_t prot);
-    /* The contents are not needed any more, the addresses are. May be NULL. */
+    /* The contents are not needed any more, the addresses are. The heap says so too of frames for
+     * its own records, which it took from pmm, before it gives them back there. May be NULL. */
     void (*discard)(void *context, void *run, uint32_t pages);
     /* The frame under a pointer, nil when it is not of this source. */
     neomm_frame_t (*frame_of)(void *context, const void *pointer);
+    /* A run aligned to `align` pages, a power of two above 1. May be NULL: there are none. */
+    neomm_status (*run_alloc_aligned)(void *context, uint32_t pages, uint32_t align,
+                                      neomm_flags_t flags, void **run);
+    /* Moves the contents of `pages` pages from one run's start to another's, without copying them;
+     * what `from` holds then is undefined, and it is freed next. May be NULL; any error: the heap
+     * copies instead. */
+    neomm_status (*move)(void *context, void *to, void *from, uint32_t pages);
 };
 
 struct neomm_heap_options {
@@ -94,6 +102,12 @@ void *neomm_kmalloc_array_at(struct neomm *root, size_t count, size_t size, neom
                              const struct neomm_site *site) NEOMM_MALLOC NEOMM_ALLOC_SIZE(2, 3)
     NEOMM_FREED_BY(neomm_kfree, 2);
 
+/* The same, aligned to `align`, any power of two (NULL otherwise). Above a page that needs a page
+ * source with run_alloc_aligned. krealloc does not keep the alignment. */
+void *neomm_kmalloc_aligned_at(struct neomm *root, size_t size, size_t align, neomm_flags_t flags,
+                               const struct neomm_site *site) NEOMM_MALLOC NEOMM_ALLOC_SIZE(2)
+    NEOMM_FREED_BY(neomm_kfree, 2);
+
 /* Changes the size; contents up to the smaller size are kept. pointer NULL: kmalloc. size 0:
  * kfree, returns NULL. On failure returns NULL and the old block stays as it was. With NEOMM_ZERO
  * the bytes beyond the old *usable* size are zero. The block stays in place where it can and is
@@ -106,6 +120,9 @@ size_t neomm_ksize(struct neomm *root, const void *pointer);
 
 /* Gives empty slabs back to the frame allocator; returns the frames given. */
 uint32_t neomm_heap_shrink(struct neomm *root);
+
+/* Puts back what one CPU keeps, for a CPU that stops. Any CPU may call it at any time. */
+void neomm_heap_drain_cpu(struct neomm *root, uint32_t cpu);
 
 void neomm_heap_stats(struct neomm *root, struct neomm_heap_stats *stats);
 

@@ -28,6 +28,23 @@ enum neomm_log_level { NEOMM_LOG_ERROR, NEOMM_LOG_WARNING, NEOMM_LOG_INFO, NEOMM
 /* What irq_save returned, for irq_restore alone to understand. */
 typedef unsigned long neomm_irq_t;
 
+/* A kernel that compiles the library itself may have some of the port inline: it says so with
+ * -DNEOMM_PORT_INLINE='"its_header.h"', the same for all files. That header defines, as static
+ * inline functions, any of neomm_port_cpu, neomm_port_irq_save with neomm_port_irq_restore, and
+ * neomm_port_spin (what a CPU does in a loop that waits for another CPU: on bare metal the pause
+ * that stands here without it; in a guest or a process, giving up the CPU to who is waited for),
+ * and for each the macro that is asked for below. It must compile wherever this header does. */
+#ifdef NEOMM_PORT_INLINE
+#include NEOMM_PORT_INLINE
+#endif
+
+#ifndef NEOMM_PORT_INLINE_SPIN
+static inline void neomm_port_spin(void)
+{
+    __builtin_ia32_pause();
+}
+#endif
+
 NEOMM_EXTERN_C_BEGIN
 
 /* ---- stage 1 ---- */
@@ -42,11 +59,15 @@ void neomm_port_log(enum neomm_log_level level, const char *text, size_t length)
 
 /* The structure of the CPU that runs this code. Called with preemption possible only where the
  * answer may be stale; the library masks interrupts before it relies on it. */
+#ifndef NEOMM_PORT_INLINE_CPU
 struct neomm_cpu *neomm_port_cpu(void);
+#endif
 
 /* Masks interrupts on this CPU and returns the state before; restores such a state. Nests. */
+#ifndef NEOMM_PORT_INLINE_IRQ
 neomm_irq_t neomm_port_irq_save(void);
 void neomm_port_irq_restore(neomm_irq_t state);
+#endif
 
 /* ---- stage 2 ---- */
 

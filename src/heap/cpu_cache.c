@@ -166,3 +166,10 @@ uint32_t neomm__heap_drain(struct neomm *root, uint32_t *frames)
             objects += drain_one(root, &root->heap->cpu[cpu], i, frames);
     return objects;
 }
+
+void neomm_heap_drain_cpu(struct neomm *root, uint32_t cpu)
+{
+    uint32_t frames = 0;
+    for (unsigned i = 0; root->heap && cpu < root->cpus && i < NEOMM__HEAP_CLASSES; i++)
+        (void)drain_one(root, &root->heap->cpu[cpu], i, &frames);
+}

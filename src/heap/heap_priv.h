@@ -173,8 +173,8 @@ void neomm__heap_resized(struct neomm *root, size_t allocated, size_t requested)
 /* Empties the caches of all CPUs; returns the objects put back, and in *frames what became free. */
 uint32_t neomm__heap_drain(struct neomm *root, uint32_t *frames);
 
-/* run.c: whole pages. */
-void *neomm__run_alloc(struct neomm *root, size_t size, neomm_flags_t flags);
+/* run.c: whole pages, aligned to `align` bytes if that is more than a page. */
+void *neomm__run_alloc(struct neomm *root, size_t size, size_t align, neomm_flags_t flags);
 neomm_status neomm__run_free(struct neomm *root, void *pointer,
                              const struct neomm__heap_place *place);
 /* Bytes of the live run at `pointer`, 0 if there is none. */

@@ -92,8 +92,11 @@ void *neomm__record_alloc(struct neomm *root, uint32_t pool, neomm_flags_t flags
 static void release(struct neomm *root, neomm_frame_t frame)
 {
     struct neomm__frame *entry = neomm__frame(root, frame);
+    const struct neomm_page_source *source = &root->heap->source[NEOMM__SOURCE_MAIN];
     entry->kind = NEOMM__KIND_NONE;
     entry->owner = 0;
+    if (source->discard)
+        source->discard(source->context, neomm__record_at(root, neomm_frame_paddr(frame)), 1);
     neomm_status status = neomm_pmm_free(root, frame, 0);
     NEOMM__ASSERT(status == NEOMM_OK);
 }

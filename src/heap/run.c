@@ -17,7 +17,7 @@ static void tag_tail(struct neomm *root, const struct neomm_page_source *source,
 
 /* Contiguous frames while the frame allocator has blocks of that size, else separate ones; what
  * is asked below 16 MiB is for devices, which need contiguous memory. */
-static neomm_status take_pages(struct neomm__heap *heap, struct neomm__run *run,
+static neomm_status take_pages(struct neomm__heap *heap, struct neomm__run *run, uint32_t align,
                                neomm_flags_t flags)
 {
     neomm_status status = NEOMM_E_NOMEM;
@@ -26,7 +26,10 @@ static neomm_status take_pages(struct neomm__heap *heap, struct neomm__run *run,
         const struct neomm_page_source *source = &heap->source[i];
         if (i == NEOMM__SOURCE_MAIN ? run->pages > 1u << NEOMM_ORDER_MAX : (flags & NEOMM_DMA) != 0)
             continue;
-        status = source->run_alloc(source->context, run->pages, flags, &pages);
+        if (align <= 1)
+            status = source->run_alloc(source->context, run->pages, flags, &pages);
+        else if (source->run_alloc_aligned)
+            status = source->run_alloc_aligned(source->context, run->pages, align, flags, &pages);
         run->source = i;
     }
     run->base = pages;
@@ -51,18 +54,18 @@ static void publish(struct neomm *root, struct neomm__run *run, neomm_paddr_t re
     neomm__unlock(&heap->run_lock, irq);
 }
 
-void *neomm__run_alloc(struct neomm *root, size_t size, neomm_flags_t flags)
+void *neomm__run_alloc(struct neomm *root, size_t size, size_t align, neomm_flags_t flags)
 {
-    size_t pages = neomm__pages(size);
+    size_t pages = neomm__pages(size), align_pages = align / NEOMM_PAGE_SIZE;
     neomm_paddr_t paddr;
-    if (pages > UINT32_MAX || NEOMM__FAULT(HEAP_RUN))
+    if (pages > UINT32_MAX || align_pages > UINT32_MAX || NEOMM__FAULT(HEAP_RUN))
         return NULL;
     struct neomm__run *run = neomm__record_alloc(root, NEOMM__RECORD_POOL_RUN, flags, &paddr);
     if (!run)
         return NULL;
     run->pages = (uint32_t)pages;
     run->requested = size;
-    if (take_pages(root->heap, run, flags) != NEOMM_OK) {
+    if (take_pages(root->heap, run, (uint32_t)align_pages, flags) != NEOMM_OK) {
         (void)neomm__record_free(root, paddr);
         return NULL;
     }

@@ -24,6 +24,18 @@ static neomm_status direct_alloc(void *context, uint32_t pages, neomm_flags_t fl
     return status;
 }
 
+static neomm_status direct_alloc_aligned(void *context, uint32_t pages, uint32_t align,
+                                         neomm_flags_t flags, void **run)
+{
+    struct neomm *root = context;
+    struct neomm_range_request request = {.frames = pages, .align = align, .flags = flags};
+    neomm_frame_t first;
+    neomm_status status = neomm_pmm_alloc_range(root, &request, &first);
+    if (status == NEOMM_OK)
+        *run = neomm_direct_pointer(root, neomm_frame_paddr(first));
+    return status;
+}
+
 static neomm_frame_t direct_frame_of(void *context, const void *pointer)
 {
     const struct neomm *root = context;
@@ -76,5 +88,6 @@ void neomm_heap_source_direct(struct neomm *root, struct neomm_page_source *sour
                                          .run_alloc = direct_alloc,
                                          .run_free = direct_free,
                                          .run_grow = direct_grow,
-                                         .frame_of = direct_frame_of};
+                                         .frame_of = direct_frame_of,
+                                         .run_alloc_aligned = direct_alloc_aligned};
 }
