@@ -184,6 +184,35 @@ static void calloc_zeroes(struct ktap *t)
     expect_sound(t, before);
 }
 
+/* Frames that held the heap's own records are not zero either when they come back. */
+static void records_are_not_zeros(struct ktap *t)
+{
+    enum { CHUNKS = 100 };
+    static unsigned char *chunk[CHUNKS];
+    uint64_t before = live_objects();
+    void **list = NULL;
+    for (unsigned i = 0; i < 600000; i++) {
+        void **block = malloc(16);
+        ASSERT(t, block);
+        *block = list;
+        list = block;
+    }
+    while (list) {
+        void **next = *list;
+        free(list);
+        list = next;
+    }
+    (void)malloc_trim(0);
+    for (unsigned i = 0; i < CHUNKS; i++) {
+        chunk[i] = calloc(1, MIB / 2);
+        ASSERT(t, chunk[i]);
+        EXPECT(t, all_are(chunk[i], MIB / 2, 0));
+    }
+    for (unsigned i = 0; i < CHUNKS; i++)
+        free(chunk[i]);
+    expect_sound(t, before);
+}
+
 static void expect_pattern(struct ktap *t, const unsigned char *block, size_t size)
 {
     for (size_t i = 0; i < size; i += 509)
@@ -373,13 +402,21 @@ static void arena_grows(struct ktap *t)
 }
 
 static const struct ktap_case cases[] = {
-    KTAP_CASE(sizes),           KTAP_CASE(size_zero),
-    KTAP_CASE(too_large),       KTAP_CASE(alignments),
-    KTAP_CASE(huge_alignments), KTAP_CASE(odd_alignments),
-    KTAP_CASE(calloc_zeroes),   KTAP_CASE(realloc_keeps),
-    KTAP_CASE(realloc_grows),   KTAP_CASE(realloc_to_nothing),
-    KTAP_CASE(errno_is_kept),   KTAP_CASE(figures),
-    KTAP_CASE(trim_gives_all),  KTAP_CASE(freed_goes_back),
+    KTAP_CASE(sizes),
+    KTAP_CASE(size_zero),
+    KTAP_CASE(too_large),
+    KTAP_CASE(alignments),
+    KTAP_CASE(huge_alignments),
+    KTAP_CASE(odd_alignments),
+    KTAP_CASE(calloc_zeroes),
+    KTAP_CASE(records_are_not_zeros),
+    KTAP_CASE(realloc_keeps),
+    KTAP_CASE(realloc_grows),
+    KTAP_CASE(realloc_to_nothing),
+    KTAP_CASE(errno_is_kept),
+    KTAP_CASE(figures),
+    KTAP_CASE(trim_gives_all),
+    KTAP_CASE(freed_goes_back),
     KTAP_CASE(arena_grows),
 };
 KTAP_SUITE(malloc_family, cases);

@@ -116,6 +116,50 @@ static void ended_threads_give_back(struct ktap *t)
     expect_sound(t, before);
 }
 
+static pthread_barrier_t all_there;
+
+/* Leaves something of every size class with the slot. */
+static void *fill_slot(void *unused)
+{
+    void *block[64];
+    (void)pthread_barrier_wait(&all_there);
+    for (size_t size = 16; size <= 8192; size += size / 8) {
+        for (unsigned i = 0; i < 64; i++)
+            block[i] = malloc(size);
+        for (unsigned i = 0; i < 64; i++)
+            free(block[i]);
+    }
+    (void)pthread_barrier_wait(&all_there);
+    return unused;
+}
+
+static size_t in_frames(void)
+{
+    struct mallinfo2 info = mallinfo2();
+    return info.arena - info.keepcost;
+}
+
+/* A thread on each slot at the same time: what the slots kept goes when they end. */
+static void slots_are_drained(struct ktap *t)
+{
+    static pthread_t thread[NEOMM_CPU_MAX];
+    uint64_t objects = 0;
+    size_t before = 0;
+    for (unsigned round = 0; round < 2; round++) {
+        uint32_t count = round == 0 ? 1 : process.slots;
+        ASSERT(t, pthread_barrier_init(&all_there, NULL, count) == 0);
+        for (uint32_t i = 0; i < count; i++)
+            ASSERT(t, pthread_create(&thread[i], NULL, fill_slot, NULL) == 0);
+        for (uint32_t i = 0; i < count; i++)
+            (void)pthread_join(thread[i], NULL);
+        (void)pthread_barrier_destroy(&all_there);
+        EXPECT(t, round == 0 || in_frames() <= before + (128 << 10));
+        before = in_frames();
+        objects = live_objects();
+    }
+    expect_sound(t, objects);
+}
+
 #define KEYS 40u
 static pthread_key_t key[KEYS];
 static uint32_t destroyed;
@@ -285,6 +329,7 @@ static void vfork_shares(struct ktap *t)
 
 static const struct ktap_case cases[] = {
     KTAP_CASE(ended_threads_give_back),
+    KTAP_CASE(slots_are_drained),
     KTAP_CASE_WITH(crowd, crowds),
     KTAP_CASE(destructors_allocate),
     KTAP_CASE(forks_of_a_busy_process),
