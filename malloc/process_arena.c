@@ -16,6 +16,8 @@
 #define GROW_LEAST    (64 * MIB)
 #define GROW_UNIT     (4 * MIB)
 #define SLOTS_LEAST   8u
+/* Bytes of RAM for each byte that the engine needs to know of it, at least. */
+#define METADATA_SHARE 64u
 /* Threads for each processor that do not share a slot. */
 #define SLOTS_PER_CPU 4u
 
@@ -101,40 +103,54 @@ void *process_map(size_t bytes)
     return memory == MAP_FAILED ? NULL : memory;
 }
 
-/* Addresses for `size` bytes of RAM, 16 MiB above an aligned place. */
+/* Addresses for `size` bytes of RAM, 16 MiB above a place that is aligned as is usual for so much:
+ * more is cut out of what the system gives. */
 static uint8_t *reserve(size_t size)
 {
-    size_t whole = size + RAM_ALIGN + (size_t)RAM_PHYSICAL;
+    size_t align = RAM_ALIGN;
+    while (align > GROW_UNIT && align > size / 16)
+        align /= 2;
+    size_t whole = size + align + (size_t)RAM_PHYSICAL;
     uint8_t *base =
         mmap(NULL, whole, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (base == MAP_FAILED)
         return NULL;
-    uintptr_t frame_zero = ((uintptr_t)base + RAM_ALIGN - 1) & ~(uintptr_t)(RAM_ALIGN - 1);
+    uintptr_t frame_zero = ((uintptr_t)base + align - 1) & ~(uintptr_t)(align - 1);
     uint8_t *ram = (uint8_t *)frame_zero + RAM_PHYSICAL;
     (void)munmap(base, (size_t)(ram - base));
-    (void)munmap(ram + size, (size_t)(base + whole - (ram + size)));
+    if (ram + size < base + whole)
+        (void)munmap(ram + size, (size_t)(base + whole - (ram + size)));
     return ram;
 }
 
-/* As much as was asked for, or less where addresses are limited; half of a limit is left to the
- * program's stacks, files and libraries. */
-static bool reserve_some(void)
+/* What was asked for, or less where the process is limited: half of its addresses are for stacks,
+ * files and libraries, and an eighth of its data for what is known of the rest. */
+static size_t reserve_most(void)
 {
     struct rlimit limit;
-    size_t size = process.options.reserve;
+    uint64_t size = process.options.reserve < RAM_MOST ? process.options.reserve : RAM_MOST;
     if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
         limit.rlim_cur / 2 < size)
-        size = (size_t)(limit.rlim_cur / 2);
-    size = size < RAM_MOST ? size : RAM_MOST;
-    size = size > RESERVE_LEAST ? size & ~(GROW_UNIT - 1) : RESERVE_LEAST;
-    while (!(process.ram = reserve(size))) {
-        if (size == RESERVE_LEAST)
-            return false;
-        size = size / 2 > RESERVE_LEAST ? size / 2 & ~(GROW_UNIT - 1) : RESERVE_LEAST;
-    }
+        size = limit.rlim_cur / 2;
+    if (getrlimit(RLIMIT_DATA, &limit) == 0 && limit.rlim_cur < size / METADATA_SHARE * 8)
+        size = limit.rlim_cur / 8 * METADATA_SHARE;
+    return size > RESERVE_LEAST ? (size_t)size & ~(GROW_UNIT - 1) : RESERVE_LEAST;
+}
+
+/* The range, and its first part accessible. */
+static bool make_ram(size_t size)
+{
+    process.ram = reserve(size);
+    if (!process.ram)
+        return false;
     process.reserved = size;
     process.managed = size < GROW_LEAST ? size : GROW_LEAST;
-    return mprotect(process.ram, process.managed, PROT_READ | PROT_WRITE) == 0;
+    while (mprotect(process.ram, process.managed, PROT_READ | PROT_WRITE) != 0) {
+        process.managed /= 2;
+        if (process.managed < GROW_UNIT)
+            return false;
+    }
+    return true;
 }
 
 static uint32_t slots(void)
@@ -146,6 +162,19 @@ static uint32_t slots(void)
         sched_getaffinity(0, sizeof(set), &set) == 0 ? (uint32_t)CPU_COUNT(&set) : NEOMM_CPU_MAX;
     uint32_t wanted = cpus * SLOTS_PER_CPU > SLOTS_LEAST ? cpus * SLOTS_PER_CPU : SLOTS_LEAST;
     return wanted < NEOMM_CPU_MAX ? wanted : NEOMM_CPU_MAX;
+}
+
+/* Maps of the process's own that go again if it cannot start with this much RAM. */
+static struct {
+    void *memory;
+    size_t size;
+} made[3];
+
+static void *map_kept(unsigned which, size_t size)
+{
+    made[which].memory = process_map(size);
+    made[which].size = size;
+    return made[which].memory;
 }
 
 static bool make_root(void)
@@ -160,7 +189,7 @@ static bool make_root(void)
     struct neomm_area *direct = &options.layout.direct;
     direct->delta = (intptr_t)((uintptr_t)process.ram - (uintptr_t)RAM_PHYSICAL - direct->base);
     size_t size = neomm_root_size(process.slots);
-    void *memory = process_map(size);
+    void *memory = map_kept(0, size);
     return memory && neomm_init(memory, size, &options, &process.root) == NEOMM_OK;
 }
 
@@ -177,7 +206,7 @@ static bool make_frames(void)
         return false;
     size_t size = neomm_pmm_metadata_size(process.root, &map);
     struct neomm_pmm_options options = {
-        .metadata = process_map(size), .metadata_size = size, .metadata_zeroed = true};
+        .metadata = map_kept(1, size), .metadata_size = size, .metadata_zeroed = true};
     if (!options.metadata || neomm_pmm_init(process.root, &map, &options) != NEOMM_OK)
         return false;
     neomm_pmm_set_reclaim(process.root, on_reclaim, NULL);
@@ -191,11 +220,22 @@ static bool make_heap(void)
     static struct neomm_page_source source;
     const struct neomm_heap_options options = {.source = &source, .large_source = &source};
     size_t frames = process.reserved >> NEOMM_PAGE_SHIFT;
-    void *state = process_map(process_source_size(frames));
+    void *state = map_kept(2, process_source_size(frames));
     if (!state)
         return false;
     process_source_init(&source, state, frames);
     return neomm_heap_init(process.root, &options) == NEOMM_OK;
+}
+
+static void unmake(void)
+{
+    if (process.ram)
+        (void)munmap(process.ram, process.reserved);
+    for (unsigned i = 0; i < sizeof(made) / sizeof(made[0]); i++)
+        if (made[i].memory)
+            (void)munmap(made[i].memory, made[i].size);
+    memset(made, 0, sizeof(made));
+    process.root = NULL;
 }
 
 bool process_start(void)
@@ -203,7 +243,13 @@ bool process_start(void)
     int saved = errno;
     process_options_read(&process.options);
     process.slots = slots();
-    bool started = reserve_some() && make_root() && make_frames() && make_heap();
+    bool started = false;
+    for (size_t size = reserve_most(); !started && size >= RESERVE_LEAST;
+         size = size / 2 & ~(GROW_UNIT - 1)) {
+        started = make_ram(size) && make_root() && make_frames() && make_heap();
+        if (!started)
+            unmake();
+    }
     errno = saved;
     return started;
 }

@@ -89,7 +89,8 @@ int main()
     delete[] many;
 }
 CODE
-    xz | sort) generate_text 150000 >in/text ;;
+    xz) generate_text 150000 >in/text ;;
+    sort) generate_text 400000 >in/text ;;
     esac
     [ "$program" != g++ ] || g++ -std=c++17 -O1 -pthread in/containers.cc -o in/containers
 }
@@ -209,7 +210,8 @@ highest() { # KEY
     sed -n "s/.* $1=\([0-9]*\).*/\1/p" report | sort -n | tail -n 1
 }
 case $program in
-xz | sort) key=threads_most least=4 ;;
+xz) key=threads_most least=4 ;;
+sort) key=threads_most least=2 ;;
 *) key=allocations least=5000 ;;
 esac
 most=$(highest $key)
