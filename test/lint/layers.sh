@@ -70,16 +70,18 @@ check_src() {
     includes include | while read -r file name; do
         case $name in
         '<neomm/'*) ;;
+        NEOMM_PORT_INLINE) ;; # the kernel's own header, where it has one
         '<stdatomic.h>'*) echo "$file: $name is not for C++" ;;
         *) echo "$name" | grep -qE "^$hosted" || echo "$file: a public header includes $name" ;;
         esac
     done
 }
 
-# Programs see the contract alone; those of the host also the simulator's. Test harness files
+# Programs and the process allocator see the contract alone; those of the host also the
+# simulator's. Test harness files
 # (ktap, env) are shared with the kernel.
 check_programs() {
-    for folder in kernel tools bench sim; do
+    for folder in kernel tools bench sim malloc; do
         [ -d "$folder" ] || continue
         includes "$folder" | while read -r file name; do
             [ "${name#\"}" != "$name" ] || continue

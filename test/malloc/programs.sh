@@ -90,7 +90,6 @@ int main()
 }
 CODE
     xz) generate_text 150000 >in/text ;;
-    sort) generate_text 400000 >in/text ;;
     esac
     [ "$program" != g++ ] || g++ -std=c++17 -O1 -pthread in/containers.cc -o in/containers
 }
@@ -182,7 +181,6 @@ run() {
     sqlite3) run_sqlite3 ;;
     git) run_git ;;
     xz) xz -T 4 -1 --block-size=1MiB -c ../in/text >text.xz && xz -T 4 -dc text.xz | cksum ;;
-    sort) sort --parallel=4 -S 20M -k 1,1n -k 7,7 ../in/text >sorted ;;
     *) fail "no such program" ;;
     esac
 }
@@ -211,7 +209,6 @@ highest() { # KEY
 }
 case $program in
 xz) key=threads_most least=4 ;;
-sort) key=threads_most least=2 ;;
 *) key=allocations least=5000 ;;
 esac
 most=$(highest $key)
