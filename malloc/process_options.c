@@ -13,7 +13,7 @@
 #endif
 #define RETAIN_DEFAULT ((size_t)32 << 20)
 
-/* Digits and one of K M G T, all of `length`. */
+/* Digits and one of K M G T, all of `length`; as much as fits into a size. */
 static bool parse_size(const char *text, size_t length, size_t *size)
 {
     static const char units[] = "KMGT";
@@ -27,9 +27,10 @@ static bool parse_size(const char *text, size_t length, size_t *size)
     if (i < length) {
         const char *unit = memchr(units, text[i], sizeof(units) - 1);
         unsigned shift = unit ? 10 * (unsigned)(unit - units + 1) : 0;
-        if (!unit || shift >= sizeof(size_t) * 8 || value > SIZE_MAX >> shift)
+        if (!unit)
             return false;
-        value <<= shift;
+        bool fits = shift < sizeof(size_t) * 8 && value <= SIZE_MAX >> shift;
+        value = fits ? value << shift : SIZE_MAX;
     }
     *size = value;
     return true;

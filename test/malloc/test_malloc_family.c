@@ -20,6 +20,13 @@ static const size_t borders[] = {
     8193,    16384, 65536, 128 * 1024, MIB, 4 * MIB - 4096, 4 * MIB, 4 * MIB + 4096, 5 * MIB,
     17 * MIB};
 
+/* What the compiler does not see through: it knows the functions' rules too. */
+static size_t opaque(size_t value)
+{
+    __asm__("" : "+r"(value));
+    return value;
+}
+
 static void sizes(struct ktap *t)
 {
     uint64_t before = live_objects();
@@ -90,7 +97,7 @@ static void too_large(struct ktap *t)
     expect_enomem(t, calloc(SIZE_MAX / 2 + 1, 2));
     expect_enomem(t, calloc(SIZE_MAX / 16, 17));
     expect_enomem(t, reallocarray(kept, SIZE_MAX / 2 + 1, 2));
-    expect_enomem(t, aligned_alloc((size_t)1 << (sizeof(size_t) * 8 - 1), 8));
+    expect_enomem(t, aligned_alloc(opaque((size_t)1 << (sizeof(size_t) * 8 - 1)), 8));
     EXPECT(t, all_are(kept, 100, 7));
     free(kept);
     expect_sound(t, before);
@@ -145,10 +152,10 @@ static void odd_alignments(struct ktap *t)
         EXPECT_EQ(t, posix_memalign(&result, bad[i], 8), EINVAL);
     EXPECT(t, !result);
     errno = 0;
-    EXPECT(t, !aligned_alloc(24, 48));
+    EXPECT(t, !aligned_alloc(opaque(24), 48));
     EXPECT_EQ(t, errno, EINVAL);
-    EXPECT(t, !aligned_alloc(0, 48));
-    void *block = memalign(24, 48);
+    EXPECT(t, !aligned_alloc(opaque(0), 48));
+    void *block = memalign(opaque(24), 48);
     ASSERT(t, block);
     EXPECT_EQ(t, (uintptr_t)block % 32, 0);
     free(block);
@@ -359,7 +366,7 @@ static void freed_goes_back(struct ktap *t)
     size_t slack = process.options.retain + process.options.retain / 2;
     (void)malloc_trim(0);
     size_t at_first = resident();
-    for (unsigned i = 0; i < 50; i++) {
+    for (unsigned i = 0; i < 12; i++) {
         void *large = malloc(60 * MIB);
         ASSERT(t, large);
         memset(large, 1, 60 * MIB);
