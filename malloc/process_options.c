@@ -4,12 +4,16 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/sysinfo.h>
 #include <unistd.h>
 
+/* What is reserved by default at least and at most. */
 #if UINTPTR_MAX > UINT32_MAX
-#define RESERVE_DEFAULT ((size_t)64 << 30)
+#define RESERVE_FROM ((uint64_t)1 << 30)
+#define RESERVE_TO   ((uint64_t)64 << 30)
 #else
-#define RESERVE_DEFAULT ((size_t)768 << 20)
+#define RESERVE_FROM ((uint64_t)768 << 20)
+#define RESERVE_TO   RESERVE_FROM
 #endif
 #define RETAIN_DEFAULT ((size_t)32 << 20)
 
@@ -78,10 +82,22 @@ static void complain(const char *part, size_t length)
     process_text_write(&text, STDERR_FILENO);
 }
 
+/* As much as the machine has: each GiB of addresses costs 32 KiB of bits that are written at the
+ * start. */
+static size_t reserve_default(void)
+{
+    struct sysinfo info;
+    if (sysinfo(&info) != 0)
+        return (size_t)RESERVE_TO;
+    uint64_t size = ((uint64_t)info.totalram + info.totalswap) * info.mem_unit;
+    size = size > RESERVE_FROM ? size : RESERVE_FROM;
+    return (size_t)(size < RESERVE_TO ? size : RESERVE_TO);
+}
+
 void process_options_read(struct process_options *options)
 {
     const struct process_options defaults = {
-        .bad_free_aborts = true, .reserve = RESERVE_DEFAULT, .retain = RETAIN_DEFAULT};
+        .bad_free_aborts = true, .reserve = reserve_default(), .retain = RETAIN_DEFAULT};
     *options = defaults;
     const char *part = secure_getenv("NEOMM_MALLOC_OPTIONS");
     while (part && *part) {
