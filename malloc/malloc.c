@@ -49,7 +49,7 @@ FAMILY void *malloc(size_t size)
     struct process_thread *self = process_self();
     void *block = NULL;
     if (PROCESS_LIKELY(process_enter(self))) {
-        block = neomm_kmalloc_at(process.root, size + (size == 0), 0, NULL);
+        block = neomm_kmalloc_at(process.root, size, 0, NULL); /* size 0: family_alloc */
         process_leave(self);
     }
     if (PROCESS_LIKELY(block != NULL))
