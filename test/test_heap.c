@@ -448,6 +448,70 @@ static void counters(struct ktap *t)
     box_close(t, &box);
 }
 
+/* ---- alignment ---- */
+
+static void check_aligned(struct ktap *t, struct box *box, size_t size, size_t align)
+{
+    uintptr_t zero = (uintptr_t)neomm_direct_pointer(box->root, 0);
+    uint8_t *block = neomm_kmalloc_aligned_at(box->root, size, align, NEOMM_ZERO, NEOMM_SITE());
+    ASSERT(t, block != NULL);
+    EXPECT_EQ(t, ((uintptr_t)block - (align > NEOMM_PAGE_SIZE ? zero : 0)) % align, 0);
+    EXPECT(t, neomm_ksize(box->root, block) >= size);
+    pattern_fill(block, size, (uint32_t)align);
+    EXPECT(t, pattern_holds(block, size, (uint32_t)align));
+    EXPECT_OK(t, neomm_kfree(box->root, block));
+}
+
+static void aligned_blocks(struct ktap *t)
+{
+    static const size_t sizes[] = {1, 100, 3000, 5000, 8192, 9000, 300000};
+    volatile size_t most = SIZE_MAX; /* the compiler would object */
+    struct box box;
+    if (!box_open(t, &box, t->parameter, 16, 1))
+        return;
+    for (size_t align = 1; align <= (size_t)1 << 20; align *= 2)
+        for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]) && t->failures == 0; i++)
+            check_aligned(t, &box, sizes[i], align);
+    EXPECT(t, !neomm_kmalloc_aligned_at(box.root, 8, 0, 0, NEOMM_SITE()));
+    EXPECT(t, !neomm_kmalloc_aligned_at(box.root, 8, 24, 0, NEOMM_SITE()));
+    EXPECT(t, !neomm_kmalloc_aligned_at(box.root, 0, 32, 0, NEOMM_SITE()));
+    EXPECT(t, !neomm_kmalloc_aligned_at(box.root, most, 32, 0, NEOMM_SITE()));
+    EXPECT(t, !neomm_kmalloc_aligned_at(box.root, 8, (size_t)1 << 30, 0, NEOMM_SITE()));
+    box_close(t, &box);
+}
+
+/* ---- a CPU that stops ---- */
+
+static uint64_t slab_frames(const struct box *box)
+{
+    struct neomm_heap_stats stats;
+    neomm_heap_stats(box->root, &stats);
+    return stats.slab_frames;
+}
+
+/* What a CPU keeps is the last that lives of some slabs; drained by another, all but one go. */
+static void drained_by_another(struct ktap *t)
+{
+    enum { BLOCKS = 256 };
+    static void *block[BLOCKS];
+    struct box box;
+    if (!box_open(t, &box, t->parameter, 16, 2))
+        return;
+    env_switch_cpu(&box.env, 1);
+    for (unsigned i = 0; i < BLOCKS; i++)
+        block[i] = take(&box, 1024, 0);
+    for (unsigned i = 0; i < BLOCKS; i++)
+        EXPECT_OK(t, neomm_kfree(box.root, block[i * 37 % BLOCKS]));
+    env_switch_cpu(&box.env, 0);
+    uint64_t kept = slab_frames(&box);
+    neomm_heap_drain_cpu(box.root, 0);
+    neomm_heap_drain_cpu(box.root, 2);
+    EXPECT_EQ(t, slab_frames(&box), kept);
+    neomm_heap_drain_cpu(box.root, 1);
+    EXPECT(t, slab_frames(&box) < kept);
+    box_close(t, &box);
+}
+
 static const uint64_t kinds[] = {BOX_DIRECT, BOX_WINDOW};
 
 static const struct ktap_case cases[] = {
@@ -468,6 +532,8 @@ static const struct ktap_case cases[] = {
     KTAP_CASE(window_runs),
     KTAP_CASE(several_roots),
     KTAP_CASE_WITH(counters, kinds),
+    KTAP_CASE_WITH(aligned_blocks, kinds),
+    KTAP_CASE_WITH(drained_by_another, kinds),
 };
 
 KTAP_SUITE(heap, cases);
