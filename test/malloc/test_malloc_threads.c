@@ -250,6 +250,7 @@ static int child(uint32_t seed)
 static void *fork_often(void *result)
 {
     unsigned *failures = result;
+    free(malloc(1));
     for (uint32_t i = 0; i < 25; i++) {
         pid_t pid = fork();
         if (pid == 0)
@@ -284,6 +285,55 @@ static void forks_of_a_busy_process(struct ktap *t)
     }
     empty_shelf();
     expect_sound(t, live_objects());
+}
+
+/* Handlers that were registered before the allocator's own run while the gates are closed, with
+ * the forking thread, which may never have allocated before, as the only one that gets in. */
+static unsigned handled;
+
+static void allocating_handler(void)
+{
+    char *block = malloc(3000), *large = malloc(300000);
+    handled += block && large;
+    free(block);
+    free(realloc(large, 500000));
+}
+
+__attribute__((constructor(101))) static void register_handlers(void)
+{
+    (void)pthread_atfork(allocating_handler, allocating_handler, allocating_handler);
+}
+
+static void *fork_first(void *result)
+{
+    int *status = result;
+    pid_t pid = fork();
+    if (pid == 0) {
+        unsigned good = handled == 2;
+        allocating_handler();
+        _exit(good && handled == 3 ? 0 : 1);
+    }
+    if (waitpid(pid, status, 0) != pid)
+        *status = -1;
+    allocating_handler();
+    return NULL;
+}
+
+static void handlers_allocate(struct ktap *t)
+{
+    uint64_t before = live_objects();
+    pthread_t thread;
+    for (unsigned i = 0; i < 10; i++) {
+        int status = -1;
+        handled = 0;
+        ASSERT(t, pthread_create(&thread, NULL, fork_first, &status) == 0);
+        (void)pthread_join(thread, NULL);
+        EXPECT_EQ(t, status, 0);
+        EXPECT_EQ(t, handled, 3);
+        before = i == 0 ? live_objects() : before;
+    }
+    EXPECT_EQ(t, threads_now(), 1);
+    expect_sound(t, before);
 }
 
 /* A child has what the parent had, and both go on by themselves; children of children too. */
@@ -334,6 +384,7 @@ static const struct ktap_case cases[] = {
     KTAP_CASE_WITH(crowd, crowds),
     KTAP_CASE(destructors_allocate),
     KTAP_CASE(forks_of_a_busy_process),
+    KTAP_CASE(handlers_allocate),
     KTAP_CASE(generations),
     KTAP_CASE(vfork_shares),
 };
