@@ -39,6 +39,7 @@ struct process_thread {
     uint32_t inside;      /* atomic: in the engine now */
     uint32_t open;        /* atomic: may enter; a fork closes it */
     uint32_t taken;       /* a thread's; under the lock of the registry */
+    uint32_t shared;      /* of all threads whose end has come: entered under that lock */
     void *vacated;        /* a run whose pages have just moved elsewhere */
     struct process_thread *next_free;
 } __attribute__((aligned(64)));
@@ -62,10 +63,25 @@ static inline void process_leave(struct process_thread *self)
     __atomic_store_n(&self->inside, 0, __ATOMIC_RELEASE);
 }
 
+/* What is left to do for a thread that may not just enter, and for one that shares its record. */
+struct process_thread *process_enter_slowly(void);
+void process_leave_slowly(void);
+
 /* Enters in every state: starts the process's engine, gives the thread a slot, waits for a fork.
  * NULL: there is no memory to start with. Pairs with process_leave_any. */
-struct process_thread *process_enter_any(void);
-void process_leave_any(struct process_thread *self);
+static inline struct process_thread *process_enter_any(void)
+{
+    struct process_thread *self = process_self();
+    return process_enter(self) ? self : process_enter_slowly();
+}
+
+static inline void process_leave_any(struct process_thread *self)
+{
+    if (PROCESS_LIKELY(!self->shared))
+        process_leave(self);
+    else
+        process_leave_slowly();
+}
 
 /* Threads that have a slot now, and the most there were at once. */
 uint32_t process_threads(uint32_t *most);

@@ -25,7 +25,7 @@
 
 enum state { NOT_STARTED, STARTED, FAILED };
 
-static struct process_thread unattached, late;
+static struct process_thread unattached, late = {.shared = 1};
 
 __thread struct neomm_cpu *process_cpu = &unattached.cpu;
 
@@ -221,7 +221,7 @@ static bool is_forking(void)
     return __atomic_load_n(&registry.forker, __ATOMIC_RELAXED) == &process_cpu;
 }
 
-struct process_thread *process_enter_any(void)
+struct process_thread *process_enter_slowly(void)
 {
     for (;;) {
         struct process_thread *self = process_self();
@@ -249,11 +249,9 @@ struct process_thread *process_enter_any(void)
     }
 }
 
-void process_leave_any(struct process_thread *self)
+void process_leave_slowly(void)
 {
-    if (self != &late)
-        process_leave(self);
-    else if (!is_forking())
+    if (!is_forking())
         process_unlock(&registry.lock);
 }
 
