@@ -230,6 +230,33 @@ static void *churn_until_stopped(void *argument)
     return NULL;
 }
 
+/* Its destructor runs behind the allocator's, whose key is older. */
+static pthread_key_t churn_key;
+
+static void churn_at_the_end(void *argument)
+{
+    struct job *job = argument;
+    job->steps = 1000;
+    (void)churn(job);
+}
+
+static void *come_to_the_end(void *argument)
+{
+    free(malloc(1));
+    (void)pthread_setspecific(churn_key, argument);
+    return NULL;
+}
+
+static void *end_until_stopped(void *argument)
+{
+    struct job *job = argument;
+    pthread_t thread;
+    while (!__atomic_load_n(&stop, __ATOMIC_RELAXED))
+        if (pthread_create(&thread, NULL, come_to_the_end, job) == 0)
+            (void)pthread_join(thread, NULL);
+    return NULL;
+}
+
 /* The child of a busy process: everything must be whole, whatever the others were doing. */
 static int child(uint32_t seed)
 {
@@ -261,16 +288,21 @@ static void *fork_often(void *result)
     return NULL;
 }
 
+/* Busy with threads that run, or with threads that end and allocate still. */
+static const uint64_t kinds_of_busy[] = {0, 1};
+
 static void forks_of_a_busy_process(struct ktap *t)
 {
+    void *(*busy)(void *) = t->parameter == 0 ? churn_until_stopped : end_until_stopped;
     enum { CHURNING = 6, FORKING = 2 };
     pthread_t thread[CHURNING + FORKING];
     struct job job[CHURNING];
     unsigned failures[FORKING] = {0};
     stop = false;
+    ASSERT(t, pthread_key_create(&churn_key, churn_at_the_end) == 0);
     for (uint32_t i = 0; i < CHURNING; i++) {
         job[i] = (struct job){i + 1, 0, true};
-        ASSERT(t, pthread_create(&thread[i], NULL, churn_until_stopped, &job[i]) == 0);
+        ASSERT(t, pthread_create(&thread[i], NULL, busy, &job[i]) == 0);
     }
     for (unsigned i = 0; i < FORKING; i++)
         ASSERT(t, pthread_create(&thread[CHURNING + i], NULL, fork_often, &failures[i]) == 0);
@@ -283,6 +315,7 @@ static void forks_of_a_busy_process(struct ktap *t)
         (void)pthread_join(thread[i], NULL);
         EXPECT(t, job[i].intact);
     }
+    (void)pthread_key_delete(churn_key);
     empty_shelf();
     expect_sound(t, live_objects());
 }
@@ -383,7 +416,7 @@ static const struct ktap_case cases[] = {
     KTAP_CASE(slots_are_drained),
     KTAP_CASE_WITH(crowd, crowds),
     KTAP_CASE(destructors_allocate),
-    KTAP_CASE(forks_of_a_busy_process),
+    KTAP_CASE_WITH(forks_of_a_busy_process, kinds_of_busy),
     KTAP_CASE(handlers_allocate),
     KTAP_CASE(generations),
     KTAP_CASE(vfork_shares),
