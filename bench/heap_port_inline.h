@@ -3,6 +3,8 @@
 #ifndef NEOMM_BENCH_HEAP_PORT_INLINE_H
 #define NEOMM_BENCH_HEAP_PORT_INLINE_H
 
+#define NEOMM_PORT_INLINE_CPU
+
 /* As a kernel's per-CPU pointer it is found at a fixed offset from a segment register. */
 extern __thread struct neomm_cpu *neomm_bench_cpu
     __attribute__((tls_model("initial-exec"), visibility("hidden")));

@@ -10,6 +10,9 @@ if(TARGET neomm_cpu)
 endif()
 install(TARGETS ${neomm_installed} EXPORT neomm-targets
   ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT neomm)
+if(TARGET neomm_malloc)
+  install(TARGETS neomm_malloc LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT neomm-malloc)
+endif()
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/neomm DESTINATION include COMPONENT neomm
   FILES_MATCHING PATTERN "*.h")
 install(EXPORT neomm-targets NAMESPACE neomm:: DESTINATION ${neomm_package_dir} COMPONENT neomm)

@@ -28,11 +28,27 @@ enum neomm_log_level { NEOMM_LOG_ERROR, NEOMM_LOG_WARNING, NEOMM_LOG_INFO, NEOMM
 /* What irq_save returned, for irq_restore alone to understand. */
 typedef unsigned long neomm_irq_t;
 
-/* A kernel may name a header in NEOMM_PORT_INLINE when it compiles the library: it defines
- * neomm_port_cpu, neomm_port_pin and neomm_port_unpin as static inline functions, which saves two
- * calls in each kmalloc and kfree. */
+/* A kernel that compiles the library itself may have some of the port inline, which saves calls in
+ * each kmalloc and kfree: it says so with -DNEOMM_PORT_INLINE='"its_header.h"', the same for all
+ * files. For each of these groups that the header defines as static inline functions, all of the
+ * group, it defines the macro as well:
+ *
+ *   NEOMM_PORT_INLINE_CPU    neomm_port_cpu, neomm_port_pin, neomm_port_unpin
+ *   NEOMM_PORT_INLINE_IRQ    neomm_port_irq_save, neomm_port_irq_restore
+ *   NEOMM_PORT_INLINE_SPIN   neomm_port_spin: what a CPU does in a loop that waits for another CPU;
+ *                            on bare metal the pause that stands here without it, in a guest or a
+ *                            process giving up the CPU to who is waited for
+ *
+ * It must compile wherever this header does. */
 #ifdef NEOMM_PORT_INLINE
 #include NEOMM_PORT_INLINE
+#endif
+
+#ifndef NEOMM_PORT_INLINE_SPIN
+static inline void neomm_port_spin(void)
+{
+    __builtin_ia32_pause();
+}
 #endif
 
 NEOMM_EXTERN_C_BEGIN
@@ -47,7 +63,7 @@ NEOMM_NORETURN void neomm_port_panic(const char *text);
  * from the library and must not sleep. */
 void neomm_port_log(enum neomm_log_level level, const char *text, size_t length);
 
-#ifndef NEOMM_PORT_INLINE
+#ifndef NEOMM_PORT_INLINE_CPU
 /* The structure of the CPU that runs this code. Called with preemption possible only where the
  * answer may be stale; the library masks interrupts before it relies on it. */
 struct neomm_cpu *neomm_port_cpu(void);
@@ -60,8 +76,10 @@ void neomm_port_unpin(void);
 #endif
 
 /* Masks interrupts on this CPU and returns the state before; restores such a state. Nests. */
+#ifndef NEOMM_PORT_INLINE_IRQ
 neomm_irq_t neomm_port_irq_save(void);
 void neomm_port_irq_restore(neomm_irq_t state);
+#endif
 
 /* ---- stage 2 ---- */
 

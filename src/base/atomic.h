@@ -15,7 +15,7 @@
 
 #include "hook.h"
 
-#include <neomm/types.h>
+#include <neomm/port.h>
 
 #ifndef NEOMM_ATOMIC_PLAIN
 
@@ -70,7 +70,7 @@ static inline uint64_t neomm__cas64(uint64_t *p, uint64_t expected, uint64_t des
 static inline void neomm__spin(void)
 {
     NEOMM__SPIN();
-    __builtin_ia32_pause();
+    neomm_port_spin();
 }
 
 #endif

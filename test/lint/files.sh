@@ -11,9 +11,9 @@ complain() {
     bad=1
 }
 
-sources=$(find src include sim kernel tools bench test \
+sources=$(find src include sim kernel malloc tools bench test \
     \( -name '*.[chS]' -o -name '*.cc' -o -name '*.ld' \) -type f)
-scripts=$(find script .ci test cmake kernel tools bench sim -type f \
+scripts=$(find script .ci test cmake kernel malloc tools bench sim -type f \
     \( -name '*.sh' -o -name '*.cmake' -o -name CMakeLists.txt -o -path 'script/*' -o -path '.ci/*' \))
 
 complain "$(for file in $sources $scripts; do
@@ -34,11 +34,11 @@ complain "$(for file in $sources; do echo "$file"; done |
     grep -vE '^include/|/(x86_64|i386)/' | sed 's|.*/||' | sort | uniq -d)" "the same name twice:"
 
 # Written so that this file does not find itself.
-complain "$(grep -rnIE '/(work|farm|root|home)/[a-z]' src include sim kernel tools bench test \
+complain "$(grep -rnIE '/(work|farm|root|home)/[a-z]' src include sim kernel malloc tools bench test \
     docs script cmake traces .ci CMakeLists.txt CMakePresets.json README.md CHANGELOG.md |
     grep -v '^test/lint/files.sh:')" "a path of some machine:"
 
-complain "$(grep -rnIwE 'TODO|FIXME|XXX|HACK' src include sim kernel tools bench test docs script |
+complain "$(grep -rnIwE 'TODO|FIXME|XXX|HACK' src include sim kernel malloc tools bench test docs script |
     grep -v '^test/lint/files.sh:')" "left over:"
 
 complain "$(grep -rnI '[[:space:]]$' $sources $scripts | head -n 20)" "space at the end of a line:"

@@ -3,5 +3,5 @@
 # SPDX-License-Identifier: MIT
 set -u
 cd "$1" || exit 1
-find src include sim kernel tools bench test -name '*.[ch]' -type f -print0 |
+find src include sim kernel malloc tools bench test -name '*.[ch]' -type f -print0 |
     xargs -0 -n 16 -P 2 clang-format --dry-run -Werror

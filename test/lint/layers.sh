@@ -78,10 +78,11 @@ check_src() {
     done
 }
 
-# Programs see the contract alone; those of the host also the simulator's. Test harness files
+# Programs and the process allocator see the contract alone; those of the host also the
+# simulator's. Test harness files
 # (ktap, env) are shared with the kernel.
 check_programs() {
-    for folder in kernel tools bench sim; do
+    for folder in kernel tools bench sim malloc; do
         [ -d "$folder" ] || continue
         includes "$folder" | while read -r file name; do
             [ "${name#\"}" != "$name" ] || continue

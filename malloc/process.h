@@ -1,0 +1,144 @@
+/* The engine in a process: one root, its memory, and the threads that are its CPUs.
+ * SPDX-License-Identifier: MIT
+ *
+ *   addresses   [ 16 MiB nothing ][ RAM: grown so far, read-write ][ reserved, no access ... ]
+ *   frames      0                  4096                             managed                 end
+ *
+ * Nothing in this folder may allocate: no stdio, no dlsym. Locks, outer first: the registry's
+ * (threads, fork), the engine's, the arena's (growing; the engine calls it with none of its own
+ * held), the purger's. */
+#ifndef NEOMM_PROCESS_H
+#define NEOMM_PROCESS_H
+
+#include <neomm/heap.h>
+#include <neomm/port.h>
+#include <neomm/root.h>
+
+#define PROCESS_LIKELY(x)   __builtin_expect(!!(x), 1)
+#define PROCESS_UNLIKELY(x) __builtin_expect(!!(x), 0)
+
+/* ---- options ---- */
+
+struct process_options {
+    bool bad_free_aborts;
+    size_t reserve;  /* bytes of addresses */
+    size_t retain;   /* bytes of free memory that are kept */
+    uint32_t slots;  /* 0: by the number of processors */
+    char stats[256]; /* file for the report at exit, "" for none */
+};
+
+/* Reads NEOMM_MALLOC_OPTIONS over the defaults. What it does not understand it says. */
+void process_options_read(struct process_options *options);
+
+/* ---- threads ---- */
+
+/* A thread that uses the engine. Records are never unmapped, so that a stale pointer to one is
+ * harmless. */
+struct process_thread {
+    struct neomm_cpu cpu; /* first: process_cpu points here; its index is the slot */
+    uint32_t inside;      /* atomic: in the engine now */
+    uint32_t open;        /* atomic: may enter; a fork closes it */
+    uint32_t taken;       /* a thread's; under the lock of the registry */
+    uint32_t shared;      /* of all threads whose end has come: entered under that lock */
+    void *vacated;        /* a run whose pages have just moved elsewhere */
+    struct process_thread *next_free;
+} __attribute__((aligned(64)));
+
+static inline struct process_thread *process_self(void)
+{
+    return (struct process_thread *)process_cpu;
+}
+
+/* False: not now, see process_enter_slowly. The store comes before the load for who closes the
+ * gate, which interrupts all processors in between (membarrier). */
+static inline bool process_enter(struct process_thread *self)
+{
+    __atomic_store_n(&self->inside, 1, __ATOMIC_RELAXED);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    return PROCESS_LIKELY(__atomic_load_n(&self->open, __ATOMIC_RELAXED));
+}
+
+static inline void process_leave(struct process_thread *self)
+{
+    __atomic_store_n(&self->inside, 0, __ATOMIC_RELEASE);
+}
+
+/* What is left to do for a thread that may not just enter, and for one that shares its record. */
+struct process_thread *process_enter_slowly(void);
+void process_leave_slowly(void);
+
+/* Enters in every state: starts the process's engine, gives the thread a slot, waits for a fork.
+ * NULL: there is no memory to start with. Pairs with process_leave_any. */
+static inline struct process_thread *process_enter_any(void)
+{
+    struct process_thread *self = process_self();
+    return process_enter(self) ? self : process_enter_slowly();
+}
+
+static inline void process_leave_any(struct process_thread *self)
+{
+    if (PROCESS_LIKELY(!self->shared))
+        process_leave(self);
+    else
+        process_leave_slowly();
+}
+
+/* Threads that have a slot now, and the most there were at once. */
+uint32_t process_threads(uint32_t *most);
+
+/* ---- the arena ---- */
+
+extern struct process {
+    struct neomm *root; /* NULL: not started */
+    struct process_options options;
+    uint8_t *ram;    /* of frame PROCESS_FIRST */
+    size_t reserved; /* bytes from there */
+    size_t managed;  /* atomic; bytes that the engine has */
+    uint32_t slots;
+    uint32_t grown; /* atomic; times that `managed` changed */
+} process __attribute__((visibility("hidden")));
+
+/* The first frame of RAM: below lie addresses that devices would want. */
+#define PROCESS_FIRST ((uint32_t)4096)
+
+/* Builds the root. False: the system gave no memory. Called once. */
+bool process_start(void);
+/* More memory for the engine, if nobody has brought any since `grown` was `seen`. False: there is
+ * none. */
+bool process_grow(size_t bytes, uint32_t seen);
+/* Memory for the process's own state, zero and never given back. NULL: none. */
+void *process_map(size_t bytes);
+
+/* ---- the page source ---- */
+
+/* Bytes of state for `frames` frames of RAM. */
+size_t process_source_size(size_t frames);
+void process_source_init(struct neomm_page_source *source, void *state, size_t frames);
+/* Bytes of free memory that the system does not have back. */
+size_t process_retained(void);
+/* Gives the system all of it; the bytes given. */
+size_t process_purge_all(void);
+
+/* ---- text ---- */
+
+/* A line for file descriptors, without stdio. */
+struct process_text {
+    size_t length;
+    char text[512];
+};
+void process_text_add(struct process_text *text, const char *part);
+void process_text_number(struct process_text *text, uint64_t number);
+void process_text_write(const struct process_text *text, int file);
+
+/* Adds the report of malloc_stats to `file`. */
+void process_report(int file);
+
+/* ---- locks ---- */
+
+struct process_lock {
+    uint32_t word; /* atomic; 0 free, 1 held, 2 held and somebody waits */
+};
+void process_lock(struct process_lock *lock);
+void process_unlock(struct process_lock *lock);
+
+#endif

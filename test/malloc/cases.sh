@@ -1,0 +1,71 @@
+#!/bin/sh
+# Bad frees, limits and options: cases.sh LIBRARY PROBE
+# SPDX-License-Identifier: MIT
+set -u
+library=$1
+probe=$2
+bad=0
+complain() {
+    echo "$*"
+    bad=1
+}
+
+# run OPTIONS WHAT: $status, $output (both streams)
+run() {
+    output=$(NEOMM_MALLOC_OPTIONS=$1 LD_PRELOAD=$library "$probe" "$2" 2>&1)
+    status=$?
+}
+
+expect() { # WHAT STATUS TEXT
+    [ "$status" -eq "$2" ] || complain "$1: status $status, not $2: $output"
+    case $output in
+    *"$3"*) ;;
+    *) complain "$1: does not say '$3': $output" ;;
+    esac
+}
+
+aborted=134
+bad_frees="double-free:freed_already double-free-large: inside:invalid inside-large:invalid
+    unaligned:invalid stack:not_from_this image:not_from_this realloc-freed: wild:not_from_this"
+for case in $bad_frees; do
+    what=${case%%:*}
+    text=$(echo "${case#*:}" | tr _ ' ')
+    run "" "$what"
+    expect "$what" $aborted "$text"
+    expect "$what" $aborted "the program ends here"
+    run bad_free=log "$what"
+    expect "$what, logged" 0 "$text"
+    case $output in
+    *"ends here"*) complain "$what: ends although it should go on" ;;
+    '') complain "$what: nothing in the log" ;;
+    esac
+done
+
+run reserve=200M exhaust-large
+expect "large blocks to the end of 200 MiB" 0 1
+[ "$output" -gt 150 ] && [ "$output" -le 200 ] || complain "200 MiB gave $output of large blocks"
+run reserve=200M exhaust-small
+expect "small blocks to the end of 200 MiB" 0 1
+[ "$output" -gt 150 ] && [ "$output" -le 200 ] || complain "200 MiB gave $output of small blocks"
+
+# Addresses are limited: the allocator takes less of them.
+output=$(ulimit -v 500000 && LD_PRELOAD=$library "$probe" limited 2>&1)
+status=$?
+expect "limited addresses" 0 ""
+output=$(ulimit -d 100000 && LD_PRELOAD=$library "$probe" exhaust-small 2>&1)
+status=$?
+expect "limited data" 0 ""
+
+run "" stats
+expect "malloc_stats" 0 " allocations="
+for options in nonsense bad_free= bad_free=maybe reserve=12Q reserve=-1 retain=1MM slots=0 slots=65 \
+    slots=x stats= reserve=99999999999999999999 =x; do
+    run "$options" nothing
+    expect "option $options" 0 "not understood: $options"
+done
+for options in "" , slots=1 slots=64 retain=0 reserve=0 reserve=1T bad_free=abort,retain=4M,slots=3; do
+    run "$options" nothing
+    expect "option $options" 0 ""
+    [ -z "$output" ] || complain "option $options: $output"
+done
+exit $bad
