@@ -39,15 +39,15 @@ struct call {
 
 struct plan {
     const char *name;
-    uint32_t size;   /* of the objects */
-    uint32_t before; /* objects there when the CPUs begin */
+    uint32_t size;       /* of the objects */
+    uint32_t before;     /* objects there when the CPUs begin */
     uint32_t kept[CPUS]; /* and so many in each CPU's magazine */
     struct call call[CPUS][CALLS];
     uint32_t cpus; /* 0: 2 */
     uint32_t preemptions;
-    bool twice;       /* frees of what is free already */
-    bool deferred;    /* objects may wait to be freed */
-    bool starved;     /* no memory but what is there */
+    bool twice;    /* frees of what is free already */
+    bool deferred; /* objects may wait to be freed */
+    bool starved;  /* no memory but what is there */
 };
 
 #define A                                                                                          \
@@ -76,8 +76,8 @@ static const struct plan plans[] = {
      .preemptions = 2},
     {"flush, flush", .size = 4096, .before = 14, .kept = {2, 2},
      .call = {{F(0), F(1), F(2)}, {F(3), F(4), F(5)}}, .preemptions = 2},
-    {"flush, refill", .size = 4096, .before = 14, .kept = {2, 0},
-     .call = {{F(0), F(1)}, {A, A}}, .preemptions = 2},
+    {"flush, refill", .size = 4096, .before = 14, .kept = {2, 0}, .call = {{F(0), F(1)}, {A, A}},
+     .preemptions = 2},
     {"shrink, alloc", .size = 1024, .kept = {2, 2}, .call = {{DO(SHRINK_ONE)}, {A, A, A}},
      .preemptions = 2},
     {"shrink, free", .size = 1024, .before = 4, .kept = {0, 2},
@@ -419,7 +419,8 @@ static void prepare(const struct plan *plan)
         env_switch_cpu(&match.box.env, cpu);
         for (uint32_t i = 0; i < plan->kept[cpu]; i++)
             EXPECT_OK(match.t, neomm_kmem_free(root, match.cache, object[cpu][i]));
-        EXPECT_EQ(match.t, neomm__magazine_kept(neomm__magazine_of(match.cache, cpu)), plan->kept[cpu]);
+        EXPECT_EQ(match.t, neomm__magazine_kept(neomm__magazine_of(match.cache, cpu)),
+                  plan->kept[cpu]);
     }
     env_switch_cpu(&match.box.env, 0);
     frames = 0;
@@ -431,9 +432,9 @@ static void in_every_order(struct ktap *t)
 {
     const struct plan *plan = &plans[t->parameter];
     const struct sim_scenario scenario = {plan->cpus ? plan->cpus : 2, &match, begin, run, end};
-    const struct sim_sched_options options = {
-        .mode = SIM_SCHED_EXHAUSTIVE,
-        .preemptions = plan->preemptions + (getenv("NEOMM_SCHEDULES") != NULL)};
+    const struct sim_sched_options options = {.mode = SIM_SCHED_EXHAUSTIVE,
+                                              .preemptions = plan->preemptions +
+                                                             (getenv("NEOMM_SCHEDULES") != NULL)};
     struct sim_sched_result result;
     if (sim_sched_unavailable()) {
         ktap_skip(t, sim_sched_unavailable());

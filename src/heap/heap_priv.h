@@ -179,7 +179,7 @@ struct neomm_kmem {
     uint32_t pool;           /* of the slabs' records */
     uint32_t capacity;       /* of a magazine: capacity_most, or 0 while there are `ops` */
     uint32_t capacity_most, batch;
-    uint32_t slots; /* of a magazine: a power of two */
+    uint32_t slots;    /* of a magazine: a power of two */
     uint32_t interval; /* objects from one that is guarded to the next, about; 0: none is */
     uint32_t profile;  /* enum neomm_heap_profile */
     const struct neomm__kmem_ops *ops;

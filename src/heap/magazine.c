@@ -98,8 +98,8 @@ static void *refill(struct neomm *root, struct neomm_kmem *cache, neomm_flags_t 
     return object;
 }
 
-/* The rest of a batch, when a slab was made for the first of it: with a single object going round, each kmalloc would
- * wait for the kfree before it. */
+/* The rest of a batch, when a slab was made for the first of it: with a single object going round,
+ * each kmalloc would wait for the kfree before it. */
 static void refill_ahead(struct neomm *root, struct neomm_kmem *cache, neomm_flags_t flags,
                          bool *guard)
 {
@@ -486,7 +486,6 @@ void neomm__kmem_served(const struct neomm *root, const struct neomm_kmem *cache
         size_t taken =
             neomm__load_relaxed(&magazine->granted) - neomm__load_relaxed(&magazine->budget);
         *allocated += taken;
-        *freed +=
-            taken + neomm__magazine_kept(magazine) - neomm__load_relaxed(&magazine->filled);
+        *freed += taken + neomm__magazine_kept(magazine) - neomm__load_relaxed(&magazine->filled);
     }
 }
