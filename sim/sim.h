@@ -120,7 +120,8 @@ const char *sim_flush_site_name(enum neomm_flush_site site);
  * runs before it. NULL: no more. */
 typedef void sim_interrupt_fn(void *context);
 void sim_interrupt_at(struct sim *sim, uint64_t n, sim_interrupt_fn *handler, void *context);
-/* The same as a non-maskable interrupt: exactly there, with interrupts masked and locks held too. */
+/* The same as a non-maskable interrupt: exactly there, with interrupts masked and locks held too.
+ */
 void sim_nmi_at(struct sim *sim, uint64_t n, sim_interrupt_fn *handler, void *context);
 /* Is that still to come? */
 bool sim_interrupt_due(const struct sim *sim);

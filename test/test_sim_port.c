@@ -428,16 +428,11 @@ static void disk_twice(struct ktap *t)
 }
 
 static const struct ktap_case cases[] = {
-    KTAP_CASE(irq_order),
-    KTAP_CASE(pins_balance),
-    KTAP_CASE(ipi_targets),
-    KTAP_CASE(time_and_entropy),
-    KTAP_CASE(waits),
-    KTAP_CASE(wakes),
-    KTAP_CASE(ipi_threads),
-    KTAP_CASE_WITH(disk_batches, seeds),
-    KTAP_CASE(disk_faults),
-    KTAP_CASE(disk_fault_plan),
+    KTAP_CASE(irq_order),   KTAP_CASE(pins_balance),
+    KTAP_CASE(ipi_targets), KTAP_CASE(time_and_entropy),
+    KTAP_CASE(waits),       KTAP_CASE(wakes),
+    KTAP_CASE(ipi_threads), KTAP_CASE_WITH(disk_batches, seeds),
+    KTAP_CASE(disk_faults), KTAP_CASE(disk_fault_plan),
     KTAP_CASE(disk_twice),
 };
 KTAP_SUITE(sim_port, cases);

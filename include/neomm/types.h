@@ -119,7 +119,7 @@ typedef uint32_t neomm_flags_t;
 #define NEOMM_MOVABLE   ((neomm_flags_t)1 << 5) /* the owner can move the contents elsewhere */
 #define NEOMM_RESERVE   ((neomm_flags_t)1 << 6) /* may use the reserve below the low watermark */
 
-#define NEOMM_NOLOCK    ((neomm_flags_t)1 << 7) /* kmalloc in an NMI: waits for nobody, may fail */
+#define NEOMM_NOLOCK ((neomm_flags_t)1 << 7) /* kmalloc in an NMI: waits for nobody, may fail */
 
 /* Rights of a mapping. Whether a page is the user's follows from its address alone, so user
  * and kernel can never mix. WRITE with EXEC is refused (NEOMM_E_ACCESS). */

@@ -44,8 +44,8 @@ static uint32_t take_slabs(struct neomm *root, struct neomm_kmem *cache, void **
         if (!ops)
             taken = take_batch(root, cache, objects + done, want - done, flags);
         else
-            taken = (objects[done] =
-                         ops->alloc(root, cache, cache->object_size, flags, caller)) != NULL;
+            taken = (objects[done] = ops->alloc(root, cache, cache->object_size, flags, caller)) !=
+                    NULL;
         if (taken == 0 && ops == neomm__kmem_ops_of(cache))
             break;
         done += taken;

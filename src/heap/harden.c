@@ -279,8 +279,7 @@ static bool put(struct neomm *root, const struct neomm__heap_place *place, void 
         good = neomm__slab_put_one(root, cache, place, &surplus);
     else {
         neomm__store_relaxed(&cache->held, cache->held + 1);
-        leaves =
-            cache->ops == &neomm__hardened_ops ? exchange(cache->quarantine, object) : object;
+        leaves = cache->ops == &neomm__hardened_ops ? exchange(cache->quarantine, object) : object;
     }
     if (leaves)
         let_go(root, cache, leaves, &surplus);

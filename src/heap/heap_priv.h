@@ -226,12 +226,12 @@ struct neomm__heap {
     const struct neomm__sites *sites;      /* call sites are counted, see site.c; or NULL */
     struct neomm__site_table *site_table;  /* was made, once they were */
     void (*sites_end)(struct neomm *root); /* gives it back */
-    uint32_t profile; /* of new caches */
+    uint32_t profile;                      /* of new caches */
     /* Makes a new cache's profile, and tracking, what they are for all; NULL: nothing to do. */
     neomm_status (*adopt)(struct neomm *root, struct neomm_kmem *cache);
     neomm_heap_report_fn *report;
     void *report_context;
-    uintptr_t secret; /* hides the links of what is freed later */
+    uintptr_t secret;    /* hides the links of what is freed later */
     neomm_frame_t frame; /* where this structure lies */
     uint32_t frames;
     uint32_t draining; /* a CPU, its index + 1, empties magazines: twice that, and 1 if its own */
@@ -440,6 +440,10 @@ struct neomm__sites {
     /* A block of `size` bytes came (objects 1) or went (-1), or grew by so many (0), which wrap. */
     void (*count)(struct neomm *root, uintptr_t caller, int objects, size_t size);
     uint64_t (*now)(void);
+    /* neomm_heap_sites */
+    void (*list)(struct neomm *root, uint32_t most,
+                 void (*visit)(void *context, const struct neomm_heap_site_stats *stats),
+                 void *context);
 };
 
 /* ---- run.c: whole pages ---- */

@@ -59,7 +59,8 @@ static void *refill_and_pop(struct neomm *root, struct neomm_kmem *cache,
     if (*guard)
         grant(cache, magazine);
     if (magazine->count == 0 && magazine->capacity > 0)
-        fill(magazine, neomm__slab_take(root, cache, NULL, magazine->object + 1, cache->batch, flags));
+        fill(magazine,
+             neomm__slab_take(root, cache, NULL, magazine->object + 1, cache->batch, flags));
     return neomm__magazine_pop(magazine);
 }
 

@@ -103,7 +103,9 @@ static inline void *neomm__kmem_take(struct neomm *root, struct neomm_kmem *cach
     if (!object)
         object = neomm__kmem_refill(root, cache, size, flags, caller);
     if (object && (flags & NEOMM_ZERO) && !cache->construct)
-        memset(object, 0, neomm__kmem_ops_of(cache) || neomm__guard_owns(root->heap, object) ? size : cache->size);
+        memset(object, 0,
+               neomm__kmem_ops_of(cache) || neomm__guard_owns(root->heap, object) ? size
+                                                                                  : cache->size);
     return object;
 }
 

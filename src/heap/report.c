@@ -26,8 +26,7 @@ static void log_site(const char *what, const struct neomm_heap_site *site)
 static void log_neighbour(const char *where, const void *object, bool live)
 {
     if (object)
-        neomm__log(NEOMM_LOG_ERROR, "heap:   %s it: %p, %s", where, object,
-                   live ? "live" : "free");
+        neomm__log(NEOMM_LOG_ERROR, "heap:   %s it: %p, %s", where, object, live ? "live" : "free");
 }
 
 static void log_report(const struct neomm_heap_report *report)
