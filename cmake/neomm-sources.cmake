@@ -59,6 +59,7 @@ endif()
 
 set(NEOMM_HEAP_SOURCES
   src/heap/bulk.c
+  src/heap/guard.c
   src/heap/harden.c
   src/heap/heap.c
   src/heap/heap_check.c

@@ -62,6 +62,11 @@ void neomm_hook_yield(void)
 {
 }
 
+void neomm_hook_store_late(uint32_t *word, uint32_t value)
+{
+    __atomic_store_n(word, value, __ATOMIC_RELAXED);
+}
+
 void neomm_hook_spin(void)
 {
 }

@@ -1,4 +1,4 @@
-/* The port: the twelve functions that libneomm needs of a kernel, here for one CPU whose devices
+/* The port: the fourteen functions that libneomm needs of a kernel, here for one CPU whose devices
  * are polled. This is the file to begin with when porting.
  * SPDX-License-Identifier: MIT
  */

@@ -5,6 +5,8 @@
  */
 #include "kernel.h"
 
+#include <neomm/heap_debug.h>
+
 #define PAGE              NEOMM_PAGE_SIZE
 #define RW                (NEOMM_PROT_READ | NEOMM_PROT_WRITE)
 #define RX                (NEOMM_PROT_READ | NEOMM_PROT_EXEC)
@@ -172,6 +174,48 @@ static void heap(struct ktap *t)
     for (unsigned i = 0; i < BLOCKS; i++)
         EXPECT_OK(t, neomm_kfree(memory_root(), block[i]));
     EXPECT_EQ(t, free_frames(), before);
+}
+
+/* Volatile: it changes in the handler of a fault. */
+static volatile struct {
+    unsigned count;
+    enum neomm_heap_error error;
+    ptrdiff_t offset;
+} found;
+
+static void note_report(void *context, const struct neomm_heap_report *report)
+{
+    (void)context;
+    found.count++;
+    found.error = report->error;
+    found.offset = report->offset;
+}
+
+/* Guarded objects, touched where they must not be: the fault is reported, and the instruction runs
+ * again. */
+static void guarded_objects(struct ktap *t)
+{
+    struct neomm *root = memory_root();
+    struct neomm_kmem *cache = neomm_kmem_for(root, 64);
+    volatile uintptr_t block = 0;
+    neomm_heap_on_error(root, note_report, NULL);
+    neomm_heap_set_sampling(root, 1);
+    ASSERT_OK(t, neomm_heap_set_profile(root, cache, NEOMM_HEAP_GUARDED));
+    for (unsigned i = 0; i < 4 && !neomm_window_vaddr(root, (void *)block); i++) {
+        (void)neomm_kfree(root, (void *)block);
+        block = (uintptr_t)neomm_kmalloc(root, 64, 0);
+    }
+    ASSERT(t, neomm_window_vaddr(root, (void *)block) != 0);
+    ptrdiff_t beside = block % PAGE == 0 ? -1 : 64;
+    *(volatile unsigned char *)(block + (uintptr_t)beside) = 1;
+    EXPECT(t, found.count == 1 && found.error == NEOMM_HEAP_ACCESS_OUTSIDE);
+    EXPECT_EQ(t, found.offset, beside);
+    EXPECT_OK(t, neomm_kfree(root, (void *)block));
+    (void)*(volatile unsigned char *)(block + 3);
+    EXPECT(t, found.count == 2 && found.error == NEOMM_HEAP_ACCESS_AFTER_FREE);
+    EXPECT_EQ(t, found.offset, 3);
+    EXPECT_OK(t, neomm_heap_set_profile(root, cache, NEOMM_HEAP_DEFAULT));
+    neomm_heap_on_error(root, NULL, NULL);
 }
 
 static void window(struct ktap *t)
@@ -457,13 +501,27 @@ static void shut_down(struct ktap *t)
 }
 
 static const struct ktap_case cases[] = {
-    KTAP_CASE(cpu_features),    KTAP_CASE(frames),         KTAP_CASE(frame_contents),
-    KTAP_CASE(memory_test),     KTAP_CASE(heap),           KTAP_CASE(window),
-    KTAP_CASE(user_fault),      KTAP_CASE(kernel_rights),  KTAP_CASE(user_output),
-    KTAP_CASE(swap_out_and_in), KTAP_CASE(resident_limit), KTAP_CASE(two_spaces),
-    KTAP_CASE(bad_pointers),    KTAP_CASE(user_errors),    KTAP_CASE(invalidations),
-    KTAP_CASE(out_of_memory),   KTAP_CASE(consistency),    KTAP_CASE(space_exit),
-    KTAP_CASE(memstat),         KTAP_CASE(shut_down),
+    KTAP_CASE(cpu_features),
+    KTAP_CASE(frames),
+    KTAP_CASE(frame_contents),
+    KTAP_CASE(memory_test),
+    KTAP_CASE(heap),
+    KTAP_CASE(guarded_objects),
+    KTAP_CASE(window),
+    KTAP_CASE(user_fault),
+    KTAP_CASE(kernel_rights),
+    KTAP_CASE(user_output),
+    KTAP_CASE(swap_out_and_in),
+    KTAP_CASE(resident_limit),
+    KTAP_CASE(two_spaces),
+    KTAP_CASE(bad_pointers),
+    KTAP_CASE(user_errors),
+    KTAP_CASE(invalidations),
+    KTAP_CASE(out_of_memory),
+    KTAP_CASE(consistency),
+    KTAP_CASE(space_exit),
+    KTAP_CASE(memstat),
+    KTAP_CASE(shut_down),
 };
 
 KTAP_SUITE(boot, cases);

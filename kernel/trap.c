@@ -5,11 +5,14 @@
 #include "kernel.h"
 #include "user.h"
 
+#include <neomm/heap_debug.h>
+
 #define VECTOR_PAGE_FAULT 14
 #define VECTOR_EXCEPTIONS 32 /* below: from the CPU; above: interrupts */
 #define CS_USER           3u
 #define FLAGS_FIXED       0x2u
 #define FLAGS_INTERRUPTS  0x200u
+#define ERROR_FETCH       0x10u /* of a page fault */
 
 /* The user code that runs: space is what is loaded, end is NULL while none runs. */
 static struct {
@@ -70,9 +73,12 @@ static void user_page_fault(struct trap_frame *frame, neomm_vaddr_t address)
 }
 
 /* The kernel touches user memory only in neomm_cpu_user_*, whose instructions have an entry in
- * the table of fix-ups: there an unresolved fault goes on and reports what is missing. */
+ * the table of fix-ups: there an unresolved fault goes on and reports what is missing. A guarded
+ * object that was misused has been reported; the instruction runs again. */
 static void kernel_page_fault(struct trap_frame *frame, neomm_vaddr_t address)
 {
+    if (!(frame->error & ERROR_FETCH) && neomm_heap_fault(kernel_cpu.root, (void *)address))
+        return;
     uintptr_t fixup = neomm_cpu_fixup(frame->ip);
     if (fixup == 0)
         crash(frame, address);

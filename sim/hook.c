@@ -206,6 +206,7 @@ static void interrupt(struct sim_cpu *cpu)
     sim_interrupt_fn *handler = cpu->interrupt;
     uint32_t depth = cpu->port.lock_depth, saves = place->saves, pins = place->pins;
     bool masked = place->masked, entered = sim_cpu_enter(cpu->sim);
+    sim_cpu_drain_stores(cpu);
     cpu->interrupt = NULL;
     place->masked = true;
     place->interrupts++;
@@ -224,6 +225,30 @@ static void interrupt(struct sim_cpu *cpu)
         sim_sched_unmasked();
 }
 
+/* ---- stores that are late ---- */
+
+/* Under the scheduler the store waits for the CPU's second point from here, or an interrupt: others
+ * may run at the first two without seeing it, as they may while it is in a store buffer. */
+void neomm_hook_store_late(uint32_t *word, uint32_t value)
+{
+    struct sim_cpu *cpu = sim_place.cpu;
+    if (!sim_place.sched) {
+        __atomic_store_n(word, value, __ATOMIC_RELAXED);
+        return;
+    }
+    sim_cpu_drain_stores(cpu);
+    cpu->late = word;
+    cpu->late_value = value;
+    cpu->late_until = cpu->points + 2;
+}
+
+void sim_cpu_drain_stores(struct sim_cpu *cpu)
+{
+    if (cpu->late)
+        __atomic_store_n(cpu->late, cpu->late_value, __ATOMIC_RELAXED);
+    cpu->late = NULL;
+}
+
 static void pass_point(struct sim_cpu *cpu)
 {
     cpu->points++;
@@ -240,6 +265,14 @@ static void give_way(struct sim_cpu *cpu)
         (void)sched_yield();
 }
 
+static void pass_scheduled_point(const void *where)
+{
+    struct sim_cpu *cpu = sim_place.cpu;
+    sim_sched_switch("shares a word", where);
+    if (cpu->late && cpu->points >= cpu->late_until)
+        sim_cpu_drain_stores(cpu);
+}
+
 void neomm_hook_yield(void)
 {
     if (sim_place.cpu)
@@ -247,7 +280,7 @@ void neomm_hook_yield(void)
     if (sim_place.sim)
         sim_whim_here(sim_place.sim);
     if (sim_place.sched)
-        sim_sched_switch("shares a word", __builtin_return_address(0));
+        pass_scheduled_point(__builtin_return_address(0));
     else if (sim_place.cpu)
         give_way(sim_place.cpu);
 }

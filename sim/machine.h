@@ -38,6 +38,9 @@ struct sim_cpu {
     sim_interrupt_fn *interrupt;
     void *interrupt_context;
     bool interrupt_is_nmi;
+    uint32_t *late; /* a store that others do not see yet; NULL: none */
+    uint32_t late_value;
+    uint64_t late_until; /* points */
     uint64_t locks_taken;
     pthread_mutex_t serving;
 };
@@ -155,6 +158,10 @@ static inline void sim_cpu_leave(bool entered)
     if (__builtin_expect(entered, 0))
         sim_cpu_leave_slowly();
 }
+
+/* ---- hook.c ---- */
+/* What the CPU has stored is visible to others from here on, as after any interrupt. */
+void sim_cpu_drain_stores(struct sim_cpu *cpu);
 
 /* ---- arena.c ---- */
 #define SIM_POISON 0xdeadfeeddeadfeedu /* as an entry: present, with reserved bits set */

@@ -227,6 +227,7 @@ static void serve(struct sim_sched *sched, uint32_t caller)
     self->state = CO_READY;
     place->masked = true;
     place->interrupts++;
+    sim_cpu_drain_stores(place->cpu);
     from->call(from->argument);
     if (place->cpu->port.lock_depth != depth)
         sim_violation(sched->sim, "port: a call on CPU %u took or released a lock",
@@ -269,6 +270,7 @@ static void place_call(struct sim_sched *sched, uint32_t target)
     struct sim_co *self = sched->current;
     if (is_idle(sched, target)) {
         sched->quiet++;
+        sim_cpu_drain_stores(&sched->sim->cpu[target]);
         sim_run_as(sched->sim, target, self->call, self->argument);
         sched->quiet--;
     } else {
@@ -424,6 +426,7 @@ static void enter(void)
     if (sigsetjmp(self->catcher.back, 0) == 0) {
         sched->scenario->run(sched->scenario->context, index_of(sched, self));
         check_ended(sched);
+        sim_cpu_drain_stores(sim_place.cpu);
         serve_all(sched);
     } else {
         say(sched, "CPU %u: %s\n", index_of(sched, self), self->catcher.text);
@@ -442,6 +445,7 @@ static void prepare(struct sim_sched *sched, uint32_t cpu)
     struct sim_co *co = &sched->co[cpu];
     void *stack = co->stack;
     memset(co, 0, sizeof(*co));
+    sched->sim->cpu[cpu].late = NULL;
     co->stack = stack;
     co->stack_size = STACK_BYTES;
     co->doing = "was to begin";

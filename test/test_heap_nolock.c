@@ -22,7 +22,7 @@ static uint64_t bad_frees(struct box *box)
 
 static uint32_t kept(struct neomm_kmem *cache, uint32_t cpu)
 {
-    return neomm__magazine_of(cache, cpu)->count;
+    return neomm__magazine_kept(neomm__magazine_of(cache, cpu));
 }
 
 /* ---- with the lock held ---- */
@@ -214,6 +214,9 @@ static void bulk(struct ktap *t)
     if (!box_open(t, &box, BOX_DIRECT, 16, 1))
         return;
     struct neomm_kmem *cache = neomm_kmem_for(box.root, 2048);
+    void *first = take(&box, 2048, 0), *second = take(&box, 2048, 0);
+    EXPECT_OK(t, neomm_kfree(box.root, first));
+    EXPECT_OK(t, neomm_kfree(box.root, second));
     for (uint32_t have = 0; have <= 2 * cache->objects; have++) {
         ASSERT_OK(t, neomm_kmem_alloc_bulk(box.root, cache, 0, have, object));
         ASSERT_OK(t, neomm_kmem_free_bulk(box.root, cache, have, object));

@@ -137,11 +137,118 @@ static void racing_double_frees(struct ktap *t)
     box_close(t, &box);
 }
 
+/* ---- one CPU empties the others' magazines all the time ---- */
+
+#define PAIRS 200000u
+#define HANDS 12u /* objects that a thread has at a time */
+
+/* An object says who has it; a free one, that nobody does. */
+struct owned {
+    uint32_t owner;
+    uint32_t rest[15];
+};
+
+struct emptied {
+    struct box *box;
+    struct neomm_kmem *cache;
+    uint32_t running; /* threads that use it */
+    uint32_t emptied; /* times */
+};
+
+struct user {
+    pthread_t thread;
+    struct emptied *emptied;
+    uint32_t cpu, wrong;
+};
+
+static void make_owned(void *context, void *object)
+{
+    (void)context;
+    __atomic_store_n(&((struct owned *)object)->owner, 0, __ATOMIC_RELEASE);
+}
+
+static void *use_objects(void *argument)
+{
+    struct user *user = argument;
+    struct emptied *e = user->emptied;
+    struct owned *hand[HANDS] = {0};
+    sim_bind(e->box->env.machine, user->cpu);
+    for (uint32_t i = 0; i < PAIRS; i++) {
+        struct owned **slot = &hand[i * 7 % HANDS];
+        if (*slot) {
+            user->wrong += __atomic_exchange_n(&(*slot)->owner, 0, __ATOMIC_ACQ_REL) != user->cpu;
+            user->wrong += neomm_kmem_free(e->box->root, e->cache, *slot) != NEOMM_OK;
+        }
+        *slot = neomm_kmem_alloc(e->box->root, e->cache, 0);
+        user->wrong += !*slot;
+        if (*slot)
+            user->wrong += __atomic_exchange_n(&(*slot)->owner, user->cpu, __ATOMIC_ACQ_REL) != 0;
+    }
+    for (uint32_t i = 0; i < HANDS; i++) {
+        user->wrong += __atomic_exchange_n(&hand[i]->owner, 0, __ATOMIC_ACQ_REL) != user->cpu;
+        user->wrong += neomm_kmem_free(e->box->root, e->cache, hand[i]) != NEOMM_OK;
+    }
+    (void)__atomic_fetch_sub(&e->running, 1, __ATOMIC_ACQ_REL);
+    sim_unbind();
+    return NULL;
+}
+
+static void *empty_magazines(void *argument)
+{
+    struct user *user = argument;
+    struct emptied *e = user->emptied;
+    const struct neomm_kmem_options options = {.name = "short", .size = 100};
+    sim_bind(e->box->env.machine, user->cpu);
+    while (__atomic_load_n(&e->running, __ATOMIC_ACQUIRE) > 0) {
+        (void)neomm_kmem_shrink(e->box->root, e->cache);
+        if (++e->emptied % 16 == 0) {
+            struct neomm_kmem *cache = neomm_kmem_create(e->box->root, &options);
+            void *object = cache ? neomm_kmem_alloc(e->box->root, cache, 0) : NULL;
+            user->wrong += !object || neomm_kfree(e->box->root, object) != NEOMM_OK;
+            user->wrong += !cache || neomm_kmem_destroy(e->box->root, cache) != NEOMM_OK;
+        }
+    }
+    sim_unbind();
+    return NULL;
+}
+
+/* Nobody is given what another has, and nothing is lost. */
+static void emptied_all_the_time(struct ktap *t)
+{
+    struct user user[THREADS];
+    struct box box;
+    const struct neomm_kmem_options options = {
+        .name = "owned", .size = sizeof(struct owned), .construct = make_owned};
+    if (!box_open(t, &box, BOX_DIRECT, 32, THREADS))
+        return;
+    struct emptied emptied = {&box, neomm_kmem_create(box.root, &options), THREADS - 1, 0};
+    ASSERT(t, emptied.cache != NULL);
+    sim_unbind();
+    for (uint32_t i = 0; i < THREADS; i++) {
+        user[i] = (struct user){.emptied = &emptied, .cpu = i};
+        EXPECT_EQ(
+            t,
+            pthread_create(&user[i].thread, NULL, i == 0 ? empty_magazines : use_objects, &user[i]),
+            0);
+    }
+    for (uint32_t i = 0; i < THREADS; i++) {
+        EXPECT_EQ(t, pthread_join(user[i].thread, NULL), 0);
+        EXPECT_EQ(t, user[i].wrong, 0);
+    }
+    sim_bind(box.env.machine, 0);
+    ktap_note(t, "emptied %u times", emptied.emptied);
+    EXPECT(t, emptied.emptied > 0);
+    env_fsck(t, &box.env);
+    EXPECT_OK(t, neomm_kmem_destroy(box.root, emptied.cache));
+    box_close(t, &box);
+}
+
 static const uint64_t kinds[] = {BOX_DIRECT, BOX_WINDOW};
 
 static const struct ktap_case cases[] = {
     KTAP_CASE_WITH(blocks_change_hands, kinds),
     KTAP_CASE(racing_double_frees),
+    KTAP_CASE(emptied_all_the_time),
 };
 
 KTAP_SUITE(heap_threads, cases);

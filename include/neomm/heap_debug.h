@@ -15,7 +15,13 @@
  *   DEFAULT   and whenever objects go back to their slabs, the object that brings it about is
  *             looked for among all those that the CPU keeps
  *   GUARDED   as DEFAULT, and one object in N (neomm_heap_set_sampling) lies on a page of its own
- *             between pages without access, and loses its page when it is freed
+ *             between pages without access, and loses its page when it is freed. The other bytes
+ *             of the page hold a canary that kfree checks. The first GUARDED cache takes 130
+ *             frames for the heap's lifetime. Objects are guarded that are taken without
+ *             NEOMM_ATOMIC and NEOMM_NOLOCK, one by one or the first of a bulk, up to a page in
+ *             size, while sites are not tracked. kfree of one changes the rights of its page and so
+ *             interrupts the other CPUs as neomm_paging_protect does; kfree_nolock puts that off.
+ *             Sources of the idea: KFENCE (Linux), GWP-ASan (LLVM).
  *   HARDENED  no object is kept in front of the slabs: whether it is live is known for each, and
  *             every second free is found. The bytes behind what was asked for hold a canary that
  *             kfree checks; freed memory is zeroed, and checked when it is handed out again, which
@@ -35,7 +41,7 @@ enum neomm_heap_error {
     NEOMM_HEAP_INVALID_FREE,      /* not the start of a block */
     NEOMM_HEAP_DOUBLE_FREE,       /* free already */
     NEOMM_HEAP_FOREIGN_FREE,      /* not this heap's, or not this cache's */
-    NEOMM_HEAP_OVERRUN,           /* the bytes behind the block were written to */
+    NEOMM_HEAP_OVERRUN,           /* the bytes behind the block, or before a guarded one, changed */
     NEOMM_HEAP_WRITE_AFTER_FREE,  /* a free object was written to */
     NEOMM_HEAP_ACCESS_AFTER_FREE, /* a freed guarded object was read or written */
     NEOMM_HEAP_ACCESS_OUTSIDE,    /* an access beside a guarded object */
@@ -91,15 +97,18 @@ neomm_status neomm_heap_set_profile(struct neomm *root, struct neomm_kmem *cache
 enum neomm_heap_profile neomm_heap_profile(const struct neomm *root,
                                            const struct neomm_kmem *cache);
 
-/* About one object in `interval` of each GUARDED cache is guarded; 0: none. 1000 to begin with. At
- * most NEOMM_HEAP_GUARDED_MAX live at a time, others are not guarded then. */
+/* About one object in `interval` of each GUARDED cache is guarded, CPU by CPU and from half an
+ * interval to one and a half after the one before; 0: none. 1000 to begin with. At most
+ * NEOMM_HEAP_GUARDED_MAX live at a time, others are not guarded then. Context as
+ * neomm_heap_shrink. */
 void neomm_heap_set_sampling(struct neomm *root, uint32_t interval);
 #define NEOMM_HEAP_GUARDED_MAX 64u
 
-/* For the kernel's handler of faults in kernel mode, and of SIGSEGV in user space: was this an
- * access to a guarded object's page? Then it is reported, access is given so that the program can
- * go on if the report let it, and the object is not used again: true. Any context in which
- * paging's neomm_paging_protect may be called. */
+/* For the kernel's handler of faults in kernel mode, and of SIGSEGV in user space, when a read or
+ * write faulted (not a fetch): was this an access to a page of the guarded objects' pool? Then it
+ * is reported (`function` is "access"), the page has access from now on, so that the program can go
+ * on if the report let it, and no further object is put on it or beside it: true. Any context in
+ * which paging's neomm_paging_protect may be called. */
 bool neomm_heap_fault(struct neomm *root, const void *pointer);
 
 /* Who is told of misuse; NULL: only the log. */

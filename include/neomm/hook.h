@@ -103,6 +103,8 @@ void neomm_hook_settled(neomm_frame_t top, enum neomm_flush_site site);
 
 /* Another CPU may run here. */
 void neomm_hook_yield(void);
+/* *word becomes `value`, for this CPU at once, for others maybe only after its next loads. */
+void neomm_hook_store_late(uint32_t *word, uint32_t value);
 /* This CPU waits in a loop for another one, which has to run. */
 void neomm_hook_spin(void);
 

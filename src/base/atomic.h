@@ -62,6 +62,10 @@ static inline uint64_t neomm__cas64(uint64_t *p, uint64_t expected, uint64_t des
  * handler, or a call through neomm_port_ipi. */
 #define neomm__cpu_order() __atomic_signal_fence(__ATOMIC_SEQ_CST)
 
+/* A store of 32 bits whose order against later loads is the matter of who calls this CPU through
+ * neomm_port_ipi. It waits in the CPU's store buffer, and the simulator lets it wait there. */
+#define neomm__store_late(p, v) NEOMM__STORE_LATE(p, v)
+
 /* A pause in a spin: the hint to the CPU, and a place where the simulator has to switch. */
 static inline void neomm__spin(void)
 {

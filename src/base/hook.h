@@ -17,6 +17,7 @@
 #define NEOMM__FRAMES_FREED(frame, count)         neomm_hook_frames_freed(frame, count)
 #define NEOMM__YIELD()                            neomm_hook_yield()
 #define NEOMM__SPIN()                             neomm_hook_spin()
+#define NEOMM__STORE_LATE(word, value)            neomm_hook_store_late(word, value)
 
 #else
 
@@ -28,6 +29,7 @@
 #define NEOMM__FRAMES_FREED(frame, count)         ((void)(frame), (void)(count))
 #define NEOMM__YIELD()                            ((void)0)
 #define NEOMM__SPIN()                             ((void)0)
+#define NEOMM__STORE_LATE(word, value)            __atomic_store_n(word, value, __ATOMIC_RELAXED)
 
 #endif
 

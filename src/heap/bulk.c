@@ -5,16 +5,17 @@
 /* ---- allocation ---- */
 
 /* What this CPU has at hand. */
-static uint32_t pop_some(const struct neomm_kmem *cache, uint32_t count, void **objects)
+static uint32_t pop_some(struct neomm *root, const struct neomm_kmem *cache, uint32_t count,
+                         void **objects)
 {
-    struct neomm__magazine *magazine = neomm__magazine_of(cache, neomm_port_pin()->index);
+    struct neomm__magazine *magazine = neomm__magazine_pin(root, cache);
     uint32_t taken = 0;
     if (neomm__magazine_enter(magazine)) {
-        uint32_t kept = magazine->count, budget = magazine->budget;
+        neomm__magazine_open(root->heap, cache, magazine);
+        uint32_t kept = neomm__magazine_kept(magazine), budget = magazine->budget;
         taken = kept < count ? kept : count;
         taken = taken < budget ? taken : budget;
-        memcpy(objects, magazine->object + 1 + kept - taken, taken * sizeof(void *));
-        neomm__magazine_set_count(magazine, kept - taken);
+        neomm__magazine_copy(magazine, taken, objects);
         neomm__store_relaxed(&magazine->budget, budget - taken);
         neomm__magazine_leave(magazine);
     }
@@ -67,9 +68,14 @@ static void give_back(struct neomm *root, struct neomm_kmem *cache, neomm_flags_
 neomm_status neomm_kmem_alloc_bulk(struct neomm *root, struct neomm_kmem *cache,
                                    neomm_flags_t flags, uint32_t count, void **objects)
 {
-    uint32_t done = pop_some(cache, count, objects);
+    uint32_t done = pop_some(root, cache, count, objects);
     uintptr_t caller = NEOMM__CALLER(NULL);
     flags &= ~NEOMM_DMA;
+    /* It may be time for one that is guarded. */
+    if (done < count && neomm__load_relaxed(&cache->interval) > 0 &&
+        (objects[done] = neomm__kmem_refill(root, cache, cache->object_size, cache->align, flags,
+                                            caller)) != NULL)
+        done++;
     if (done < count)
         done += take_slabs(root, cache, objects + done, count - done, flags, caller);
     if (done < count && neomm__heap_relieve(root, flags))
@@ -88,15 +94,16 @@ neomm_status neomm_kmem_alloc_bulk(struct neomm *root, struct neomm_kmem *cache,
 
 /* Objects of the cache, to the magazine as long as it has room. Stops at one that was freed just
  * before: *twice. */
-static uint32_t push_some(const struct neomm_kmem *cache, uint32_t count, void *const *objects,
-                          bool *twice)
+static uint32_t push_some(struct neomm *root, const struct neomm_kmem *cache, uint32_t count,
+                          void *const *objects, bool *twice)
 {
-    struct neomm__magazine *magazine = neomm__magazine_of(cache, neomm_port_pin()->index);
+    struct neomm__magazine *magazine = neomm__magazine_pin(root, cache);
     uint32_t done = 0;
     if (neomm__magazine_enter(magazine)) {
+        neomm__magazine_open(root->heap, cache, magazine);
         while (done < count && neomm__magazine_push(magazine, objects[done]))
             done++;
-        *twice = done < count && magazine->object[magazine->count] == objects[done];
+        *twice = done < count && *neomm__magazine_slot(magazine, magazine->in - 1) == objects[done];
         neomm__magazine_leave(magazine);
     }
     neomm_port_unpin();
@@ -133,7 +140,7 @@ neomm_status neomm_kmem_free_bulk(struct neomm *root, struct neomm_kmem *cache, 
         uint32_t good = count_good(root, cache, count - i, objects + i), pushed = 0;
         bool twice = false;
         if (good > 0)
-            pushed = push_some(cache, good, objects + i, &twice);
+            pushed = push_some(root, cache, good, objects + i, &twice);
         if (good == 0 || pushed == 0) {
             bool single = good <= 1 || twice || neomm__kmem_ops_of(cache);
             status = single ? neomm__heap_free(root, cache, objects[i], "kmem_free_bulk", caller)

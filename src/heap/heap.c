@@ -28,6 +28,7 @@ static void state_init(struct neomm *root, struct neomm__heap *heap, unsigned st
     neomm__lock_init(&heap->run_lock, NEOMM_LOCK_CLASS_SLAB);
     neomm__records_init(heap);
     heap->ram_frames = ram_frames;
+    heap->sampling = NEOMM__SAMPLING;
     heap->profile = NEOMM_HEAP_DEFAULT;
     neomm__heap_classes_init(heap, step_shift, ram_frames);
     for (uint32_t i = 0; i < heap->classes; i++) {
@@ -113,13 +114,14 @@ neomm_status neomm_heap_fini(struct neomm *root)
     if (!heap)
         return NEOMM_E_NOENT;
     (void)neomm_heap_shrink(root);
-    if (heap->guard)
-        heap->guard->end_all(root);
     neomm_heap_stats(root, &stats);
     if (stats.objects > 0 || stats.caches > 0) {
         neomm__heap_log_leaks(root);
         return NEOMM_E_BUSY;
     }
+    neomm_status status = heap->guard ? heap->guard->end_all(root) : NEOMM_OK;
+    if (status != NEOMM_OK)
+        return status;
     for (uint32_t i = 0; i < heap->classes; i++) {
         neomm__slabs_end_all(root, &heap->cache[i]);
         if (heap->cache[i].quarantine_end)
@@ -174,7 +176,7 @@ static void *try_alloc(struct neomm *root, size_t size, size_t align, neomm_flag
     if (size <= NEOMM__HEAP_SLAB_MAX && !(flags & NEOMM_DMA)) {
         struct neomm_kmem *cache = cache_for(root, size, align);
         if (cache)
-            block = neomm__kmem_take(root, cache, size, flags, caller);
+            block = neomm__kmem_take(root, cache, size, align, flags, caller);
     }
     bool large = size > NEOMM_PAGE_SIZE / 2 || align > NEOMM_PAGE_SIZE / 2;
     if (!block && !(flags & NEOMM_NOLOCK) && (large || (flags & NEOMM_DMA)))
@@ -278,7 +280,7 @@ neomm_status neomm__heap_free(struct neomm *root, const struct neomm_kmem *cache
     if (!pointer)
         return NEOMM_OK;
     if (neomm__guard_owns(root->heap, pointer))
-        return root->heap->guard->free(root, pointer, caller);
+        return root->heap->guard->free(root, cache, pointer, function, caller);
     neomm_status status = neomm__heap_find(root, pointer, &place);
     if (status == NEOMM_OK && (!cache || place.cache == cache)) {
         const struct neomm__kmem_ops *ops = place.cache ? neomm__kmem_ops_of(place.cache) : NULL;
@@ -314,10 +316,13 @@ neomm_status neomm__kfree_for(struct neomm *root, void *pointer, const char *fun
 neomm_status neomm_kfree_nolock(struct neomm *root, void *pointer)
 {
     struct neomm__heap_place place;
-    if (!pointer)
-        return NEOMM_OK;
-    neomm_status status = neomm__heap_find_live(root, pointer, &place);
-    if (status == NEOMM_OK || neomm__guard_owns(root->heap, pointer))
+    if (!pointer || !root->heap)
+        return pointer ? NEOMM_E_FOREIGN : NEOMM_OK;
+    bool guarded = neomm__guard_owns(root->heap, pointer);
+    neomm_status status = guarded
+                              ? root->heap->guard->free_nolock(root, pointer, NEOMM__CALLER(NULL))
+                              : neomm__heap_find_live(root, pointer, &place);
+    if (!guarded && status == NEOMM_OK)
         status = neomm__free_nolock(root, place.cache, pointer);
     if (status != NEOMM_OK)
         NEOMM__COUNT(root, BAD_FREE); /* the log is not for NMI handlers */
@@ -356,20 +361,35 @@ size_t neomm_ksize(struct neomm *root, const void *pointer)
     return usable(root, pointer, &place);
 }
 
-neomm_status neomm_kfree_sized(struct neomm *root, void *pointer, size_t size)
+/* Why a pointer without a usable size cannot be freed. */
+static neomm_status why_not_live(struct neomm *root, const void *pointer)
 {
     struct neomm__heap_place place;
+    if (neomm__guard_owns(root->heap, pointer))
+        return root->heap->guard->status(root, pointer);
+    neomm_status status = neomm__heap_find_live(root, pointer, &place);
+    return status == NEOMM_OK ? NEOMM_E_DOUBLE_FREE : status;
+}
+
+/* Where less can be used than there is, that is what was asked for. */
+static bool is_exact(struct neomm *root, const void *pointer, size_t usable)
+{
+    struct neomm__heap_place place;
+    return neomm__heap_find(root, pointer, &place) == NEOMM_OK && place.cache &&
+           usable < place.cache->size;
+}
+
+neomm_status neomm_kfree_sized(struct neomm *root, void *pointer, size_t size)
+{
+    size_t have = neomm_ksize(root, pointer);
     if (!pointer)
         return NEOMM_OK;
-    bool guarded = neomm__guard_owns(root->heap, pointer);
-    neomm_status status = guarded ? NEOMM_OK : neomm__heap_find_live(root, pointer, &place);
-    size_t usable = status == NEOMM_OK ? neomm_ksize(root, pointer) : 0;
-    /* Where less can be used than there is, that is what was asked for. */
-    bool exact = !guarded && place.cache && usable < place.cache->size;
-    if (status == NEOMM_OK && (size == 0 || usable < size || (exact && usable != size)))
-        status = NEOMM_E_INVALID;
-    return status == NEOMM_OK ? neomm__kfree_for(root, pointer, "kfree_sized", NEOMM__CALLER(NULL))
-                              : neomm__heap_refuse(root, "kfree_sized", pointer, status);
+    if (!root->heap)
+        return NEOMM_E_FOREIGN;
+    if (have > 0 && (size == have || (size > 0 && size < have && !is_exact(root, pointer, have))))
+        return neomm__kfree_for(root, pointer, "kfree_sized", NEOMM__CALLER(NULL));
+    return neomm__heap_refuse(root, "kfree_sized", pointer,
+                              have > 0 ? NEOMM_E_INVALID : why_not_live(root, pointer));
 }
 
 /* Whether the block may stay where it is: aligned as kmalloc would align it, and not more than
@@ -426,7 +446,8 @@ void *neomm_krealloc_at(struct neomm *root, void *pointer, size_t size, neomm_fl
         return NULL;
     }
     bool guarded = neomm__guard_owns(root->heap, pointer);
-    neomm_status status = guarded ? NEOMM_OK : neomm__heap_find_live(root, pointer, &place);
+    neomm_status status = guarded ? root->heap->guard->status(root, pointer)
+                                  : neomm__heap_find_live(root, pointer, &place);
     size_t old_usable = 0;
     if (guarded)
         old_usable = root->heap->guard->usable(root, pointer);

@@ -6,7 +6,7 @@
 struct tally {
     struct neomm *root;
     struct neomm__report *report;
-    size_t lent; /* objects of the cache at hand that are not free in their slab */
+    size_t lent; /* objects of the cache at hand that are guarded, or not free in their slab */
     size_t runs, run_frames, run_bytes;
     size_t records[NEOMM__RECORD_POOLS];
 };
@@ -135,7 +135,7 @@ static size_t kept(const struct neomm *root, const struct neomm_kmem *cache)
 {
     size_t sum = 0;
     for (uint32_t cpu = 0; cpu < root->cpus; cpu++)
-        sum += neomm__magazine_of(cache, cpu)->count;
+        sum += neomm__magazine_kept(neomm__magazine_of(cache, cpu));
     return sum;
 }
 
@@ -149,19 +149,21 @@ static bool is_lent(struct neomm *root, const struct neomm_kmem *cache, const vo
 static void check_magazine(struct tally *tally, uint32_t cpu, const struct neomm_kmem *cache)
 {
     const struct neomm__magazine *magazine = neomm__magazine_of(cache, cpu);
-    if (magazine->count > magazine->capacity || magazine->capacity > cache->capacity ||
-        magazine->object[0]) {
+    uint32_t count = neomm__magazine_kept(magazine), mask = magazine->mask;
+    if (count > magazine->capacity || magazine->capacity > cache->capacity ||
+        (mask != 0 && mask != cache->slots - 1)) {
         neomm__report(tally->report, "heap: CPU %u holds %u objects of cache %u, at most %u", cpu,
-                      magazine->count, cache->number, cache->capacity);
+                      count, cache->number, cache->capacity);
         return;
     }
-    for (uint32_t i = 1; i <= magazine->count; i++) {
-        bool good = is_lent(tally->root, cache, magazine->object[i]);
-        for (uint32_t j = 1; j < i; j++)
-            good = good && magazine->object[j] != magazine->object[i];
+    for (uint32_t i = 0; i <= mask; i++) {
+        void *object = magazine->object[(magazine->out + i) & mask];
+        bool good = i < count ? is_lent(tally->root, cache, object) : !object;
+        for (uint32_t j = 0; j < i && i < count; j++)
+            good = good && magazine->object[(magazine->out + j) & mask] != object;
         if (!good)
             neomm__report(tally->report, "heap: CPU %u holds %p as a free object of cache %u", cpu,
-                          magazine->object[i], cache->number);
+                          object, cache->number);
     }
 }
 
@@ -176,11 +178,20 @@ static bool is_entered(struct tally *tally, const struct neomm_kmem *cache)
     return false;
 }
 
+static size_t guarded(struct neomm *root, const struct neomm_kmem *cache)
+{
+    size_t objects = 0, size;
+    const void *object = NULL;
+    while ((object = neomm__guard_next(root, cache, object, &size)) != NULL)
+        objects++;
+    return objects;
+}
+
 static void check_cache(struct tally *tally, const struct neomm_kmem *cache)
 {
     uint64_t allocated = 0, freed = 0;
     size_t before = tally->report->findings;
-    tally->lent = 0;
+    tally->lent = guarded(tally->root, cache);
     if (is_entered(tally, cache))
         return;
     for (unsigned list = 0; list < NEOMM__SLAB_LISTS; list++) {
@@ -191,7 +202,7 @@ static void check_cache(struct tally *tally, const struct neomm_kmem *cache)
     size_t live = (size_t)(allocated - freed);
     if (tally->lent - kept(tally->root, cache) - cache->held != live)
         neomm__report(tally->report,
-                      "heap: cache %u: slabs lent out %zu objects, CPUs hold %zu, %zu are live",
+                      "heap: cache %u: lent out %zu objects, CPUs hold %zu, %zu are live",
                       cache->number, tally->lent, kept(tally->root, cache), live);
     /* Only sound slabs can be asked about the objects that CPUs hold. */
     for (uint32_t cpu = 0; before == tally->report->findings && cpu < tally->root->cpus; cpu++)
@@ -263,6 +274,8 @@ void neomm__heap_fsck(struct neomm *root, struct neomm__report *report)
     for (uint32_t i = 0; i < NEOMM__KMEMS; i++)
         if (neomm__kmem_is_live(&root->heap->cache[i]))
             check_cache(&tally, &root->heap->cache[i]);
+    if (root->heap->guard)
+        root->heap->guard->fsck(root, report);
     check_runs(&tally);
     for (uint32_t i = 0; i < NEOMM__RECORD_POOLS; i++)
         check_pool(&tally, i);
@@ -363,6 +376,10 @@ void neomm__kmem_log_leaks(struct neomm *root, const struct neomm_kmem *cache, u
         for (uint32_t number = cache->list[i].head; number != 0;
              number = neomm__frame(root, neomm_frame(number))->next)
             log_slab_leaks(root, cache, neomm_frame(number), listed);
+    const void *object = NULL;
+    size_t size;
+    while ((object = neomm__guard_next(root, cache, object, &size)) != NULL)
+        log_leak(listed, cache->name, object, size);
 }
 
 void neomm__heap_log_leaks(struct neomm *root)

@@ -12,8 +12,8 @@
  * bit is set), kept in a CPU's magazine (bit clear), or live (bit clear).
  *
  *   CPU 0   | magazine of cache 0 | of cache 1 | ...        object[]   . b b b b b . . .
- *   CPU 1   | magazine of cache 0 | of cache 1 | ...                     ^ flushed  ^ count: taken
- *                                                                          first      and put here
+ *   CPU 1   | magazine of cache 0 | of cache 1 | ...                     ^ out       ^ in
+ *                                                              taken and flushed   put
  *
  * Locks (all of class SLAB, never two at once): one a cache, one a record pool, one for the list of
  * runs. None is held when pages are taken or given back.
@@ -40,10 +40,12 @@
 #define NEOMM__SLAB_PAGES_MAX   8u
 #define NEOMM__SLAB_OBJECTS_MAX 1024u
 /* Objects that a CPU keeps of a cache, and those that come or go in one step. */
-#define NEOMM__MAGAZINE_MAX 62u
+#define NEOMM__MAGAZINE_MAX 128u
 #define NEOMM__BATCH_MAX    32u
 /* Objects listed by a leak report. */
 #define NEOMM__LEAKS_LISTED 16u
+/* About one object in so many is guarded, unless the caller wants another number. */
+#define NEOMM__SAMPLING 1000u
 /* Behind the objects of HARDENED caches, at most. */
 #define NEOMM__CANARY_BYTES 8u
 /* Looks at a magazine that another CPU is inside of, before it is passed over. */
@@ -118,14 +120,15 @@ enum neomm__slab_list {
 struct neomm__magazine {
     uint32_t entered; /* the CPU is inside */
     uint32_t closed;  /* it may not enter: another CPU empties or changes it */
-    uint32_t count;
+    uint32_t in, out; /* counts of what came and went, modulo 2^32: the rest is kept */
     uint32_t capacity;
-    uint32_t budget; /* objects to be taken before the slow path has a look */
-    uint32_t spare;
-    size_t granted; /* budgets since the cache was made, so less `budget`: objects taken */
-    size_t filled;  /* objects that came from slabs less those that went there: taken less freed,
-                     * and count */
-    void *object[]; /* 1 to count; 0 is NULL */
+    uint32_t mask;     /* slots, a power of two, less 1 */
+    uint32_t budget;   /* objects to be taken before the slow path has a look */
+    uint32_t interval; /* of the cache, when the budget was made; 0: for no object to guard */
+    size_t granted;    /* budgets since the cache was made, so less `budget`: objects taken */
+    size_t filled;     /* objects that came from slabs less those that went there: taken less freed,
+                        * and kept */
+    void *object[];    /* out to in - 1, modulo slots; the others are NULL */
 };
 
 /* What a pointer points at. */
@@ -186,6 +189,7 @@ struct neomm_kmem {
     uint32_t pool;           /* of the slabs' records */
     uint32_t capacity;       /* of a magazine: capacity_most, or 0 while there are `ops` */
     uint32_t capacity_most, batch;
+    uint32_t slots;    /* of a magazine: a power of two */
     uint32_t interval; /* objects from one that is guarded to the next, about; 0: none is */
     uint32_t profile;  /* enum neomm_heap_profile */
     const struct neomm__kmem_ops *ops;    /* changed under the lock */
@@ -223,6 +227,7 @@ struct neomm__heap {
     uint32_t sources;  /* 1, or 2 with a large source */
     bool runs_guarded; /* runs come from the large source, which leaves pages between them */
     struct neomm__guard *guard;            /* objects on pages of their own, see guard.c; or NULL */
+    uint32_t sampling;                     /* interval of GUARDED caches */
     const struct neomm__sites *sites;      /* call sites are counted, see site.c; or NULL */
     struct neomm__site_table *site_table;  /* was made, once they were */
     void (*sites_end)(struct neomm *root); /* gives it back */
@@ -320,8 +325,14 @@ static inline bool neomm__slab_is_free(const struct neomm__slab *slab, uint32_t 
 
 /* ---- magazine.c ---- */
 
+/* This CPU's magazine, with the caller pinned to it; it may be opened then, once entered. Until it
+ * is it has no capacity. */
+struct neomm__magazine *neomm__magazine_pin(struct neomm *root, const struct neomm_kmem *cache);
+void neomm__magazine_open(const struct neomm__heap *heap, const struct neomm_kmem *cache,
+                          struct neomm__magazine *magazine);
+
 /* One object when the magazine has none. NULL: no memory. */
-void *neomm__kmem_refill(struct neomm *root, struct neomm_kmem *cache, size_t size,
+void *neomm__kmem_refill(struct neomm *root, struct neomm_kmem *cache, size_t size, size_t align,
                          neomm_flags_t flags, uintptr_t caller);
 /* Whether this CPU keeps the object in its magazine: it was freed. */
 bool neomm__kmem_is_kept(const struct neomm_kmem *cache, const void *object);
@@ -417,20 +428,40 @@ neomm_status neomm__heap_refuse(struct neomm *root, const char *function, const 
 
 struct neomm__guard {
     uintptr_t base, end; /* of its pages */
-    /* NULL: none is free, or no memory. */
-    void *(*alloc)(struct neomm *root, struct neomm_kmem *cache, size_t size, neomm_flags_t flags,
+    uint32_t seed;       /* that nobody can foresee */
+    /* A live object of the cache; NULL: there can be none now. Changes rights of pages. */
+    void *(*alloc)(struct neomm *root, struct neomm_kmem *cache, size_t size, size_t align,
                    uintptr_t caller);
-    neomm_status (*free)(struct neomm *root, void *pointer, uintptr_t caller);
-    size_t (*usable)(struct neomm *root, const void *pointer); /* 0: not live */
+    /* What cannot be freed is reported. `cache` NULL: of any. */
+    neomm_status (*free)(struct neomm *root, const struct neomm_kmem *cache, void *pointer,
+                         const char *function, uintptr_t caller);
+    /* Later, by whoever calls the other; says nothing of what cannot be freed. */
+    neomm_status (*free_nolock)(struct neomm *root, void *pointer, uintptr_t caller);
+    void (*free_deferred)(struct neomm *root);
+    neomm_status (*status)(struct neomm *root, const void *pointer); /* error: not live */
+    size_t (*usable)(struct neomm *root, const void *pointer);       /* 0: not live */
     void (*describe)(struct neomm *root, const void *pointer, struct neomm_heap_report *report);
+    /* The live object of the cache behind this one, and its size; after NULL: the first. */
+    const void *(*next)(struct neomm *root, const struct neomm_kmem *cache, const void *after,
+                        size_t *size);
+    void (*forget)(struct neomm *root, const struct neomm_kmem *cache); /* a cache ends */
     void (*fsck)(struct neomm *root, struct neomm__report *report);
-    void (*end_all)(struct neomm *root); /* the heap ends */
+    /* The heap ends. An error: its pages cannot be given back. */
+    neomm_status (*end_all)(struct neomm *root);
 };
 
 static inline bool neomm__guard_owns(const struct neomm__heap *heap, const void *pointer)
 {
-    return heap->guard && (uintptr_t)pointer >= heap->guard->base &&
-           (uintptr_t)pointer < heap->guard->end;
+    const struct neomm__guard *guard = neomm__load_acquire(&heap->guard);
+    return guard && (uintptr_t)pointer >= guard->base && (uintptr_t)pointer < guard->end;
+}
+
+/* The objects of a cache that lie in no slab since they are guarded. */
+static inline const void *neomm__guard_next(struct neomm *root, const struct neomm_kmem *cache,
+                                            const void *after, size_t *size)
+{
+    const struct neomm__guard *guard = neomm__load_acquire(&root->heap->guard);
+    return guard ? guard->next(root, cache, after, size) : NULL;
 }
 
 /* ---- site.c, through heap->sites ---- */

@@ -98,6 +98,12 @@ static bool has_live(const struct neomm *root, const struct neomm_kmem *cache)
     return (size_t)(allocated - freed) > 0;
 }
 
+static bool has_objects(struct neomm *root, struct neomm_kmem *cache)
+{
+    size_t size;
+    return has_slabs(cache) || neomm__guard_next(root, cache, NULL, &size);
+}
+
 /* Between neomm__drain_begin and neomm__drain_end: nobody else looks at the magazines. */
 static neomm_status end(struct neomm *root, struct neomm_kmem *cache)
 {
@@ -106,12 +112,14 @@ static neomm_status end(struct neomm *root, struct neomm_kmem *cache)
     (void)neomm__slabs_trim(root, cache);
     if (!has_live(root, cache))
         neomm__slabs_end_all(root, cache);
-    if (has_slabs(cache)) {
+    if (has_objects(root, cache)) {
         neomm__kmem_log_leaks(root, cache, &listed);
         return NEOMM_E_BUSY;
     }
     if (cache->quarantine_end)
         cache->quarantine_end(root, cache);
+    if (root->heap->guard)
+        root->heap->guard->forget(root, cache);
     neomm__store_release(&cache->state, NEOMM__KMEM_MAKING);
     neomm__heap_set_kind(root, cache->magazine_frame, cache->magazine_frames, NEOMM__KIND_NONE);
     neomm_status status = neomm_pmm_free_range(root, cache->magazine_frame, cache->magazine_frames);
@@ -146,9 +154,9 @@ struct neomm_kmem *neomm_kmem_for(struct neomm *root, size_t size)
 static __attribute__((noinline)) void *alloc_slowly(struct neomm *root, struct neomm_kmem *cache,
                                                     neomm_flags_t flags, uintptr_t caller)
 {
-    void *object = neomm__kmem_take(root, cache, cache->object_size, flags, caller);
+    void *object = neomm__kmem_take(root, cache, cache->object_size, cache->align, flags, caller);
     if (!object && neomm__heap_relieve(root, flags))
-        object = neomm__kmem_take(root, cache, cache->object_size, flags, caller);
+        object = neomm__kmem_take(root, cache, cache->object_size, cache->align, flags, caller);
     if (!object)
         NEOMM__COUNT(root, KMALLOC_FAIL);
     return object;
@@ -193,7 +201,7 @@ void neomm_kmem_stats(struct neomm *root, struct neomm_kmem *cache, struct neomm
     neomm__kmem_served(root, cache, &stats->allocated, &stats->freed);
     stats->objects = (size_t)(stats->allocated - stats->freed);
     for (uint32_t cpu = 0; cpu < root->cpus; cpu++)
-        stats->kept += neomm__load_relaxed(&neomm__magazine_of(cache, cpu)->count);
+        stats->kept += neomm__magazine_kept(neomm__magazine_of(cache, cpu));
     neomm_irq_t irq = neomm__lock(&cache->lock);
     stats->slabs_empty = cache->list[NEOMM__SLABS_EMPTY].count;
     for (unsigned i = 0; i < NEOMM__SLAB_LISTS; i++)

@@ -4,75 +4,91 @@
 
 /* ---- beginning ---- */
 
-/* Pins, and returns the CPU, which has to be interrupted from now on by who shuts its magazines.
+/* Pins, and marks the CPU, which has to be interrupted from now on by who shuts its magazines.
  * The exchange orders this before its first look at `closed`, as shut() orders that before the look
  * at `seen`. A CPU that was never here finds its magazines without capacity and leaves them alone.
  */
-static uint32_t pin_as_seen(struct neomm *root)
+struct neomm__magazine *neomm__magazine_pin(struct neomm *root, const struct neomm_kmem *cache)
 {
     uint32_t index = neomm_port_pin()->index;
     struct neomm__heap_cpu *cpu = &root->heap->cpu[index];
     if (neomm__load_relaxed(&cpu->seen) == 0)
         (void)neomm__exchange(&cpu->seen, 1);
-    return index;
+    return neomm__magazine_of(cache, index);
 }
 
 #define BUDGET_MOST ((uint32_t)INT32_MAX)
 
-/* Inside: objects to be taken from now until the slow path has a look. From one that is guarded to
- * the next it is half an interval to one and a half, as nobody can foresee. */
-static void grant(const struct neomm_kmem *cache, struct neomm__magazine *magazine)
+/* Objects from one that is guarded to the next: half an interval to one and a half, as nobody can
+ * foresee. */
+static uint32_t next_budget(const struct neomm__heap *heap, const struct neomm__magazine *magazine)
 {
-    uint32_t interval = neomm__load_relaxed(&cache->interval), budget = BUDGET_MOST;
-    uint64_t random = (uint32_t)neomm__mix(magazine->granted + (uintptr_t)magazine);
-    if (interval > 0 && interval <= BUDGET_MOST / 2)
-        budget = 1 + interval / 2 + (uint32_t)(random * interval >> 32);
+    const struct neomm__guard *guard = neomm__load_acquire(&heap->guard);
+    uint32_t interval = magazine->interval;
+    if (!guard || interval == 0 || interval > BUDGET_MOST / 2)
+        return BUDGET_MOST;
+    uint64_t random =
+        neomm__mix((uint64_t)guard->seed << 32 ^ magazine->granted ^ (uintptr_t)magazine);
+    return 1 + interval / 2 + (uint32_t)((random >> 32) * interval >> 32);
+}
+
+/* Inside: so many objects are to be taken from now until the slow path has a look. */
+static void grant(const struct neomm__heap *heap, const struct neomm_kmem *cache,
+                  struct neomm__magazine *magazine)
+{
+    magazine->interval = neomm__load_relaxed(&cache->interval);
+    uint32_t budget = next_budget(heap, magazine);
     neomm__store_relaxed(&magazine->budget, budget);
     neomm__store_relaxed(&magazine->granted, magazine->granted + budget);
 }
 
 /* Inside: a magazine without capacity is a new one, or one of a CPU that was offline. */
-static void open_new(const struct neomm_kmem *cache, struct neomm__magazine *magazine)
+void neomm__magazine_open(const struct neomm__heap *heap, const struct neomm_kmem *cache,
+                          struct neomm__magazine *magazine)
 {
     if (magazine->capacity != 0)
         return;
+    magazine->mask = cache->slots - 1;
     neomm__store_relaxed(&magazine->capacity, cache->capacity);
     if (magazine->budget == 0)
-        grant(cache, magazine);
+        grant(heap, cache, magazine);
 }
 
 /* ---- filling ---- */
 
-/* Inside: an empty magazine got `count` objects. */
-static void fill(struct neomm__magazine *magazine, uint32_t count)
+/* Inside: an empty magazine gets up to `want` objects, at most a batch, from the first slot on. */
+static void fill(struct neomm *root, struct neomm_kmem *cache, struct neomm__magazine *magazine,
+                 uint32_t want, neomm_flags_t flags)
 {
+    uint32_t count = neomm__slab_take(root, cache, NULL, magazine->object, want, flags);
     neomm__store_relaxed(&magazine->filled, magazine->filled + count);
-    neomm__magazine_set_count(magazine, count);
+    neomm__store_relaxed(&magazine->out, 0);
+    neomm__store_relaxed(&magazine->in, count);
 }
 
 /* Inside. *guard: an object is to be guarded now. */
-static void *refill_and_pop(struct neomm *root, struct neomm_kmem *cache,
-                            struct neomm__magazine *magazine, neomm_flags_t flags, bool *guard)
+static void top_up(struct neomm *root, struct neomm_kmem *cache, struct neomm__magazine *magazine,
+                   uint32_t want, neomm_flags_t flags, bool *guard)
 {
-    open_new(cache, magazine);
-    *guard = magazine->budget == 0;
-    if (*guard)
-        grant(cache, magazine);
-    if (magazine->count == 0 && magazine->capacity > 0)
-        fill(magazine,
-             neomm__slab_take(root, cache, NULL, magazine->object + 1, cache->batch, flags));
-    return neomm__magazine_pop(magazine);
+    neomm__magazine_open(root->heap, cache, magazine);
+    if (magazine->budget == 0) {
+        *guard = true;
+        grant(root->heap, cache, magazine);
+    }
+    if (neomm__magazine_kept(magazine) == 0 && magazine->capacity > 0)
+        fill(root, cache, magazine, want, flags);
 }
 
 /* From the slabs that are there: a batch for the magazine and of it one for the caller, or, where
  * the magazine cannot be used, just that one. */
 static void *refill(struct neomm *root, struct neomm_kmem *cache, neomm_flags_t flags, bool *guard)
 {
-    struct neomm__magazine *magazine = neomm__magazine_of(cache, pin_as_seen(root));
+    struct neomm__magazine *magazine = neomm__magazine_pin(root, cache);
     void *object = NULL;
     bool used = false;
     if (neomm__magazine_enter(magazine)) {
-        object = refill_and_pop(root, cache, magazine, flags, guard);
+        top_up(root, cache, magazine, cache->batch, flags, guard);
+        object = neomm__magazine_pop(magazine);
         used = magazine->capacity > 0;
         neomm__magazine_leave(magazine);
     }
@@ -80,6 +96,19 @@ static void *refill(struct neomm *root, struct neomm_kmem *cache, neomm_flags_t 
     if (!used && neomm__slab_take(root, cache, NULL, &object, 1, flags) == 1)
         neomm__kmem_count(cache, 1, 0);
     return object;
+}
+
+/* The rest of a batch, when a slab was made for the first of it: with a single object going round,
+ * each kmalloc would wait for the kfree before it. */
+static void refill_ahead(struct neomm *root, struct neomm_kmem *cache, neomm_flags_t flags,
+                         bool *guard)
+{
+    struct neomm__magazine *magazine = neomm__magazine_pin(root, cache);
+    if (neomm__magazine_enter(magazine)) {
+        top_up(root, cache, magazine, cache->batch - 1, flags, guard);
+        neomm__magazine_leave(magazine);
+    }
+    neomm_port_unpin();
 }
 
 /* A new slab has one object for the caller before it can have any for others. */
@@ -93,18 +122,18 @@ static void *take_new(struct neomm *root, struct neomm_kmem *cache, neomm_flags_
 }
 
 /* A guarded object in place of this one, if there can be one. */
-static void *guarded(struct neomm *root, struct neomm_kmem *cache, size_t size, neomm_flags_t flags,
+static void *guarded(struct neomm *root, struct neomm_kmem *cache, size_t size, size_t align,
                      uintptr_t caller, void *object)
 {
-    const struct neomm__guard *guard = root->heap->guard;
-    void *better = guard ? guard->alloc(root, cache, size, flags, caller) : NULL;
+    const struct neomm__guard *guard = neomm__load_acquire(&root->heap->guard);
+    void *better = guard ? guard->alloc(root, cache, size, align, caller) : NULL;
     if (better && object)
         (void)neomm_kfree(root, object);
     return better ? better : object;
 }
 
 /* Through the magazine, or past it from the slabs. */
-static void *refill_plain(struct neomm *root, struct neomm_kmem *cache, size_t size,
+static void *refill_plain(struct neomm *root, struct neomm_kmem *cache, size_t size, size_t align,
                           neomm_flags_t flags, uintptr_t caller)
 {
     bool guard = false;
@@ -112,14 +141,16 @@ static void *refill_plain(struct neomm *root, struct neomm_kmem *cache, size_t s
     if (!object && !(flags & NEOMM_NOLOCK)) {
         neomm__deferred_free(root);
         object = take_new(root, cache, flags);
+        if (object)
+            refill_ahead(root, cache, flags, &guard);
     }
     if (guard && cache->interval > 0 && !(flags & (NEOMM_NOLOCK | NEOMM_ATOMIC)))
-        object = guarded(root, cache, size, flags, caller, object);
+        object = guarded(root, cache, size, align, caller, object);
     return object;
 }
 
 /* The way of the cache may change meanwhile: then what was tried came to nothing. */
-void *neomm__kmem_refill(struct neomm *root, struct neomm_kmem *cache, size_t size,
+void *neomm__kmem_refill(struct neomm *root, struct neomm_kmem *cache, size_t size, size_t align,
                          neomm_flags_t flags, uintptr_t caller)
 {
     const struct neomm__kmem_ops *ops;
@@ -127,32 +158,32 @@ void *neomm__kmem_refill(struct neomm *root, struct neomm_kmem *cache, size_t si
     do {
         ops = neomm__kmem_ops_of(cache);
         object = ops ? ops->alloc(root, cache, size, flags, caller)
-                     : refill_plain(root, cache, size, flags, caller);
+                     : refill_plain(root, cache, size, align, flags, caller);
     } while (!object && ops != neomm__kmem_ops_of(cache));
     return object;
 }
 
 /* ---- emptying, inside ---- */
 
-/* The oldest `count` objects go to their slabs: what was used last is still in the CPU's own
- * caches. Who freed twice is counted once. */
+/* The oldest `count` objects, at most NEOMM__BATCH_MAX, go to their slabs: what was used last is
+ * still in the CPU's own caches. Who freed twice is counted once. */
 static void flush(struct neomm *root, struct neomm_kmem *cache, struct neomm__magazine *magazine,
                   uint32_t count, struct neomm__frame_list *surplus)
 {
-    uint32_t left = magazine->count - count;
-    uint32_t twice = neomm__slab_put(root, cache, magazine->object + 1, count, surplus);
-    memmove(magazine->object + 1, magazine->object + 1 + count, left * sizeof(void *));
-    neomm__magazine_set_count(magazine, left);
+    void *objects[NEOMM__BATCH_MAX];
+    neomm__magazine_copy(magazine, count, objects);
+    uint32_t twice = neomm__slab_put(root, cache, objects, count, surplus);
     neomm__store_relaxed(&magazine->filled, magazine->filled - (count - twice));
 }
 
 static uint32_t empty(struct neomm *root, struct neomm_kmem *cache,
                       struct neomm__magazine *magazine, struct neomm__frame_list *surplus)
 {
-    uint32_t objects = magazine->count;
-    while (magazine->count > 0)
-        flush(root, cache, magazine,
-              magazine->count < NEOMM__BATCH_MAX ? magazine->count : NEOMM__BATCH_MAX, surplus);
+    uint32_t objects = neomm__magazine_kept(magazine);
+    for (uint32_t left = objects, count; left > 0; left -= count) {
+        count = left < NEOMM__BATCH_MAX ? left : NEOMM__BATCH_MAX;
+        flush(root, cache, magazine, count, surplus);
+    }
     return objects;
 }
 
@@ -161,10 +192,10 @@ static uint32_t empty(struct neomm *root, struct neomm_kmem *cache,
 /* Inside. The fast path looks at the object freed last alone. */
 static bool holds(const struct neomm__magazine *magazine, const void *object)
 {
-    uint32_t i = magazine->count;
-    while (i > 0 && magazine->object[i] != object)
-        i--;
-    return i > 0;
+    uint32_t i = magazine->out;
+    while (i != magazine->in && magazine->object[i & magazine->mask] != object)
+        i++;
+    return i != magazine->in;
 }
 
 bool neomm__kmem_is_kept(const struct neomm_kmem *cache, const void *object)
@@ -183,14 +214,14 @@ bool neomm__kmem_is_kept(const struct neomm_kmem *cache, const void *object)
 static neomm_status push_flushed(struct neomm *root, struct neomm_kmem *cache, void *object,
                                  struct neomm__frame_list *surplus)
 {
-    struct neomm__magazine *magazine = neomm__magazine_of(cache, pin_as_seen(root));
+    struct neomm__magazine *magazine = neomm__magazine_pin(root, cache);
     neomm_status status = NEOMM_E_AGAIN;
     if (neomm__magazine_enter(magazine)) {
-        open_new(cache, magazine);
+        neomm__magazine_open(root->heap, cache, magazine);
         if (cache->profile != NEOMM_HEAP_FAST && holds(magazine, object))
             status = NEOMM_E_DOUBLE_FREE;
         else if (magazine->capacity > 0) {
-            if (magazine->count == magazine->capacity)
+            if (neomm__magazine_kept(magazine) == magazine->capacity)
                 flush(root, cache, magazine, cache->batch, surplus);
             status = neomm__magazine_push(magazine, object) ? NEOMM_OK : NEOMM_E_DOUBLE_FREE;
         }
@@ -291,6 +322,9 @@ void neomm__deferred_free(struct neomm *root)
 {
     for (uint32_t cpu = 0; cpu < root->cpus; cpu++)
         free_deferred(root, &root->heap->cpu[cpu]);
+    const struct neomm__guard *guard = neomm__load_acquire(&root->heap->guard);
+    if (guard)
+        guard->free_deferred(root);
 }
 
 /* ---- all CPUs' magazines ---- */
@@ -341,12 +375,15 @@ static void reopen(const struct neomm *root, const struct neomm_kmem *cache)
         neomm__store_release(&neomm__magazine_of(cache, cpu)->closed, 0);
 }
 
-/* Shut, left and empty: what it may hold, and when the slow path has a look, is decided anew. */
-static void reset(struct neomm__magazine *magazine)
+/* Shut, left and empty: what it may hold is decided anew, and when the slow path has a look, if
+ * that is to be at other intervals. */
+static void reset(const struct neomm_kmem *cache, struct neomm__magazine *magazine)
 {
+    neomm__store_relaxed(&magazine->capacity, 0);
+    if (magazine->interval == neomm__load_relaxed(&cache->interval))
+        return;
     neomm__store_relaxed(&magazine->granted, magazine->granted - magazine->budget);
     neomm__store_relaxed(&magazine->budget, 0);
-    neomm__store_relaxed(&magazine->capacity, 0);
 }
 
 /* With the cache's magazines shut. */
@@ -359,7 +396,7 @@ static uint32_t empty_all(struct neomm *root, struct neomm_kmem *cache, uint32_t
         if (!wait_until_left(magazine, cpu == self))
             continue;
         objects += empty(root, cache, magazine, &surplus);
-        reset(magazine);
+        reset(cache, magazine);
     }
     neomm_port_unpin();
     *frames += neomm__slabs_end(root, &surplus);
@@ -482,7 +519,6 @@ void neomm__kmem_served(const struct neomm *root, const struct neomm_kmem *cache
         size_t taken =
             neomm__load_relaxed(&magazine->granted) - neomm__load_relaxed(&magazine->budget);
         *allocated += taken;
-        *freed +=
-            taken + neomm__load_relaxed(&magazine->count) - neomm__load_relaxed(&magazine->filled);
+        *freed += taken + neomm__magazine_kept(magazine) - neomm__load_relaxed(&magazine->filled);
     }
 }

@@ -16,12 +16,21 @@ neomm_status neomm__profile_apply(struct neomm *root, struct neomm_kmem *cache,
 {
     const struct neomm__kmem_ops *ops = ops_for(profile, tracked);
     neomm_status status = NEOMM_OK;
+    uint32_t interval = cache->interval;
     if (profile == NEOMM_HEAP_HARDENED)
         status = neomm__quarantine_make(root, cache);
-    if (status == NEOMM_OK)
+    if (profile == NEOMM_HEAP_GUARDED)
+        status = neomm__guard_begin(root);
+    /* Before the magazines are emptied, which begins the count anew. */
+    if (status == NEOMM_OK) {
+        neomm__store_relaxed(&cache->interval,
+                             profile == NEOMM_HEAP_GUARDED ? root->heap->sampling : 0);
         status = neomm__ledger_change(root, cache, ops);
+    }
     if (status == NEOMM_OK)
         neomm__store_relaxed(&cache->profile, (uint32_t)profile);
+    else
+        neomm__store_relaxed(&cache->interval, interval);
     return status;
 }
 
@@ -68,4 +77,18 @@ enum neomm_heap_profile neomm_heap_profile(const struct neomm *root, const struc
 {
     const struct neomm_kmem *which = cache ? cache : &root->heap->cache[0];
     return (enum neomm_heap_profile)neomm__load_relaxed(&which->profile);
+}
+
+void neomm_heap_set_sampling(struct neomm *root, uint32_t interval)
+{
+    struct neomm__heap *heap = root->heap;
+    uint32_t frames;
+    if (!heap)
+        return;
+    neomm__store_relaxed(&heap->sampling, interval);
+    for (uint32_t i = 0; i < NEOMM__KMEMS; i++)
+        if (neomm__kmem_is_live(&heap->cache[i]) &&
+            neomm__load_relaxed(&heap->cache[i].profile) == NEOMM_HEAP_GUARDED)
+            neomm__store_relaxed(&heap->cache[i].interval, interval);
+    (void)neomm__heap_drain(root, &frames);
 }

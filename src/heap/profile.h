@@ -12,6 +12,12 @@ extern const struct neomm__kmem_ops neomm__hardened_ops;
 /* Where objects wait that were freed, if the cache has none yet. NEOMM_E_NOMEM. */
 neomm_status neomm__quarantine_make(struct neomm *root, struct neomm_kmem *cache);
 
+/* ---- guard.c ---- */
+
+/* Makes the pages of guarded objects, if they are not there. NEOMM_E_NOMEM; NEOMM_E_UNSUPPORTED: no
+ * page source can take access away. */
+neomm_status neomm__guard_begin(struct neomm *root);
+
 /* ---- profile.c ---- */
 
 /* Makes the cache work as its profile, and tracking, want it. */

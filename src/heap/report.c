@@ -6,10 +6,10 @@ static const char *const error_text[] = {
     [NEOMM_HEAP_INVALID_FREE] = "not the start of a block",
     [NEOMM_HEAP_DOUBLE_FREE] = "freed already",
     [NEOMM_HEAP_FOREIGN_FREE] = "not from this allocator",
-    [NEOMM_HEAP_OVERRUN] = "written to behind its end",
+    [NEOMM_HEAP_OVERRUN] = "the bytes beside it were written to",
     [NEOMM_HEAP_WRITE_AFTER_FREE] = "written to while it was free",
-    [NEOMM_HEAP_ACCESS_AFTER_FREE] = "access after it was freed",
-    [NEOMM_HEAP_ACCESS_OUTSIDE] = "access beside it",
+    [NEOMM_HEAP_ACCESS_AFTER_FREE] = "after it was freed",
+    [NEOMM_HEAP_ACCESS_OUTSIDE] = "beside an object",
 };
 
 /* ---- the log ---- */

@@ -224,8 +224,8 @@ neomm_status neomm_pmm_split(struct neomm *root, neomm_frame_t frame, unsigned o
     if (bit == NEOMM__BITMAP_NONE)
         return NEOMM_E_FOREIGN;
     struct neomm__frame *first = &root->frames.table[bit];
-    if (neomm__load_acquire(&first->users) != NEOMM__FRAME_OWNED || first->order != order ||
-        !neomm__frame_has(first, NEOMM__FRAME_ALLOCATED) ||
+    if (neomm__cas64(&first->users, NEOMM__FRAME_OWNED, NEOMM__FRAME_OWNED) != NEOMM__FRAME_OWNED ||
+        first->order != order || !neomm__frame_has(first, NEOMM__FRAME_ALLOCATED) ||
         neomm__frame_has(first, NEOMM__FRAME_TAILS))
         return NEOMM_E_INVALID;
     neomm_flags_t flags = neomm__frame_has(first, NEOMM__FRAME_MOVABLE) ? NEOMM_MOVABLE : 0;

@@ -1,4 +1,4 @@
-/* A program from outside: a port of stage 1, a root over a piece of ordinary memory, frames and
+/* A program from outside: a port for one CPU, a root over a piece of ordinary memory, frames and
  * the heap on it. Every way of getting at the library builds and runs this.
  * SPDX-License-Identifier: MIT */
 #include <neomm/neomm.h>
@@ -51,6 +51,12 @@ void neomm_port_irq_restore(neomm_irq_t state)
     (void)state;
 }
 
+/* There is no other CPU. */
+void neomm_port_ipi(const struct neomm_cpumask *cpus, void (*call)(void *argument), void *argument)
+{
+    (void)cpus, (void)call, (void)argument;
+}
+
 #if NEOMM_INSTRUMENTED
 bool neomm_hook_fault(enum neomm_fault_site site)
 {
@@ -70,6 +76,11 @@ void neomm_hook_frames_freed(neomm_frame_t frame, uint32_t count)
 
 void neomm_hook_yield(void)
 {
+}
+
+void neomm_hook_store_late(uint32_t *word, uint32_t value)
+{
+    *word = value;
 }
 
 void neomm_hook_spin(void)

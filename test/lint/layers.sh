@@ -70,6 +70,8 @@ check_src() {
     includes include | while read -r file name; do
         case $name in
         '<neomm/'*) ;;
+        NEOMM_PORT_INLINE) [ "$file" = include/neomm/port.h ] ||
+            echo "$file: only the port includes what a kernel names" ;;
         '<stdatomic.h>'*) echo "$file: $name is not for C++" ;;
         *) echo "$name" | grep -qE "^$hosted" || echo "$file: a public header includes $name" ;;
         esac
