@@ -544,8 +544,9 @@ static void step(struct ktap *t, struct seen *seen, struct live *live, uint32_t 
     size_t size = 1 + (size_t)(random >> 20) % ((random & 15) == 0 ? 70000 : 1500);
     void *block = (void *)live->block;
     if (!block)
-        block = random & 64 ? neomm_kzalloc(seen->box.root, size, 0)
-                            : neomm_kmalloc_aligned(seen->box.root, size, (size_t)1 << (random & 7), 0);
+        block = random & 64
+                    ? neomm_kzalloc(seen->box.root, size, 0)
+                    : neomm_kmalloc_aligned(seen->box.root, size, (size_t)1 << (random & 7), 0);
     else if (EXPECT(t, pattern_holds(block, live->size, id)), (random & 128) != 0)
         block = neomm_krealloc(seen->box.root, block, size, 0);
     else {
