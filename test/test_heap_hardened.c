@@ -544,8 +544,9 @@ static void step(struct ktap *t, struct seen *seen, struct live *live, uint32_t 
     size_t size = 1 + (size_t)(random >> 20) % ((random & 15) == 0 ? 70000 : 1500);
     void *block = (void *)live->block;
     if (!block)
-        block = random & 64 ? neomm_kzalloc(seen->box.root, size, 0)
-                            : neomm_kmalloc_aligned(seen->box.root, size, (size_t)1 << (random & 7), 0);
+        block = random & 64
+                    ? neomm_kzalloc(seen->box.root, size, 0)
+                    : neomm_kmalloc_aligned(seen->box.root, size, (size_t)1 << (random & 7), 0);
     else if (EXPECT(t, pattern_holds(block, live->size, id)), (random & 128) != 0)
         block = neomm_krealloc(seen->box.root, block, size, 0);
     else {
@@ -609,7 +610,7 @@ static void no_memory(struct ktap *t)
         (void)env_fault_plan(&box.env, 0, false);
         EXPECT_EQ(t, status, done ? NEOMM_OK : NEOMM_E_NOMEM);
         EXPECT_OK(t, neomm_kfree(box.root, (void *)block[n % 60]));
-        EXPECT(t, (block[n % 60] = (uintptr_t)take(&box, 20 + 40 * (n % 60), 0)) != 0);
+        EXPECT(t, (block[n % 60] = (uintptr_t)take(&box, 20 + 40 * (size_t)(n % 60), 0)) != 0);
         env_fsck(t, &box.env);
         EXPECT_OK(t, neomm_heap_track(box.root, false));
         EXPECT_OK(t, neomm_heap_set_profile(box.root, NULL, NEOMM_HEAP_FAST));

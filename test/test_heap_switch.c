@@ -246,9 +246,10 @@ static void while_threads_work(struct ktap *t)
     sim_unbind();
     for (uint32_t i = 0; i < THREADS; i++) {
         worker[i] = (struct worker){.match = &match, .cpu = i};
-        EXPECT_EQ(t, pthread_create(&worker[i].thread, NULL, i > 0 ? work : change_all_the_time,
-                                    &worker[i]),
-                  0);
+        EXPECT_EQ(
+            t,
+            pthread_create(&worker[i].thread, NULL, i > 0 ? work : change_all_the_time, &worker[i]),
+            0);
     }
     for (uint32_t i = 0; i < THREADS; i++)
         EXPECT_EQ(t, pthread_join(worker[i].thread, NULL), 0);

@@ -12,8 +12,8 @@
 #include <neomm/types.h>
 
 /* A call site: constant, in the section neomm_sites, one for each kmalloc in the caller's text.
- * Counters belong to a root. Compilers like to align single variables more than an array's elements;
- * here there is nothing left to align, so that the section is an array. */
+ * Counters belong to a root. Compilers like to align single variables more than an array's
+ * elements; here there is nothing left to align, so that the section is an array. */
 struct neomm_site {
     const char *file;
     const char *function;

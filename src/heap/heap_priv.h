@@ -471,6 +471,10 @@ struct neomm__sites {
     /* A block of `size` bytes came (objects 1) or went (-1), or grew by so many (0), which wrap. */
     void (*count)(struct neomm *root, uintptr_t caller, int objects, size_t size);
     uint64_t (*now)(void);
+    /* neomm_heap_sites */
+    void (*list)(struct neomm *root, uint32_t most,
+                 void (*visit)(void *context, const struct neomm_heap_site_stats *stats),
+                 void *context);
 };
 
 /* ---- run.c: whole pages ---- */

@@ -105,7 +105,7 @@ static neomm_status table_begin(struct neomm *root)
         return NEOMM_E_NOMEM;
     neomm__heap_set_kind(root, first, request.frames, NEOMM__KIND_STATE);
     struct neomm__site_table *table = neomm_direct_pointer(root, neomm_frame_paddr(first));
-    table->ops = (struct neomm__sites){0, count, neomm_port_now};
+    table->ops = (struct neomm__sites){0, count, neomm_port_now, neomm_heap_sites};
     table->frame = first;
     table->frames = request.frames;
     table->records = records;
