@@ -114,6 +114,12 @@ void *process_map(size_t bytes);
 /* Bytes of state for `frames` frames of RAM. */
 size_t process_source_size(size_t frames);
 void process_source_init(struct neomm_page_source *source, void *state, size_t frames);
+/* Whether a live run is to grow to where its pages can be moved: it is large enough for that, and
+ * cannot grow in place. */
+bool process_source_moves(const void *run, size_t bytes, size_t new_bytes);
+/* Moves the contents of a run's `bytes`, whole pages, to a larger run, mostly without copying; what
+ * `from` holds then is undefined, and it is freed next, by this thread. */
+void process_source_move(void *to, void *from, size_t bytes);
 /* Bytes of free memory that the system does not have back. */
 size_t process_retained(void);
 /* Gives the system all of it; the bytes given. */

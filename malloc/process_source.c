@@ -5,7 +5,7 @@
  * Three bits a frame:
  *   dirty   free, and not known to be zero; `retained` counts them
  *   stuck   dirty, but could not be claimed when last tried: not free, or in somebody's hands
- *   moved   first frame of a run whose pages came from elsewhere (source_move)
+ *   moved   first frame of a run whose pages came from elsewhere (process_source_move)
  *
  * A frame's bits are its owner's to change while it is allocated; of a free frame only the purger
  * changes them, after it has claimed the frame from the frame allocator. Frames that the heap takes
@@ -241,25 +241,6 @@ static neomm_status take_range(uint32_t pages, uint32_t align, neomm_flags_t fla
     return status;
 }
 
-static neomm_status source_alloc(void *context, uint32_t pages, neomm_flags_t flags, void **run)
-{
-    neomm_flags_t kind = flags & ~NEOMM_ZERO;
-    neomm_status status;
-    size_t first;
-    (void)context;
-    if (pages <= 1u << NEOMM_ORDER_MAX) {
-        status = source.direct.run_alloc(source.direct.context, pages, kind, run);
-        first = status == NEOMM_OK ? index_of(*run) : 0;
-    } else {
-        status = take_range(pages, 1, kind, &first);
-    }
-    if (status != NEOMM_OK)
-        return status;
-    *run = at(first);
-    taken(first, pages, flags);
-    return NEOMM_OK;
-}
-
 /* Alignments beyond that of the arena: more than is needed, and what is too much goes back. */
 static neomm_status take_trimmed(uint32_t pages, uint32_t align, neomm_flags_t flags, size_t *first)
 {
@@ -277,16 +258,30 @@ static neomm_status take_trimmed(uint32_t pages, uint32_t align, neomm_flags_t f
     return NEOMM_OK;
 }
 
-static neomm_status source_alloc_aligned(void *context, uint32_t pages, uint32_t align,
-                                         neomm_flags_t flags, void **run)
+/* Frames aligned so are addresses aligned so. */
+static bool is_natural(uint32_t align)
+{
+    uintptr_t frame_zero = (uintptr_t)process.ram - ((uintptr_t)PROCESS_FIRST << NEOMM_PAGE_SHIFT);
+    return (frame_zero & (((uintptr_t)align << NEOMM_PAGE_SHIFT) - 1)) == 0;
+}
+
+static neomm_status source_alloc(void *context, uint32_t pages, uint32_t align, neomm_flags_t flags,
+                                 void **run)
 {
     neomm_flags_t kind = flags & ~NEOMM_ZERO;
-    uintptr_t frame_zero = (uintptr_t)process.ram - ((uintptr_t)PROCESS_FIRST << NEOMM_PAGE_SHIFT);
-    size_t first;
+    neomm_status status;
+    size_t first = 0;
     (void)context;
-    bool natural = (frame_zero & (((uintptr_t)align << NEOMM_PAGE_SHIFT) - 1)) == 0;
-    neomm_status status =
-        natural ? take_range(pages, align, kind, &first) : take_trimmed(pages, align, kind, &first);
+    if (align > UINTPTR_MAX >> NEOMM_PAGE_SHIFT)
+        return NEOMM_E_UNSUPPORTED;
+    if (!is_natural(align)) {
+        status = take_trimmed(pages, align, kind, &first);
+    } else if (pages <= 1u << NEOMM_ORDER_MAX) {
+        status = source.direct.run_alloc(source.direct.context, pages, align, kind, run);
+        first = status == NEOMM_OK ? index_of(*run) : 0;
+    } else {
+        status = take_range(pages, align, kind, &first);
+    }
     if (status != NEOMM_OK)
         return status;
     *run = at(first);
@@ -350,6 +345,8 @@ static neomm_status source_grow(void *context, void *run, uint32_t pages, uint32
     return status;
 }
 
+/* Of the frames that the heap gives back to the frame allocator; those of guarded objects count as
+ * retained, too, though they stay the heap's. */
 static void source_discard(void *context, void *run, uint32_t pages)
 {
     (void)context;
@@ -381,17 +378,44 @@ static bool move_pages(uint8_t *to, uint8_t *from, size_t pages)
     return false;
 }
 
-static neomm_status source_move(void *context, void *to, void *from, uint32_t pages)
+/* Whether the run could grow where it is: its frames are taken for a moment. */
+static bool can_grow(size_t first, size_t pages, size_t new_pages)
+{
+    size_t managed = __atomic_load_n(&process.managed, __ATOMIC_RELAXED) >> NEOMM_PAGE_SHIFT;
+    neomm_frame_t next = frame_at(first + pages);
+    uint32_t more = (uint32_t)(new_pages - pages);
+    if (new_pages > managed || first + new_pages > managed ||
+        neomm_pmm_claim(process.root, next, more) != NEOMM_OK)
+        return false;
+    (void)neomm_pmm_free_range(process.root, next, more);
+    return true;
+}
+
+bool process_source_moves(const void *run, size_t bytes, size_t new_bytes)
+{
+    size_t pages = bytes >> NEOMM_PAGE_SHIFT;
+    size_t new_pages = (new_bytes + (NEOMM_PAGE_SIZE - 1)) >> NEOMM_PAGE_SHIFT;
+    return pages >= MOVE_PAGES && new_pages > pages && !can_grow(index_of(run), pages, new_pages);
+}
+
+void process_source_move(void *to, void *from, size_t bytes)
 {
     int saved = errno;
-    (void)context;
-    if (pages < MOVE_PAGES)
-        return NEOMM_E_UNSUPPORTED;
     (void)set_bits(source.moved, index_of(to), 1);
-    if (move_pages(to, from, pages))
+    if (move_pages(to, from, bytes >> NEOMM_PAGE_SHIFT))
         process_self()->vacated = from;
     errno = saved;
-    return NEOMM_OK;
+}
+
+/* Guarded objects' pages. Those without access keep what is in them: they are few. */
+static neomm_status source_protect(void *context, void *run, uint32_t pages, neomm_prot_t prot)
+{
+    int saved = errno;
+    int access = (prot & NEOMM_PROT_READ ? PROT_READ : 0) | (prot & NEOMM_PROT_WRITE ? PROT_WRITE : 0);
+    (void)context;
+    bool done = mprotect(run, (size_t)pages << NEOMM_PAGE_SHIFT, access) == 0;
+    errno = saved;
+    return done ? NEOMM_OK : NEOMM_E_NOMEM;
 }
 
 /* ---- beginning ---- */
@@ -418,8 +442,8 @@ void process_source_init(struct neomm_page_source *operations, void *state, size
                                              .run_alloc = source_alloc,
                                              .run_free = source_free,
                                              .run_grow = source_grow,
+                                             .protect = source_protect,
                                              .discard = source_discard,
-                                             .frame_of = source_frame_of,
-                                             .run_alloc_aligned = source_alloc_aligned,
-                                             .move = source_move};
+                                             .direct = true,
+                                             .frame_of = source_frame_of};
 }

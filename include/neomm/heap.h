@@ -46,7 +46,9 @@ struct neomm_page_source {
                              neomm_flags_t flags, void **new_run);
     /* Takes away or gives back access. May be NULL. */
     neomm_status (*protect)(void *context, void *run, uint32_t pages, neomm_prot_t prot);
-    /* The contents are not needed any more, the addresses are. May be NULL. */
+    /* The contents are not needed any more, the addresses are. The heap's main source hears so, too,
+     * of frames for the heap's own state, which it took from pmm, before they go back there, by
+     * their addresses in the direct map. May be NULL. */
     void (*discard)(void *context, void *run, uint32_t pages);
     /* Runs lie in the direct map, so that the frame under a pointer need not be asked for. */
     bool direct;

@@ -508,9 +508,7 @@ static neomm_status give_pages(struct neomm *root, const struct pool *pool)
 static void give_state(struct neomm *root, const struct pool *pool)
 {
     neomm_frame_t frame = pool->frame;
-    neomm__heap_set_kind(root, frame, 1, NEOMM__KIND_NONE);
-    neomm_status status = neomm_pmm_free(root, frame, 0);
-    NEOMM__ASSERT(status == NEOMM_OK);
+    neomm__heap_give_frames(root, frame, 1);
 }
 
 static neomm_status guard_end(struct neomm *root)

@@ -79,9 +79,7 @@ static void quarantine_end(struct neomm *root, struct neomm_kmem *cache)
     cache->quarantine = NULL;
     cache->quarantine_end = NULL;
     neomm_frame_t frame = quarantine->frame;
-    neomm__heap_set_kind(root, frame, 1, NEOMM__KIND_NONE);
-    neomm_status status = neomm_pmm_free(root, frame, 0);
-    NEOMM__ASSERT(status == NEOMM_OK);
+    neomm__heap_give_frames(root, frame, 1);
 }
 
 static void quarantine_empty(struct neomm *root, struct neomm_kmem *cache)

@@ -75,6 +75,21 @@ void neomm__heap_set_kind(struct neomm *root, neomm_frame_t first, uint32_t fram
         neomm__frame(root, neomm_frame(first.number + i))->kind = (uint8_t)kind;
 }
 
+/* Blocks of several frames have an order, ranges and single frames have none. */
+void neomm__heap_give_frames(struct neomm *root, neomm_frame_t first, uint32_t frames)
+{
+    const struct neomm_page_source *source = &root->heap->source[NEOMM__SOURCE_MAIN];
+    unsigned order = neomm__frame(root, first)->order;
+    bool block = order > 0 || frames == 1;
+    neomm__heap_set_kind(root, first, frames, NEOMM__KIND_NONE);
+    if (source->discard)
+        source->discard(source->context, neomm_direct_pointer(root, neomm_frame_paddr(first)),
+                        frames);
+    neomm_status status = block ? neomm_pmm_free(root, first, order)
+                                : neomm_pmm_free_range(root, first, frames);
+    NEOMM__ASSERT(status == NEOMM_OK);
+}
+
 neomm_status neomm_heap_init(struct neomm *root, const struct neomm_heap_options *options)
 {
     unsigned step_shift = options && options->fine_classes ? 3 : 2;
@@ -132,11 +147,9 @@ neomm_status neomm_heap_fini(struct neomm *root)
         heap->sites_end(root);
     root->layer[NEOMM__LAYER_HEAP] = NULL;
     root->front = (struct neomm__heap_front){.slab_max = 0};
+    neomm__heap_give_frames(root, heap->frame, heap->frames);
     root->heap = NULL;
-    neomm_frame_t first = heap->frame;
-    uint32_t frames = heap->frames;
-    neomm__heap_set_kind(root, first, frames, NEOMM__KIND_NONE);
-    return neomm_pmm_free_range(root, first, frames);
+    return NEOMM_OK;
 }
 
 /* ---- allocation ---- */

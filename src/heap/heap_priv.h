@@ -380,6 +380,9 @@ bool neomm__heap_relieve(struct neomm *root, neomm_flags_t flags);
 /* Makes the frames of the heap's own state say so, or nothing any more. */
 void neomm__heap_set_kind(struct neomm *root, neomm_frame_t first, uint32_t frames,
                           enum neomm__kind kind);
+/* Gives frames of that state, as neomm_pmm_alloc or neomm_pmm_alloc_range gave them, back to the
+ * frame allocator. The page source hears of it first: it may know what is free to be zero. */
+void neomm__heap_give_frames(struct neomm *root, neomm_frame_t first, uint32_t frames);
 /* neomm_kfree for `function`, in the name of its caller. */
 neomm_status neomm__kfree_for(struct neomm *root, void *pointer, const char *function,
                               uintptr_t caller);

@@ -121,9 +121,7 @@ static neomm_status end(struct neomm *root, struct neomm_kmem *cache)
     if (root->heap->guard)
         root->heap->guard->forget(root, cache);
     neomm__store_release(&cache->state, NEOMM__KMEM_MAKING);
-    neomm__heap_set_kind(root, cache->magazine_frame, cache->magazine_frames, NEOMM__KIND_NONE);
-    neomm_status status = neomm_pmm_free_range(root, cache->magazine_frame, cache->magazine_frames);
-    NEOMM__ASSERT(status == NEOMM_OK);
+    neomm__heap_give_frames(root, cache->magazine_frame, cache->magazine_frames);
     neomm__store_release(&cache->state, NEOMM__KMEM_UNUSED);
     return NEOMM_OK;
 }

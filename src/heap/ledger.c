@@ -35,9 +35,7 @@ void neomm__ledger_free(struct neomm *root, const struct neomm_kmem *cache,
         (void)neomm__record_free(root, paddr);
         return;
     }
-    neomm__heap_set_kind(root, frame, 1, NEOMM__KIND_NONE);
-    neomm_status status = neomm_pmm_free(root, frame, order_of(cache));
-    NEOMM__ASSERT(status == NEOMM_OK);
+    neomm__heap_give_frames(root, frame, 1u << order_of(cache));
 }
 
 void neomm__ledger_begin(struct neomm *root, struct neomm__slab *slab, struct neomm__ledger *ledger)

@@ -94,11 +94,8 @@ void *neomm__record_alloc(struct neomm *root, uint32_t pool, neomm_flags_t flags
 
 static void release(struct neomm *root, neomm_frame_t frame)
 {
-    struct neomm__frame *entry = neomm__frame(root, frame);
-    entry->kind = NEOMM__KIND_NONE;
-    entry->owner = 0;
-    neomm_status status = neomm_pmm_free(root, frame, 0);
-    NEOMM__ASSERT(status == NEOMM_OK);
+    neomm__frame(root, frame)->owner = 0;
+    neomm__heap_give_frames(root, frame, 1);
 }
 
 uint32_t neomm__record_free(struct neomm *root, neomm_paddr_t paddr)

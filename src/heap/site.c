@@ -84,9 +84,7 @@ static void table_end(struct neomm *root)
     neomm_frame_t frame = table->frame;
     uint32_t frames = table->frames;
     root->heap->site_table = NULL;
-    neomm__heap_set_kind(root, frame, frames, NEOMM__KIND_NONE);
-    neomm_status status = neomm_pmm_free_range(root, frame, frames);
-    NEOMM__ASSERT(status == NEOMM_OK);
+    neomm__heap_give_frames(root, frame, frames);
 }
 
 /* The table stays when tracking ends, since another CPU may be counting still. */
