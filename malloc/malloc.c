@@ -4,8 +4,6 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
 /* ---- taking ---- */
 
@@ -17,8 +15,8 @@ static void *take(size_t size, size_t align, neomm_flags_t flags)
     return neomm_kmalloc_aligned_at(root, size, align, flags, NULL);
 }
 
-/* The engine's callback for more memory is one at a time on a slot, and threads may share one; so
- * what failed is tried again with memory that was brought from here. */
+/* Others may have taken what the engine's callback for more memory brought; so what failed is tried
+ * again with memory that was brought from here. */
 static void *take_or_grow(size_t size, size_t align, neomm_flags_t flags)
 {
     uint32_t seen = __atomic_load_n(&process.grown, __ATOMIC_ACQUIRE);
@@ -35,8 +33,10 @@ void *family_alloc(size_t size, size_t align, neomm_flags_t flags)
 {
     void *block = NULL;
     struct process_thread *self = process_enter_any();
+    if (self && size == 0 && process.zero_size != 0 && align <= FAMILY_ALIGN)
+        block = process_zero_take();
     if (self) {
-        block = take_or_grow(size + (size == 0), align, flags);
+        block = block ? block : take_or_grow(size + (size == 0), align, flags);
         process_leave_any(self);
     }
     if (!block)
@@ -69,29 +69,15 @@ FAMILY void *calloc(size_t count, size_t size)
 
 /* ---- giving back ---- */
 
-static void bad_free(const char *function)
-{
-    struct process_text text = {.length = 0};
-    if (!process.options.bad_free_aborts)
-        return;
-    process_text_add(&text, "neomm-malloc: ");
-    process_text_add(&text, function);
-    process_text_add(&text,
-                     ": the program ends here (NEOMM_MALLOC_OPTIONS=bad_free=log goes on)\n");
-    process_text_write(&text, STDERR_FILENO);
-    abort();
-}
-
 static void free_slowly(void *pointer)
 {
     struct process_thread *self = process_enter_any();
-    neomm_status status = NEOMM_E_FOREIGN;
-    if (self) {
-        status = neomm_kfree(process.root, pointer);
-        process_leave_any(self);
+    if (!self) {
+        process_misused();
+        return;
     }
-    if (status != NEOMM_OK)
-        bad_free("free");
+    (void)neomm_kfree(process.root, pointer);
+    process_leave_any(self);
 }
 
 FAMILY void free(void *pointer)
@@ -99,35 +85,58 @@ FAMILY void free(void *pointer)
     struct process_thread *self = process_self();
     if (!pointer)
         return;
+    if (process_zero_owns(pointer)) {
+        (void)process_zero_give(pointer);
+        return;
+    }
     if (PROCESS_UNLIKELY(!process_enter(self))) {
         free_slowly(pointer);
         return;
     }
-    neomm_status status = neomm_kfree(process.root, pointer);
+    (void)neomm_kfree(process.root, pointer); /* what it refuses it reports: process_misused */
     process_leave(self);
-    if (PROCESS_UNLIKELY(status != NEOMM_OK))
-        bad_free("free");
 }
 
 /* ---- changing the size ---- */
 
-static void *resize(void *pointer, size_t size, bool *live)
+/* A large run that cannot grow in place: its pages go to another. NULL: nothing has happened. */
+static void *move(void *pointer, size_t size)
+{
+    size_t old = size > FAMILY_MOVES ? neomm_ksize(process.root, pointer) : 0;
+    if (old < FAMILY_MOVES || !process_source_moves(pointer, old, size))
+        return NULL;
+    void *block = take_or_grow(size, 1, 0);
+    if (block) {
+        process_source_move(block, pointer, old);
+        (void)neomm_kfree(process.root, pointer);
+    }
+    return block;
+}
+
+static void *resize(void *pointer, size_t size)
 {
     struct neomm *root = process.root;
+    void *block = move(pointer, size);
+    if (block)
+        return block;
     uint32_t seen = __atomic_load_n(&process.grown, __ATOMIC_ACQUIRE);
-    void *block = neomm_krealloc_at(root, pointer, size, 0, NULL);
-    if (!block)
-        *live = neomm_ksize(root, pointer) != 0;
-    while (!block && *live && size <= process.reserved && process_grow(size, seen)) {
+    block = neomm_krealloc_at(root, pointer, size, 0, NULL);
+    bool live = block || neomm_ksize(root, pointer) != 0;
+    while (!block && live && size <= process.reserved && process_grow(size, seen)) {
         seen = __atomic_load_n(&process.grown, __ATOMIC_ACQUIRE);
         block = neomm_krealloc_at(root, pointer, size, 0, NULL);
     }
     return block;
 }
 
+static void *resize_nothing(void *pointer, size_t size)
+{
+    void *block = malloc(size);
+    return !block || process_zero_give(pointer) ? block : NULL;
+}
+
 FAMILY void *realloc(void *pointer, size_t size)
 {
-    bool live = true;
     void *block = NULL;
     if (!pointer)
         return malloc(size);
@@ -135,13 +144,13 @@ FAMILY void *realloc(void *pointer, size_t size)
         free(pointer);
         return NULL;
     }
+    if (process_zero_owns(pointer))
+        return resize_nothing(pointer, size);
     struct process_thread *self = process_enter_any();
     if (self) {
-        block = resize(pointer, size, &live);
+        block = resize(pointer, size);
         process_leave_any(self);
     }
-    if (!live)
-        bad_free("realloc");
     if (!block)
         errno = ENOMEM;
     return block;

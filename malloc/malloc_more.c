@@ -83,7 +83,8 @@ FAMILY void *reallocarray(void *pointer, size_t count, size_t size)
 
 FAMILY size_t malloc_usable_size(void *pointer)
 {
-    struct process_thread *self = pointer ? process_enter_any() : NULL;
+    bool none = !pointer || process_zero_owns(pointer);
+    struct process_thread *self = none ? NULL : process_enter_any();
     if (!self)
         return 0;
     size_t size = neomm_ksize(process.root, pointer);

@@ -8,7 +8,7 @@
 #define NEOMM_PORT_INLINE_IRQ
 #define NEOMM_PORT_INLINE_SPIN
 
-/* Never NULL: a thread that has no slot yet is on one that all such threads share. */
+/* Never NULL: a thread that has no slot yet has one that lets nobody in. */
 extern __thread struct neomm_cpu *process_cpu
     __attribute__((tls_model("initial-exec"), visibility("hidden")));
 
@@ -18,6 +18,16 @@ void process_spin(void) __attribute__((visibility("hidden")));
 static inline struct neomm_cpu *neomm_port_cpu(void)
 {
     return process_cpu;
+}
+
+/* A thread keeps its slot while it is in the engine (process_threads.c). */
+static inline struct neomm_cpu *neomm_port_pin(void)
+{
+    return process_cpu;
+}
+
+static inline void neomm_port_unpin(void)
+{
 }
 
 static inline neomm_irq_t neomm_port_irq_save(void)

@@ -5,12 +5,12 @@
  *   frames      0                  4096                             managed                 end
  *
  * Nothing in this folder may allocate: no stdio, no dlsym. Locks, outer first: the registry's
- * (threads, fork), the engine's, the arena's (growing; the engine calls it with none of its own
- * held), the purger's. */
+ * (threads, fork), those of shared slots, the engine's, the arena's (growing; the engine calls it
+ * with none of its own held), the purger's, the barrier's. */
 #ifndef NEOMM_PROCESS_H
 #define NEOMM_PROCESS_H
 
-#include <neomm/heap.h>
+#include <neomm/heap_debug.h>
 #include <neomm/port.h>
 #include <neomm/root.h>
 
@@ -19,12 +19,17 @@
 
 /* ---- options ---- */
 
+/* One CPU is for threads at their end. */
+#define PROCESS_SLOTS_MOST (NEOMM_CPU_MAX - 1u)
+
 struct process_options {
     bool bad_free_aborts;
-    size_t reserve;  /* bytes of addresses */
-    size_t retain;   /* bytes of free memory that are kept */
-    uint32_t slots;  /* 0: by the number of processors */
-    char stats[256]; /* file for the report at exit, "" for none */
+    size_t reserve; /* bytes of addresses */
+    size_t retain;  /* bytes of free memory that are kept */
+    uint32_t slots; /* 0: by the number of processors */
+    enum neomm_heap_profile profile;
+    uint32_t sampling; /* of guarded objects */
+    char stats[256];   /* file for the report at exit, "" for none */
 };
 
 /* Reads NEOMM_MALLOC_OPTIONS over the defaults. What it does not understand it says. */
@@ -36,10 +41,12 @@ void process_options_read(struct process_options *options);
  * harmless. */
 struct process_thread {
     struct neomm_cpu cpu; /* first: process_cpu points here; its index is the slot */
-    uint32_t inside;      /* atomic: in the engine now */
-    uint32_t open;        /* atomic: may enter; a fork closes it */
+    uint32_t inside;      /* atomic: in the engine now, or about to be */
+    uint32_t open;        /* atomic: may enter just so; not while `closed` or `shared` */
+    uint32_t closed;      /* atomic: may not enter, somebody forks */
+    uint32_t shared;      /* atomic: others have the same slot, and enter under its lock */
+    uint32_t locked;      /* atomic: in the engine under a lock */
     uint32_t taken;       /* a thread's; under the lock of the registry */
-    uint32_t shared;      /* of all threads whose end has come: entered under that lock */
     void *vacated;        /* a run whose pages have just moved elsewhere */
     struct process_thread *next_free;
 } __attribute__((aligned(64)));
@@ -63,9 +70,9 @@ static inline void process_leave(struct process_thread *self)
     __atomic_store_n(&self->inside, 0, __ATOMIC_RELEASE);
 }
 
-/* What is left to do for a thread that may not just enter, and for one that shares its record. */
+/* What is left to do for a thread that may not just enter, and for one that entered by a lock. */
 struct process_thread *process_enter_slowly(void);
-void process_leave_slowly(void);
+void process_leave_slowly(struct process_thread *self);
 
 /* Enters in every state: starts the process's engine, gives the thread a slot, waits for a fork.
  * NULL: there is no memory to start with. Pairs with process_leave_any. */
@@ -77,10 +84,10 @@ static inline struct process_thread *process_enter_any(void)
 
 static inline void process_leave_any(struct process_thread *self)
 {
-    if (PROCESS_LIKELY(!self->shared))
+    if (PROCESS_LIKELY(!self->locked))
         process_leave(self);
     else
-        process_leave_slowly();
+        process_leave_slowly(self);
 }
 
 /* Threads that have a slot now, and the most there were at once. */
@@ -91,11 +98,13 @@ uint32_t process_threads(uint32_t *most);
 extern struct process {
     struct neomm *root; /* NULL: not started */
     struct process_options options;
-    uint8_t *ram;    /* of frame PROCESS_FIRST */
-    size_t reserved; /* bytes from there */
-    size_t managed;  /* atomic; bytes that the engine has */
-    uint32_t slots;
-    uint32_t grown; /* atomic; times that `managed` changed */
+    uint8_t *ram;        /* of frame PROCESS_FIRST */
+    size_t reserved;     /* bytes from there */
+    size_t managed;      /* atomic; bytes that the engine has */
+    uint32_t slots;      /* of threads; the engine has one CPU more, for threads at their end */
+    uint32_t grown;      /* atomic; times that `managed` changed */
+    uintptr_t zero_base; /* of the addresses of blocks of no bytes, see process_zero.c */
+    size_t zero_size;    /* 0: there are none */
 } process __attribute__((visibility("hidden")));
 
 /* The first frame of RAM: below lie addresses that devices would want. */
@@ -124,6 +133,24 @@ void process_source_move(void *to, void *from, size_t bytes);
 size_t process_retained(void);
 /* Gives the system all of it; the bytes given. */
 size_t process_purge_all(void);
+
+/* ---- blocks of no bytes ---- */
+
+/* Has them from now on. False: no addresses. */
+bool process_zero_start(void);
+/* NULL: there are too many. */
+void *process_zero_take(void);
+static inline bool process_zero_owns(const void *pointer)
+{
+    return PROCESS_UNLIKELY((uintptr_t)pointer - process.zero_base < process.zero_size);
+}
+/* False: it was not live, which is reported. */
+bool process_zero_give(const void *pointer);
+
+/* ---- misuse ---- */
+
+/* Something was reported: ends the program, unless the options say otherwise. */
+void process_misused(void);
 
 /* ---- text ---- */
 

@@ -158,10 +158,10 @@ static uint32_t slots(void)
     cpu_set_t set;
     if (process.options.slots != 0)
         return process.options.slots;
-    uint32_t cpus =
-        sched_getaffinity(0, sizeof(set), &set) == 0 ? (uint32_t)CPU_COUNT(&set) : NEOMM_CPU_MAX;
+    uint32_t cpus = sched_getaffinity(0, sizeof(set), &set) == 0 ? (uint32_t)CPU_COUNT(&set)
+                                                                 : PROCESS_SLOTS_MOST;
     uint32_t wanted = cpus * SLOTS_PER_CPU > SLOTS_LEAST ? cpus * SLOTS_PER_CPU : SLOTS_LEAST;
-    return wanted < NEOMM_CPU_MAX ? wanted : NEOMM_CPU_MAX;
+    return wanted < PROCESS_SLOTS_MOST ? wanted : PROCESS_SLOTS_MOST;
 }
 
 /* Maps of the process's own that go again if it cannot start with this much RAM. */
@@ -180,7 +180,7 @@ static void *map_kept(unsigned which, size_t size)
 static bool make_root(void)
 {
     struct neomm_config config;
-    struct neomm_options options = {.cpus = process.slots, .config = &config};
+    struct neomm_options options = {.cpus = process.slots + 1, .config = &config};
     size_t end = (size_t)RAM_PHYSICAL + process.reserved;
     neomm_config_default(&config);
     config.reserve = (struct neomm_config_size){0, 0};
@@ -188,7 +188,7 @@ static bool make_root(void)
         return false;
     struct neomm_area *direct = &options.layout.direct;
     direct->delta = (intptr_t)((uintptr_t)process.ram - (uintptr_t)RAM_PHYSICAL - direct->base);
-    size_t size = neomm_root_size(process.slots);
+    size_t size = neomm_root_size(process.slots + 1);
     void *memory = map_kept(0, size);
     return memory && neomm_init(memory, size, &options, &process.root) == NEOMM_OK;
 }
@@ -213,18 +213,30 @@ static bool make_frames(void)
     return true;
 }
 
+static void on_error(void *context, const struct neomm_heap_report *report)
+{
+    (void)context;
+    (void)report;
+    process_misused();
+}
+
 /* One source serves as both: the heap takes what is larger than a block of the frame allocator
  * from the large one. */
 static bool make_heap(void)
 {
     static struct neomm_page_source source;
-    const struct neomm_heap_options options = {.source = &source, .large_source = &source};
+    const struct neomm_heap_options options = {
+        .source = &source, .large_source = &source, .secret = neomm_port_entropy()};
     size_t frames = process.reserved >> NEOMM_PAGE_SHIFT;
     void *state = map_kept(2, process_source_size(frames));
     if (!state)
         return false;
     process_source_init(&source, state, frames);
-    return neomm_heap_init(process.root, &options) == NEOMM_OK;
+    if (neomm_heap_init(process.root, &options) != NEOMM_OK)
+        return false;
+    neomm_heap_on_error(process.root, on_error, NULL);
+    neomm_heap_set_sampling(process.root, process.options.sampling);
+    return neomm_heap_set_profile(process.root, NULL, process.options.profile) == NEOMM_OK;
 }
 
 static void unmake(void)
@@ -246,7 +258,8 @@ bool process_start(void)
     bool started = false;
     for (size_t size = reserve_most(); !started && size >= RESERVE_LEAST;
          size = size / 2 & ~(GROW_UNIT - 1)) {
-        started = make_ram(size) && make_root() && make_frames() && make_heap();
+        started = make_ram(size) && make_root() && make_frames() && make_heap() &&
+                  (process.options.profile != NEOMM_HEAP_HARDENED || process_zero_start());
         if (!started)
             unmake();
     }

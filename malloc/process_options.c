@@ -15,7 +15,8 @@
 #define RESERVE_FROM ((uint64_t)768 << 20)
 #define RESERVE_TO   RESERVE_FROM
 #endif
-#define RETAIN_DEFAULT ((size_t)32 << 20)
+#define RETAIN_DEFAULT   ((size_t)32 << 20)
+#define SAMPLING_DEFAULT 1000u
 
 /* Digits and one of K M G T, all of `length`; as much as fits into a size. */
 static bool parse_size(const char *text, size_t length, size_t *size)
@@ -45,6 +46,19 @@ static bool is(const char *text, size_t length, const char *word)
     return strlen(word) == length && memcmp(text, word, length) == 0;
 }
 
+static bool parse_profile(const char *text, size_t length, enum neomm_heap_profile *profile)
+{
+    static const char *const names[NEOMM_HEAP_PROFILES] = {[NEOMM_HEAP_FAST] = "fast",
+                                                           [NEOMM_HEAP_DEFAULT] = "default",
+                                                           [NEOMM_HEAP_GUARDED] = "guarded",
+                                                           [NEOMM_HEAP_HARDENED] = "hardened"};
+    unsigned i = 0;
+    while (i < NEOMM_HEAP_PROFILES && !is(text, length, names[i]))
+        i++;
+    *profile = (enum neomm_heap_profile)i;
+    return i < NEOMM_HEAP_PROFILES;
+}
+
 static bool set(struct process_options *options, const char *key, size_t key_length,
                 const char *value, size_t length)
 {
@@ -59,7 +73,13 @@ static bool set(struct process_options *options, const char *key, size_t key_len
         return parse_size(value, length, &options->retain);
     if (is(key, key_length, "slots") && parse_size(value, length, &number)) {
         options->slots = (uint32_t)number;
-        return number >= 1 && number <= NEOMM_CPU_MAX;
+        return number >= 1 && number <= PROCESS_SLOTS_MOST;
+    }
+    if (is(key, key_length, "profile"))
+        return parse_profile(value, length, &options->profile);
+    if (is(key, key_length, "sampling") && parse_size(value, length, &number)) {
+        options->sampling = (uint32_t)number;
+        return number <= INT32_MAX;
     }
     if (is(key, key_length, "stats") && length < sizeof(options->stats)) {
         memcpy(options->stats, value, length);
@@ -96,8 +116,11 @@ static size_t reserve_default(void)
 
 void process_options_read(struct process_options *options)
 {
-    const struct process_options defaults = {
-        .bad_free_aborts = true, .reserve = reserve_default(), .retain = RETAIN_DEFAULT};
+    const struct process_options defaults = {.bad_free_aborts = true,
+                                             .reserve = reserve_default(),
+                                             .retain = RETAIN_DEFAULT,
+                                             .profile = NEOMM_HEAP_DEFAULT,
+                                             .sampling = SAMPLING_DEFAULT};
     *options = defaults;
     const char *part = secure_getenv("NEOMM_MALLOC_OPTIONS");
     while (part && *part) {

@@ -72,6 +72,20 @@ void neomm_port_panic(const char *line)
     abort();
 }
 
+/* The engine calls it inside, without locks of its own; whoever handles SIGABRT may allocate. */
+void process_misused(void)
+{
+    struct process_text text = {.length = 0};
+    if (!process.options.bad_free_aborts)
+        return;
+    if (process_self()->inside)
+        process_leave_any(process_self());
+    process_text_add(&text, "neomm-malloc: the program ends here "
+                            "(NEOMM_MALLOC_OPTIONS=bad_free=log goes on)\n");
+    process_text_write(&text, STDERR_FILENO);
+    abort();
+}
+
 uint64_t neomm_port_now(void)
 {
     struct timespec now;

@@ -272,8 +272,6 @@ static neomm_status source_alloc(void *context, uint32_t pages, uint32_t align, 
     neomm_status status;
     size_t first = 0;
     (void)context;
-    if (align > UINTPTR_MAX >> NEOMM_PAGE_SHIFT)
-        return NEOMM_E_UNSUPPORTED;
     if (!is_natural(align)) {
         status = take_trimmed(pages, align, kind, &first);
     } else if (pages <= 1u << NEOMM_ORDER_MAX) {
@@ -411,7 +409,8 @@ void process_source_move(void *to, void *from, size_t bytes)
 static neomm_status source_protect(void *context, void *run, uint32_t pages, neomm_prot_t prot)
 {
     int saved = errno;
-    int access = (prot & NEOMM_PROT_READ ? PROT_READ : 0) | (prot & NEOMM_PROT_WRITE ? PROT_WRITE : 0);
+    int access =
+        (prot & NEOMM_PROT_READ ? PROT_READ : 0) | (prot & NEOMM_PROT_WRITE ? PROT_WRITE : 0);
     (void)context;
     bool done = mprotect(run, (size_t)pages << NEOMM_PAGE_SHIFT, access) == 0;
     errno = saved;

@@ -85,8 +85,8 @@ void neomm__heap_give_frames(struct neomm *root, neomm_frame_t first, uint32_t f
     if (source->discard)
         source->discard(source->context, neomm_direct_pointer(root, neomm_frame_paddr(first)),
                         frames);
-    neomm_status status = block ? neomm_pmm_free(root, first, order)
-                                : neomm_pmm_free_range(root, first, frames);
+    neomm_status status =
+        block ? neomm_pmm_free(root, first, order) : neomm_pmm_free_range(root, first, frames);
     NEOMM__ASSERT(status == NEOMM_OK);
 }
 
