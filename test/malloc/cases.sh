@@ -25,8 +25,8 @@ expect() { # WHAT STATUS TEXT
 }
 
 aborted=134
-bad_frees="double-free:freed_already double-free-large: inside:invalid inside-large:invalid
-    unaligned:invalid stack:not_from_this image:not_from_this realloc-freed: wild:not_from_this"
+bad_frees="double-free:freed_already double-free-large: inside:not_the_start
+    inside-large:not_the_start unaligned:not_the_start stack:not_from_this image:not_from_this realloc-freed: wild:not_from_this"
 for case in $bad_frees; do
     what=${case%%:*}
     text=$(echo "${case#*:}" | tr _ ' ')
@@ -58,12 +58,12 @@ expect "limited data" 0 ""
 
 run "" stats
 expect "malloc_stats" 0 " allocations="
-for options in nonsense bad_free= bad_free=maybe reserve=12Q reserve=-1 retain=1MM slots=0 slots=65 \
+for options in nonsense bad_free= bad_free=maybe reserve=12Q reserve=-1 retain=1MM slots=0 slots=1024 \
     slots=x stats= reserve=99999999999999999999 =x; do
     run "$options" nothing
     expect "option $options" 0 "not understood: $options"
 done
-for options in "" , slots=1 slots=64 retain=0 reserve=0 reserve=1T bad_free=abort,retain=4M,slots=3; do
+for options in "" , slots=1 slots=63 retain=0 reserve=0 reserve=1T bad_free=abort,retain=4M,slots=3; do
     run "$options" nothing
     expect "option $options" 0 ""
     [ -z "$output" ] || complain "option $options: $output"
