@@ -2,9 +2,10 @@
  * and when memory goes back to the system.
  * SPDX-License-Identifier: MIT
  *
- * Three bits a frame:
+ * Four bits a frame:
  *   dirty   free, and not known to be zero; `retained` counts them
  *   stuck   dirty, but could not be claimed when last tried: not free, or in somebody's hands
+ *   barred  allocated, and without access
  *   moved   first frame of a run whose pages came from elsewhere (process_source_move)
  *
  * A frame's bits are its owner's to change while it is allocated; of a free frame only the purger
@@ -24,6 +25,9 @@
 #define WORD_BITS (sizeof(size_t) * 8)
 /* Runs that their owner gives back at once when enough is retained. */
 #define DIRECT_PAGES 16u
+/* Runs that are not a power of two are taken without looking for one around them from here on: the
+ * rest of it would be too much to lie idle. */
+#define EXACT_PAGES 256u
 /* Runs whose pages are moved, not copied: from here on a system call is cheaper. */
 #define MOVE_PAGES 64u
 /* The purger claims so many frames at a time at most. */
@@ -37,7 +41,7 @@
 
 static struct {
     struct neomm_page_source direct; /* the engine's own source of the same frames */
-    size_t *dirty, *stuck, *moved;
+    size_t *dirty, *stuck, *moved, *barred;
     size_t frames;
     size_t retained; /* atomic */
     size_t cursor;   /* where the purger goes on; it goes down */
@@ -265,6 +269,12 @@ static bool is_natural(uint32_t align)
     return (frame_zero & (((uintptr_t)align << NEOMM_PAGE_SHIFT) - 1)) == 0;
 }
 
+/* Such are blocks of the frame allocator, which do not grow. */
+static bool is_block(size_t pages)
+{
+    return pages <= 1u << NEOMM_ORDER_MAX && (pages & (pages - 1)) == 0;
+}
+
 static neomm_status source_alloc(void *context, uint32_t pages, uint32_t align, neomm_flags_t flags,
                                  void **run)
 {
@@ -274,7 +284,7 @@ static neomm_status source_alloc(void *context, uint32_t pages, uint32_t align, 
     (void)context;
     if (!is_natural(align)) {
         status = take_trimmed(pages, align, kind, &first);
-    } else if (pages <= 1u << NEOMM_ORDER_MAX) {
+    } else if (pages < EXACT_PAGES || (is_block(pages) && align <= pages)) {
         status = source.direct.run_alloc(source.direct.context, pages, align, kind, run);
         first = status == NEOMM_OK ? index_of(*run) : 0;
     } else {
@@ -343,12 +353,16 @@ static neomm_status source_grow(void *context, void *run, uint32_t pages, uint32
     return status;
 }
 
-/* Of the frames that the heap gives back to the frame allocator; those of guarded objects count as
- * retained, too, though they stay the heap's. */
+/* Of frames that the heap gives back to the frame allocator; or of pages that nobody can read,
+ * which stay where they are and lose their memory. */
 static void source_discard(void *context, void *run, uint32_t pages)
 {
+    size_t first = index_of(run);
     (void)context;
-    left(index_of(run), pages);
+    if (!has_bit(source.barred, first))
+        left(first, pages);
+    else
+        (void)give_back(first, pages);
 }
 
 static neomm_frame_t source_frame_of(void *context, const void *pointer)
@@ -382,6 +396,8 @@ static bool can_grow(size_t first, size_t pages, size_t new_pages)
     size_t managed = __atomic_load_n(&process.managed, __ATOMIC_RELAXED) >> NEOMM_PAGE_SHIFT;
     neomm_frame_t next = frame_at(first + pages);
     uint32_t more = (uint32_t)(new_pages - pages);
+    if (is_block(pages) || (pages < 1u << NEOMM_ORDER_MAX && new_pages > 1u << NEOMM_ORDER_MAX))
+        return false;
     if (new_pages > managed || first + new_pages > managed ||
         neomm_pmm_claim(process.root, next, more) != NEOMM_OK)
         return false;
@@ -405,15 +421,20 @@ void process_source_move(void *to, void *from, size_t bytes)
     errno = saved;
 }
 
-/* Guarded objects' pages. Those without access keep what is in them: they are few. */
+/* For the pages of guarded objects. */
 static neomm_status source_protect(void *context, void *run, uint32_t pages, neomm_prot_t prot)
 {
-    int saved = errno;
-    int access =
-        (prot & NEOMM_PROT_READ ? PROT_READ : 0) | (prot & NEOMM_PROT_WRITE ? PROT_WRITE : 0);
+    size_t first = index_of(run);
+    int saved = errno, access = PROT_NONE;
     (void)context;
+    access |= prot & NEOMM_PROT_READ ? PROT_READ : 0;
+    access |= prot & NEOMM_PROT_WRITE ? PROT_WRITE : 0;
     bool done = mprotect(run, (size_t)pages << NEOMM_PAGE_SHIFT, access) == 0;
     errno = saved;
+    if (done && access == PROT_NONE)
+        (void)set_bits(source.barred, first, pages);
+    else if (done)
+        (void)clear_bits(source.barred, first, pages);
     return done ? NEOMM_OK : NEOMM_E_NOMEM;
 }
 
@@ -426,7 +447,7 @@ static size_t map_bytes(size_t frames)
 
 size_t process_source_size(size_t frames)
 {
-    return 3 * map_bytes(frames);
+    return 4 * map_bytes(frames);
 }
 
 void process_source_init(struct neomm_page_source *operations, void *state, size_t frames)
@@ -436,6 +457,7 @@ void process_source_init(struct neomm_page_source *operations, void *state, size
     source.dirty = (size_t *)(void *)maps;
     source.stuck = (size_t *)(void *)(maps + map_bytes(frames));
     source.moved = (size_t *)(void *)(maps + 2 * map_bytes(frames));
+    source.barred = (size_t *)(void *)(maps + 3 * map_bytes(frames));
     neomm_heap_source_direct(process.root, &source.direct);
     *operations = (struct neomm_page_source){.context = process.root,
                                              .run_alloc = source_alloc,

@@ -25,6 +25,7 @@ expect() { # WHAT STATUS TEXT
 }
 
 aborted=134
+faulted=139
 bad_frees="double-free:freed_already double-free-large: inside:not_the_start
     inside-large:not_the_start unaligned:not_the_start stack:not_from_this image:not_from_this realloc-freed: wild:not_from_this"
 for case in $bad_frees; do
@@ -40,6 +41,24 @@ for case in $bad_frees; do
     '') complain "$what: nothing in the log" ;;
     esac
 done
+
+# Under profile=hardened each second free is found, and bytes beside a block, and blocks of no bytes
+# cannot be touched.
+for case in double-free-later:freed_already overrun:written_to zero-twice:freed_already \
+    zero-inside:not_the_start; do
+    what=${case%%:*}
+    run profile=hardened "$what"
+    expect "$what" $aborted "$(echo "${case#*:}" | tr _ ' ')"
+    expect "$what" $aborted "the program ends here"
+done
+run profile=hardened zero-blocks
+expect "blocks of no bytes" 0 ""
+for case in zero-read zero-write; do
+    run profile=hardened $case
+    expect $case $faulted ""
+done
+run profile=guarded,sampling=1 read-freed
+expect "guarded block read after its end" $faulted ""
 
 run reserve=200M exhaust-large
 expect "large blocks to the end of 200 MiB" 0 1
@@ -59,11 +78,12 @@ expect "limited data" 0 ""
 run "" stats
 expect "malloc_stats" 0 " allocations="
 for options in nonsense bad_free= bad_free=maybe reserve=12Q reserve=-1 retain=1MM slots=0 slots=1024 \
-    slots=x stats= reserve=99999999999999999999 =x; do
+    slots=x stats= profile= profile=soft sampling=x sampling=4G reserve=99999999999999999999 =x; do
     run "$options" nothing
     expect "option $options" 0 "not understood: $options"
 done
-for options in "" , slots=1 slots=63 retain=0 reserve=0 reserve=1T bad_free=abort,retain=4M,slots=3; do
+for options in "" , slots=1 slots=63 retain=0 reserve=0 profile=fast profile=default \
+    profile=guarded profile=guarded,sampling=1 profile=hardened sampling=0 reserve=1T bad_free=abort,retain=4M,slots=3; do
     run "$options" nothing
     expect "option $options" 0 ""
     [ -z "$output" ] || complain "option $options: $output"

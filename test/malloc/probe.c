@@ -51,6 +51,66 @@ static int bad_free(const char *what)
     return 0;
 }
 
+/* What only profile=hardened finds, or guarded. */
+static int misuse(const char *what)
+{
+    char *block = malloc(100), *zero = malloc(0);
+    if (strcmp(what, "double-free-later") == 0) {
+        char *other[8];
+        for (unsigned i = 0; i < 8; i++)
+            other[i] = malloc(100);
+        free(block);
+        for (unsigned i = 0; i < 8; i++)
+            free(other[i]);
+        free(hidden(block));
+    } else if (strcmp(what, "overrun") == 0) {
+        *(char *)hidden(block + 100) ^= 1;
+        free(block);
+    } else if (strcmp(what, "zero-twice") == 0) {
+        free(zero);
+        free(hidden(zero));
+    } else if (strcmp(what, "zero-inside") == 0) {
+        free(hidden(zero + 1));
+    } else if (strcmp(what, "zero-read") == 0) {
+        return *(volatile char *)hidden(zero);
+    } else if (strcmp(what, "zero-write") == 0) {
+        *(volatile char *)hidden(zero) = 1;
+    } else if (strcmp(what, "read-freed") == 0) {
+        char *guarded[40];
+        for (unsigned i = 0; i < 40; i++)
+            guarded[i] = malloc(200);
+        for (unsigned i = 0; i < 40; i++)
+            free(guarded[i]);
+        for (unsigned i = 0; i < 40; i++)
+            (void)*(volatile char *)hidden(guarded[i]);
+    } else {
+        return 3;
+    }
+    return 0;
+}
+
+/* Blocks of no bytes are all different, have no usable bytes, and grow; there may be very many. */
+static int zero_blocks(void)
+{
+    enum { BLOCKS = 3000000 };
+    char *first = malloc(0), *second = calloc(0, 7), *last = NULL;
+    if (!first || !second || first == second || malloc_usable_size(first) != 0)
+        return 9;
+    char *grown = realloc(first, 50);
+    if (!grown || malloc_usable_size(grown) < 50)
+        return 10;
+    memset(grown, 1, 50);
+    free(grown);
+    for (unsigned i = 0; i < BLOCKS; i++) {
+        char *block = malloc(0);
+        if (!block || block == second || block == last)
+            return 11;
+        last = block;
+    }
+    free(second);
+    return 0;
+}
+
 /* Takes pieces until there are no more; then all goes back, and there must be as many again. */
 static int exhaust(size_t piece)
 {
@@ -109,5 +169,8 @@ int main(int argc, char **argv)
         free(hidden(malloc(1)));
         return 0;
     }
-    return bad_free(what);
+    if (strcmp(what, "zero-blocks") == 0)
+        return zero_blocks();
+    int status = misuse(what);
+    return status == 3 ? bad_free(what) : status;
 }
