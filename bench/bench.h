@@ -51,8 +51,8 @@ typedef void bench_result_fn(void *context, const struct bench_result *result);
 
 struct bench_layer {
     const char *name;
-    /* Measures in a way of its own, with no machine and no cases: what follows is not used. False: a
-     * message is on stderr. */
+    /* Measures in a way of its own, with no machine and no cases: what follows is not used. False:
+     * a message is on stderr. */
     bool (*measure)(const struct bench_plan *plan, bench_result_fn *report, void *context);
     enum sim_layer layer; /* what has to run */
     uint64_t ram_bytes;

@@ -106,8 +106,7 @@ static neomm_status start_frames(struct instance *instance)
     struct neomm_boot_range storage[8];
     struct neomm_bootmap map;
     neomm_bootmap_init(&map, storage, 8);
-    neomm_status status =
-        neomm_bootmap_add(&map, 0, instance->ram_bytes, NEOMM_MEMORY_USABLE);
+    neomm_status status = neomm_bootmap_add(&map, 0, instance->ram_bytes, NEOMM_MEMORY_USABLE);
     if (status == NEOMM_OK)
         status = neomm_bootmap_resolve(&map, 0, NULL, NULL);
     return status == NEOMM_OK ? neomm_pmm_init(instance->root, &map, &options) : status;
@@ -145,8 +144,7 @@ static void forget(struct instance *instance)
 static struct neomm *start(uint64_t ram_bytes, bool fine_classes)
 {
     struct instance *instance = instance_of(NULL);
-    if (!instance ||
-        syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) != 0)
+    if (!instance || syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) != 0)
         return NULL;
     void *ram = mmap(NULL, ram_bytes, PROT_READ | PROT_WRITE,
                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);

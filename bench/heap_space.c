@@ -13,7 +13,7 @@
 #define LIVE       100000u
 #define STEPS      1000000u
 #define DENSE      (64u << 20) /* bytes of objects of one size */
-#define DESCRIPTOR 32.0 /* bytes a frame; all frames have one, whoever uses them */
+#define DESCRIPTOR 32.0        /* bytes a frame; all frames have one, whoever uses them */
 #define PAGE       4096.0
 
 /* ---- rounding ---- */

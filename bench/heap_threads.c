@@ -7,9 +7,9 @@
 #include <stdatomic.h>
 #include <string.h>
 
-#define OWN_LIVE    1024u  /* blocks of a thread that replaces its own */
-#define OWN_ROUND   8192u  /* replacements in a round */
-#define CROSS_ROUND 4096u  /* blocks that one thread hands to the other in a round */
+#define OWN_LIVE    1024u /* blocks of a thread that replaces its own */
+#define OWN_ROUND   8192u /* replacements in a round */
+#define CROSS_ROUND 4096u /* blocks that one thread hands to the other in a round */
 #define CROSS_SIZE  64u
 #define AGAIN_NS    400000000u /* that lost rounds may take */
 

@@ -106,7 +106,8 @@ static bool measure_case(struct bench_machine *machine, const struct bench_case 
             !sample(machine, test, &sides[1 - first], count, run))
             return false;
     }
-    *result = (struct bench_result){.test = test, .ours = bench_median(sides[0].samples, plan->runs)};
+    *result =
+        (struct bench_result){.test = test, .ours = bench_median(sides[0].samples, plan->runs)};
     result->minimum = sides[0].samples[0];
     result->maximum = sides[0].samples[plan->runs - 1];
     if (has_peer)

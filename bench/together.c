@@ -56,8 +56,7 @@ static bool both_worked(const struct bench_stint *a, const struct bench_stint *b
     return without_pause(a) && without_pause(b) && late <= PAUSE_NS;
 }
 
-bool bench_undisturbed(const struct bench_stint *a, const struct bench_stint *b,
-                       uint64_t deadline)
+bool bench_undisturbed(const struct bench_stint *a, const struct bench_stint *b, uint64_t deadline)
 {
     static bool warned;
     if (both_worked(a, b))

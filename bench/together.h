@@ -28,7 +28,6 @@ void bench_meet(struct bench_meeting *meeting);
 void bench_stint_begin(struct bench_stint *stint);
 void bench_stint_end(struct bench_stint *stint);
 /* Whether a round of these two counts; after `deadline`, in wall time, all do. */
-bool bench_undisturbed(const struct bench_stint *a, const struct bench_stint *b,
-                       uint64_t deadline);
+bool bench_undisturbed(const struct bench_stint *a, const struct bench_stint *b, uint64_t deadline);
 
 #endif

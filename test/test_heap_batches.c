@@ -56,12 +56,12 @@ static void one_call(struct ktap *t)
     uint32_t count = t->parameter > 1024 ? MANY / 8 : MANY;
     if (!box_open(t, &box, BOX_DIRECT, 64, 2))
         return;
-    struct neomm_kmem *cache = neomm_kmem_for(box.root, t->parameter);
+    struct neomm_kmem *cache = neomm_kmem_for(box.root, (size_t)t->parameter);
     struct neomm_kmem_stats stats;
     neomm_kmem_stats(box.root, cache, &stats);
     for (uint32_t i = 0; i < count; i++) {
         struct account before = account_of(&box, cache);
-        object[i] = take(&box, t->parameter, 0);
+        object[i] = take(&box, (size_t)t->parameter, 0);
         note(&most, before, account_of(&box, cache));
         ASSERT(t, object[i]);
     }
@@ -82,12 +82,12 @@ static void seldom(struct ktap *t)
     uint32_t count = t->parameter > 1024 ? MANY / 8 : MANY, visits = 0;
     if (!box_open(t, &box, BOX_DIRECT, 64, 2))
         return;
-    struct neomm_kmem *cache = neomm_kmem_for(box.root, t->parameter);
-    size_t kept = 32768 / t->parameter;
+    struct neomm_kmem *cache = neomm_kmem_for(box.root, (size_t)t->parameter);
+    size_t kept = 32768 / (size_t)t->parameter;
     size_t batch = kept / 2 < BATCH ? kept / 2 : BATCH;
     for (uint32_t i = 0; i < count; i++) {
         struct account before = account_of(&box, cache);
-        object[i] = take(&box, t->parameter, 0);
+        object[i] = take(&box, (size_t)t->parameter, 0);
         ASSERT(t, object[i]);
         visits += before.out != account_of(&box, cache).out;
     }

@@ -611,7 +611,7 @@ static void no_memory(struct ktap *t)
         (void)env_fault_plan(&box.env, 0, false);
         EXPECT_EQ(t, status, done ? NEOMM_OK : NEOMM_E_NOMEM);
         EXPECT_OK(t, neomm_kfree(box.root, (void *)block[n % 60]));
-        EXPECT(t, (block[n % 60] = (uintptr_t)take(&box, 20 + 40 * (n % 60), 0)) != 0);
+        EXPECT(t, (block[n % 60] = (uintptr_t)take(&box, 20 + 40 * (size_t)(n % 60), 0)) != 0);
         env_fsck(t, &box.env);
         EXPECT_OK(t, neomm_heap_track(box.root, false));
         EXPECT_OK(t, neomm_heap_set_profile(box.root, NULL, NEOMM_HEAP_FAST));

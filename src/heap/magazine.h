@@ -34,7 +34,7 @@ static inline void neomm__magazine_leave(struct neomm__magazine *magazine)
 /* Pinned to the magazine's CPU. */
 static inline bool neomm__magazine_enter(struct neomm__magazine *magazine)
 {
-    if (neomm__load_relaxed(&magazine->entered) != 0)
+    if (magazine->entered != 0) /* nobody else writes it: a plain look is an instruction less */
         return false;
     neomm__store_late(&magazine->entered, 1);
     neomm__cpu_order();
@@ -64,9 +64,9 @@ static inline void **neomm__magazine_slot(struct neomm__magazine *magazine, uint
 static inline void *neomm__magazine_pop(struct neomm__magazine *magazine)
 {
     uint32_t out = magazine->out, budget = magazine->budget;
-    if (out == magazine->in || budget == 0)
-        return NULL;
     void **slot = neomm__magazine_slot(magazine, out), *object = *slot;
+    if (!object || budget == 0)
+        return NULL;
     *slot = NULL;
     neomm__store_relaxed(&magazine->out, out + 1);
     neomm__store_relaxed(&magazine->budget, budget - 1);

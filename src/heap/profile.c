@@ -11,6 +11,21 @@ static const struct neomm__kmem_ops *ops_for(enum neomm_heap_profile profile, bo
     return tracked ? &neomm__tracked_ops : NULL;
 }
 
+/* Whether or not objects come and go another way, the magazines count anew to the next object that
+ * is guarded, if that is at another interval than `interval`. */
+static neomm_status change(struct neomm *root, struct neomm_kmem *cache,
+                           const struct neomm__kmem_ops *ops, uint32_t interval)
+{
+    uint32_t frames = 0;
+    if (ops != cache->ops || interval == cache->interval)
+        return neomm__ledger_change(root, cache, ops);
+    if (!neomm__drain_begin(root, false))
+        return NEOMM_E_BUSY;
+    (void)neomm__kmems_drain(root, cache->number, cache->number + 1, &frames);
+    neomm__drain_end(root);
+    return NEOMM_OK;
+}
+
 neomm_status neomm__profile_apply(struct neomm *root, struct neomm_kmem *cache,
                                   enum neomm_heap_profile profile, bool tracked)
 {
@@ -25,7 +40,7 @@ neomm_status neomm__profile_apply(struct neomm *root, struct neomm_kmem *cache,
     if (status == NEOMM_OK) {
         neomm__store_relaxed(&cache->interval,
                              profile == NEOMM_HEAP_GUARDED ? root->heap->sampling : 0);
-        status = neomm__ledger_change(root, cache, ops);
+        status = change(root, cache, ops, interval);
     }
     if (status == NEOMM_OK)
         neomm__store_relaxed(&cache->profile, (uint32_t)profile);
