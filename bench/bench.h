@@ -41,11 +41,19 @@ struct bench_case {
     bench_fn *ours;
     bench_fn *peer;
     bench_value_fn *ours_value, *peer_value; /* instead of ours and peer, and as often */
-    bool plugin;                             /* the peer is that of --peer, if there is one */
+    bool plugin;                             /* the peer may be absent: that of --peer */
 };
+
+struct bench_plan;
+struct bench_result;
+/* Takes one result. */
+typedef void bench_result_fn(void *context, const struct bench_result *result);
 
 struct bench_layer {
     const char *name;
+    /* Measures in a way of its own, with no machine and no cases: what follows is not used. False:
+     * a message is on stderr. */
+    bool (*measure)(const struct bench_plan *plan, bench_result_fn *report, void *context);
     enum sim_layer layer; /* what has to run */
     uint64_t ram_bytes;
     uint32_t swap_pages;
@@ -61,6 +69,9 @@ extern const struct bench_layer bench_pmm, bench_pmm_4g, bench_pmm_64g, bench_pm
     bench_pmm_flat_large, bench_paging, bench_heap, bench_swap, bench_vmm;
 
 #define BENCH_COUNT(array) ((uint32_t)(sizeof(array) / sizeof((array)[0])))
+
+/* Sorts them. */
+double bench_median(double *samples, uint32_t count);
 
 /* Medians of all runs. */
 struct bench_result {

@@ -1,22 +1,13 @@
 /* The frame allocator beside another one, called by two threads at the same time.
- * SPDX-License-Identifier: MIT
- *
- * Both threads begin each round together and do the same; what counts is the CPU time of each. A
- * host that takes a CPU away lets the other thread have the allocator to itself, or lets it spin:
- * a round that one began late, or in which one paused, is done again.
- */
+ * SPDX-License-Identifier: MIT */
 #include "bench_frames.h"
+#include "together.h"
 
 #include <pthread.h>
-#include <sched.h>
-#include <stdatomic.h>
-#include <stdio.h>
-#include <time.h>
 
 #define ROUND_FRAMES 16384u
 #define ROUNDS_MIN   4u
-#define AGAIN        10u    /* times the time of a measurement that lost rounds may take */
-#define PAUSE_NS     20000u /* in which not both run, that a round may have; and an eighth of it */
+#define AGAIN        10u /* times the time of a measurement that lost rounds may take */
 
 enum job { JOB_PAIR, JOB_BULK, JOB_CROSS };
 
@@ -26,8 +17,7 @@ struct worker {
     struct team *team;
     struct worker *other;
     uint32_t cpu;
-    uint64_t cpu_time;        /* of what is measured of the last round */
-    uint64_t begun, finished; /* in wall time */
+    struct bench_stint stint; /* what is measured of the last round */
     bool failed;
     uint32_t frame[ROUND_FRAMES];
 };
@@ -36,34 +26,12 @@ struct team {
     struct bench_machine *machine;
     struct bench_side *side;
     enum job job;
-    _Atomic uint32_t arrived, meeting;
-    bool done; /* set by the first thread before they meet */
-    bool warned;
+    struct bench_meeting meeting;
+    bool done;         /* set by the first thread before they meet */
     uint64_t deadline; /* wall time from when on each round counts */
     pthread_t thread;
     struct worker worker[2];
 };
-
-static uint64_t wall_time(void)
-{
-    struct timespec now;
-    if (clock_gettime(CLOCK_MONOTONIC, &now) != 0)
-        return 0;
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
-/* Waits for the other thread. A thread that slept would begin later than the one that woke it. */
-static void meet(struct team *team)
-{
-    uint32_t meeting = atomic_load(&team->meeting);
-    if (atomic_fetch_add(&team->arrived, 1) == 1) {
-        atomic_store(&team->arrived, 0);
-        atomic_store(&team->meeting, meeting + 1);
-        return;
-    }
-    while (atomic_load(&team->meeting) == meeting)
-        (void)sched_yield();
-}
 
 /* ---- a round ---- */
 
@@ -110,31 +78,17 @@ static void play(struct worker *w, bool alone)
         shuffle(w);
     }
     if (!alone)
-        meet(w->team);
-    w->begun = wall_time();
-    uint64_t start = bench_time();
+        bench_meet(&w->team->meeting);
+    bench_stint_begin(&w->stint);
     if (job == JOB_PAIR)
         pairs(w, side);
     if (job == JOB_BULK)
         take(w, side);
     if (job != JOB_PAIR)
         give(w, side, job == JOB_CROSS ? w->other->frame : w->frame);
-    w->cpu_time = bench_time() - start;
-    w->finished = wall_time();
+    bench_stint_end(&w->stint);
     if (!alone)
-        meet(w->team);
-}
-
-static bool without_pause(const struct worker *w)
-{
-    return w->finished - w->begun <= w->cpu_time + w->cpu_time / 8 + PAUSE_NS;
-}
-
-/* Both worked without a pause, from the same time on. One may end earlier: locks are unfair. */
-static bool undisturbed(const struct worker *a, const struct worker *b)
-{
-    uint64_t late = a->begun < b->begun ? b->begun - a->begun : a->begun - b->begun;
-    return without_pause(a) && without_pause(b) && late <= PAUSE_NS;
+        bench_meet(&w->team->meeting);
 }
 
 /* ---- two threads ---- */
@@ -143,7 +97,7 @@ static void *second_thread(void *argument)
 {
     struct team *team = argument;
     sim_bind(team->machine->system.sim, 1);
-    for (meet(team); !team->done; meet(team))
+    for (bench_meet(&team->meeting); !team->done; bench_meet(&team->meeting))
         play(&team->worker[1], false);
     sim_unbind();
     return NULL;
@@ -155,9 +109,8 @@ static bool gather(struct team *team, struct bench_machine *machine, struct benc
     team->machine = machine;
     team->side = side;
     team->job = job;
-    team->arrived = 0;
     team->done = false;
-    team->deadline = wall_time() + AGAIN * machine->nanoseconds;
+    team->deadline = bench_wall_time() + AGAIN * machine->nanoseconds;
     for (uint32_t i = 0; i < 2; i++) {
         team->worker[i].team = team;
         team->worker[i].other = &team->worker[1 - i];
@@ -171,7 +124,7 @@ static bool gather(struct team *team, struct bench_machine *machine, struct benc
 static bool dismiss(struct team *team)
 {
     team->done = true;
-    meet(team);
+    bench_meet(&team->meeting);
     pthread_join(team->thread, NULL);
     return !team->worker[0].failed && !team->worker[1].failed;
 }
@@ -179,17 +132,9 @@ static bool dismiss(struct team *team)
 /* One round of both. True: it counts. */
 static bool together(struct team *team)
 {
-    meet(team);
+    bench_meet(&team->meeting);
     play(&team->worker[0], false);
-    if (undisturbed(&team->worker[0], &team->worker[1]))
-        return true;
-    if (wall_time() < team->deadline)
-        return false;
-    if (!team->warned)
-        (void)fprintf(stderr, "neomm-bench: the host is busy: two threads do not run together, and "
-                              "what is said of them misleads\n");
-    team->warned = true;
-    return true;
+    return bench_undisturbed(&team->worker[0].stint, &team->worker[1].stint, team->deadline);
 }
 
 static struct team team;
@@ -205,7 +150,7 @@ static uint64_t two_threads(struct bench_machine *machine, struct bench_side *si
     for (uint32_t counted = 0; counted < rounds;) {
         if (!together(&team))
             continue;
-        time += team.worker[0].cpu_time + team.worker[1].cpu_time;
+        time += team.worker[0].stint.cpu_time + team.worker[1].stint.cpu_time;
         counted++;
     }
     bool good = dismiss(&team);
@@ -224,10 +169,10 @@ static double speedup(struct bench_machine *machine, struct bench_side *side, en
     while (counted < ROUNDS_MIN || alone < (double)machine->nanoseconds) {
         if (!together(&team))
             continue;
-        first += (double)team.worker[0].cpu_time;
-        second += (double)team.worker[1].cpu_time;
+        first += (double)team.worker[0].stint.cpu_time;
+        second += (double)team.worker[1].stint.cpu_time;
         play(&team.worker[0], true);
-        alone += (double)team.worker[0].cpu_time;
+        alone += (double)team.worker[0].stint.cpu_time;
         counted++;
     }
     return dismiss(&team) ? alone / first + alone / second : 0;

@@ -85,7 +85,7 @@ static int compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static double median(double *samples, uint32_t count)
+double bench_median(double *samples, uint32_t count)
 {
     qsort(samples, count, sizeof(*samples), compare);
     return count % 2 ? samples[count / 2] : (samples[count / 2 - 1] + samples[count / 2]) / 2;
@@ -106,11 +106,12 @@ static bool measure_case(struct bench_machine *machine, const struct bench_case 
             !sample(machine, test, &sides[1 - first], count, run))
             return false;
     }
-    *result = (struct bench_result){.test = test, .ours = median(sides[0].samples, plan->runs)};
+    *result =
+        (struct bench_result){.test = test, .ours = bench_median(sides[0].samples, plan->runs)};
     result->minimum = sides[0].samples[0];
     result->maximum = sides[0].samples[plan->runs - 1];
     if (has_peer)
-        result->peer = median(sides[1].samples, plan->runs);
+        result->peer = bench_median(sides[1].samples, plan->runs);
     return count > 0;
 }
 

@@ -1,6 +1,7 @@
 /* neomm-bench LAYER [OPTION...]: the benchmarks of every layer, one driver.
  * SPDX-License-Identifier: MIT */
 #include "bench.h"
+#include "heap_side.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +19,8 @@ static const char help[] =
     "usage: neomm-bench LAYER [--json] [--runs N] [--quick] [--only TEXT]\n"
     "                   [--peer FILE.so]\n"
     "\n"
-    "Measures a layer of libneomm on a simulated machine: pmm, paging, heap, vmm, swap, or all.\n"
+    "Measures a layer of libneomm: pmm, paging, heap, vmm, swap, or all; all but the heap on a\n"
+    "simulated machine, the heap on a light port, beside the allocators that this host has.\n"
     "Each benchmark runs N times (9), in turns with its peer if it has one, in thread CPU time;\n"
     "both do the same number of operations. Printed are medians, with the lowest and highest run.\n"
     "ratio is ours / peer: below 1 means that ours is faster, in rows in x (times the speed of "
@@ -119,31 +121,44 @@ static void print_text(const struct bench_result *result)
     (void)putchar('\n');
 }
 
-static bool run_layer(const struct bench_layer *layer, const struct arguments *arguments,
-                      bool *first)
+struct output {
+    bool json;
+    bool first; /* nothing was printed yet */
+};
+
+static void print(void *context, const struct bench_result *result)
+{
+    struct output *output = context;
+    if (output->json)
+        print_json(result, output->first);
+    else
+        print_text(result);
+    output->first = false;
+}
+
+static bool run_layer(const struct bench_layer *layer, const struct bench_plan *plan,
+                      struct output *output)
 {
     struct bench_result results[CASES_MAX];
-    if (layer->slow && arguments->plan.quick)
+    if (layer->slow && plan->quick)
         return true;
-    if (!bench_measure(layer, &arguments->plan, results))
+    if (layer->measure)
+        return layer->measure(plan, print, output);
+    if (!bench_measure(layer, plan, results))
         return false;
-    for (uint32_t i = 0; i < layer->case_count; i++) {
-        if (!results[i].test)
-            continue;
-        if (arguments->json)
-            print_json(&results[i], *first);
-        else
-            print_text(&results[i]);
-        *first = false;
-    }
+    for (uint32_t i = 0; i < layer->case_count; i++)
+        if (results[i].test)
+            print(output, &results[i]);
     return true;
 }
 
 int main(int argc, char **argv)
 {
     struct arguments arguments = {.plan = {.runs = RUNS_DEFAULT, .nanoseconds = 20000000}};
-    bool first = true, found = false, good = true;
+    bool found = false, good = true;
+    heap_sides_prepare(argv);
     int status = parse(argc, argv, &arguments);
+    struct output output = {.json = arguments.json, .first = true};
     if (status != 0)
         return status < 0 ? 0 : status;
     for (size_t i = 0; i < BENCH_COUNT(layers); i++)
@@ -157,10 +172,10 @@ int main(int argc, char **argv)
                      "max", "peer", "ratio");
     for (size_t i = 0; i < BENCH_COUNT(layers) && good; i++)
         if (!found || strcmp(arguments.layer, layers[i]->name) == 0)
-            good = run_layer(layers[i], &arguments, &first);
+            good = run_layer(layers[i], &arguments.plan, &output);
     if (arguments.json)
         (void)puts("\n]");
-    if (good && first)
+    if (good && output.first)
         return usage("no benchmark has this in its name: ", arguments.plan.only);
     if (fflush(stdout) != 0 || ferror(stdout)) {
         perror("neomm-bench");

@@ -176,7 +176,8 @@ static void heap(struct ktap *t)
     EXPECT_EQ(t, free_frames(), before);
 }
 
-static struct {
+/* Volatile: it changes in the handler of a fault. */
+static volatile struct {
     unsigned count;
     enum neomm_heap_error error;
     ptrdiff_t offset;

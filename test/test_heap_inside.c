@@ -172,8 +172,11 @@ static void damaged_slabs(struct ktap *t)
     void *kept = neomm_kmalloc(box.root, 1000, 0), *kept_too = neomm_kmalloc(box.root, 1000, 0);
     EXPECT_OK(t, neomm_kfree(box.root, kept));
     EXPECT_OK(t, neomm_kfree(box.root, kept_too));
-    ASSERT(t, magazine->count >= 2 && cache->pages > 1);
-    void **first = &magazine->object[1];
+    ASSERT(t, neomm__magazine_kept(magazine) >= 2 && cache->pages > 1);
+    void **first = neomm__magazine_slot(magazine, magazine->out);
+    void **second = neomm__magazine_slot(magazine, magazine->out + 1);
+    void **unused = neomm__magazine_slot(magazine, magazine->in);
+    ASSERT(t, !*unused);
     ASSERT(t, neomm__heap_find(box.root, *first, &place) == NEOMM_OK && place.slab == slab);
     const struct damage damage[] = {
         DAMAGE(slab->free_map[0], 1u << 0),
@@ -202,12 +205,13 @@ static void damaged_slabs(struct ktap *t)
         DAMAGE(cache->allocated, 1),
         DAMAGE(cache->freed, 1),
         DAMAGE(magazine->entered, 1),
-        DAMAGE(magazine->count, 64),
+        DAMAGE(magazine->in, 64),
+        DAMAGE(magazine->mask, 64),
         DAMAGE(magazine->capacity, 64),
         DAMAGE(magazine->filled, 4),
-        DAMAGE(magazine->object[0], (uintptr_t)block),
+        DAMAGE(*unused, (uintptr_t)block),
         DAMAGE(*first, 8),
-        DAMAGE(*first, (uintptr_t)*first ^ (uintptr_t)magazine->object[2]),
+        DAMAGE(*first, (uintptr_t)*first ^ (uintptr_t)*second),
         DAMAGE(*first, (uintptr_t)*first ^ (uintptr_t)small),
     };
     all_found(t, &box, damage, sizeof(damage) / sizeof(damage[0]));
@@ -290,11 +294,11 @@ static void damaged_counts_that_agree(struct ktap *t)
     struct neomm_kmem *cache = neomm_kmem_for(box.root, 1000);
     struct neomm__magazine *first = neomm__magazine_of(cache, 0);
     struct neomm__magazine *second = neomm__magazine_of(cache, 1);
-    first->count += 20;
-    second->count -= 20;
+    first->in += 20;
+    second->in -= 20;
     EXPECT(t, findings(&box) > 0);
-    first->count -= 20;
-    second->count += 20;
+    first->in -= 20;
+    second->in += 20;
     EXPECT_EQ(t, findings(&box), 0);
     EXPECT_OK(t, neomm_kfree(box.root, block));
     box_close(t, &box);

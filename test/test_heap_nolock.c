@@ -22,7 +22,7 @@ static uint64_t bad_frees(struct box *box)
 
 static uint32_t kept(struct neomm_kmem *cache, uint32_t cpu)
 {
-    return neomm__magazine_of(cache, cpu)->count;
+    return neomm__magazine_kept(neomm__magazine_of(cache, cpu));
 }
 
 /* ---- with the lock held ---- */

@@ -450,7 +450,8 @@ static void prepare(const struct plan *plan)
         env_switch_cpu(&match.box.env, cpu);
         for (uint32_t i = 0; i < plan->kept[cpu]; i++)
             EXPECT_OK(match.t, neomm_kmem_free(root, match.cache, object[cpu][i]));
-        EXPECT_EQ(match.t, neomm__magazine_of(match.cache, cpu)->count, plan->kept[cpu]);
+        EXPECT_EQ(match.t, neomm__magazine_kept(neomm__magazine_of(match.cache, cpu)),
+                  plan->kept[cpu]);
     }
     env_switch_cpu(&match.box.env, 0);
     frames = 0;

@@ -151,7 +151,7 @@ static void constructors(struct ktap *t)
     (void)neomm_kmem_shrink(box.root, cache);
     struct made *again = neomm_kmem_alloc(box.root, cache, 0);
     EXPECT(t, is_made(&maker, again));
-    EXPECT_EQ(t, maker.calls, calls + 1);
+    EXPECT(t, maker.calls > calls && maker.calls <= calls + stats.slab_objects);
     EXPECT_OK(t, neomm_kmem_free(box.root, cache, again));
     EXPECT_EQ(t, maker.wrong, 0);
     env_switch_cpu(&box.env, 0);

@@ -4,6 +4,7 @@
 
 #include "base/bits.h"
 
+#include <neomm/heap_debug.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +26,31 @@ static void collect(void *context, const char *text, size_t length)
     memcpy(written->text + written->length, text, length);
     written->length += length;
     written->text[written->length] = '\0';
+}
+
+static void number_caches_and_sites(struct neomm_snapshot *snapshot, uint64_t n)
+{
+    snapshot->caches = 2;
+    snapshot->sites = 3;
+    for (uint32_t i = 0; i < 2; i++) {
+        struct neomm_snapshot_cache *cache = &snapshot->cache[i];
+        *cache = (struct neomm_snapshot_cache){.object_size = (uint32_t)n + 1,
+                                               .size = (uint32_t)n + 2,
+                                               .objects = n + 3,
+                                               .kept = n + 4,
+                                               .slabs = n + 5,
+                                               .slab_frames = n + 6,
+                                               .profile = 2 + i};
+        snprintf(cache->name, sizeof(cache->name), "cache-%u", i);
+        n += 10;
+    }
+    for (uint32_t i = 0; i < 3; i++)
+        snapshot->site[i] = (struct neomm_snapshot_site){
+            .objects = n + 3 * i, .bytes = n + 3 * i + 1, .allocations = n + 3 * i + 2};
+    snprintf(snapshot->site[1].file, sizeof(snapshot->site[1].file), "file.c");
+    snprintf(snapshot->site[1].function, sizeof(snapshot->site[1].function), "function-1");
+    snapshot->site[1].line = 77;
+    snapshot->site[2].address = 0xabcdef;
 }
 
 /* A snapshot in which every number is another one, so that none can stand for another. */
@@ -74,6 +100,7 @@ static void number_all(struct neomm_snapshot *snapshot)
                                             n + 5, n + 6,       n + 7, n + 8, n + 9};
         n += 20;
     }
+    number_caches_and_sites(snapshot, 700000);
 }
 
 /* ---- a strict reader of JSON (RFC 8259), for objects, arrays, strings and integers ---- */
@@ -290,6 +317,37 @@ static void expect_spaces(struct ktap *t, const char *json, const struct neomm_s
     EXPECT(t, !element(spaces, snapshot->listed));
 }
 
+static void expect_caches_and_sites(struct ktap *t, const char *json,
+                                    const struct neomm_snapshot *snapshot)
+{
+    const char *caches = member(t, json, "caches"), *sites = member(t, json, "sites");
+    expect_number(t, json, "caches_total", snapshot->caches);
+    for (uint32_t i = 0; i < snapshot->caches && i < NEOMM_SNAPSHOT_CACHES; i++) {
+        const struct neomm_snapshot_cache *cache = &snapshot->cache[i];
+        const char *object = element(caches, i);
+        expect_string(t, member(t, object, "name"), cache->name);
+        expect_number(t, object, "object_size", cache->object_size);
+        expect_number(t, object, "size", cache->size);
+        expect_number(t, object, "objects", cache->objects);
+        expect_number(t, object, "kept", cache->kept);
+        expect_number(t, object, "slabs", cache->slabs);
+        expect_frames(t, object, "slab_bytes", cache->slab_frames);
+        expect_number(t, object, "profile", cache->profile);
+    }
+    for (uint32_t i = 0; i < snapshot->sites; i++) {
+        const struct neomm_snapshot_site *site = &snapshot->site[i];
+        const char *object = element(sites, i);
+        expect_string(t, member(t, object, "file"), site->file);
+        expect_string(t, member(t, object, "function"), site->function);
+        expect_number(t, object, "line", site->line);
+        expect_number(t, object, "address", site->address);
+        expect_number(t, object, "bytes", site->bytes);
+        expect_number(t, object, "objects", site->objects);
+        expect_number(t, object, "allocations", site->allocations);
+    }
+    EXPECT(t, !element(sites, snapshot->sites));
+}
+
 static void expect_json(struct ktap *t, const struct neomm_snapshot *snapshot, const char *format)
 {
     static struct written written;
@@ -311,6 +369,7 @@ static void expect_json(struct ktap *t, const struct neomm_snapshot *snapshot, c
     for (unsigned i = 0; i < NEOMM_COUNTERS; i++)
         expect_number(t, counters, counter_key[i], snapshot->counter[i]);
     expect_spaces(t, json, snapshot);
+    expect_caches_and_sites(t, json, snapshot);
 }
 
 static void json_of_every_number(struct ktap *t)
@@ -382,6 +441,13 @@ static void table_of_every_number(struct ktap *t)
     }
     EXPECT(t, strstr(written.text, "and 5 more\n"));
     EXPECT(t, strstr(written.text, "damaged pages"));
+    const struct neomm_snapshot_cache *cache = &snapshot.cache[1];
+    const uint64_t cache_line[] = {cache->object_size, cache->size,  cache->objects,
+                                   cache->kept,        cache->slabs, cache->slab_frames * 4};
+    expect_columns(t, line_of(t, written.text, "cache-1"), cache_line, 6);
+    EXPECT(t, strstr(written.text, " hardened\n"));
+    EXPECT(t, strstr(written.text, " file.c:77 function-1\n"));
+    EXPECT(t, strstr(written.text, " 0xabcdef\n") && strstr(written.text, " others\n"));
     /* What is not there is not shown. */
     memset(&snapshot.zone[2], 0, sizeof(snapshot.zone[2]));
     snapshot.spaces = snapshot.listed = 0;
@@ -418,6 +484,15 @@ static void checked(struct ktap *t)
     changed.listed = NEOMM_SNAPSHOT_SPACES + 1;
     EXPECT_EQ(t, neomm_snapshot_check(&changed, sizeof(changed)), NEOMM_E_CORRUPT);
     changed = snapshot;
+    changed.sites = NEOMM_SNAPSHOT_SITES + 1;
+    EXPECT_EQ(t, neomm_snapshot_check(&changed, sizeof(changed)), NEOMM_E_CORRUPT);
+    changed = snapshot;
+    memset(changed.site[3].file, 'f', sizeof(changed.site[3].file));
+    EXPECT_EQ(t, neomm_snapshot_check(&changed, sizeof(changed)), NEOMM_E_CORRUPT);
+    changed = snapshot;
+    memset(changed.cache[3].name, 'n', sizeof(changed.cache[3].name));
+    EXPECT_EQ(t, neomm_snapshot_check(&changed, sizeof(changed)), NEOMM_E_CORRUPT);
+    changed = snapshot;
     changed.spaces = 3;
     EXPECT_EQ(t, neomm_snapshot_check(&changed, sizeof(changed)), NEOMM_E_CORRUPT);
 }
@@ -434,13 +509,24 @@ static void of_a_machine(struct ktap *t)
     struct env env;
     if (!env_open(t, &env, &options))
         return;
+    EXPECT_OK(t, neomm_heap_track(env.root, true));
     void *object = neomm_kmalloc(env.root, 100, 0);
+    const uint32_t line = __LINE__ - 1;
     EXPECT_OK(t, neomm_swap_alloc(env.root, 1, &entry));
     neomm_snapshot_take(env.root, &snapshot);
     EXPECT_OK(t, neomm_snapshot_check(&snapshot, sizeof(snapshot)));
     EXPECT_EQ(t, snapshot.cpus, 2);
     EXPECT_EQ(t, snapshot.layers, 15);
     EXPECT_EQ(t, snapshot.heap.objects, 1);
+    EXPECT_EQ(t, snapshot.caches, 1);
+    EXPECT_EQ(t, snapshot.cache[0].objects, 1);
+    EXPECT_EQ(t, snapshot.cache[0].object_size, 112);
+    EXPECT(t, strcmp(snapshot.cache[0].name, "kmalloc") == 0);
+    EXPECT_EQ(t, snapshot.sites, 1);
+    EXPECT_EQ(t, snapshot.site[0].line, line);
+    EXPECT_EQ(t, snapshot.site[0].bytes, 100);
+    EXPECT(t, strcmp(snapshot.site[0].function, "of_a_machine") == 0);
+    EXPECT(t, strstr(snapshot.site[0].file, "test_stats.c"));
     EXPECT_EQ(t, snapshot.swap.slots, 49);
     EXPECT_EQ(t, snapshot.swap.used, 1);
     EXPECT_EQ(t, snapshot.counter[NEOMM_COUNTER_KMALLOC], 1);
@@ -455,6 +541,7 @@ static void of_a_machine(struct ktap *t)
     expect_json(t, &snapshot, name[formats[0]]);
     EXPECT_OK(t, neomm_swap_free(env.root, entry));
     EXPECT_OK(t, neomm_kfree(env.root, object));
+    EXPECT_OK(t, neomm_heap_track(env.root, false));
     env_close(t, &env);
 }
 

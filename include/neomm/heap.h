@@ -12,12 +12,13 @@
 #include <neomm/types.h>
 
 /* A call site: constant, in the section neomm_sites, one for each kmalloc in the caller's text.
- * Counters belong to a root. */
+ * Counters belong to a root. Compilers like to align single variables more than an array's
+ * elements; here there is nothing left to align, so that the section is an array. */
 struct neomm_site {
     const char *file;
     const char *function;
     uint32_t line;
-};
+} __attribute__((aligned(4 * sizeof(void *))));
 
 /* The site of the place where this stands. Usable in expressions. */
 #define NEOMM_SITE()                                                                               \
@@ -62,6 +63,9 @@ struct neomm_heap_options {
     /* Eight size classes a doubling in place of four: half as much is lost by rounding up (4.5 % of
      * sizes that are equally likely at every scale, not 9 %), more slabs are partly used. */
     bool fine_classes;
+    /* Random bits that nobody knows: the links of lists that lie in freed objects are hidden with
+     * them. 0: with what an address gives away. */
+    uint64_t secret;
 };
 
 struct neomm_heap_stats {
@@ -98,7 +102,7 @@ neomm_status neomm_heap_fini(struct neomm *root);
 neomm_status neomm_kfree(struct neomm *root, void *pointer);
 
 /* The same, for a caller that knows the size: NEOMM_E_INVALID, and nothing is freed, if the block
- * is smaller. */
+ * is smaller, or it is HARDENED and `size` is not what was asked for. */
 neomm_status neomm_kfree_sized(struct neomm *root, void *pointer, size_t size);
 
 /* The same where nothing may be waited for, in an NMI handler above all: what cannot be freed

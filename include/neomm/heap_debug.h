@@ -87,8 +87,8 @@ NEOMM_EXTERN_C_BEGIN
 
 /* ---- profiles ---- */
 
-/* The profile of a cache from now on; NULL: of all of kmalloc's. Caches begin with the one of
- * neomm_heap_options. NEOMM_E_INVALID; NEOMM_E_NOMEM: it stays as it was, as does NEOMM_E_BUSY:
+/* The profile of a cache from now on; NULL: of all of kmalloc's, and of caches made later. The heap
+ * begins with DEFAULT. NEOMM_E_INVALID; NEOMM_E_NOMEM: it stays as it was, as does NEOMM_E_BUSY:
  * another CPU has been emptying caches for very long; NEOMM_E_UNSUPPORTED: GUARDED without a page
  * source that can take access away. Context as neomm_heap_shrink. Cost: the cache's slabs. */
 neomm_status neomm_heap_set_profile(struct neomm *root, struct neomm_kmem *cache,

@@ -47,8 +47,29 @@ enum neomm_counter {
 };
 
 #define NEOMM_SNAPSHOT_MAGIC   0x534d4d4eu /* "NMMS" */
-#define NEOMM_SNAPSHOT_VERSION 1u
+#define NEOMM_SNAPSHOT_VERSION 2u
 #define NEOMM_SNAPSHOT_SPACES  64
+#define NEOMM_SNAPSHOT_CACHES  64
+#define NEOMM_SNAPSHOT_SITES   16
+
+/* Names are copies, cut off to fit and NUL-terminated, of printable characters without space,
+ * quotation marks and backslashes: '_' stands for those. */
+struct neomm_snapshot_cache {
+    char name[24];
+    uint32_t object_size, size; /* bytes: as asked for; from one object to the next */
+    uint64_t objects, kept;     /* live; free, in front of the slabs */
+    uint64_t slabs, slab_frames;
+    uint32_t profile; /* enum neomm_heap_profile */
+    uint32_t spare;
+};
+
+struct neomm_snapshot_site {
+    char file[48]; /* its end */
+    char function[32];
+    uint64_t line;    /* 0: `address` says where the call returns to, 0: not known */
+    uint64_t address; /* in the kernel */
+    uint64_t objects, bytes, allocations;
+};
 
 /* Fixed-width fields and no pointers, so that another program on another machine can read it. */
 struct neomm_snapshot {
@@ -66,6 +87,10 @@ struct neomm_snapshot {
     uint32_t spaces; /* that exist; the first NEOMM_SNAPSHOT_SPACES are listed */
     uint32_t listed;
     struct neomm_space_stats space[NEOMM_SNAPSHOT_SPACES];
+    uint32_t caches; /* object caches that have slabs; the first NEOMM_SNAPSHOT_CACHES are listed */
+    uint32_t sites;  /* listed, while call sites are tracked: those with most bytes, most first */
+    struct neomm_snapshot_cache cache[NEOMM_SNAPSHOT_CACHES];
+    struct neomm_snapshot_site site[NEOMM_SNAPSHOT_SITES];
 };
 
 /* Takes a piece of text, not NUL-terminated. */

@@ -57,6 +57,19 @@ void neomm__zone_sum(const struct neomm_snapshot *snapshot, struct neomm_zone_st
     }
 }
 
+static bool texts_end(const struct neomm_snapshot *snapshot)
+{
+    bool good = true;
+    for (uint32_t i = 0; i < NEOMM_SNAPSHOT_CACHES; i++)
+        good = good && snapshot->cache[i].name[sizeof(snapshot->cache[i].name) - 1] == '\0';
+    for (uint32_t i = 0; i < NEOMM_SNAPSHOT_SITES; i++) {
+        const struct neomm_snapshot_site *site = &snapshot->site[i];
+        good = good && site->file[sizeof(site->file) - 1] == '\0' &&
+               site->function[sizeof(site->function) - 1] == '\0';
+    }
+    return good;
+}
+
 neomm_status neomm_snapshot_check(const struct neomm_snapshot *snapshot, size_t bytes)
 {
     if (!snapshot || bytes < offsetof(struct neomm_snapshot, cpus) ||
@@ -65,9 +78,15 @@ neomm_status neomm_snapshot_check(const struct neomm_snapshot *snapshot, size_t 
     if (snapshot->version != NEOMM_SNAPSHOT_VERSION)
         return NEOMM_E_UNSUPPORTED;
     if (bytes < sizeof(*snapshot) || snapshot->size != sizeof(*snapshot) ||
-        snapshot->listed > NEOMM_SNAPSHOT_SPACES || snapshot->listed > snapshot->spaces)
+        snapshot->listed > NEOMM_SNAPSHOT_SPACES || snapshot->listed > snapshot->spaces ||
+        snapshot->sites > NEOMM_SNAPSHOT_SITES || !texts_end(snapshot))
         return NEOMM_E_CORRUPT;
     return NEOMM_OK;
+}
+
+uint32_t neomm__caches_listed(const struct neomm_snapshot *snapshot)
+{
+    return snapshot->caches < NEOMM_SNAPSHOT_CACHES ? snapshot->caches : NEOMM_SNAPSHOT_CACHES;
 }
 
 /* ---- the table: sizes in KiB ---- */
@@ -170,6 +189,44 @@ static void text_spaces(const struct neomm__stats_out *out, const struct neomm_s
         neomm__stats_put(out, "and %u more\n", snapshot->spaces - snapshot->listed);
 }
 
+static void text_caches(const struct neomm__stats_out *out, const struct neomm_snapshot *snapshot)
+{
+    static const char *const profile[] = {"fast", "default", "guarded", "hardened"};
+    if (snapshot->caches == 0)
+        return;
+    neomm__stats_put(out, "\n%-24s %8s %8s %10s %8s %8s %10s %s\n", "cache", "asked", "size",
+                     "objects", "kept", "slabs", "KiB", "profile");
+    for (uint32_t i = 0; i < neomm__caches_listed(snapshot); i++) {
+        const struct neomm_snapshot_cache *cache = &snapshot->cache[i];
+        neomm__stats_put(out, "%-24s %8u %8u %10llu %8llu", cache->name, cache->object_size,
+                         cache->size, (unsigned long long)cache->objects,
+                         (unsigned long long)cache->kept);
+        neomm__stats_put(out, " %8llu %10llu %s\n", (unsigned long long)cache->slabs,
+                         kib_of_frames(cache->slab_frames),
+                         cache->profile < NEOMM__COUNT_OF(profile) ? profile[cache->profile]
+                                                                   : "unknown");
+    }
+}
+
+static void text_sites(const struct neomm__stats_out *out, const struct neomm_snapshot *snapshot)
+{
+    if (snapshot->sites == 0)
+        return;
+    neomm__stats_put(out, "\n%12s %10s %12s %s\n", "live bytes", "objects", "allocated",
+                     "by call site");
+    for (uint32_t i = 0; i < snapshot->sites; i++) {
+        const struct neomm_snapshot_site *site = &snapshot->site[i];
+        neomm__stats_put(out, "%12llu %10llu %12llu ", (unsigned long long)site->bytes,
+                         (unsigned long long)site->objects, (unsigned long long)site->allocations);
+        if (site->line)
+            neomm__stats_put(out, "%s:%llu %s\n", site->file, (unsigned long long)site->line,
+                             site->function);
+        else
+            neomm__stats_put(out, site->address ? "%#llx\n" : "others\n",
+                             (unsigned long long)site->address);
+    }
+}
+
 void neomm_snapshot_text(const struct neomm_snapshot *snapshot, neomm_text_fn *text, void *context)
 {
     const struct neomm__stats_out out = {text, context};
@@ -177,6 +234,8 @@ void neomm_snapshot_text(const struct neomm_snapshot *snapshot, neomm_text_fn *t
     text_runs(&out, snapshot);
     text_kernel(&out, snapshot);
     text_spaces(&out, snapshot);
+    text_caches(&out, snapshot);
+    text_sites(&out, snapshot);
     neomm__stats_put(&out, "\n");
     for (unsigned i = 0; i < NEOMM_COUNTERS; i++)
         neomm__stats_put(&out, "%12llu %s\n", (unsigned long long)snapshot->counter[i],

@@ -30,7 +30,7 @@ static void number(struct json *json, const char *key, uint64_t value)
     json->first = false;
 }
 
-/* `value` is one of our own names: nothing in it needs escaping. */
+/* `value` is one of our own names, or a copy in a snapshot: nothing in it needs escaping. */
 static void name(struct json *json, const char *key, const char *value)
 {
     neomm__stats_put(json->out, "%s\"%s\":\"%s\"", json->first ? "" : ",", key, value);
@@ -124,6 +124,44 @@ static void json_space(struct json *json, const struct neomm_space_stats *space)
     close(json, '}');
 }
 
+static void json_caches(struct json *json, const struct neomm_snapshot *snapshot)
+{
+    number(json, "caches_total", snapshot->caches);
+    open(json, "caches", '[');
+    for (uint32_t i = 0; i < neomm__caches_listed(snapshot); i++) {
+        const struct neomm_snapshot_cache *cache = &snapshot->cache[i];
+        open(json, NULL, '{');
+        name(json, "name", cache->name);
+        number(json, "object_size", cache->object_size);
+        number(json, "size", cache->size);
+        number(json, "objects", cache->objects);
+        number(json, "kept", cache->kept);
+        number(json, "slabs", cache->slabs);
+        frames(json, "slab_bytes", cache->slab_frames);
+        number(json, "profile", cache->profile);
+        close(json, '}');
+    }
+    close(json, ']');
+}
+
+static void json_sites(struct json *json, const struct neomm_snapshot *snapshot)
+{
+    open(json, "sites", '[');
+    for (uint32_t i = 0; i < snapshot->sites; i++) {
+        const struct neomm_snapshot_site *site = &snapshot->site[i];
+        open(json, NULL, '{');
+        name(json, "file", site->file);
+        name(json, "function", site->function);
+        number(json, "line", site->line);
+        number(json, "address", site->address);
+        number(json, "bytes", site->bytes);
+        number(json, "objects", site->objects);
+        number(json, "allocations", site->allocations);
+        close(json, '}');
+    }
+    close(json, ']');
+}
+
 void neomm_snapshot_json(const struct neomm_snapshot *snapshot, neomm_text_fn *text, void *context)
 {
     const struct neomm__stats_out out = {text, context};
@@ -146,5 +184,7 @@ void neomm_snapshot_json(const struct neomm_snapshot *snapshot, neomm_text_fn *t
     for (uint32_t i = 0; i < snapshot->listed; i++)
         json_space(&json, &snapshot->space[i]);
     close(&json, ']');
+    json_caches(&json, snapshot);
+    json_sites(&json, snapshot);
     close(&json, '}');
 }

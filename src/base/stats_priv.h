@@ -24,6 +24,9 @@ const char *neomm__format_name(uint32_t format);
 /* All zones as one. */
 void neomm__zone_sum(const struct neomm_snapshot *snapshot, struct neomm_zone_stats *sum);
 
+/* Caches that are in the list. */
+uint32_t neomm__caches_listed(const struct neomm_snapshot *snapshot);
+
 /* Writes a piece of fewer than 256 bytes. */
 void neomm__stats_put(const struct neomm__stats_out *out, const char *format, ...)
     NEOMM_PRINTF(2, 3);

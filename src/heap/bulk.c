@@ -12,11 +12,10 @@ static uint32_t pop_some(struct neomm *root, const struct neomm_kmem *cache, uin
     uint32_t taken = 0;
     if (neomm__magazine_enter(magazine)) {
         neomm__magazine_open(root->heap, cache, magazine);
-        uint32_t kept = magazine->count, budget = magazine->budget;
+        uint32_t kept = neomm__magazine_kept(magazine), budget = magazine->budget;
         taken = kept < count ? kept : count;
         taken = taken < budget ? taken : budget;
-        memcpy(objects, magazine->object + 1 + kept - taken, taken * sizeof(void *));
-        neomm__magazine_set_count(magazine, kept - taken);
+        neomm__magazine_copy(magazine, taken, objects);
         neomm__store_relaxed(&magazine->budget, budget - taken);
         neomm__magazine_leave(magazine);
     }
@@ -28,9 +27,9 @@ static uint32_t take_batch(struct neomm *root, struct neomm_kmem *cache, void **
                            uint32_t want, neomm_flags_t flags)
 {
     want = want < NEOMM__BATCH_MAX ? want : NEOMM__BATCH_MAX;
-    uint32_t taken = neomm__slab_take(root, cache, objects, want, flags);
+    uint32_t taken = neomm__slab_take(root, cache, NULL, objects, want, flags);
     if (taken == 0 && !(flags & NEOMM_NOLOCK))
-        taken = neomm__slab_take_new(root, cache, objects, want, flags);
+        taken = neomm__slab_take_new(root, cache, NULL, objects, want, flags);
     if (taken > 0)
         neomm__kmem_count(cache, taken, 0);
     return taken;
@@ -41,13 +40,14 @@ static uint32_t take_slabs(struct neomm *root, struct neomm_kmem *cache, void **
 {
     uint32_t done = 0;
     while (done < want) {
+        const struct neomm__kmem_ops *ops = neomm__kmem_ops_of(cache);
         uint32_t taken;
-        if (!cache->ops)
+        if (!ops)
             taken = take_batch(root, cache, objects + done, want - done, flags);
         else
-            taken = (objects[done] =
-                         cache->ops->alloc(root, cache, cache->object_size, flags, caller)) != NULL;
-        if (taken == 0)
+            taken = (objects[done] = ops->alloc(root, cache, cache->object_size, flags, caller)) !=
+                    NULL;
+        if (taken == 0 && ops == neomm__kmem_ops_of(cache))
             break;
         done += taken;
     }
@@ -73,8 +73,8 @@ neomm_status neomm_kmem_alloc_bulk(struct neomm *root, struct neomm_kmem *cache,
     flags &= ~NEOMM_DMA;
     /* It may be time for one that is guarded. */
     if (done < count && neomm__load_relaxed(&cache->interval) > 0 &&
-        (objects[done] = neomm__kmem_refill(root, cache, cache->object_size, flags, caller)) !=
-            NULL)
+        (objects[done] = neomm__kmem_refill(root, cache, cache->object_size, cache->align, flags,
+                                            caller)) != NULL)
         done++;
     if (done < count)
         done += take_slabs(root, cache, objects + done, count - done, flags, caller);
@@ -103,7 +103,7 @@ static uint32_t push_some(struct neomm *root, const struct neomm_kmem *cache, ui
         neomm__magazine_open(root->heap, cache, magazine);
         while (done < count && neomm__magazine_push(magazine, objects[done]))
             done++;
-        *twice = done < count && magazine->object[magazine->count] == objects[done];
+        *twice = done < count && *neomm__magazine_slot(magazine, magazine->in - 1) == objects[done];
         neomm__magazine_leave(magazine);
     }
     neomm_port_unpin();
@@ -135,14 +135,15 @@ neomm_status neomm_kmem_free_bulk(struct neomm *root, struct neomm_kmem *cache, 
                                   void *const *objects)
 {
     neomm_status first = NEOMM_OK, status;
+    uintptr_t caller = NEOMM__CALLER(NULL);
     for (uint32_t i = 0; i < count;) {
         uint32_t good = count_good(root, cache, count - i, objects + i), pushed = 0;
         bool twice = false;
         if (good > 0)
             pushed = push_some(root, cache, good, objects + i, &twice);
         if (good == 0 || pushed == 0) {
-            bool single = good <= 1 || twice || cache->ops;
-            status = single ? neomm_kmem_free(root, cache, objects[i])
+            bool single = good <= 1 || twice || neomm__kmem_ops_of(cache);
+            status = single ? neomm__heap_free(root, cache, objects[i], "kmem_free_bulk", caller)
                             : put_batch(root, cache, good, objects + i);
             pushed = single ? 1 : good;
             first = first == NEOMM_OK ? status : first;

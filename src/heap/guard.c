@@ -178,14 +178,6 @@ static const uint8_t *damage_of(const struct pool *pool, const struct slot *slot
 
 /* ---- allocation ---- */
 
-/* Objects of kmalloc's slabs are aligned to the lowest bit of their size, and kmalloc_aligned
- * relies on it. */
-static size_t align_of(const struct neomm__heap *heap, const struct neomm_kmem *cache, size_t size)
-{
-    size_t lowest = size & (~size + 1);
-    return cache->number < heap->classes && lowest > cache->align ? lowest : cache->align;
-}
-
 /* Where in its page an object of the slot goes: to the end, or, one in two, to the start. */
 static size_t offset_of(struct pool *pool, size_t size, size_t align)
 {
@@ -194,7 +186,7 @@ static size_t offset_of(struct pool *pool, size_t size, size_t align)
     return start ? 0 : (NEOMM_PAGE_SIZE - size) & ~(align - 1);
 }
 
-static void *guard_alloc(struct neomm *root, struct neomm_kmem *cache, size_t size,
+static void *guard_alloc(struct neomm *root, struct neomm_kmem *cache, size_t size, size_t align,
                          uintptr_t caller)
 {
     struct pool *pool = pool_of(root);
@@ -207,7 +199,7 @@ static void *guard_alloc(struct neomm *root, struct neomm_kmem *cache, size_t si
         put_last(pool, slot);
         return NULL;
     }
-    uint8_t *object = page + offset_of(pool, size, align_of(root->heap, cache, size));
+    uint8_t *object = page + offset_of(pool, size, align);
     fill(pool, page);
     if (cache->construct)
         cache->construct(cache->context, object);
@@ -276,13 +268,6 @@ static void guard_describe(struct neomm *root, const void *pointer,
         describe_slot(slot, report);
 }
 
-static size_t guard_usable(struct neomm *root, const void *pointer)
-{
-    const struct slot *slot = slot_under(pool_of(root), pointer);
-    bool live = slot && neomm__load_acquire(&slot->state) == SLOT_LIVE && slot->object == pointer;
-    return live ? slot->size : 0;
-}
-
 static const void *guard_next(struct neomm *root, const struct neomm_kmem *cache, const void *after,
                               size_t *size)
 {
@@ -307,20 +292,40 @@ static void guard_forget(struct neomm *root, const struct neomm_kmem *cache)
 
 /* ---- freeing ---- */
 
-/* Makes the caller the owner of a live object, of `cache` if that is not NULL. */
-static neomm_status claim(struct slot *slot, const struct neomm_kmem *cache, const void *pointer,
-                          enum slot_state next)
+/* Whether the pointer is a live object, of `cache` if that is not NULL; the error that a free would
+ * end in. */
+static neomm_status look(const struct slot *slot, const struct neomm_kmem *cache,
+                         const void *pointer)
 {
-    uint32_t state = SLOT_LIVE;
     if (!slot || !neomm__load_relaxed(&slot->object))
         return NEOMM_E_FOREIGN;
     if (neomm__load_acquire(&slot->state) != SLOT_LIVE)
         return NEOMM_E_DOUBLE_FREE;
     if (neomm__load_relaxed(&slot->object) != pointer)
         return NEOMM_E_INVALID;
-    if (cache && neomm__load_relaxed(&slot->cache) != cache)
-        return NEOMM_E_FOREIGN;
-    return neomm__cas(&slot->state, &state, next) ? NEOMM_OK : NEOMM_E_DOUBLE_FREE;
+    return cache && neomm__load_relaxed(&slot->cache) != cache ? NEOMM_E_FOREIGN : NEOMM_OK;
+}
+
+static neomm_status guard_status(struct neomm *root, const void *pointer)
+{
+    return look(slot_under(pool_of(root), pointer), NULL, pointer);
+}
+
+static size_t guard_usable(struct neomm *root, const void *pointer)
+{
+    bool live = guard_status(root, pointer) == NEOMM_OK;
+    return live ? neomm__load_relaxed(&slot_under(pool_of(root), pointer)->size) : 0;
+}
+
+/* Makes the caller the owner of such an object. */
+static neomm_status claim(struct slot *slot, const struct neomm_kmem *cache, const void *pointer,
+                          enum slot_state next)
+{
+    uint32_t state = SLOT_LIVE;
+    neomm_status status = look(slot, cache, pointer);
+    if (status == NEOMM_OK && !neomm__cas(&slot->state, &state, (uint32_t)next))
+        status = NEOMM_E_DOUBLE_FREE;
+    return status;
 }
 
 static void complain(struct neomm *root, struct slot *slot, enum neomm_heap_error error,
@@ -526,6 +531,7 @@ static struct pool *make_state(struct neomm *root, const struct neomm_page_sourc
         .free = guard_free,
         .free_nolock = guard_free_nolock,
         .free_deferred = guard_free_deferred,
+        .status = guard_status,
         .usable = guard_usable,
         .describe = guard_describe,
         .next = guard_next,

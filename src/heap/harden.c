@@ -11,7 +11,6 @@
 
 #include <neomm/pmm.h>
 
-#define CANARY_BYTES 8u
 /* Bytes of a cache's objects that wait in either half of its quarantine, and objects. */
 #define QUARANTINE_BYTES ((uint32_t)65536)
 #define QUARANTINE_MOST  64u
@@ -31,24 +30,6 @@ _Static_assert(sizeof(struct neomm__quarantine) + 2 * QUARANTINE_MOST * sizeof(v
                "a quarantine is a frame");
 
 /* ---- the quarantine ---- */
-
-neomm_status neomm__quarantine_make(struct neomm *root, struct neomm_kmem *cache)
-{
-    uint32_t length = QUARANTINE_BYTES / cache->size;
-    neomm_frame_t frame;
-    if (NEOMM__FAULT(HEAP_STATE) || neomm_pmm_alloc(root, 0, NEOMM_ZERO, &frame) != NEOMM_OK)
-        return NEOMM_E_NOMEM;
-    neomm__heap_set_kind(root, frame, 1, NEOMM__KIND_STATE);
-    struct neomm__quarantine *quarantine = neomm_direct_pointer(root, neomm_frame_paddr(frame));
-    quarantine->frame = frame;
-    quarantine->random = neomm_port_entropy();
-    quarantine->secret = neomm_port_entropy();
-    quarantine->length = length > QUARANTINE_MOST    ? QUARANTINE_MOST
-                         : length < QUARANTINE_LEAST ? QUARANTINE_LEAST
-                                                     : length;
-    cache->quarantine = quarantine;
-    return NEOMM_OK;
-}
 
 static uint64_t next_random(struct neomm__quarantine *quarantine)
 {
@@ -72,53 +53,74 @@ static void *exchange(struct neomm__quarantine *quarantine, void *object)
     void **oldest = &quarantine->slot[quarantine->length + quarantine->oldest];
     void *leaves = *oldest;
     *oldest = middle;
-    quarantine->oldest = (quarantine->oldest + 1) % quarantine->length;
+    if (++quarantine->oldest == quarantine->length)
+        quarantine->oldest = 0;
     return leaves;
 }
 
-/* Out of the quarantine: free in its slab. */
-static void let_go(struct neomm *root, struct neomm_kmem *cache, void *object)
+/* Under the lock: out of the quarantine, and free in its slab. */
+static void let_go(struct neomm *root, struct neomm_kmem *cache, const void *object,
+                   struct neomm__frame_list *surplus)
 {
     struct neomm__heap_place place;
     neomm__slab_place(root, object, &place);
     struct neomm__ledger *entry = neomm__ledger_entry(&place);
     if (entry)
-        neomm__store_release(&entry->state, NEOMM__ENTRY_FREE);
-    (void)neomm__fetch_sub(&cache->held, 1);
-    struct neomm__frame_list surplus = {0, 0, 0};
-    (void)neomm__slab_put(root, cache, &object, 1, &surplus);
-    (void)neomm__slabs_end(root, &surplus);
+        neomm__store_release(&entry->state, NEOMM__ENTRY_CLEAN);
+    neomm__store_relaxed(&cache->held, cache->held - 1);
+    bool good = neomm__slab_put_one(root, cache, &place, surplus);
+    NEOMM__ASSERT(good);
 }
 
-void neomm__quarantine_end(struct neomm *root, struct neomm_kmem *cache)
+/* When the cache ends: until then a CPU may be on its way in, though it is not HARDENED by now. */
+static void quarantine_end(struct neomm *root, struct neomm_kmem *cache)
 {
-    struct neomm__quarantine *quarantine = cache->quarantine;
-    if (!quarantine)
-        return;
-    neomm__quarantine_empty(root, cache);
+    const struct neomm__quarantine *quarantine = cache->quarantine;
     cache->quarantine = NULL;
+    cache->quarantine_end = NULL;
     neomm_frame_t frame = quarantine->frame;
     neomm__heap_set_kind(root, frame, 1, NEOMM__KIND_NONE);
     neomm_status status = neomm_pmm_free(root, frame, 0);
     NEOMM__ASSERT(status == NEOMM_OK);
 }
 
-void neomm__quarantine_empty(struct neomm *root, struct neomm_kmem *cache)
+static void quarantine_empty(struct neomm *root, struct neomm_kmem *cache)
 {
     struct neomm__quarantine *quarantine = cache->quarantine;
-    for (uint32_t i = 0; quarantine && i < 2 * quarantine->length; i++) {
+    struct neomm__frame_list surplus = {0, 0, 0};
+    for (uint32_t i = 0; i < 2 * quarantine->length; i++) {
         neomm_irq_t irq = neomm__lock(&cache->lock);
-        void *object = quarantine->slot[i];
+        if (quarantine->slot[i])
+            let_go(root, cache, quarantine->slot[i], &surplus);
         quarantine->slot[i] = NULL;
         neomm__unlock(&cache->lock, irq);
-        if (object)
-            let_go(root, cache, object);
     }
+    (void)neomm__slabs_end(root, &surplus);
+}
+
+neomm_status neomm__quarantine_make(struct neomm *root, struct neomm_kmem *cache)
+{
+    uint32_t length = QUARANTINE_BYTES / cache->size;
+    neomm_frame_t frame;
+    if (cache->quarantine)
+        return NEOMM_OK;
+    if (NEOMM__FAULT(HEAP_STATE) || neomm_pmm_alloc(root, 0, NEOMM_ZERO, &frame) != NEOMM_OK)
+        return NEOMM_E_NOMEM;
+    neomm__heap_set_kind(root, frame, 1, NEOMM__KIND_STATE);
+    struct neomm__quarantine *quarantine = neomm_direct_pointer(root, neomm_frame_paddr(frame));
+    quarantine->frame = frame;
+    quarantine->random = neomm_port_entropy();
+    quarantine->secret = neomm_port_entropy();
+    quarantine->length = length > QUARANTINE_MOST    ? QUARANTINE_MOST
+                         : length < QUARANTINE_LEAST ? QUARANTINE_LEAST
+                                                     : length;
+    cache->quarantine = quarantine;
+    cache->quarantine_end = quarantine_end;
+    return NEOMM_OK;
 }
 
 /* ---- damage ---- */
 
-/* The object is not used again. */
 static void complain(struct neomm *root, const struct neomm__heap_place *place,
                      enum neomm_heap_error error, const char *function, const uint8_t *at)
 {
@@ -128,13 +130,15 @@ static void complain(struct neomm *root, const struct neomm__heap_place *place,
     neomm__heap_complain(root, &report);
 }
 
-/* Keeps the object out of use for good: in no quarantine, but held. */
+/* Keeps the object out of use until the cache ends: in no quarantine, but held. */
 static void retire(const struct neomm__heap_place *place)
 {
     struct neomm__ledger *entry = neomm__ledger_entry(place);
     if (entry)
         neomm__store_release(&entry->state, NEOMM__ENTRY_QUARANTINED);
-    (void)neomm__fetch_add(&place->cache->held, 1);
+    neomm_irq_t irq = neomm__lock(&place->cache->lock);
+    neomm__store_relaxed(&place->cache->held, place->cache->held + 1);
+    neomm__unlock(&place->cache->lock, irq);
 }
 
 /* The first byte that is not zero; NULL: all are. The object is aligned to words. */
@@ -161,18 +165,16 @@ static uint64_t canary_of(const struct neomm_kmem *cache, const void *object)
 static uint32_t canary_bytes(const struct neomm_kmem *cache, size_t requested)
 {
     size_t room = cache->size - requested;
-    return room < CANARY_BYTES ? (uint32_t)room : CANARY_BYTES;
+    return room < NEOMM__CANARY_BYTES ? (uint32_t)room : NEOMM__CANARY_BYTES;
 }
 
-static void canary_set(const struct neomm__heap_place *place, uint8_t *object, size_t requested)
+/* False: there is no room for one. */
+static bool canary_set(const struct neomm_kmem *cache, uint8_t *object, size_t requested)
 {
-    struct neomm__ledger *entry = neomm__ledger_entry(place);
-    uint64_t canary = canary_of(place->cache, object);
-    uint32_t bytes = canary_bytes(place->cache, requested);
-    if (!entry || place->cache->construct)
-        return;
+    uint64_t canary = canary_of(cache, object);
+    uint32_t bytes = cache->construct ? 0 : canary_bytes(cache, requested);
     memcpy(object + requested, &canary, bytes);
-    entry->canary = bytes > 0;
+    return bytes > 0;
 }
 
 /* The first byte of the canary that changed, NULL: none. */
@@ -191,12 +193,33 @@ static const uint8_t *canary_damage(const struct neomm__heap_place *place, const
 
 /* ---- allocation ---- */
 
-static uint32_t random_of(struct neomm_kmem *cache)
+/* A random one of the objects that are there. */
+static void *take_random(struct neomm *root, struct neomm_kmem *cache, neomm_flags_t flags)
 {
-    neomm_irq_t irq = neomm__lock(&cache->lock);
-    uint32_t random = (uint32_t)next_random(cache->quarantine);
+    neomm_irq_t irq;
+    void *object = NULL;
+    bool fresh = false;
+    if (!neomm__slabs_lock(cache, flags, &irq))
+        return NULL;
+    if (cache->ops == &neomm__hardened_ops)
+        object =
+            neomm__slab_pick(root, cache, (uint32_t)(next_random(cache->quarantine) >> 32), &fresh);
     neomm__unlock(&cache->lock, irq);
-    return random;
+    if (fresh)
+        cache->construct(cache->context, object);
+    return object;
+}
+
+/* Zeros all over, as it was left: NULL. Where that is not known it is filled now. */
+static const uint8_t *damage_of(const struct neomm__heap_place *place, void *object)
+{
+    const struct neomm__ledger *entry = neomm__ledger_entry(place);
+    if (place->cache->construct)
+        return NULL;
+    if (entry && neomm__load_relaxed(&entry->state) == NEOMM__ENTRY_CLEAN)
+        return first_not_zero(object, place->cache->size);
+    memset(object, 0, place->cache->size);
+    return NULL;
 }
 
 /* An object nobody wrote to while it was free. */
@@ -204,14 +227,13 @@ static void *take_clean(struct neomm *root, struct neomm_kmem *cache, neomm_flag
                         struct neomm__heap_place *place)
 {
     for (;;) {
-        void *object = neomm__slab_take_random(root, cache, random_of(cache), flags);
+        void *object = take_random(root, cache, flags);
         if (!object &&
-            ((flags & NEOMM_NOLOCK) || neomm__slab_take_new(root, cache, &object, 1, flags) == 0))
+            ((flags & NEOMM_NOLOCK) ||
+             neomm__slab_take_new(root, cache, &neomm__hardened_ops, &object, 1, flags) == 0))
             return NULL;
         neomm__slab_place(root, object, place);
-        const uint8_t *damage = cache->construct || !neomm__ledger_entry(place)
-                                    ? NULL
-                                    : first_not_zero(object, cache->size);
+        const uint8_t *damage = damage_of(place, object);
         if (!damage)
             return object;
         complain(root, place, NEOMM_HEAP_WRITE_AFTER_FREE, "kmalloc", damage);
@@ -219,17 +241,15 @@ static void *take_clean(struct neomm *root, struct neomm_kmem *cache, neomm_flag
     }
 }
 
-/* kmalloc's class with room for a canary behind `size` bytes, as aligned as those bytes have to
- * be; `cache` itself where there is none. NULL: it has to be a run. */
-static struct neomm_kmem *roomier(struct neomm *root, struct neomm_kmem *cache, size_t size)
+static struct neomm_kmem *hardened_roomier(struct neomm *root, struct neomm_kmem *cache,
+                                           size_t size, size_t align)
 {
     struct neomm__heap *heap = root->heap;
-    size_t align = (size & (size - 1)) == 0 ? size : NEOMM__HEAP_UNIT;
-    if (cache->number >= heap->classes || size < cache->size)
+    if (size < cache->size)
         return cache;
     for (uint32_t i = cache->number + 1; i < heap->classes; i++)
         if ((heap->cache[i].size & (align - 1)) == 0)
-            return heap->cache[i].ops == cache->ops ? &heap->cache[i] : cache;
+            return &heap->cache[i];
     return NULL;
 }
 
@@ -237,70 +257,75 @@ static void *hardened_alloc(struct neomm *root, struct neomm_kmem *cache, size_t
                             neomm_flags_t flags, uintptr_t caller)
 {
     struct neomm__heap_place place;
-    cache = roomier(root, cache, size);
-    void *object = cache ? take_clean(root, cache, flags, &place) : NULL;
+    void *object = take_clean(root, cache, flags, &place);
     if (!object)
         return NULL;
     neomm__kmem_count(cache, 1, 0);
-    neomm__ledger_open(root, &place, size, caller);
-    canary_set(&place, object, size);
+    neomm__ledger_open(root, &place, size, canary_set(cache, object, size), caller);
     return object;
 }
 
 /* ---- freeing ---- */
+
+/* Into the quarantine, if the cache has one still; without an entry it could come there twice. */
+static bool put(struct neomm *root, const struct neomm__heap_place *place, void *object)
+{
+    struct neomm_kmem *cache = place->cache;
+    struct neomm__frame_list surplus = {0, 0, 0};
+    void *leaves = NULL;
+    bool good = true;
+    neomm_irq_t irq = neomm__lock(&cache->lock);
+    if (!neomm__ledger_entry(place))
+        good = neomm__slab_put_one(root, cache, place, &surplus);
+    else {
+        neomm__store_relaxed(&cache->held, cache->held + 1);
+        leaves = cache->ops == &neomm__hardened_ops ? exchange(cache->quarantine, object) : object;
+    }
+    if (leaves)
+        let_go(root, cache, leaves, &surplus);
+    neomm__unlock(&cache->lock, irq);
+    (void)neomm__slabs_end(root, &surplus);
+    return good;
+}
 
 static neomm_status hardened_free(struct neomm *root, const struct neomm__heap_place *place,
                                   void *object, uintptr_t caller)
 {
     struct neomm_kmem *cache = place->cache;
     neomm_status status = neomm__ledger_close(root, place, NEOMM__ENTRY_QUARANTINED, caller);
-    if (status != NEOMM_OK)
-        return neomm__heap_refuse(root, "kfree", object, status);
-    neomm__kmem_count(cache, 0, 1);
-    const uint8_t *damage = canary_damage(place, object);
+    const uint8_t *damage = status == NEOMM_OK ? canary_damage(place, object) : NULL;
     if (damage) {
+        neomm__kmem_count(cache, 0, 1);
         complain(root, place, NEOMM_HEAP_OVERRUN, "kfree", damage);
         retire(place);
         return NEOMM_OK;
     }
-    if (!cache->construct)
+    if (status == NEOMM_OK && !cache->construct)
         memset(object, 0, cache->size);
-    (void)neomm__fetch_add(&cache->held, 1);
-    neomm_irq_t irq = neomm__lock(&cache->lock);
-    void *leaves = exchange(cache->quarantine, object);
-    neomm__unlock(&cache->lock, irq);
-    if (leaves)
-        let_go(root, cache, leaves);
+    if (status != NEOMM_OK || !put(root, place, object))
+        return neomm__heap_refuse(root, "kfree", object, NEOMM_E_DOUBLE_FREE);
+    neomm__kmem_count(cache, 0, 1);
     return NEOMM_OK;
 }
 
+/* The rest is canary. */
 static size_t hardened_usable(struct neomm *root, const struct neomm__heap_place *place)
 {
     const struct neomm__ledger *entry = neomm__ledger_entry(place);
     (void)root;
-    if (!entry || entry->requested == 0)
-        return place->cache->size;
-    return neomm__load_acquire(&entry->state) == NEOMM__ENTRY_LIVE ? entry->requested : 0;
-}
-
-/* What is free is zero from here on. */
-static void hardened_begin(struct neomm *root, struct neomm__slab *slab,
-                           struct neomm__ledger *ledger)
-{
-    const struct neomm_kmem *cache = &root->heap->cache[slab->cache];
-    neomm__ledger_begin(root, slab, ledger);
-    for (uint32_t i = 0; !cache->construct && i < cache->objects; i++)
-        if (neomm__slab_is_free(slab, i))
-            memset(slab->base + (size_t)i * cache->size, 0, cache->size);
+    if (entry && neomm__load_acquire(&entry->state) != NEOMM__ENTRY_LIVE)
+        return 0;
+    return entry && entry->requested != 0 ? entry->requested : place->cache->size;
 }
 
 const struct neomm__kmem_ops neomm__hardened_ops = {
     .alloc = hardened_alloc,
     .free = hardened_free,
     .usable = hardened_usable,
-    .empty = neomm__quarantine_empty,
-    .end = neomm__quarantine_end,
+    .empty = quarantine_empty,
+    .roomier = hardened_roomier,
     .describe = neomm__ledger_describe,
     .ledger_alloc = neomm__ledger_alloc,
-    .begin = hardened_begin,
+    .ledger_free = neomm__ledger_free,
+    .begin = neomm__ledger_begin,
 };

@@ -29,6 +29,7 @@ static void state_init(struct neomm *root, struct neomm__heap *heap, unsigned st
     neomm__records_init(heap);
     heap->ram_frames = ram_frames;
     heap->sampling = NEOMM__SAMPLING;
+    heap->profile = NEOMM_HEAP_DEFAULT;
     neomm__heap_classes_init(heap, step_shift, ram_frames);
     for (uint32_t i = 0; i < heap->classes; i++) {
         heap->cache[i].stride = (uint32_t)neomm__heap_magazines_bytes(step_shift, ram_frames);
@@ -100,6 +101,7 @@ neomm_status neomm_heap_init(struct neomm *root, const struct neomm_heap_options
     state_init(root, heap, step_shift, ram_frames);
     sources_init(root, heap, options);
     front_init(root, heap);
+    heap->secret = (uintptr_t)neomm__mix((options ? options->secret : 0) ^ (uintptr_t)heap);
     root->heap = heap;
     root->layer[NEOMM__LAYER_HEAP] = &heap_ops;
     return NEOMM_OK;
@@ -120,9 +122,12 @@ neomm_status neomm_heap_fini(struct neomm *root)
     neomm_status status = heap->guard ? heap->guard->end_all(root) : NEOMM_OK;
     if (status != NEOMM_OK)
         return status;
-    for (uint32_t i = 0; i < heap->classes; i++)
-        if (heap->cache[i].ops && heap->cache[i].ops->end)
-            heap->cache[i].ops->end(root, &heap->cache[i]);
+    for (uint32_t i = 0; i < heap->classes; i++) {
+        neomm__slabs_end_all(root, &heap->cache[i]);
+        if (heap->cache[i].quarantine_end)
+            heap->cache[i].quarantine_end(root, &heap->cache[i]);
+    }
+    (void)neomm__records_trim(root);
     if (heap->sites_end)
         heap->sites_end(root);
     root->layer[NEOMM__LAYER_HEAP] = NULL;
@@ -136,17 +141,45 @@ neomm_status neomm_heap_fini(struct neomm *root)
 
 /* ---- allocation ---- */
 
-/* Memory below 16 MiB is always a run, as a slab may lie anywhere. A class of large objects whose
- * slab finds no contiguous frames falls back to a run of fewer. */
-static void *try_alloc(struct neomm *root, size_t size, neomm_flags_t flags, uintptr_t caller)
+/* A slab begins at a page, so each object of a class whose size is a multiple of `align` is
+ * aligned; among the powers of two there is one. */
+static unsigned aligned_class(const struct neomm__heap *heap, size_t size, size_t align)
+{
+    unsigned class_index = neomm__heap_class_of(heap, size > align ? size : align);
+    while (heap->cache[class_index].size & (align - 1))
+        class_index++;
+    return class_index;
+}
+
+/* What a block of `size` bytes is aligned to though nobody asked for it. */
+static size_t natural_align(size_t size)
+{
+    bool power = (size & (size - 1)) == 0 && size <= NEOMM_PAGE_SIZE;
+    return power && size > NEOMM__HEAP_UNIT ? size : NEOMM__HEAP_UNIT;
+}
+
+/* The class to take a block from, NULL: it has to be a run. */
+static struct neomm_kmem *cache_for(struct neomm *root, size_t size, size_t align)
 {
     struct neomm__heap *heap = root->heap;
+    struct neomm_kmem *cache = &heap->cache[aligned_class(heap, size, align)];
+    const struct neomm__kmem_ops *ops = neomm__kmem_ops_of(cache);
+    return ops && ops->roomier ? ops->roomier(root, cache, size, align) : cache;
+}
+
+/* Memory below 16 MiB is always a run, as a slab may lie anywhere. A class of large objects whose
+ * slab finds no contiguous frames falls back to a run of fewer. */
+static void *try_alloc(struct neomm *root, size_t size, size_t align, neomm_flags_t flags,
+                       uintptr_t caller)
+{
     void *block = NULL;
     if (size <= NEOMM__HEAP_SLAB_MAX && !(flags & NEOMM_DMA)) {
-        struct neomm_kmem *cache = &heap->cache[neomm__heap_class_of(heap, size)];
-        block = neomm__kmem_take(root, cache, size, flags, caller);
+        struct neomm_kmem *cache = cache_for(root, size, align);
+        if (cache)
+            block = neomm__kmem_take(root, cache, size, align, flags, caller);
     }
-    if (!block && !(flags & NEOMM_NOLOCK) && (size > NEOMM_PAGE_SIZE / 2 || (flags & NEOMM_DMA)))
+    bool large = size > NEOMM_PAGE_SIZE / 2 || align > NEOMM_PAGE_SIZE / 2;
+    if (!block && !(flags & NEOMM_NOLOCK) && (large || (flags & NEOMM_DMA)))
         block = neomm__run_alloc(root, size, 1, flags, caller);
     return block;
 }
@@ -165,15 +198,15 @@ bool neomm__heap_relieve(struct neomm *root, neomm_flags_t flags)
 }
 
 /* Whatever the first lines of neomm_kmalloc_at do not do. */
-static __attribute__((noinline)) void *alloc_slowly(struct neomm *root, size_t size,
+static __attribute__((noinline)) void *alloc_slowly(struct neomm *root, size_t size, size_t align,
                                                     neomm_flags_t flags, uintptr_t caller)
 {
     if (size == 0 || size > PTRDIFF_MAX || !root->heap)
         return NULL;
     flags &= HEAP_FLAGS;
-    void *block = try_alloc(root, size, flags, caller);
+    void *block = try_alloc(root, size, align, flags, caller);
     if (!block && neomm__heap_relieve(root, flags))
-        block = try_alloc(root, size, flags, caller);
+        block = try_alloc(root, size, align, flags, caller);
     if (!block)
         NEOMM__COUNT(root, KMALLOC_FAIL);
     return block;
@@ -185,7 +218,8 @@ void *neomm_kmalloc_at(struct neomm *root, size_t size, neomm_flags_t flags,
     void *block = NULL;
     if (size - 1 < root->front.slab_max && !(flags & (NEOMM_ZERO | NEOMM_DMA)))
         block = neomm__magazine_take(neomm__magazine_for(root, size, neomm_port_pin()->index));
-    return block ? block : alloc_slowly(root, size, flags, NEOMM__CALLER(site));
+    return block ? block
+                 : alloc_slowly(root, size, natural_align(size), flags, NEOMM__CALLER(site));
 }
 
 void *neomm_kmalloc_array_at(struct neomm *root, size_t count, size_t size, neomm_flags_t flags,
@@ -197,14 +231,12 @@ void *neomm_kmalloc_array_at(struct neomm *root, size_t count, size_t size, neom
     return neomm_kmalloc_at(root, bytes, flags, site);
 }
 
-/* A slab begins at a page, so each object of a class whose size is a multiple of `align` is
- * aligned; among the powers of two there is one. */
-static size_t aligned_size(const struct neomm__heap *heap, size_t size, size_t align)
+static void *alloc_aligned(struct neomm *root, size_t size, size_t align, neomm_flags_t flags,
+                           uintptr_t caller)
 {
-    unsigned class_index = neomm__heap_class_of(heap, size > align ? size : align);
-    while (heap->cache[class_index].size & (align - 1))
-        class_index++;
-    return heap->cache[class_index].size;
+    struct neomm_kmem *cache = &root->heap->cache[aligned_class(root->heap, size, align)];
+    void *block = flags & (NEOMM_ZERO | NEOMM_DMA) ? NULL : neomm__kmem_pop(cache);
+    return block ? block : alloc_slowly(root, size, align, flags, caller);
 }
 
 /* Beyond what a slab can be aligned to. */
@@ -229,7 +261,7 @@ void *neomm_kmalloc_aligned_at(struct neomm *root, size_t size, size_t align, ne
     if (align <= NEOMM__HEAP_UNIT || size == 0)
         return neomm_kmalloc_at(root, size, flags, site);
     if (size <= NEOMM__HEAP_SLAB_MAX && align <= NEOMM_PAGE_SIZE)
-        return neomm_kmalloc_at(root, aligned_size(root->heap, size, align), flags, site);
+        return alloc_aligned(root, size, align, flags, NEOMM__CALLER(site));
     if (align <= NEOMM_PAGE_SIZE)
         return neomm_kmalloc_at(root, size, flags, site);
     if (size > PTRDIFF_MAX || align >> NEOMM_PAGE_SHIFT > UINT32_MAX)
@@ -251,8 +283,9 @@ neomm_status neomm__heap_free(struct neomm *root, const struct neomm_kmem *cache
         return root->heap->guard->free(root, cache, pointer, function, caller);
     neomm_status status = neomm__heap_find(root, pointer, &place);
     if (status == NEOMM_OK && (!cache || place.cache == cache)) {
-        if (place.cache && place.cache->ops)
-            return place.cache->ops->free(root, &place, pointer, caller);
+        const struct neomm__kmem_ops *ops = place.cache ? neomm__kmem_ops_of(place.cache) : NULL;
+        if (ops)
+            return ops->free(root, &place, pointer, caller);
         if (place.cache)
             return neomm__kmem_flush(root, place.cache, pointer);
         status = neomm__run_free(root, pointer, &place);
@@ -269,6 +302,15 @@ neomm_status neomm_kfree(struct neomm *root, void *pointer)
     if (!root->heap)
         return pointer ? NEOMM_E_FOREIGN : NEOMM_OK;
     return neomm__heap_free(root, NULL, pointer, "kfree", NEOMM__CALLER(NULL));
+}
+
+neomm_status neomm__kfree_for(struct neomm *root, void *pointer, const char *function,
+                              uintptr_t caller)
+{
+    const struct neomm_kmem *cache = neomm__kmem_under(root, pointer);
+    if (cache && neomm__kmem_push(cache, pointer))
+        return NEOMM_OK;
+    return neomm__heap_free(root, NULL, pointer, function, caller);
 }
 
 neomm_status neomm_kfree_nolock(struct neomm *root, void *pointer)
@@ -303,7 +345,8 @@ static size_t usable(struct neomm *root, const void *pointer, const struct neomm
 {
     if (!place->cache)
         return neomm__run_size(root, pointer, place);
-    return place->cache->ops ? place->cache->ops->usable(root, place) : place->cache->size;
+    const struct neomm__kmem_ops *ops = neomm__kmem_ops_of(place->cache);
+    return ops ? ops->usable(root, place) : place->cache->size;
 }
 
 size_t neomm_ksize(struct neomm *root, const void *pointer)
@@ -322,9 +365,18 @@ size_t neomm_ksize(struct neomm *root, const void *pointer)
 static neomm_status why_not_live(struct neomm *root, const void *pointer)
 {
     struct neomm__heap_place place;
+    if (neomm__guard_owns(root->heap, pointer))
+        return root->heap->guard->status(root, pointer);
     neomm_status status = neomm__heap_find_live(root, pointer, &place);
-    bool guarded = neomm__guard_owns(root->heap, pointer);
-    return status == NEOMM_OK || guarded ? NEOMM_E_DOUBLE_FREE : status;
+    return status == NEOMM_OK ? NEOMM_E_DOUBLE_FREE : status;
+}
+
+/* Where less can be used than there is, that is what was asked for. */
+static bool is_exact(struct neomm *root, const void *pointer, size_t usable)
+{
+    struct neomm__heap_place place;
+    return neomm__heap_find(root, pointer, &place) == NEOMM_OK && place.cache &&
+           usable < place.cache->size;
 }
 
 neomm_status neomm_kfree_sized(struct neomm *root, void *pointer, size_t size)
@@ -334,8 +386,8 @@ neomm_status neomm_kfree_sized(struct neomm *root, void *pointer, size_t size)
         return NEOMM_OK;
     if (!root->heap)
         return NEOMM_E_FOREIGN;
-    if (have > 0 && size > 0 && size <= have)
-        return neomm_kfree(root, pointer);
+    if (have > 0 && (size == have || (size > 0 && size < have && !is_exact(root, pointer, have))))
+        return neomm__kfree_for(root, pointer, "kfree_sized", NEOMM__CALLER(NULL));
     return neomm__heap_refuse(root, "kfree_sized", pointer,
                               have > 0 ? NEOMM_E_INVALID : why_not_live(root, pointer));
 }
@@ -344,9 +396,8 @@ neomm_status neomm_kfree_sized(struct neomm *root, void *pointer, size_t size)
  * half unused. */
 static bool suits(const void *pointer, size_t old_usable, size_t size)
 {
-    bool power = (size & (size - 1)) == 0;
-    size_t align = power && size <= NEOMM_PAGE_SIZE ? size : NEOMM__HEAP_UNIT;
-    if (!NEOMM__ALIGNED((uintptr_t)pointer, align > NEOMM__HEAP_UNIT ? align : 1))
+    size_t align = natural_align(size);
+    if (align > NEOMM__HEAP_UNIT && !NEOMM__ALIGNED((uintptr_t)pointer, align))
         return false;
     return size > old_usable || old_usable <= NEOMM__HEAP_UNIT || size > old_usable / 2;
 }
@@ -355,7 +406,7 @@ static bool suits(const void *pointer, size_t old_usable, size_t size)
 static void *resize(struct neomm *root, void *pointer, const struct neomm__heap_place *place,
                     size_t old_usable, size_t size, neomm_flags_t flags)
 {
-    if (!suits(pointer, old_usable, size) || (place->cache && place->cache->ops))
+    if (!suits(pointer, old_usable, size) || (place->cache && neomm__kmem_ops_of(place->cache)))
         return NULL;
     if (!place->cache)
         return neomm__run_resize(root, pointer, place, size, flags);
@@ -368,7 +419,7 @@ static void *alloc_to_move(struct neomm *root, size_t size, neomm_flags_t flags,
     void *block = NULL;
     if (size >= NEOMM__HEAP_MOVING_MIN && root->heap->sources > 1)
         block = neomm__run_alloc_moving(root, size, flags & HEAP_FLAGS, caller);
-    return block ? block : alloc_slowly(root, size, flags, caller);
+    return block ? block : alloc_slowly(root, size, natural_align(size), flags, caller);
 }
 
 static void *move(struct neomm *root, void *pointer, size_t old_usable, size_t size,
@@ -378,7 +429,7 @@ static void *move(struct neomm *root, void *pointer, size_t old_usable, size_t s
     if (!block)
         return NULL;
     memcpy(block, pointer, old_usable < size ? old_usable : size);
-    (void)neomm_kfree(root, pointer);
+    (void)neomm__kfree_for(root, pointer, "krealloc", caller);
     return block;
 }
 
@@ -388,14 +439,15 @@ void *neomm_krealloc_at(struct neomm *root, void *pointer, size_t size, neomm_fl
     struct neomm__heap_place place;
     if (!pointer)
         return neomm_kmalloc_at(root, size, flags, site);
-    if (size == 0) {
-        (void)neomm_kfree(root, pointer);
-        return NULL;
-    }
     if (!root->heap)
         return NULL;
+    if (size == 0) {
+        (void)neomm__kfree_for(root, pointer, "krealloc", NEOMM__CALLER(site));
+        return NULL;
+    }
     bool guarded = neomm__guard_owns(root->heap, pointer);
-    neomm_status status = guarded ? NEOMM_OK : neomm__heap_find_live(root, pointer, &place);
+    neomm_status status = guarded ? root->heap->guard->status(root, pointer)
+                                  : neomm__heap_find_live(root, pointer, &place);
     size_t old_usable = 0;
     if (guarded)
         old_usable = root->heap->guard->usable(root, pointer);

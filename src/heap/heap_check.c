@@ -135,7 +135,7 @@ static size_t kept(const struct neomm *root, const struct neomm_kmem *cache)
 {
     size_t sum = 0;
     for (uint32_t cpu = 0; cpu < root->cpus; cpu++)
-        sum += neomm__magazine_of(cache, cpu)->count;
+        sum += neomm__magazine_kept(neomm__magazine_of(cache, cpu));
     return sum;
 }
 
@@ -149,19 +149,21 @@ static bool is_lent(struct neomm *root, const struct neomm_kmem *cache, const vo
 static void check_magazine(struct tally *tally, uint32_t cpu, const struct neomm_kmem *cache)
 {
     const struct neomm__magazine *magazine = neomm__magazine_of(cache, cpu);
-    if (magazine->count > magazine->capacity || magazine->capacity > cache->capacity ||
-        magazine->object[0]) {
+    uint32_t count = neomm__magazine_kept(magazine), mask = magazine->mask;
+    if (count > magazine->capacity || magazine->capacity > cache->capacity ||
+        (mask != 0 && mask != cache->slots - 1)) {
         neomm__report(tally->report, "heap: CPU %u holds %u objects of cache %u, at most %u", cpu,
-                      magazine->count, cache->number, cache->capacity);
+                      count, cache->number, cache->capacity);
         return;
     }
-    for (uint32_t i = 1; i <= magazine->count; i++) {
-        bool good = is_lent(tally->root, cache, magazine->object[i]);
-        for (uint32_t j = 1; j < i; j++)
-            good = good && magazine->object[j] != magazine->object[i];
+    for (uint32_t i = 0; i <= mask; i++) {
+        void *object = magazine->object[(magazine->out + i) & mask];
+        bool good = i < count ? is_lent(tally->root, cache, object) : !object;
+        for (uint32_t j = 0; j < i && i < count; j++)
+            good = good && magazine->object[(magazine->out + j) & mask] != object;
         if (!good)
             neomm__report(tally->report, "heap: CPU %u holds %p as a free object of cache %u", cpu,
-                          magazine->object[i], cache->number);
+                          object, cache->number);
     }
 }
 
@@ -279,19 +281,79 @@ void neomm__heap_fsck(struct neomm *root, struct neomm__report *report)
         check_pool(&tally, i);
 }
 
-/* ---- snapshot and leaks ---- */
+/* ---- snapshot ---- */
+
+/* What fits of a text, in characters that need no care. */
+static void copy_text(char *to, size_t room, const char *from)
+{
+    size_t i = 0;
+    for (; i + 1 < room && from[i]; i++)
+        to[i] =
+            from[i] > ' ' && from[i] <= '~' && from[i] != '"' && from[i] != '\\' ? from[i] : '_';
+    to[i] = '\0';
+}
+
+/* Its end, where it does not fit. */
+static void copy_end(char *to, size_t room, const char *from)
+{
+    size_t length = 0;
+    while (from[length])
+        length++;
+    copy_text(to, room, length < room ? from : from + (length - room + 1));
+}
+
+static void snapshot_site(void *context, const struct neomm_heap_site_stats *stats)
+{
+    struct neomm_snapshot *snapshot = context;
+    struct neomm_snapshot_site *site = &snapshot->site[snapshot->sites++];
+    const struct neomm_site *record = stats->site.site;
+    *site = (struct neomm_snapshot_site){.line = record ? record->line : 0,
+                                         .address = stats->site.address,
+                                         .objects = stats->objects,
+                                         .bytes = stats->bytes,
+                                         .allocations = stats->allocations};
+    if (record) {
+        copy_end(site->file, sizeof(site->file), record->file);
+        copy_text(site->function, sizeof(site->function), record->function);
+    }
+}
+
+static void snapshot_cache(struct neomm *root, struct neomm_kmem *cache,
+                           struct neomm_snapshot *snapshot)
+{
+    struct neomm_kmem_stats stats;
+    neomm_kmem_stats(root, cache, &stats);
+    if (stats.slabs == 0 || snapshot->caches++ >= NEOMM_SNAPSHOT_CACHES)
+        return;
+    struct neomm_snapshot_cache *line = &snapshot->cache[snapshot->caches - 1];
+    *line = (struct neomm_snapshot_cache){.object_size = stats.object_size,
+                                          .size = stats.size,
+                                          .objects = stats.objects,
+                                          .kept = stats.kept,
+                                          .slabs = stats.slabs,
+                                          .slab_frames = stats.slabs * stats.slab_frames,
+                                          .profile = neomm__load_relaxed(&cache->profile)};
+    copy_text(line->name, sizeof(line->name), stats.name);
+}
 
 void neomm__heap_snapshot(struct neomm *root, struct neomm_snapshot *snapshot)
 {
-    const struct neomm__heap *heap = root->heap;
+    struct neomm__heap *heap = root->heap;
+    const struct neomm__sites *sites = neomm__load_acquire(&heap->sites);
     neomm_heap_stats(root, &snapshot->heap);
     for (uint32_t i = 0; i < NEOMM__KMEMS; i++)
-        if (neomm__kmem_is_live(&heap->cache[i]))
+        if (neomm__kmem_is_live(&heap->cache[i])) {
             neomm__kmem_served(root, &heap->cache[i], &snapshot->counter[NEOMM_COUNTER_KMALLOC],
                                &snapshot->counter[NEOMM_COUNTER_KFREE]);
+            snapshot_cache(root, &heap->cache[i], snapshot);
+        }
+    if (sites)
+        sites->list(root, NEOMM_SNAPSHOT_SITES, snapshot_site, snapshot);
     snapshot->counter[NEOMM_COUNTER_KMALLOC] += heap->runs_allocated;
     snapshot->counter[NEOMM_COUNTER_KFREE] += heap->runs_freed;
 }
+
+/* ---- leaks ---- */
 
 static void log_leak(uint32_t *listed, const char *what, const void *block, size_t size)
 {

@@ -72,8 +72,7 @@ static uint32_t empty_kept(uint32_t pages, uint32_t ram_frames)
 
 static uint32_t magazine_bytes(const struct neomm_kmem *cache)
 {
-    size_t bytes =
-        offsetof(struct neomm__magazine, object) + (cache->capacity + 1u) * sizeof(void *);
+    size_t bytes = offsetof(struct neomm__magazine, object) + cache->slots * sizeof(void *);
     return (uint32_t)NEOMM__ALIGN_UP(bytes, 64);
 }
 
@@ -88,7 +87,10 @@ void neomm__kmem_shape(struct neomm_kmem *cache, uint32_t size, uint32_t ram_fra
                                                                             : NEOMM__RECORD_LARGE;
     cache->capacity = magazine_capacity(size, ram_frames);
     cache->capacity_most = cache->capacity;
+    cache->slots = 1u << neomm__log2_up(cache->capacity);
     cache->batch = (cache->capacity + 1) / 2;
+    if (cache->batch > NEOMM__BATCH_MAX)
+        cache->batch = NEOMM__BATCH_MAX;
     cache->empty_kept = empty_kept(cache->pages, ram_frames);
     cache->magazine_bytes = magazine_bytes(cache);
 }

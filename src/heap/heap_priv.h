@@ -12,8 +12,8 @@
  * bit is set), kept in a CPU's magazine (bit clear), or live (bit clear).
  *
  *   CPU 0   | magazine of cache 0 | of cache 1 | ...        object[]   . b b b b b . . .
- *   CPU 1   | magazine of cache 0 | of cache 1 | ...                     ^ flushed  ^ count: taken
- *                                                                          first      and put here
+ *   CPU 1   | magazine of cache 0 | of cache 1 | ...                     ^ out       ^ in
+ *                                                              taken and flushed   put
  *
  * Locks (all of class SLAB, never two at once): one a cache, one a record pool, one for the list of
  * runs. None is held when pages are taken or given back.
@@ -40,12 +40,14 @@
 #define NEOMM__SLAB_PAGES_MAX   8u
 #define NEOMM__SLAB_OBJECTS_MAX 1024u
 /* Objects that a CPU keeps of a cache, and those that come or go in one step. */
-#define NEOMM__MAGAZINE_MAX 62u
+#define NEOMM__MAGAZINE_MAX 128u
 #define NEOMM__BATCH_MAX    32u
 /* Objects listed by a leak report. */
 #define NEOMM__LEAKS_LISTED 16u
 /* About one object in so many is guarded, unless the caller wants another number. */
 #define NEOMM__SAMPLING 1000u
+/* Behind the objects of HARDENED caches, at most. */
+#define NEOMM__CANARY_BYTES 8u
 /* Looks at a magazine that another CPU is inside of, before it is passed over. */
 #define NEOMM__HEAP_PATIENCE 1000000u
 
@@ -59,7 +61,8 @@ struct neomm__slab {
     uint16_t cache;
     uint16_t free;  /* bits set in free_map; under the lock of the cache, as what follows */
     uint16_t built; /* objects that were handed out once, and constructed: those below */
-    void (*detach)(struct neomm *root, struct neomm__slab *slab); /* of the ledger */
+    uint32_t epoch; /* the cache's, when the ledger began; any other: it is out of date */
+    const struct neomm__kmem_ops *ops; /* that made the ledger */
     neomm__word_t free_map[];
 };
 
@@ -69,6 +72,7 @@ struct neomm__run {
     size_t requested; /* under the lock of the runs */
     uintptr_t caller; /* where it was allocated */
     uint64_t born;    /* and when, while sites are tracked */
+    uint32_t tracked; /* the generation of neomm__sites that counted it, 0: none */
     uint32_t frame;   /* number of the first frame */
     uint32_t pages;
     uint32_t source; /* index into heap->source */
@@ -116,14 +120,15 @@ enum neomm__slab_list {
 struct neomm__magazine {
     uint32_t entered; /* the CPU is inside */
     uint32_t closed;  /* it may not enter: another CPU empties or changes it */
-    uint32_t count;
+    uint32_t in, out; /* counts of what came and went, modulo 2^32: the rest is kept */
     uint32_t capacity;
+    uint32_t mask;     /* slots, a power of two, less 1 */
     uint32_t budget;   /* objects to be taken before the slow path has a look */
     uint32_t interval; /* of the cache, when the budget was made; 0: for no object to guard */
     size_t granted;    /* budgets since the cache was made, so less `budget`: objects taken */
     size_t filled;     /* objects that came from slabs less those that went there: taken less freed,
-                        * and count */
-    void *object[];    /* 1 to count; 0 is NULL */
+                        * and kept */
+    void *object[];    /* out to in - 1, modulo slots; the others are NULL */
 };
 
 /* What a pointer points at. */
@@ -138,23 +143,29 @@ struct neomm__heap_place {
 /* How a cache that keeps nothing in front of its slabs allocates and frees; NULL: as magazine.c
  * does. Pointers, so that the parts are linked only by who asks for them. */
 struct neomm__kmem_ops {
-    /* `size` as asked for; `caller` a call-site record or return address. */
+    /* `size` as asked for; `caller` a call-site record or return address. NULL also when the cache
+     * does not work this way any more. */
     void *(*alloc)(struct neomm *root, struct neomm_kmem *cache, size_t size, neomm_flags_t flags,
                    uintptr_t caller);
     neomm_status (*free)(struct neomm *root, const struct neomm__heap_place *place, void *object,
                          uintptr_t caller);
     /* Of a live object, 0: it is not live. */
     size_t (*usable)(struct neomm *root, const struct neomm__heap_place *place);
-    /* Frees objects that wait; and the cache ends. NULL: nothing is to be done. */
+    /* Frees objects that wait. NULL: none do. */
     void (*empty)(struct neomm *root, struct neomm_kmem *cache);
-    void (*end)(struct neomm *root, struct neomm_kmem *cache);
+    /* In place of one of kmalloc's classes, another that has room behind `size` bytes and is
+     * aligned as well; NULL: it has to be a run. The member NULL: this class does. */
+    struct neomm_kmem *(*roomier)(struct neomm *root, struct neomm_kmem *cache, size_t size,
+                                  size_t align);
     /* More about an object for a report. */
     void (*describe)(struct neomm *root, const struct neomm__heap_place *place,
                      struct neomm_heap_report *report);
-    /* Memory for a slab's ledger, NULL: there is none; and the slab begins with it, which is as
-     * its bitmap is, under the lock of the cache or before anybody sees the slab. */
+    /* Memory for a slab's ledger, NULL: there is none; its end; and the slab begins with it, which
+     * is as its bitmap is, under the lock of the cache or before anybody sees the slab. */
     struct neomm__ledger *(*ledger_alloc)(struct neomm *root, const struct neomm_kmem *cache,
                                           neomm_flags_t flags);
+    void (*ledger_free)(struct neomm *root, const struct neomm_kmem *cache,
+                        struct neomm__ledger *ledger);
     void (*begin)(struct neomm *root, struct neomm__slab *slab, struct neomm__ledger *ledger);
 };
 
@@ -178,10 +189,13 @@ struct neomm_kmem {
     uint32_t pool;           /* of the slabs' records */
     uint32_t capacity;       /* of a magazine: capacity_most, or 0 while there are `ops` */
     uint32_t capacity_most, batch;
+    uint32_t slots;    /* of a magazine: a power of two */
     uint32_t interval; /* objects from one that is guarded to the next, about; 0: none is */
     uint32_t profile;  /* enum neomm_heap_profile */
-    const struct neomm__kmem_ops *ops;
-    struct neomm__quarantine *quarantine; /* of a HARDENED cache, see harden.c */
+    const struct neomm__kmem_ops *ops;    /* changed under the lock */
+    uint32_t epoch;                       /* counts the times that `ops` came; under the lock */
+    struct neomm__quarantine *quarantine; /* of a cache that was HARDENED once, see harden.c */
+    void (*quarantine_end)(struct neomm *root, struct neomm_kmem *cache);
     size_t held;         /* objects that are neither free in their slab, nor kept, nor live */
     uint32_t empty_kept; /* slabs without live objects that wait for the next request */
     /* Slabs by the number of free objects: first frames. */
@@ -217,8 +231,12 @@ struct neomm__heap {
     const struct neomm__sites *sites;      /* call sites are counted, see site.c; or NULL */
     struct neomm__site_table *site_table;  /* was made, once they were */
     void (*sites_end)(struct neomm *root); /* gives it back */
+    uint32_t profile;                      /* of new caches */
+    /* Makes a new cache's profile, and tracking, what they are for all; NULL: nothing to do. */
+    neomm_status (*adopt)(struct neomm *root, struct neomm_kmem *cache);
     neomm_heap_report_fn *report;
     void *report_context;
+    uintptr_t secret;    /* hides the links of what is freed later */
     neomm_frame_t frame; /* where this structure lies */
     uint32_t frames;
     uint32_t draining; /* a CPU, its index + 1, empties magazines: twice that, and 1 if its own */
@@ -260,17 +278,25 @@ uint32_t neomm__records_trim(struct neomm *root);
 
 /* ---- slab.c ---- */
 
-/* Takes up to `want` free objects, at most NEOMM__BATCH_MAX, of the slabs that are there. 0: none,
- * or, with NEOMM_NOLOCK, somebody else is at them. */
-uint32_t neomm__slab_take(struct neomm *root, struct neomm_kmem *cache, void **objects,
-                          uint32_t want, neomm_flags_t flags);
-/* Any one of them; NULL: as 0 above. */
-void *neomm__slab_take_random(struct neomm *root, struct neomm_kmem *cache, uint32_t random,
-                              neomm_flags_t flags);
+/* Takes up to `want` free objects, at most NEOMM__BATCH_MAX, of the slabs that are there, for a
+ * caller to whom the cache works by `ops`. 0: none, or it works by others by now, or, with
+ * NEOMM_NOLOCK, somebody else is at them. */
+uint32_t neomm__slab_take(struct neomm *root, struct neomm_kmem *cache,
+                          const struct neomm__kmem_ops *ops, void **objects, uint32_t want,
+                          neomm_flags_t flags);
 /* The same of a new slab, whose pages are asked for: no lock is held, and the CPU may change.
- * 0: no memory. */
-uint32_t neomm__slab_take_new(struct neomm *root, struct neomm_kmem *cache, void **objects,
-                              uint32_t want, neomm_flags_t flags);
+ * 0: no memory, or others. */
+uint32_t neomm__slab_take_new(struct neomm *root, struct neomm_kmem *cache,
+                              const struct neomm__kmem_ops *ops, void **objects, uint32_t want,
+                              neomm_flags_t flags);
+/* Under the lock: any one object of the slabs that are there, to be constructed without the lock
+ * where *fresh. NULL: none. */
+void *neomm__slab_pick(struct neomm *root, struct neomm_kmem *cache, uint32_t random, bool *fresh);
+/* Under the lock: frees one object, see neomm__slab_put. False: it is free. */
+bool neomm__slab_put_one(struct neomm *root, struct neomm_kmem *cache,
+                         const struct neomm__heap_place *place, struct neomm__frame_list *surplus);
+/* Locks a cache, unless NEOMM_NOLOCK forbids to wait for it. */
+bool neomm__slabs_lock(struct neomm_kmem *cache, neomm_flags_t flags, neomm_irq_t *irq);
 /* Puts objects back into their slabs, at most NEOMM__BATCH_MAX. `surplus` gets the slabs that
  * become empty beyond those that a cache keeps, for neomm__slabs_end. Returns the objects that were
  * free already, which are counted and logged: somebody freed them twice, and their slabs may be
@@ -279,7 +305,9 @@ uint32_t neomm__slab_put(struct neomm *root, struct neomm_kmem *cache, void *con
                          uint32_t count, struct neomm__frame_list *surplus);
 /* Gives slabs back that are in no list of a cache; returns their frames. */
 uint32_t neomm__slabs_end(struct neomm *root, struct neomm__frame_list *slabs);
-/* The same for all empty slabs of a cache. */
+/* All slabs of a cache that ends: what is held in them is never used again. */
+void neomm__slabs_end_all(struct neomm *root, struct neomm_kmem *cache);
+/* Those of a cache that are empty; returns their frames. */
 uint32_t neomm__slabs_trim(struct neomm *root, struct neomm_kmem *cache);
 /* Finds the slab and index, or the run, under a pointer. NEOMM_E_FOREIGN; NEOMM_E_INVALID (not
  * the start of an object or run); NEOMM_E_DOUBLE_FREE (in memory that is free by now, or an object
@@ -304,7 +332,7 @@ void neomm__magazine_open(const struct neomm__heap *heap, const struct neomm_kme
                           struct neomm__magazine *magazine);
 
 /* One object when the magazine has none. NULL: no memory. */
-void *neomm__kmem_refill(struct neomm *root, struct neomm_kmem *cache, size_t size,
+void *neomm__kmem_refill(struct neomm *root, struct neomm_kmem *cache, size_t size, size_t align,
                          neomm_flags_t flags, uintptr_t caller);
 /* Whether this CPU keeps the object in its magazine: it was freed. */
 bool neomm__kmem_is_kept(const struct neomm_kmem *cache, const void *object);
@@ -352,11 +380,19 @@ bool neomm__heap_relieve(struct neomm *root, neomm_flags_t flags);
 /* Makes the frames of the heap's own state say so, or nothing any more. */
 void neomm__heap_set_kind(struct neomm *root, neomm_frame_t first, uint32_t frames,
                           enum neomm__kind kind);
+/* neomm_kfree for `function`, in the name of its caller. */
+neomm_status neomm__kfree_for(struct neomm *root, void *pointer, const char *function,
+                              uintptr_t caller);
 /* Gives empty slabs and records back; returns their frames. */
 uint32_t neomm__heap_trim(struct neomm *root);
 /* Adds one cache's part. */
 void neomm__kmem_add_stats(struct neomm *root, struct neomm_kmem *cache,
                            struct neomm_heap_stats *stats);
+/* How a cache works now; NULL: by its magazines. */
+static inline const struct neomm__kmem_ops *neomm__kmem_ops_of(const struct neomm_kmem *cache)
+{
+    return neomm__load_acquire(&cache->ops);
+}
 static inline bool neomm__kmem_is_live(const struct neomm_kmem *cache)
 {
     return neomm__load_acquire(&cache->state) == NEOMM__KMEM_LIVE;
@@ -394,14 +430,16 @@ struct neomm__guard {
     uintptr_t base, end; /* of its pages */
     uint32_t seed;       /* that nobody can foresee */
     /* A live object of the cache; NULL: there can be none now. Changes rights of pages. */
-    void *(*alloc)(struct neomm *root, struct neomm_kmem *cache, size_t size, uintptr_t caller);
+    void *(*alloc)(struct neomm *root, struct neomm_kmem *cache, size_t size, size_t align,
+                   uintptr_t caller);
     /* What cannot be freed is reported. `cache` NULL: of any. */
     neomm_status (*free)(struct neomm *root, const struct neomm_kmem *cache, void *pointer,
                          const char *function, uintptr_t caller);
     /* Later, by whoever calls the other; says nothing of what cannot be freed. */
     neomm_status (*free_nolock)(struct neomm *root, void *pointer, uintptr_t caller);
     void (*free_deferred)(struct neomm *root);
-    size_t (*usable)(struct neomm *root, const void *pointer); /* 0: not live */
+    neomm_status (*status)(struct neomm *root, const void *pointer); /* error: not live */
+    size_t (*usable)(struct neomm *root, const void *pointer);       /* 0: not live */
     void (*describe)(struct neomm *root, const void *pointer, struct neomm_heap_report *report);
     /* The live object of the cache behind this one, and its size; after NULL: the first. */
     const void *(*next)(struct neomm *root, const struct neomm_kmem *cache, const void *after,
@@ -429,9 +467,14 @@ static inline const void *neomm__guard_next(struct neomm *root, const struct neo
 /* ---- site.c, through heap->sites ---- */
 
 struct neomm__sites {
-    /* A block of `size` bytes came (objects 1) or went (-1). */
+    uint32_t generation; /* from 1: how often tracking began */
+    /* A block of `size` bytes came (objects 1) or went (-1), or grew by so many (0), which wrap. */
     void (*count)(struct neomm *root, uintptr_t caller, int objects, size_t size);
     uint64_t (*now)(void);
+    /* neomm_heap_sites */
+    void (*list)(struct neomm *root, uint32_t most,
+                 void (*visit)(void *context, const struct neomm_heap_site_stats *stats),
+                 void *context);
 };
 
 /* ---- run.c: whole pages ---- */
@@ -446,6 +489,9 @@ neomm_status neomm__run_free(struct neomm *root, void *pointer,
 /* Bytes of the live run at `pointer`, 0 if there is none. */
 size_t neomm__run_size(struct neomm *root, const void *pointer,
                        const struct neomm__heap_place *place);
+/* What is known of the run that the place is in, for a report. */
+void neomm__run_describe(struct neomm *root, const struct neomm__heap_place *place,
+                         struct neomm_heap_report *report);
 /* Makes `size` bytes of the run without copying them, in place or by moving its pages: where it is
  * then. NULL: it cannot be, and is as it was. */
 void *neomm__run_resize(struct neomm *root, void *pointer, const struct neomm__heap_place *place,

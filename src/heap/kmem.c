@@ -30,10 +30,11 @@ static struct neomm_kmem *take_unused(struct neomm__heap *heap)
 /* Lists and lock stay as they are, empty and free: others may look at them, see neomm__heap_trim.
  */
 static void describe(struct neomm_kmem *cache, const struct neomm_kmem_options *options,
-                     uint32_t ram_frames)
+                     uint32_t ram_frames, bool hardened)
 {
     size_t align = options->align ? options->align : sizeof(void *);
-    size_t least = options->size < 2 * sizeof(void *) ? 2 * sizeof(void *) : options->size;
+    size_t wanted = options->size + (hardened && !options->construct ? NEOMM__CANARY_BYTES : 0);
+    size_t least = wanted < 2 * sizeof(void *) ? 2 * sizeof(void *) : wanted;
     cache->name = options->name ? options->name : "unnamed";
     cache->object_size = (uint32_t)options->size;
     cache->align = (uint32_t)align;
@@ -41,6 +42,8 @@ static void describe(struct neomm_kmem *cache, const struct neomm_kmem_options *
     cache->context = options->context;
     cache->profile = NEOMM_HEAP_DEFAULT;
     cache->ops = NULL;
+    cache->quarantine = NULL;
+    cache->quarantine_end = NULL;
     cache->interval = 0;
     cache->allocated = cache->freed = 0;
     neomm__kmem_shape(cache, (uint32_t)NEOMM__ALIGN_UP(least, align), ram_frames);
@@ -66,9 +69,13 @@ struct neomm_kmem *neomm_kmem_create(struct neomm *root, const struct neomm_kmem
     struct neomm_kmem *cache = heap && shape_is_possible(options) ? take_unused(heap) : NULL;
     if (!cache)
         return NULL;
-    describe(cache, options, heap->ram_frames);
+    describe(cache, options, heap->ram_frames, heap->profile == NEOMM_HEAP_HARDENED);
     bool good = take_magazines(root, cache);
     neomm__store_release(&cache->state, good ? NEOMM__KMEM_LIVE : NEOMM__KMEM_UNUSED);
+    if (good && heap->adopt && heap->adopt(root, cache) != NEOMM_OK) {
+        (void)neomm_kmem_destroy(root, cache);
+        good = false;
+    }
     return good ? cache : NULL;
 }
 
@@ -84,6 +91,13 @@ static bool has_slabs(struct neomm_kmem *cache)
     return slabs > 0;
 }
 
+static bool has_live(const struct neomm *root, const struct neomm_kmem *cache)
+{
+    uint64_t allocated = 0, freed = 0;
+    neomm__kmem_served(root, cache, &allocated, &freed);
+    return (size_t)(allocated - freed) > 0;
+}
+
 static bool has_objects(struct neomm *root, struct neomm_kmem *cache)
 {
     size_t size;
@@ -96,12 +110,14 @@ static neomm_status end(struct neomm *root, struct neomm_kmem *cache)
     uint32_t frames = 0, listed = 0;
     (void)neomm__kmems_drain(root, cache->number, cache->number + 1, &frames);
     (void)neomm__slabs_trim(root, cache);
+    if (!has_live(root, cache))
+        neomm__slabs_end_all(root, cache);
     if (has_objects(root, cache)) {
         neomm__kmem_log_leaks(root, cache, &listed);
         return NEOMM_E_BUSY;
     }
-    if (cache->ops && cache->ops->end)
-        cache->ops->end(root, cache);
+    if (cache->quarantine_end)
+        cache->quarantine_end(root, cache);
     if (root->heap->guard)
         root->heap->guard->forget(root, cache);
     neomm__store_release(&cache->state, NEOMM__KMEM_MAKING);
@@ -138,9 +154,9 @@ struct neomm_kmem *neomm_kmem_for(struct neomm *root, size_t size)
 static __attribute__((noinline)) void *alloc_slowly(struct neomm *root, struct neomm_kmem *cache,
                                                     neomm_flags_t flags, uintptr_t caller)
 {
-    void *object = neomm__kmem_take(root, cache, cache->object_size, flags, caller);
+    void *object = neomm__kmem_take(root, cache, cache->object_size, cache->align, flags, caller);
     if (!object && neomm__heap_relieve(root, flags))
-        object = neomm__kmem_take(root, cache, cache->object_size, flags, caller);
+        object = neomm__kmem_take(root, cache, cache->object_size, cache->align, flags, caller);
     if (!object)
         NEOMM__COUNT(root, KMALLOC_FAIL);
     return object;
@@ -185,7 +201,7 @@ void neomm_kmem_stats(struct neomm *root, struct neomm_kmem *cache, struct neomm
     neomm__kmem_served(root, cache, &stats->allocated, &stats->freed);
     stats->objects = (size_t)(stats->allocated - stats->freed);
     for (uint32_t cpu = 0; cpu < root->cpus; cpu++)
-        stats->kept += neomm__load_relaxed(&neomm__magazine_of(cache, cpu)->count);
+        stats->kept += neomm__magazine_kept(neomm__magazine_of(cache, cpu));
     neomm_irq_t irq = neomm__lock(&cache->lock);
     stats->slabs_empty = cache->list[NEOMM__SLABS_EMPTY].count;
     for (unsigned i = 0; i < NEOMM__SLAB_LISTS; i++)

@@ -26,7 +26,7 @@ struct neomm__ledger *neomm__ledger_alloc(struct neomm *root, const struct neomm
     return neomm_direct_pointer(root, neomm_frame_paddr(frame));
 }
 
-static void ledger_free(struct neomm *root, const struct neomm_kmem *cache,
+void neomm__ledger_free(struct neomm *root, const struct neomm_kmem *cache,
                         struct neomm__ledger *ledger)
 {
     neomm_paddr_t paddr = (uintptr_t)ledger - root->front.direct_base;
@@ -40,29 +40,26 @@ static void ledger_free(struct neomm *root, const struct neomm_kmem *cache,
     NEOMM__ASSERT(status == NEOMM_OK);
 }
 
-/* ---- slabs with ledgers ---- */
-
-static void detach(struct neomm *root, struct neomm__slab *slab)
-{
-    ledger_free(root, &root->heap->cache[slab->cache], slab->ledger);
-    slab->ledger = NULL;
-}
-
 void neomm__ledger_begin(struct neomm *root, struct neomm__slab *slab, struct neomm__ledger *ledger)
 {
     const struct neomm_kmem *cache = &root->heap->cache[slab->cache];
-    memset(ledger, 0, neomm__ledger_bytes(cache));
-    for (uint32_t i = 0; i < cache->objects; i++)
+    bool old = ledger == slab->ledger;
+    for (uint32_t i = 0; i < cache->objects; i++) {
+        bool retired = old && ledger[i].state == NEOMM__ENTRY_QUARANTINED;
+        if (retired && !neomm__slab_is_free(slab, i))
+            continue;
+        ledger[i] = (struct neomm__ledger){.state = NEOMM__ENTRY_FREE};
         if (!neomm__slab_is_free(slab, i))
-            ledger[i].state = NEOMM__ENTRY_LIVE;
-    slab->detach = detach;
-    neomm__store_release(&slab->ledger, ledger);
+            neomm__store_relaxed(&ledger[i].state, NEOMM__ENTRY_LIVE);
+    }
+    neomm__store_relaxed(&slab->ledger, ledger);
+    neomm__store_release(&slab->epoch, neomm__load_relaxed(&cache->epoch));
 }
 
 /* ---- entries ---- */
 
 void neomm__ledger_open(struct neomm *root, const struct neomm__heap_place *place, size_t size,
-                        uintptr_t caller)
+                        bool canary, uintptr_t caller)
 {
     const struct neomm__sites *sites = root->heap->sites;
     struct neomm__ledger *entry = neomm__ledger_entry(place);
@@ -71,8 +68,9 @@ void neomm__ledger_open(struct neomm *root, const struct neomm__heap_place *plac
     entry->allocated_by = caller;
     entry->freed_by = 0;
     entry->born = sites ? sites->now() : 0;
+    entry->tracked = sites ? (uint16_t)sites->generation : 0;
     entry->requested = (uint32_t)size;
-    entry->canary = false;
+    entry->canary = canary;
     neomm__store_release(&entry->state, NEOMM__ENTRY_LIVE);
     if (sites)
         sites->count(root, caller, 1, size);
@@ -87,9 +85,9 @@ neomm_status neomm__ledger_close(struct neomm *root, const struct neomm__heap_pl
     if (!entry)
         return NEOMM_OK;
     if (!neomm__cas(&entry->state, &live, (uint8_t)state))
-        return live == NEOMM__ENTRY_FREE ? NEOMM_OK : NEOMM_E_DOUBLE_FREE;
+        return NEOMM_E_DOUBLE_FREE;
     entry->freed_by = caller;
-    if (sites && entry->born != 0)
+    if (sites && entry->tracked == (uint16_t)sites->generation)
         sites->count(root, entry->allocated_by, -1, entry->requested);
     return NEOMM_OK;
 }
@@ -99,6 +97,8 @@ void neomm__ledger_describe(struct neomm *root, const struct neomm__heap_place *
 {
     const struct neomm__ledger *entry = neomm__ledger_entry(place);
     (void)root;
+    if (!entry)
+        return;
     report->live = entry->state == NEOMM__ENTRY_LIVE;
     report->allocated = neomm__heap_site(entry->allocated_by);
     report->freed = neomm__heap_site(entry->freed_by);
@@ -123,12 +123,13 @@ static void *tracked_alloc(struct neomm *root, struct neomm_kmem *cache, size_t 
 {
     struct neomm__heap_place place;
     void *object = NULL;
-    if (neomm__slab_take(root, cache, &object, 1, flags) == 0 &&
-        ((flags & NEOMM_NOLOCK) || neomm__slab_take_new(root, cache, &object, 1, flags) == 0))
+    const struct neomm__kmem_ops *ops = &neomm__tracked_ops;
+    if (neomm__slab_take(root, cache, ops, &object, 1, flags) == 0 &&
+        ((flags & NEOMM_NOLOCK) || neomm__slab_take_new(root, cache, ops, &object, 1, flags) == 0))
         return NULL;
     neomm__kmem_count(cache, 1, 0);
     neomm__slab_place(root, object, &place);
-    neomm__ledger_open(root, &place, size, caller);
+    neomm__ledger_open(root, &place, size, false, caller);
     return object;
 }
 
@@ -153,73 +154,112 @@ const struct neomm__kmem_ops neomm__tracked_ops = {
     .usable = tracked_usable,
     .describe = neomm__ledger_describe,
     .ledger_alloc = neomm__ledger_alloc,
+    .ledger_free = neomm__ledger_free,
     .begin = neomm__ledger_begin,
 };
 
 /* ---- changing a cache ---- */
 
-/* Under the lock: the slab begins anew with the ledger that it has, or this one. True: this one. */
-static bool begin_next(struct neomm *root, const struct neomm__kmem_ops *ops,
-                       struct neomm__frame_list *list, struct neomm__ledger *ledger)
+/* Under the lock: the next slab of the list begins, with its old ledger or this one, which is NULL
+ * then. False: it needs one. */
+static bool begin_next(struct neomm *root, const struct neomm_kmem *cache,
+                       struct neomm__frame_list *list, struct neomm__ledger **ledger)
 {
-    neomm_frame_t head = neomm__frame_list_pop(&root->frames, list);
-    if (neomm_frame_is_nil(head))
-        return false;
-    neomm__frame_list_push_tail(&root->frames, list, head);
+    if (list->head == 0)
+        return true;
+    neomm_frame_t head = neomm_frame(list->head);
     struct neomm__slab *slab = neomm__record_at(root, neomm__frame(root, head)->mapping);
-    bool has = slab->ledger != NULL;
-    ops->begin(root, slab, has ? slab->ledger : ledger);
-    return !has;
-}
-
-/* Gives each slab of a list its ledger, one after the other, so that the lock is never held long.
- * Slabs that come or go meanwhile have one already, or do not matter. */
-static bool attach_list(struct neomm *root, struct neomm_kmem *cache,
-                        const struct neomm__kmem_ops *ops, struct neomm__frame_list *list)
-{
-    for (uint32_t left = neomm__load_relaxed(&list->count); left > 0; left--) {
-        struct neomm__ledger *ledger = neomm__ledger_alloc(root, cache, 0);
-        if (!ledger)
+    if (slab->epoch != cache->epoch) {
+        struct neomm__ledger *use = slab->ledger ? slab->ledger : *ledger;
+        if (!use)
             return false;
-        neomm_irq_t irq = neomm__lock(&cache->lock);
-        bool used = begin_next(root, ops, list, ledger);
-        neomm__unlock(&cache->lock, irq);
-        if (!used)
-            ledger_free(root, cache, ledger);
+        if (!slab->ledger)
+            *ledger = NULL;
+        slab->ops = cache->ops;
+        slab->ops->begin(root, slab, use);
     }
+    neomm__frame_list_remove(&root->frames, list, head);
+    neomm__frame_list_push_tail(&root->frames, list, head);
     return true;
 }
 
-static bool attach_all(struct neomm *root, struct neomm_kmem *cache,
-                       const struct neomm__kmem_ops *ops)
+/* One slab after the other, so that the lock is not held long. */
+static bool begin_list(struct neomm *root, struct neomm_kmem *cache, struct neomm__frame_list *list)
+{
+    struct neomm__ledger *ledger = NULL;
+    for (uint32_t left = neomm__load_relaxed(&list->count); left > 0;) {
+        neomm_irq_t irq = neomm__lock(&cache->lock);
+        bool done = begin_next(root, cache, list, &ledger);
+        neomm__unlock(&cache->lock, irq);
+        left -= done;
+        if (!done && !(ledger = neomm__ledger_alloc(root, cache, 0)))
+            return false;
+    }
+    if (ledger)
+        neomm__ledger_free(root, cache, ledger);
+    return true;
+}
+
+/* A slab that changed lists meanwhile was passed over. */
+static bool all_begun(struct neomm *root, struct neomm_kmem *cache)
+{
+    bool all = true;
+    neomm_irq_t irq = neomm__lock(&cache->lock);
+    for (unsigned i = 0; i < NEOMM__SLAB_LISTS; i++)
+        for (uint32_t number = cache->list[i].head; all && number != 0;) {
+            const struct neomm__frame *entry = neomm__frame(root, neomm_frame(number));
+            const struct neomm__slab *slab = neomm__record_at(root, entry->mapping);
+            all = slab->epoch == cache->epoch;
+            number = entry->next;
+        }
+    neomm__unlock(&cache->lock, irq);
+    return all;
+}
+
+static bool begin_all(struct neomm *root, struct neomm_kmem *cache)
 {
     bool good = true;
-    for (unsigned i = 0; good && i < NEOMM__SLAB_LISTS; i++)
-        good = attach_list(root, cache, ops, &cache->list[i]);
+    do {
+        for (unsigned i = 0; good && i < NEOMM__SLAB_LISTS; i++)
+            good = begin_list(root, cache, &cache->list[i]);
+    } while (good && !all_begun(root, cache));
     return good;
 }
 
 static void set_ops(struct neomm_kmem *cache, const struct neomm__kmem_ops *ops)
 {
+    neomm_irq_t irq = neomm__lock(&cache->lock);
+    if (!cache->ops)
+        neomm__store_relaxed(&cache->epoch, cache->epoch + 1);
     neomm__store_relaxed(&cache->capacity, ops ? 0 : cache->capacity_most);
     neomm__store_release(&cache->ops, ops);
+    neomm__unlock(&cache->lock, irq);
+}
+
+/* From here on objects come and go the new way; then nothing is kept in front of the slabs. */
+static void turn(struct neomm *root, struct neomm_kmem *cache, const struct neomm__kmem_ops *ops)
+{
+    const struct neomm__kmem_ops *before = cache->ops;
+    uint32_t frames = 0;
+    set_ops(cache, ops);
+    (void)neomm__kmems_drain(root, cache->number, cache->number + 1, &frames);
+    if (before && before->empty)
+        before->empty(root, cache);
 }
 
 neomm_status neomm__ledger_change(struct neomm *root, struct neomm_kmem *cache,
                                   const struct neomm__kmem_ops *ops)
 {
     const struct neomm__kmem_ops *before = cache->ops;
-    uint32_t frames = 0;
     neomm_status status = NEOMM_OK;
+    if (ops == before)
+        return NEOMM_OK;
     neomm__deferred_free(root);
     if (!neomm__drain_begin(root, false))
         return NEOMM_E_BUSY;
-    /* New slabs have ledgers from here on; then nothing is kept in front of any slab; then the old
-     * ones get theirs. */
-    set_ops(cache, ops);
-    (void)neomm__kmems_drain(root, cache->number, cache->number + 1, &frames);
-    if (ops && !attach_all(root, cache, ops)) {
-        set_ops(cache, before);
+    turn(root, cache, ops);
+    if (ops && !before && !begin_all(root, cache)) {
+        turn(root, cache, NULL);
         status = NEOMM_E_NOMEM;
     }
     neomm__drain_end(root);

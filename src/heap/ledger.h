@@ -3,28 +3,40 @@
  *
  * A slab of such a cache has a ledger, an entry for each object. Who changes an object's state from
  * LIVE to another has freed it; of two that try, one only. The rest of an entry belongs to whoever
- * owns the object. An object that is FREE here and taken in its slab was handed out without the
- * ledger, at the moment when the cache was changed: it is live, and nothing is known of it.
+ * owns the object.
+ *
+ * The cache changes under its lock, and whoever takes an object there says how he thinks it works,
+ * so that no object is handed out without its entry. One may be freed so by a CPU that still goes
+ * the old way: it is LIVE here and free in its slab, and becomes LIVE when it is handed out again.
  */
 #ifndef NEOMM_HEAP_LEDGER_H
 #define NEOMM_HEAP_LEDGER_H
 
 #include "magazine.h"
 
-enum neomm__entry_state { NEOMM__ENTRY_FREE, NEOMM__ENTRY_LIVE, NEOMM__ENTRY_QUARANTINED };
+enum neomm__entry_state {
+    NEOMM__ENTRY_FREE, /* with contents unknown */
+    NEOMM__ENTRY_LIVE,
+    NEOMM__ENTRY_QUARANTINED,
+    NEOMM__ENTRY_CLEAN /* free, and filled with zeros */
+};
 
 struct neomm__ledger {
     uintptr_t allocated_by, freed_by;
-    uint64_t born;      /* ns, 0: not tracked */
+    uint64_t born;      /* ns, while tracked */
     uint32_t requested; /* bytes, 0: not known */
+    uint16_t tracked;   /* the generation of neomm__sites that counted it, 0: none */
     uint8_t state;      /* enum neomm__entry_state */
     bool canary;        /* lies behind the requested bytes */
 };
 
+/* NULL: the cache is being changed, and has not come to this slab. */
 static inline struct neomm__ledger *neomm__ledger_entry(const struct neomm__heap_place *place)
 {
-    struct neomm__ledger *ledger = neomm__load_acquire(&place->slab->ledger);
-    return ledger ? &ledger[place->index] : NULL;
+    uint32_t epoch = neomm__load_acquire(&place->slab->epoch);
+    struct neomm__ledger *ledger = neomm__load_relaxed(&place->slab->ledger);
+    return ledger && epoch == neomm__load_relaxed(&place->cache->epoch) ? &ledger[place->index]
+                                                                        : NULL;
 }
 
 static inline size_t neomm__ledger_bytes(const struct neomm_kmem *cache)
@@ -44,9 +56,9 @@ static inline bool neomm__ledger_is_record(const struct neomm_kmem *cache)
  * cache, or before anybody sees the slab. */
 void neomm__ledger_begin(struct neomm *root, struct neomm__slab *slab,
                          struct neomm__ledger *ledger);
-/* Makes the entry of an object that was just taken. */
+/* Makes the entry of an object that was just taken, and has its canary. */
 void neomm__ledger_open(struct neomm *root, const struct neomm__heap_place *place, size_t size,
-                        uintptr_t caller);
+                        bool canary, uintptr_t caller);
 /* Ends its life; NEOMM_E_DOUBLE_FREE. `state`: what it is from now on. */
 neomm_status neomm__ledger_close(struct neomm *root, const struct neomm__heap_place *place,
                                  enum neomm__entry_state state, uintptr_t caller);
@@ -54,14 +66,16 @@ void neomm__ledger_describe(struct neomm *root, const struct neomm__heap_place *
                             struct neomm_heap_report *report);
 /* Puts an object back into its slab. */
 neomm_status neomm__ledger_put(struct neomm *root, struct neomm_kmem *cache, void *object);
-/* Changes how a cache works, with its magazines empty; the ledgers come, or stay unused. What may
- * be live then keeps living. NEOMM_E_NOMEM, NEOMM_E_BUSY: as it was. */
+/* Changes how a cache works, while it is in use; ledgers come, or stay unused. What is live keeps
+ * living. NEOMM_E_NOMEM, NEOMM_E_BUSY: as it was. */
 neomm_status neomm__ledger_change(struct neomm *root, struct neomm_kmem *cache,
                                   const struct neomm__kmem_ops *ops);
 
 /* For other caches' operations. */
 struct neomm__ledger *neomm__ledger_alloc(struct neomm *root, const struct neomm_kmem *cache,
                                           neomm_flags_t flags);
+void neomm__ledger_free(struct neomm *root, const struct neomm_kmem *cache,
+                        struct neomm__ledger *ledger);
 
 /* The way of a cache whose sites alone are tracked. */
 extern const struct neomm__kmem_ops neomm__tracked_ops;

@@ -48,6 +48,7 @@ void neomm__magazine_open(const struct neomm__heap *heap, const struct neomm_kme
 {
     if (magazine->capacity != 0)
         return;
+    magazine->mask = cache->slots - 1;
     neomm__store_relaxed(&magazine->capacity, cache->capacity);
     if (magazine->budget == 0)
         grant(heap, cache, magazine);
@@ -55,24 +56,27 @@ void neomm__magazine_open(const struct neomm__heap *heap, const struct neomm_kme
 
 /* ---- filling ---- */
 
-/* Inside: an empty magazine got `count` objects. */
-static void fill(struct neomm__magazine *magazine, uint32_t count)
+/* Inside: an empty magazine gets up to `want` objects, at most a batch, from the first slot on. */
+static void fill(struct neomm *root, struct neomm_kmem *cache, struct neomm__magazine *magazine,
+                 uint32_t want, neomm_flags_t flags)
 {
+    uint32_t count = neomm__slab_take(root, cache, NULL, magazine->object, want, flags);
     neomm__store_relaxed(&magazine->filled, magazine->filled + count);
-    neomm__magazine_set_count(magazine, count);
+    neomm__store_relaxed(&magazine->out, 0);
+    neomm__store_relaxed(&magazine->in, count);
 }
 
 /* Inside. *guard: an object is to be guarded now. */
-static void *refill_and_pop(struct neomm *root, struct neomm_kmem *cache,
-                            struct neomm__magazine *magazine, neomm_flags_t flags, bool *guard)
+static void top_up(struct neomm *root, struct neomm_kmem *cache, struct neomm__magazine *magazine,
+                   uint32_t want, neomm_flags_t flags, bool *guard)
 {
     neomm__magazine_open(root->heap, cache, magazine);
-    *guard = magazine->budget == 0;
-    if (*guard)
+    if (magazine->budget == 0) {
+        *guard = true;
         grant(root->heap, cache, magazine);
-    if (magazine->count == 0 && magazine->capacity > 0)
-        fill(magazine, neomm__slab_take(root, cache, magazine->object + 1, cache->batch, flags));
-    return neomm__magazine_pop(magazine);
+    }
+    if (neomm__magazine_kept(magazine) == 0 && magazine->capacity > 0)
+        fill(root, cache, magazine, want, flags);
 }
 
 /* From the slabs that are there: a batch for the magazine and of it one for the caller, or, where
@@ -83,74 +87,103 @@ static void *refill(struct neomm *root, struct neomm_kmem *cache, neomm_flags_t 
     void *object = NULL;
     bool used = false;
     if (neomm__magazine_enter(magazine)) {
-        object = refill_and_pop(root, cache, magazine, flags, guard);
+        top_up(root, cache, magazine, cache->batch, flags, guard);
+        object = neomm__magazine_pop(magazine);
         used = magazine->capacity > 0;
         neomm__magazine_leave(magazine);
     }
     neomm_port_unpin();
-    if (!used && neomm__slab_take(root, cache, &object, 1, flags) == 1)
+    if (!used && neomm__slab_take(root, cache, NULL, &object, 1, flags) == 1)
         neomm__kmem_count(cache, 1, 0);
     return object;
+}
+
+/* The rest of a batch, when a slab was made for the first of it: with a single object going round,
+ * each kmalloc would wait for the kfree before it. */
+static void refill_ahead(struct neomm *root, struct neomm_kmem *cache, neomm_flags_t flags,
+                         bool *guard)
+{
+    struct neomm__magazine *magazine = neomm__magazine_pin(root, cache);
+    if (neomm__magazine_enter(magazine)) {
+        top_up(root, cache, magazine, cache->batch - 1, flags, guard);
+        neomm__magazine_leave(magazine);
+    }
+    neomm_port_unpin();
 }
 
 /* A new slab has one object for the caller before it can have any for others. */
 static void *take_new(struct neomm *root, struct neomm_kmem *cache, neomm_flags_t flags)
 {
     void *object;
-    if (neomm__slab_take_new(root, cache, &object, 1, flags) == 0)
+    if (neomm__slab_take_new(root, cache, NULL, &object, 1, flags) == 0)
         return NULL;
     neomm__kmem_count(cache, 1, 0);
     return object;
 }
 
 /* A guarded object in place of this one, if there can be one. */
-static void *guarded(struct neomm *root, struct neomm_kmem *cache, size_t size, uintptr_t caller,
-                     void *object)
+static void *guarded(struct neomm *root, struct neomm_kmem *cache, size_t size, size_t align,
+                     uintptr_t caller, void *object)
 {
     const struct neomm__guard *guard = neomm__load_acquire(&root->heap->guard);
-    void *better = guard ? guard->alloc(root, cache, size, caller) : NULL;
+    void *better = guard ? guard->alloc(root, cache, size, align, caller) : NULL;
     if (better && object)
         (void)neomm_kfree(root, object);
     return better ? better : object;
 }
 
-void *neomm__kmem_refill(struct neomm *root, struct neomm_kmem *cache, size_t size,
-                         neomm_flags_t flags, uintptr_t caller)
+/* Through the magazine, or past it from the slabs. */
+static void *refill_plain(struct neomm *root, struct neomm_kmem *cache, size_t size, size_t align,
+                          neomm_flags_t flags, uintptr_t caller)
 {
     bool guard = false;
-    if (cache->ops)
-        return cache->ops->alloc(root, cache, size, flags, caller);
     void *object = refill(root, cache, flags, &guard);
     if (!object && !(flags & NEOMM_NOLOCK)) {
         neomm__deferred_free(root);
         object = take_new(root, cache, flags);
+        if (object)
+            refill_ahead(root, cache, flags, &guard);
     }
     if (guard && cache->interval > 0 && !(flags & (NEOMM_NOLOCK | NEOMM_ATOMIC)))
-        object = guarded(root, cache, size, caller, object);
+        object = guarded(root, cache, size, align, caller, object);
+    return object;
+}
+
+/* The way of the cache may change meanwhile: then what was tried came to nothing. */
+void *neomm__kmem_refill(struct neomm *root, struct neomm_kmem *cache, size_t size, size_t align,
+                         neomm_flags_t flags, uintptr_t caller)
+{
+    const struct neomm__kmem_ops *ops;
+    void *object;
+    do {
+        ops = neomm__kmem_ops_of(cache);
+        object = ops ? ops->alloc(root, cache, size, flags, caller)
+                     : refill_plain(root, cache, size, align, flags, caller);
+    } while (!object && ops != neomm__kmem_ops_of(cache));
     return object;
 }
 
 /* ---- emptying, inside ---- */
 
-/* The oldest `count` objects go to their slabs: what was used last is still in the CPU's own
- * caches. Who freed twice is counted once. */
+/* The oldest `count` objects, at most NEOMM__BATCH_MAX, go to their slabs: what was used last is
+ * still in the CPU's own caches. Who freed twice is counted once. */
 static void flush(struct neomm *root, struct neomm_kmem *cache, struct neomm__magazine *magazine,
                   uint32_t count, struct neomm__frame_list *surplus)
 {
-    uint32_t left = magazine->count - count;
-    uint32_t twice = neomm__slab_put(root, cache, magazine->object + 1, count, surplus);
-    memmove(magazine->object + 1, magazine->object + 1 + count, left * sizeof(void *));
-    neomm__magazine_set_count(magazine, left);
+    void *objects[NEOMM__BATCH_MAX];
+    neomm__magazine_copy(magazine, count, objects);
+    uint32_t twice = neomm__slab_put(root, cache, objects, count, surplus);
     neomm__store_relaxed(&magazine->filled, magazine->filled - (count - twice));
 }
 
 static uint32_t empty(struct neomm *root, struct neomm_kmem *cache,
                       struct neomm__magazine *magazine, struct neomm__frame_list *surplus)
 {
-    uint32_t objects = magazine->count;
-    while (magazine->count > 0)
-        flush(root, cache, magazine,
-              magazine->count < NEOMM__BATCH_MAX ? magazine->count : NEOMM__BATCH_MAX, surplus);
+    uint32_t objects = neomm__magazine_kept(magazine);
+    for (uint32_t left = objects, count; left > 0; left -= count) {
+        count = left < NEOMM__BATCH_MAX ? left : NEOMM__BATCH_MAX;
+        flush(root, cache, magazine, count, surplus);
+    }
     return objects;
 }
 
@@ -159,10 +192,10 @@ static uint32_t empty(struct neomm *root, struct neomm_kmem *cache,
 /* Inside. The fast path looks at the object freed last alone. */
 static bool holds(const struct neomm__magazine *magazine, const void *object)
 {
-    uint32_t i = magazine->count;
-    while (i > 0 && magazine->object[i] != object)
-        i--;
-    return i > 0;
+    uint32_t i = magazine->out;
+    while (i != magazine->in && magazine->object[i & magazine->mask] != object)
+        i++;
+    return i != magazine->in;
 }
 
 bool neomm__kmem_is_kept(const struct neomm_kmem *cache, const void *object)
@@ -188,7 +221,7 @@ static neomm_status push_flushed(struct neomm *root, struct neomm_kmem *cache, v
         if (cache->profile != NEOMM_HEAP_FAST && holds(magazine, object))
             status = NEOMM_E_DOUBLE_FREE;
         else if (magazine->capacity > 0) {
-            if (magazine->count == magazine->capacity)
+            if (neomm__magazine_kept(magazine) == magazine->capacity)
                 flush(root, cache, magazine, cache->batch, surplus);
             status = neomm__magazine_push(magazine, object) ? NEOMM_OK : NEOMM_E_DOUBLE_FREE;
         }
@@ -216,6 +249,26 @@ neomm_status neomm__kmem_flush(struct neomm *root, struct neomm_kmem *cache, voi
 
 /* ---- freeing later ---- */
 
+/* What is written into a freed object in place of a pointer, and read back from there: who writes
+ * to it without the secret does not lead the heap to a place of his choice. */
+static uintptr_t hidden(const struct neomm *root, const void *object, uintptr_t link)
+{
+    return link ^ (uintptr_t)neomm__mix(root->heap->secret ^ (uintptr_t)object);
+}
+
+static void set_link(const struct neomm *root, void *object, const void *next)
+{
+    uintptr_t link = hidden(root, object, (uintptr_t)next);
+    memcpy(object, &link, sizeof(link));
+}
+
+static void *link_of(const struct neomm *root, const void *object)
+{
+    uintptr_t link;
+    memcpy(&link, object, sizeof(link));
+    return (void *)hidden(root, object, link);
+}
+
 /* An object that cannot be freed here and now, since its slab may be locked by what was
  * interrupted: to this CPU's list, whose links lie in the objects. */
 static neomm_status put_off(struct neomm *root, void *object)
@@ -224,7 +277,7 @@ static neomm_status put_off(struct neomm *root, void *object)
     void *first = neomm__load_relaxed(list);
     bool twice = first == object;
     while (!twice) {
-        memcpy(object, &first, sizeof(first));
+        set_link(root, object, first);
         if (neomm__cas(list, &first, object))
             break;
         twice = first == object;
@@ -243,14 +296,13 @@ neomm_status neomm__free_nolock(struct neomm *root, const struct neomm_kmem *cac
 static void *free_one(struct neomm *root, void *object)
 {
     struct neomm__heap_place place;
-    void *next = NULL;
     neomm_status status = neomm__heap_find(root, object, &place);
     if (status != NEOMM_OK && !neomm__guard_owns(root->heap, object)) {
         (void)neomm__heap_refuse(root, "kfree_nolock", object, status);
         return NULL;
     }
-    memcpy(&next, object, sizeof(next));
-    memset(object, 0, sizeof(next));
+    void *next = link_of(root, object);
+    set_link(root, object, NULL);
     if (place.cache && place.cache->construct)
         place.cache->construct(place.cache->context, object);
     (void)neomm_kfree(root, object);
@@ -385,8 +437,9 @@ uint32_t neomm__kmems_drain(struct neomm *root, uint32_t first, uint32_t end, ui
             neomm__load_relaxed(&cache[i].magazine->closed) != 0) {
             objects += empty_all(root, &cache[i], frames);
             reopen(root, &cache[i]);
-            if (cache[i].ops && cache[i].ops->empty)
-                cache[i].ops->empty(root, &cache[i]);
+            const struct neomm__kmem_ops *ops = neomm__kmem_ops_of(&cache[i]);
+            if (ops && ops->empty)
+                ops->empty(root, &cache[i]);
         }
     return objects;
 }
@@ -466,7 +519,6 @@ void neomm__kmem_served(const struct neomm *root, const struct neomm_kmem *cache
         size_t taken =
             neomm__load_relaxed(&magazine->granted) - neomm__load_relaxed(&magazine->budget);
         *allocated += taken;
-        *freed +=
-            taken + neomm__load_relaxed(&magazine->count) - neomm__load_relaxed(&magazine->filled);
+        *freed += taken + neomm__magazine_kept(magazine) - neomm__load_relaxed(&magazine->filled);
     }
 }

@@ -34,7 +34,7 @@ static inline void neomm__magazine_leave(struct neomm__magazine *magazine)
 /* Pinned to the magazine's CPU. */
 static inline bool neomm__magazine_enter(struct neomm__magazine *magazine)
 {
-    if (neomm__load_relaxed(&magazine->entered) != 0)
+    if (magazine->entered != 0) /* nobody else writes it: a plain look is an instruction less */
         return false;
     neomm__store_late(&magazine->entered, 1);
     neomm__cpu_order();
@@ -46,32 +46,54 @@ static inline bool neomm__magazine_enter(struct neomm__magazine *magazine)
 
 /* ---- inside ---- */
 
-/* Others read counts and totals while the CPU changes them. */
-static inline void neomm__magazine_set_count(struct neomm__magazine *magazine, uint32_t count)
+/* Others read counts while the CPU changes them. */
+static inline uint32_t neomm__magazine_kept(const struct neomm__magazine *magazine)
 {
-    neomm__store_relaxed(&magazine->count, count);
+    uint32_t out = neomm__load_relaxed(&magazine->out);
+    return neomm__load_relaxed(&magazine->in) - out;
 }
 
-/* NULL: it is empty, or it is time for a look. */
+static inline void **neomm__magazine_slot(struct neomm__magazine *magazine, uint32_t number)
+{
+    return &magazine->object[number & magazine->mask];
+}
+
+/* The object that was put here first. Taken from one end and put at the other, two calls in turn do
+ * not wait for each other's loads: where the object of a kfree belongs is found by four of them.
+ * NULL: it is empty, or it is time for a look. */
 static inline void *neomm__magazine_pop(struct neomm__magazine *magazine)
 {
-    uint32_t count = magazine->count, budget = magazine->budget;
-    if (count == 0 || budget == 0)
+    uint32_t out = magazine->out, budget = magazine->budget;
+    void **slot = neomm__magazine_slot(magazine, out), *object = *slot;
+    if (!object || budget == 0)
         return NULL;
-    void *object = magazine->object[count];
-    neomm__magazine_set_count(magazine, count - 1);
+    *slot = NULL;
+    neomm__store_relaxed(&magazine->out, out + 1);
     neomm__store_relaxed(&magazine->budget, budget - 1);
     return object;
+}
+
+/* Takes the `count` objects that were put here first. */
+static inline void neomm__magazine_copy(struct neomm__magazine *magazine, uint32_t count,
+                                        void **objects)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        void **slot = neomm__magazine_slot(magazine, magazine->out + i);
+        objects[i] = *slot;
+        *slot = NULL;
+    }
+    neomm__store_relaxed(&magazine->out, magazine->out + count);
 }
 
 /* False: it is full, or the object is the one that was freed last. */
 static inline bool neomm__magazine_push(struct neomm__magazine *magazine, void *object)
 {
-    uint32_t count = magazine->count;
-    if (count >= magazine->capacity || magazine->object[count] == object)
+    uint32_t in = magazine->in;
+    if (in - magazine->out >= magazine->capacity ||
+        *neomm__magazine_slot(magazine, in - 1) == object)
         return false;
-    magazine->object[count + 1] = object;
-    neomm__magazine_set_count(magazine, count + 1);
+    *neomm__magazine_slot(magazine, in) = object;
+    neomm__store_relaxed(&magazine->in, in + 1);
     return true;
 }
 
@@ -97,13 +119,15 @@ static inline void *neomm__kmem_pop(const struct neomm_kmem *cache)
 
 /* One with its contents as the flags say. */
 static inline void *neomm__kmem_take(struct neomm *root, struct neomm_kmem *cache, size_t size,
-                                     neomm_flags_t flags, uintptr_t caller)
+                                     size_t align, neomm_flags_t flags, uintptr_t caller)
 {
     void *object = neomm__kmem_pop(cache);
     if (!object)
-        object = neomm__kmem_refill(root, cache, size, flags, caller);
+        object = neomm__kmem_refill(root, cache, size, align, flags, caller);
     if (object && (flags & NEOMM_ZERO) && !cache->construct)
-        memset(object, 0, cache->ops || neomm__guard_owns(root->heap, object) ? size : cache->size);
+        memset(object, 0,
+               neomm__kmem_ops_of(cache) || neomm__guard_owns(root->heap, object) ? size
+                                                                                  : cache->size);
     return object;
 }
 

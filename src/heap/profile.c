@@ -11,13 +11,28 @@ static const struct neomm__kmem_ops *ops_for(enum neomm_heap_profile profile, bo
     return tracked ? &neomm__tracked_ops : NULL;
 }
 
+/* Whether or not objects come and go another way, the magazines count anew to the next object that
+ * is guarded, if that is at another interval than `interval`. */
+static neomm_status change(struct neomm *root, struct neomm_kmem *cache,
+                           const struct neomm__kmem_ops *ops, uint32_t interval)
+{
+    uint32_t frames = 0;
+    if (ops != cache->ops || interval == cache->interval)
+        return neomm__ledger_change(root, cache, ops);
+    if (!neomm__drain_begin(root, false))
+        return NEOMM_E_BUSY;
+    (void)neomm__kmems_drain(root, cache->number, cache->number + 1, &frames);
+    neomm__drain_end(root);
+    return NEOMM_OK;
+}
+
 neomm_status neomm__profile_apply(struct neomm *root, struct neomm_kmem *cache,
                                   enum neomm_heap_profile profile, bool tracked)
 {
     const struct neomm__kmem_ops *ops = ops_for(profile, tracked);
     neomm_status status = NEOMM_OK;
     uint32_t interval = cache->interval;
-    if (profile == NEOMM_HEAP_HARDENED && !cache->quarantine)
+    if (profile == NEOMM_HEAP_HARDENED)
         status = neomm__quarantine_make(root, cache);
     if (profile == NEOMM_HEAP_GUARDED)
         status = neomm__guard_begin(root);
@@ -25,15 +40,20 @@ neomm_status neomm__profile_apply(struct neomm *root, struct neomm_kmem *cache,
     if (status == NEOMM_OK) {
         neomm__store_relaxed(&cache->interval,
                              profile == NEOMM_HEAP_GUARDED ? root->heap->sampling : 0);
-        status = neomm__ledger_change(root, cache, ops);
+        status = change(root, cache, ops, interval);
     }
     if (status == NEOMM_OK)
         neomm__store_relaxed(&cache->profile, (uint32_t)profile);
     else
         neomm__store_relaxed(&cache->interval, interval);
-    if (cache->profile != NEOMM_HEAP_HARDENED)
-        neomm__quarantine_end(root, cache);
     return status;
+}
+
+neomm_status neomm__profile_adopt(struct neomm *root, struct neomm_kmem *cache)
+{
+    const struct neomm__heap *heap = root->heap;
+    return neomm__profile_apply(root, cache, (enum neomm_heap_profile)heap->profile,
+                                heap->sites != NULL);
 }
 
 static neomm_status set_all(struct neomm *root, enum neomm_heap_profile profile)
@@ -45,9 +65,11 @@ static neomm_status set_all(struct neomm *root, enum neomm_heap_profile profile)
         before[done] = heap->cache[done].profile;
         status = neomm_heap_set_profile(root, &heap->cache[done], profile);
     }
-    if (status == NEOMM_OK)
+    if (status == NEOMM_OK) {
         heap->runs_guarded = profile == NEOMM_HEAP_HARDENED && heap->sources > 1;
-    else
+        heap->profile = (uint32_t)profile;
+        heap->adopt = neomm__profile_adopt;
+    } else
         for (done--; done-- > 0;)
             (void)neomm_heap_set_profile(root, &heap->cache[done],
                                          (enum neomm_heap_profile)before[done]);

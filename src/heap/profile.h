@@ -9,10 +9,8 @@
 
 extern const struct neomm__kmem_ops neomm__hardened_ops;
 
-/* Objects that were freed and wait. make: NEOMM_E_NOMEM. empty: they are free in their slabs. */
+/* Where objects wait that were freed, if the cache has none yet. NEOMM_E_NOMEM. */
 neomm_status neomm__quarantine_make(struct neomm *root, struct neomm_kmem *cache);
-void neomm__quarantine_empty(struct neomm *root, struct neomm_kmem *cache);
-void neomm__quarantine_end(struct neomm *root, struct neomm_kmem *cache);
 
 /* ---- guard.c ---- */
 
@@ -25,5 +23,7 @@ neomm_status neomm__guard_begin(struct neomm *root);
 /* Makes the cache work as its profile, and tracking, want it. */
 neomm_status neomm__profile_apply(struct neomm *root, struct neomm_kmem *cache,
                                   enum neomm_heap_profile profile, bool tracked);
+/* heap->adopt */
+neomm_status neomm__profile_adopt(struct neomm *root, struct neomm_kmem *cache);
 
 #endif

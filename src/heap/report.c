@@ -26,8 +26,7 @@ static void log_site(const char *what, const struct neomm_heap_site *site)
 static void log_neighbour(const char *where, const void *object, bool live)
 {
     if (object)
-        neomm__log(NEOMM_LOG_ERROR, "heap:   the object %s it, %p, is %s", where, object,
-                   live ? "live" : "free");
+        neomm__log(NEOMM_LOG_ERROR, "heap:   %s it: %p, %s", where, object, live ? "live" : "free");
 }
 
 static void log_report(const struct neomm_heap_report *report)
@@ -36,9 +35,13 @@ static void log_report(const struct neomm_heap_report *report)
                error_text[report->error]);
     if (!report->object)
         return;
-    neomm__log(NEOMM_LOG_ERROR, "heap:   object %p of %zu bytes (%s, %s), offset %ld",
-               report->object, report->size, report->cache ? report->cache : "pages",
-               report->live ? "live" : "free", (long)report->offset);
+    if (report->cache)
+        neomm__log(NEOMM_LOG_ERROR, "heap:   byte %ld of the object %p of %zu bytes, cache %s, %s",
+                   (long)report->offset, report->object, report->size, report->cache,
+                   report->live ? "live" : "free");
+    else
+        neomm__log(NEOMM_LOG_ERROR, "heap:   byte %ld of the pages at %p, %zu bytes, live",
+                   (long)report->offset, report->object, report->size);
     log_site("allocated", &report->allocated);
     log_site("freed", &report->freed);
     log_neighbour("before", report->before, report->before_live);
@@ -91,8 +94,9 @@ void neomm__heap_describe(struct neomm *root, const struct neomm__heap_place *pl
     report->before = neighbour(place, place->index - 1, &report->before_live);
     report->after = neighbour(place, place->index + 1, &report->after_live);
     report->live = report->live && !neomm__kmem_is_kept(cache, report->object);
-    if (cache->ops && place->slab->ledger)
-        cache->ops->describe(root, place, report);
+    const struct neomm__kmem_ops *ops = neomm__kmem_ops_of(cache);
+    if (ops)
+        ops->describe(root, place, report);
 }
 
 /* ---- frees that are refused ---- */
@@ -120,6 +124,8 @@ neomm_status neomm__heap_refuse(struct neomm *root, const char *function, const 
         root->heap->guard->describe(root, pointer, &report);
     else if (place.cache && place.index < place.cache->objects)
         neomm__heap_describe(root, &place, &report);
+    else if (!place.cache && status == NEOMM_E_INVALID)
+        neomm__run_describe(root, &place, &report);
     if (report.object)
         report.offset = (const uint8_t *)pointer - (const uint8_t *)report.object;
     neomm__heap_complain(root, &report);

@@ -72,6 +72,7 @@ static void *make(struct neomm *root, size_t size, uint32_t align, neomm_flags_t
     run->moves = moves;
     run->caller = caller;
     run->born = sites ? sites->now() : 0;
+    run->tracked = sites ? sites->generation : 0;
     if (take_pages(root->heap, run, align, flags) != NEOMM_OK) {
         (void)neomm__record_free(root, paddr);
         return NULL;
@@ -121,6 +122,7 @@ neomm_status neomm__run_free(struct neomm *root, void *pointer,
                              const struct neomm__heap_place *place)
 {
     struct neomm__heap *heap = root->heap;
+    const struct neomm__sites *sites = heap->sites;
     neomm_irq_t irq = neomm__lock(&heap->run_lock);
     neomm_paddr_t paddr = neomm__frame(root, place->head)->mapping;
     struct neomm__run *run = live_run(root, pointer, place->head);
@@ -132,8 +134,8 @@ neomm_status neomm__run_free(struct neomm *root, void *pointer,
     const struct neomm_page_source *source = &heap->source[run->source];
     uint32_t pages = run->pages;
     tag_tail(root, source, pointer, 1, pages, NEOMM__KIND_NONE);
-    if (heap->sites && run->born != 0)
-        heap->sites->count(root, run->caller, -1, run->requested);
+    if (sites && run->tracked == sites->generation)
+        sites->count(root, run->caller, -1, run->requested);
     (void)neomm__record_free(root, paddr);
     source->run_free(source->context, pointer, pages);
     return NEOMM_OK;
@@ -147,6 +149,20 @@ size_t neomm__run_size(struct neomm *root, const void *pointer,
     size_t size = run ? run->pages * NEOMM_PAGE_SIZE : 0;
     neomm__unlock(&root->heap->run_lock, irq);
     return size;
+}
+
+void neomm__run_describe(struct neomm *root, const struct neomm__heap_place *place,
+                         struct neomm_heap_report *report)
+{
+    neomm_irq_t irq = neomm__lock(&root->heap->run_lock);
+    const struct neomm__run *run = live_run(root, place->base, place->head);
+    if (run) {
+        report->object = run->base;
+        report->size = run->requested;
+        report->live = true;
+        report->allocated = neomm__heap_site(run->caller);
+    }
+    neomm__unlock(&root->heap->run_lock, irq);
 }
 
 /* The run has more pages, maybe elsewhere; those from `old_pages` on are new. */
@@ -185,10 +201,8 @@ static void set_requested(struct neomm *root, struct neomm__run *run, size_t siz
 {
     struct neomm__heap *heap = root->heap;
     const struct neomm__sites *sites = heap->sites;
-    if (sites && run->born != 0) {
-        sites->count(root, run->caller, -1, run->requested);
-        sites->count(root, run->caller, 1, size);
-    }
+    if (sites && run->tracked == sites->generation)
+        sites->count(root, run->caller, 0, size - run->requested);
     neomm_irq_t irq = neomm__lock(&heap->run_lock);
     heap->run_bytes += size - run->requested;
     run->requested = size;

@@ -72,7 +72,7 @@ static void count(struct neomm *root, uintptr_t caller, int objects, size_t size
     uint32_t number = number_of(table, caller);
     struct counts *counts = &table->counts[neomm_port_cpu()->index * table->length + number];
     (void)neomm__fetch_add(&counts->objects, (size_t)objects);
-    (void)neomm__fetch_add(&counts->bytes, objects > 0 ? size : (size_t)0 - size);
+    (void)neomm__fetch_add(&counts->bytes, objects < 0 ? (size_t)0 - size : size);
     (void)neomm__fetch_add(&counts->allocations, objects > 0);
 }
 
@@ -105,7 +105,7 @@ static neomm_status table_begin(struct neomm *root)
         return NEOMM_E_NOMEM;
     neomm__heap_set_kind(root, first, request.frames, NEOMM__KIND_STATE);
     struct neomm__site_table *table = neomm_direct_pointer(root, neomm_frame_paddr(first));
-    table->ops = (struct neomm__sites){count, neomm_port_now};
+    table->ops = (struct neomm__sites){0, count, neomm_port_now, neomm_heap_sites};
     table->frame = first;
     table->frames = request.frames;
     table->records = records;
@@ -119,6 +119,13 @@ static neomm_status table_begin(struct neomm *root)
 static void counts_clear(const struct neomm *root, struct neomm__site_table *table)
 {
     memset(table->counts, 0, (size_t)root->cpus * table->length * sizeof(struct counts));
+}
+
+/* Never one whose low half is 0, which is all that an entry has room for. */
+static uint32_t next_generation(uint32_t generation)
+{
+    generation++;
+    return (uint16_t)generation != 0 ? generation : generation + 1;
 }
 
 /* All caches work as tracking wants it, or as many as there is memory for. */
@@ -147,7 +154,9 @@ neomm_status neomm_heap_track(struct neomm *root, bool on)
     if (status != NEOMM_OK)
         return status;
     counts_clear(root, table_of(root));
+    table_of(root)->ops.generation = next_generation(table_of(root)->ops.generation);
     neomm__store_release(&root->heap->sites, &table_of(root)->ops);
+    root->heap->adopt = neomm__profile_adopt;
     status = apply_all(root, true);
     if (status != NEOMM_OK)
         (void)neomm_heap_track(root, false);
@@ -220,6 +229,7 @@ struct leak {
 struct leak_search {
     struct neomm *root;
     uint64_t now, age, found;
+    uint32_t generation;
     void (*visit)(void *context, const void *object, size_t size, uint64_t age,
                   const struct neomm_heap_site *site);
     void *context;
@@ -241,7 +251,7 @@ static void visit_found(struct leak_search *search)
 
 static void note(struct leak_search *search, const struct leak *leak)
 {
-    if (leak->born != 0 && search->now >= leak->born && search->now - leak->born >= search->age)
+    if (search->now >= leak->born && search->now - leak->born >= search->age)
         search->leak[search->count++] = *leak;
 }
 
@@ -250,11 +260,12 @@ static void look_at_slab(struct leak_search *search, const struct neomm_kmem *ca
                          const struct neomm__slab *slab, uint32_t first)
 {
     uint32_t end = first + LEAKS_AT_ONCE < cache->objects ? first + LEAKS_AT_ONCE : cache->objects;
-    for (uint32_t i = first; slab->ledger && i < end; i++) {
+    for (uint32_t i = first; slab->ledger && slab->epoch == cache->epoch && i < end; i++) {
         const struct neomm__ledger *entry = &slab->ledger[i];
         struct leak leak = {slab->base + (size_t)i * cache->size, entry->requested, entry->born,
                             entry->allocated_by};
-        if (neomm__load_acquire(&entry->state) == NEOMM__ENTRY_LIVE)
+        if (neomm__load_acquire(&entry->state) == NEOMM__ENTRY_LIVE &&
+            !neomm__slab_is_free(slab, i) && entry->tracked == (uint16_t)search->generation)
             note(search, &leak);
     }
 }
@@ -291,7 +302,8 @@ static void search_runs(struct leak_search *search)
                 neomm__record_at(root, neomm__frame(root, head)->mapping);
             struct leak leak = {run->base, run->requested, run->born, run->caller};
             neomm__frame_list_push_tail(&root->frames, &heap->runs, head);
-            note(search, &leak);
+            if (run->tracked == search->generation)
+                note(search, &leak);
         }
         neomm__unlock(&heap->run_lock, irq);
         visit_found(search);
@@ -306,7 +318,8 @@ uint64_t neomm_heap_leaks(struct neomm *root, uint64_t age,
     struct leak_search search = {.root = root, .age = age, .visit = visit, .context = context};
     if (!root->heap || !root->heap->sites)
         return 0;
-    search.now = root->heap->sites->now();
+    search.now = table_of(root)->ops.now();
+    search.generation = table_of(root)->ops.generation;
     for (uint32_t i = 0; i < NEOMM__KMEMS; i++) {
         struct neomm_kmem *cache = &root->heap->cache[i];
         for (unsigned j = 0; neomm__kmem_is_live(cache) && j < NEOMM__SLAB_LISTS; j++)

@@ -59,11 +59,11 @@ static void fill_record(struct neomm__slab *slab, const struct neomm_kmem *cache
 }
 
 /* Pages and, where the cache has them, a ledger. */
-static bool furnish(struct neomm *root, const struct neomm_kmem *cache, struct neomm__slab *slab,
+static bool furnish(struct neomm *root, const struct neomm_kmem *cache,
+                    const struct neomm__kmem_ops *ops, struct neomm__slab *slab,
                     neomm_flags_t flags)
 {
     const struct neomm_page_source *source = &root->heap->source[NEOMM__SOURCE_MAIN];
-    const struct neomm__kmem_ops *ops = cache->ops;
     struct neomm__ledger *ledger = NULL;
     void *pages;
     if (source->run_alloc(source->context, cache->pages, 1, flags, &pages) != NEOMM_OK)
@@ -73,6 +73,7 @@ static bool furnish(struct neomm *root, const struct neomm_kmem *cache, struct n
         return false;
     }
     fill_record(slab, cache, pages, source->frame_of(source->context, pages));
+    slab->ops = ops;
     if (ops)
         ops->begin(root, slab, ledger);
     return true;
@@ -80,7 +81,7 @@ static bool furnish(struct neomm *root, const struct neomm_kmem *cache, struct n
 
 /* A new slab, all free, in no list. Called without locks. NULL: no memory. */
 static struct neomm__slab *create(struct neomm *root, const struct neomm_kmem *cache,
-                                  neomm_flags_t flags)
+                                  const struct neomm__kmem_ops *ops, neomm_flags_t flags)
 {
     neomm_paddr_t paddr;
     flags &= ~NEOMM_ZERO;
@@ -89,7 +90,7 @@ static struct neomm__slab *create(struct neomm *root, const struct neomm_kmem *c
     struct neomm__slab *slab = neomm__record_alloc(root, cache->pool, flags, &paddr);
     if (!slab)
         return NULL;
-    if (!furnish(root, cache, slab, flags)) {
+    if (!furnish(root, cache, ops, slab, flags)) {
         (void)neomm__record_free(root, paddr);
         return NULL;
     }
@@ -105,7 +106,7 @@ static uint32_t destroy(struct neomm *root, struct neomm__slab *slab)
     neomm_paddr_t paddr = neomm__frame(root, neomm_frame(slab->frame))->mapping;
     void *base = slab->base;
     if (slab->ledger)
-        slab->detach(root, slab);
+        slab->ops->ledger_free(root, &root->heap->cache[slab->cache], slab->ledger);
     tag(root, slab, NEOMM__KIND_NONE, 0);
     source->run_free(source->context, base, pages);
     return pages + neomm__record_free(root, paddr);
@@ -126,6 +127,13 @@ uint32_t neomm__slabs_trim(struct neomm *root, struct neomm_kmem *cache)
     cache->list[NEOMM__SLABS_EMPTY] = (struct neomm__frame_list){0, 0, 0};
     neomm__unlock(&cache->lock, irq);
     return neomm__slabs_end(root, &empty);
+}
+
+void neomm__slabs_end_all(struct neomm *root, struct neomm_kmem *cache)
+{
+    cache->held = 0;
+    for (unsigned i = 0; i < NEOMM__SLAB_LISTS; i++)
+        (void)neomm__slabs_end(root, &cache->list[i]);
 }
 
 /* ---- objects, in batches ---- */
@@ -188,7 +196,7 @@ static void construct(const struct neomm_kmem *cache, void **objects, uint32_t c
         }
 }
 
-static bool lock_slabs(struct neomm_kmem *cache, neomm_flags_t flags, neomm_irq_t *irq)
+bool neomm__slabs_lock(struct neomm_kmem *cache, neomm_flags_t flags, neomm_irq_t *irq)
 {
     if (flags & NEOMM_NOLOCK)
         return neomm__try_lock(&cache->lock, irq);
@@ -196,13 +204,14 @@ static bool lock_slabs(struct neomm_kmem *cache, neomm_flags_t flags, neomm_irq_
     return true;
 }
 
-uint32_t neomm__slab_take(struct neomm *root, struct neomm_kmem *cache, void **objects,
-                          uint32_t want, neomm_flags_t flags)
+uint32_t neomm__slab_take(struct neomm *root, struct neomm_kmem *cache,
+                          const struct neomm__kmem_ops *ops, void **objects, uint32_t want,
+                          neomm_flags_t flags)
 {
     neomm_irq_t irq;
-    if (!lock_slabs(cache, flags, &irq))
+    if (!neomm__slabs_lock(cache, flags, &irq))
         return 0;
-    uint32_t taken = take_listed(root, cache, objects, want);
+    uint32_t taken = cache->ops == ops ? take_listed(root, cache, objects, want) : 0;
     neomm__unlock(&cache->lock, irq);
     if (cache->construct)
         construct(cache, objects, taken);
@@ -224,35 +233,38 @@ static void *take_random(struct neomm *root, struct neomm_kmem *cache, struct ne
     return take_one(cache, slab, (uint32_t)index);
 }
 
-void *neomm__slab_take_random(struct neomm *root, struct neomm_kmem *cache, uint32_t random,
-                              neomm_flags_t flags)
+void *neomm__slab_pick(struct neomm *root, struct neomm_kmem *cache, uint32_t random, bool *fresh)
 {
-    neomm_irq_t irq;
-    void *object = NULL;
-    if (!lock_slabs(cache, flags, &irq))
-        return NULL;
     uint32_t head = cache->list[NEOMM__SLABS_PARTIAL].head;
     if (head == 0)
         head = cache->list[NEOMM__SLABS_EMPTY].head;
-    if (head != 0)
-        object = take_random(root, cache, slab_of(root, neomm_frame(head)), random);
-    neomm__unlock(&cache->lock, irq);
-    if (object)
-        construct(cache, &object, 1);
-    return object;
+    if (head == 0)
+        return NULL;
+    uintptr_t object =
+        (uintptr_t)take_random(root, cache, slab_of(root, neomm_frame(head)), random);
+    *fresh = (object & FRESH) != 0;
+    return (void *)(object & ~FRESH);
 }
 
-uint32_t neomm__slab_take_new(struct neomm *root, struct neomm_kmem *cache, void **objects,
-                              uint32_t want, neomm_flags_t flags)
+uint32_t neomm__slab_take_new(struct neomm *root, struct neomm_kmem *cache,
+                              const struct neomm__kmem_ops *ops, void **objects, uint32_t want,
+                              neomm_flags_t flags)
 {
-    struct neomm__slab *slab = create(root, cache, flags);
+    struct neomm__slab *slab = create(root, cache, ops, flags);
+    uint32_t taken = 0;
     if (!slab)
         return 0;
     neomm_irq_t irq = neomm__lock(&cache->lock);
-    neomm__frame_list_push_head(&root->frames, &cache->list[NEOMM__SLABS_EMPTY],
-                                neomm_frame(slab->frame));
-    uint32_t taken = take_from(root, cache, slab, objects, want);
+    bool same = cache->ops == ops;
+    if (same) {
+        slab->epoch = cache->epoch;
+        neomm__frame_list_push_head(&root->frames, &cache->list[NEOMM__SLABS_EMPTY],
+                                    neomm_frame(slab->frame));
+        taken = take_from(root, cache, slab, objects, want);
+    }
     neomm__unlock(&cache->lock, irq);
+    if (!same)
+        (void)destroy(root, slab);
     if (cache->construct)
         construct(cache, objects, taken);
     return taken;
@@ -265,9 +277,8 @@ static bool is_there(const struct neomm_kmem *cache, const struct neomm__heap_pl
            place->slab->base == place->base;
 }
 
-/* Under the lock: frees one object. False: it is free. */
-static bool put_one(struct neomm *root, struct neomm_kmem *cache,
-                    const struct neomm__heap_place *place, struct neomm__frame_list *surplus)
+bool neomm__slab_put_one(struct neomm *root, struct neomm_kmem *cache,
+                         const struct neomm__heap_place *place, struct neomm__frame_list *surplus)
 {
     struct neomm__slab *slab = place->slab;
     if (!is_there(cache, place) || neomm__slab_is_free(slab, place->index))
@@ -294,7 +305,7 @@ uint32_t neomm__slab_put(struct neomm *root, struct neomm_kmem *cache, void *con
             place[i].cache = NULL;
     neomm_irq_t irq = neomm__lock(&cache->lock);
     for (uint32_t i = 0; i < count; i++)
-        if (!put_one(root, cache, &place[i], surplus)) {
+        if (!neomm__slab_put_one(root, cache, &place[i], surplus)) {
             place[i].slab = NULL;
             twice++;
         }
