@@ -107,7 +107,8 @@ static uintptr_t get(struct seen *seen, size_t size)
 
 static neomm_status give(struct seen *seen, uintptr_t block)
 {
-    return neomm_kfree(seen->box.root, (void *)block);
+    void *volatile pointer = (void *)block;
+    return neomm_kfree(seen->box.root, pointer);
 }
 
 static size_t size_of(struct seen *seen, uintptr_t block)

@@ -108,6 +108,31 @@ static void frees_later(struct ktap *t)
     box_close(t, &box);
 }
 
+/* A link that is overwritten while its object waits leads nowhere: neither to another live block
+ * nor to an end that looks right. The objects behind it are lost, and with them nothing else. */
+static void links_are_hidden(struct ktap *t)
+{
+    struct box box;
+    if (!box_open(t, &box, BOX_DIRECT, 16, 1))
+        return;
+    uintptr_t victim = (uintptr_t)take(&box, 20000, 0), first, second;
+    for (uint32_t i = 0; i < 2; i++) {
+        uint64_t bad = box_counter(&box, NEOMM_COUNTER_BAD_FREE);
+        first = (uintptr_t)take(&box, 20000, 0);
+        second = (uintptr_t)take(&box, 20000, 0);
+        EXPECT_OK(t, neomm_kfree_nolock(box.root, (void *)first));
+        EXPECT_OK(t, neomm_kfree_nolock(box.root, (void *)second));
+        EXPECT(t, *(volatile uintptr_t *)second != first);
+        *(volatile uintptr_t *)second = i == 0 ? victim : 0;
+        (void)neomm_heap_shrink(box.root);
+        EXPECT_EQ(t, box_counter(&box, NEOMM_COUNTER_BAD_FREE), bad + 1);
+        EXPECT_EQ(t, neomm_ksize(box.root, (void *)victim), 20480);
+        EXPECT_OK(t, neomm_kfree(box.root, (void *)first)); /* it was lost, and is live */
+    }
+    EXPECT_OK(t, neomm_kfree(box.root, (void *)victim));
+    box_close(t, &box);
+}
+
 /* Also when the next request finds no object at hand. */
 static void freed_when_more_is_wanted(struct ktap *t)
 {
@@ -242,6 +267,7 @@ static const struct ktap_case cases[] = {
     KTAP_CASE_WITH(frees_later, kinds),  KTAP_CASE(freed_when_more_is_wanted),
     KTAP_CASE_WITH(mistakes, kinds),     KTAP_CASE_WITH(double_frees_that_wait, kinds),
     KTAP_CASE(constructed_objects_wait), KTAP_CASE(bulk),
+    KTAP_CASE(links_are_hidden),
 };
 
 KTAP_SUITE(heap_nolock, cases);

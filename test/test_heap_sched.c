@@ -26,7 +26,8 @@ enum call_kind {
     SHRINK_ONE,  /* the cache */
     DESTROY,     /* the cache */
     DESTROY_OTHER,
-    CREATE, /* another cache, with an object of it, and away with it */
+    CREATE,     /* another cache, with an object of it, and away with it */
+    TAKE_FRAME, /* one of the frame allocator */
     STATS,
     OFFLINE, /* the CPU itself, which goes on afterwards */
     OTHER    /* an object of kmalloc's, and back with it */
@@ -101,7 +102,8 @@ static const struct plan plans[] = {
     {"the same twice, past the magazines", .size = 1024, .before = 3, .kept = {1, 1},
      .call = {{F(0)}, {F(0)}, {DO(SHRINK_ONE)}}, .cpus = 3, .preemptions = 2, .twice = true},
     {"the same twice, and the slab ends", .size = 8192, .before = 1,
-     .call = {{F(0), DO(SHRINK_ONE)}, {F(0), DO(SHRINK_ONE)}}, .preemptions = 1, .twice = true},
+     .call = {{F(0), DO(SHRINK_ONE)}, {F(0), DO(SHRINK_ONE), DO(OTHER)}}, .preemptions = 1,
+     .twice = true},
     {"destroy, create", .size = 1024, .call = {{DO(DESTROY)}, {DO(CREATE)}}, .preemptions = 1},
     {"destroy, shrink", .size = 1024, .kept = {2, 2}, .call = {{DO(DESTROY)}, {DO(SHRINK)}},
      .preemptions = 1},
@@ -111,8 +113,8 @@ static const struct plan plans[] = {
      .call = {{DO(DESTROY_OTHER)}, {A, F_LAST, A}}, .preemptions = 1},
     {"destroy with a live object", .size = 1024, .before = 1, .kept = {1, 1},
      .call = {{DO(DESTROY)}, {DO(OTHER)}}, .preemptions = 1},
-    {"destroy, and memory runs out", .size = 1024, .kept = {2, 2},
-     .call = {{DO(DESTROY_OTHER)}, {A, A, A}}, .preemptions = 2, .starved = true},
+    {"destroy, and memory runs out", .size = 1024, .before = 6, .kept = {0, 2},
+     .call = {{DO(DESTROY_OTHER), DO(TAKE_FRAME)}, {A, A, A}}, .preemptions = 1, .starved = true},
     {"offline, shrink", .size = 1024, .before = 2, .kept = {2, 2},
      .call = {{DO(SHRINK_ONE)}, {F(0), DO(OFFLINE), A}}, .preemptions = 1},
     {"nolock, alloc", .size = 1024, .before = 3, .kept = {2, 2},
@@ -146,9 +148,11 @@ struct match {
     struct object before[HELD], held[CPUS][HELD];
     uint32_t count[CPUS], freed[HELD]; /* frees of each of `before` */
     uint32_t ids, mistakes;
-    bool gone; /* the cache */
+    bool gone;      /* the cache */
+    uint8_t *frame; /* that a CPU took */
 };
 #define FRAMES_MAX 1024u
+#define FRAME_ID   77u
 static neomm_frame_t frame[FRAMES_MAX];
 static uint32_t frames; /* taken, so that there is no memory */
 static struct match match, begun;
@@ -251,9 +255,10 @@ static void destroy(struct neomm_kmem *cache, uint32_t cpu)
         match.gone = status == NEOMM_OK;
     else if (status == NEOMM_OK)
         match.other = NULL;
-    if (status != NEOMM_OK && match.plan->before == 0)
+    bool empty = cache != match.cache || match.plan->before == 0;
+    if (status != NEOMM_OK && empty)
         mistake("could not end an empty cache", cpu);
-    if (status == NEOMM_OK && match.plan->before != 0)
+    if (status == NEOMM_OK && !empty)
         mistake("ended a cache with a live object", cpu);
 }
 
@@ -266,6 +271,27 @@ static void create(uint32_t cpu)
         mistake("could not use a new cache", cpu);
     if (!cache || neomm_kmem_destroy(root, cache) == NEOMM_E_INVALID)
         mistake("could not end a new cache", cpu);
+}
+
+/* What was the heap's and is not any more. */
+static void take_frame(uint32_t cpu)
+{
+    neomm_frame_t number;
+    if (neomm_pmm_alloc(match.box.root, 0, NEOMM_ATOMIC | NEOMM_RESERVE, &number) != NEOMM_OK) {
+        mistake("was refused a frame that was given back", cpu);
+        return;
+    }
+    match.frame = neomm_direct_pointer(match.box.root, neomm_frame_paddr(number));
+    pattern_fill(match.frame, NEOMM_PAGE_SIZE, FRAME_ID);
+}
+
+/* Nobody wrote to it. */
+static void give_frame(void)
+{
+    neomm_paddr_t paddr =
+        (uintptr_t)match.frame - (uintptr_t)neomm_direct_pointer(match.box.root, 0);
+    EXPECT(match.t, pattern_holds(match.frame, NEOMM_PAGE_SIZE, FRAME_ID));
+    EXPECT_OK(match.t, neomm_pmm_free(match.box.root, neomm_paddr_frame(paddr), 0));
 }
 
 static void other(uint32_t cpu)
@@ -313,6 +339,9 @@ static void make(uint32_t cpu, const struct call *call)
         break;
     case CREATE:
         create(cpu);
+        break;
+    case TAKE_FRAME:
+        take_frame(cpu);
         break;
     case STATS:
         neomm_heap_stats(match.box.root, &stats);
@@ -364,6 +393,8 @@ static bool end(void *context, enum sim_sched_end how)
     (void)context;
     if (how != SIM_SCHED_DONE)
         return false;
+    if (match.frame)
+        give_frame();
     if (match.plan->twice) /* the second free shows when the object gets to its slab */
         (void)neomm_heap_shrink(match.box.root);
     env_fsck(match.t, &match.box.env);

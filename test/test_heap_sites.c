@@ -69,7 +69,7 @@ static void get(struct ktap *t, struct model *model, struct block *block, uint32
     uintptr_t pointer = (uintptr_t)allocate(model, site, (void *)old, size);
     ASSERT(t, pointer != 0);
     if (old == pointer) { /* pages that stay: still theirs who allocated them */
-        model->bytes[block->site] += size - block->size;
+        model->bytes[block->site] += (uint64_t)size - block->size;
         block->size = size;
         return;
     }
