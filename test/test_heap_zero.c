@@ -50,7 +50,7 @@ static uint32_t soiled(struct ktap *t, struct neomm *root, bool clean)
     return found;
 }
 
-/* Objects of all sizes, an object cache, runs, and their ends. */
+/* Objects of all sizes, an object cache, runs, and their ends. What is free is zero at any time. */
 static void use(struct ktap *t, struct neomm *root)
 {
     enum { BLOCKS = 300 };
@@ -67,6 +67,7 @@ static void use(struct ktap *t, struct neomm *root)
     for (uint32_t i = 0; i < BLOCKS; i++)
         EXPECT_OK(t, neomm_kfree(root, block[i]));
     EXPECT_OK(t, neomm_kmem_destroy(root, cache));
+    EXPECT_EQ(t, soiled(t, root, false), 0);
 }
 
 /* Whatever the heap took, whether through the source or from the frame allocator by itself, is zero
