@@ -46,9 +46,9 @@ struct neomm_page_source {
                              neomm_flags_t flags, void **new_run);
     /* Takes away or gives back access. May be NULL. */
     neomm_status (*protect)(void *context, void *run, uint32_t pages, neomm_prot_t prot);
-    /* The contents are not needed any more, the addresses are. The heap's main source hears so, too,
-     * of frames for the heap's own state, which it took from pmm, before they go back there, by
-     * their addresses in the direct map. May be NULL. */
+    /* The contents are not needed any more, the addresses are. The heap's main source hears so,
+     * too, of frames for the heap's own state, which it took from pmm, before they go back there,
+     * by their addresses in the direct map. May be NULL. */
     void (*discard)(void *context, void *run, uint32_t pages);
     /* Runs lie in the direct map, so that the frame under a pointer need not be asked for. */
     bool direct;
@@ -99,9 +99,9 @@ neomm_status neomm_heap_fini(struct neomm *root);
  * nothing: NEOMM_E_INVALID (inside a block, not its start), NEOMM_E_DOUBLE_FREE (the object that
  * this CPU freed last, or anything in memory that is free by now), NEOMM_E_FOREIGN (all else). Any
  * other double free is found and logged when the object gets to its slab, which is with a batch of
- * others; until then it may be handed out twice. Caches of profile HARDENED (heap_debug.h) find each
- * one at once. Interrupts: yes. Cost: constant while the CPU has room
- * for free objects, else a batch, at most 32, to the slabs. */
+ * others; until then it may be handed out twice. Caches of profile HARDENED (heap_debug.h) find
+ * each one at once. Interrupts: yes. Cost: constant while the CPU has room for free objects, else a
+ * batch, at most 32, to the slabs. */
 neomm_status neomm_kfree(struct neomm *root, void *pointer);
 
 /* The same, for a caller that knows the size: NEOMM_E_INVALID, and nothing is freed, if the block
