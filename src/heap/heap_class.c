@@ -13,8 +13,8 @@ static uint32_t class_size(unsigned index, unsigned step_shift)
     unsigned steps = 1u << step_shift;
     if (index < steps)
         return (index + 1) << NEOMM__HEAP_UNIT_SHIFT;
-    uint32_t below = (uint32_t)NEOMM__HEAP_UNIT << step_shift << (index - steps) / steps;
-    return below + (below >> step_shift) * ((index - steps) % steps + 1);
+    uint32_t below = (uint32_t)NEOMM__HEAP_UNIT << step_shift << ((index - steps) >> step_shift);
+    return below + (below >> step_shift) * (((index - steps) & (steps - 1)) + 1);
 }
 
 /* ---- slabs ---- */

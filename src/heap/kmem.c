@@ -168,7 +168,8 @@ void *neomm_kmem_alloc(struct neomm *root, struct neomm_kmem *cache, neomm_flags
 
 neomm_status neomm_kmem_free(struct neomm *root, struct neomm_kmem *cache, void *object)
 {
-    if (neomm__kmem_under(root, object) == cache && neomm__kmem_push(cache, object))
+    const struct neomm_kmem *under = neomm__kmem_under(root, object);
+    if (under && under == cache && neomm__kmem_push(under, object))
         return NEOMM_OK;
     return neomm__heap_free(root, cache, object, "kmem_free", NEOMM__CALLER(NULL));
 }

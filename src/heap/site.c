@@ -197,9 +197,11 @@ static bool next_site(const struct neomm *root, const struct neomm__site_table *
         found = i;
         *best = stats;
     }
+    if (found == UINT32_MAX)
+        return false;
     *bytes = best->bytes;
     *number = found;
-    return found != UINT32_MAX;
+    return true;
 }
 
 void neomm_heap_sites(struct neomm *root, uint32_t most,

@@ -273,7 +273,7 @@ uint32_t neomm__slab_take_new(struct neomm *root, struct neomm_kmem *cache,
 /* Under the lock: the slab that was found without it is one of the cache still. */
 static bool is_there(const struct neomm_kmem *cache, const struct neomm__heap_place *place)
 {
-    return place->cache == cache && place->slab->cache == cache->number &&
+    return place->slab && place->cache == cache && place->slab->cache == cache->number &&
            place->slab->base == place->base;
 }
 
@@ -302,7 +302,7 @@ uint32_t neomm__slab_put(struct neomm *root, struct neomm_kmem *cache, void *con
     uint32_t twice = 0;
     for (uint32_t i = 0; i < count; i++)
         if (neomm__heap_find(root, objects[i], &place[i]) != NEOMM_OK)
-            place[i].cache = NULL;
+            place[i].slab = NULL;
     neomm_irq_t irq = neomm__lock(&cache->lock);
     for (uint32_t i = 0; i < count; i++)
         if (!neomm__slab_put_one(root, cache, &place[i], surplus)) {
