@@ -48,12 +48,12 @@ static void count_report(void *context, const struct neomm_heap_report *report)
 {
     struct match *match = context;
     (void)report;
-    match->reports++;
+    (void)__atomic_fetch_add(&match->reports, 1, __ATOMIC_RELAXED);
 }
 
 static void expect(struct match *match, bool good)
 {
-    match->mistakes += !good;
+    (void)__atomic_fetch_add(&match->mistakes, !good, __ATOMIC_RELAXED);
 }
 
 static void give(struct match *match, uintptr_t block, uint32_t id, bool later)

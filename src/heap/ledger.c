@@ -59,14 +59,14 @@ void neomm__ledger_begin(struct neomm *root, struct neomm__slab *slab, struct ne
 void neomm__ledger_open(struct neomm *root, const struct neomm__heap_place *place, size_t size,
                         bool canary, uintptr_t caller)
 {
-    const struct neomm__sites *sites = root->heap->sites;
+    const struct neomm__sites *sites = neomm__load_acquire(&root->heap->sites);
     struct neomm__ledger *entry = neomm__ledger_entry(place);
     if (!entry)
         return;
     entry->allocated_by = caller;
     entry->freed_by = 0;
     entry->born = sites ? sites->now() : 0;
-    entry->tracked = sites ? (uint16_t)sites->generation : 0;
+    entry->tracked = sites ? (uint16_t)neomm__load_relaxed(&sites->generation) : 0;
     entry->requested = (uint32_t)size;
     entry->canary = canary;
     neomm__store_release(&entry->state, NEOMM__ENTRY_LIVE);
@@ -77,7 +77,7 @@ void neomm__ledger_open(struct neomm *root, const struct neomm__heap_place *plac
 neomm_status neomm__ledger_close(struct neomm *root, const struct neomm__heap_place *place,
                                  enum neomm__entry_state state, uintptr_t caller)
 {
-    const struct neomm__sites *sites = root->heap->sites;
+    const struct neomm__sites *sites = neomm__load_acquire(&root->heap->sites);
     struct neomm__ledger *entry = neomm__ledger_entry(place);
     uint8_t live = NEOMM__ENTRY_LIVE;
     if (!entry)
@@ -85,7 +85,7 @@ neomm_status neomm__ledger_close(struct neomm *root, const struct neomm__heap_pl
     if (!neomm__cas(&entry->state, &live, (uint8_t)state))
         return NEOMM_E_DOUBLE_FREE;
     entry->freed_by = caller;
-    if (sites && entry->tracked == (uint16_t)sites->generation)
+    if (sites && entry->tracked == (uint16_t)neomm__load_relaxed(&sites->generation))
         sites->count(root, entry->allocated_by, -1, entry->requested);
     return NEOMM_OK;
 }
@@ -185,7 +185,7 @@ static bool begin_next(struct neomm *root, const struct neomm_kmem *cache,
 static bool begin_list(struct neomm *root, struct neomm_kmem *cache, struct neomm__frame_list *list)
 {
     struct neomm__ledger *ledger = NULL;
-    for (uint32_t left = neomm__load_relaxed(&list->count); left > 0;) {
+    for (uint32_t left = neomm__slabs_listed(cache, list); left > 0;) {
         neomm_irq_t irq = neomm__lock(&cache->lock);
         bool done = begin_next(root, cache, list, &ledger);
         neomm__unlock(&cache->lock, irq);

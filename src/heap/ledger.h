@@ -50,6 +50,16 @@ static inline bool neomm__ledger_is_record(const struct neomm_kmem *cache)
     return neomm__ledger_bytes(cache) <= NEOMM__RECORD_LARGE_BYTES;
 }
 
+/* Slabs in one of the cache's lists, at this moment. */
+static inline uint32_t neomm__slabs_listed(struct neomm_kmem *cache,
+                                           const struct neomm__frame_list *list)
+{
+    neomm_irq_t irq = neomm__lock(&cache->lock);
+    uint32_t count = list->count;
+    neomm__unlock(&cache->lock, irq);
+    return count;
+}
+
 /* ---- ledger.c ---- */
 
 /* The ledger says of the slab's objects what its bitmap does from here on; under the lock of the

@@ -49,7 +49,7 @@ void neomm__magazine_open(const struct neomm__heap *heap, const struct neomm_kme
     if (magazine->capacity != 0)
         return;
     magazine->mask = cache->slots - 1;
-    neomm__store_relaxed(&magazine->capacity, cache->capacity);
+    neomm__store_relaxed(&magazine->capacity, neomm__load_relaxed(&cache->capacity));
     if (magazine->budget == 0)
         grant(heap, cache, magazine);
 }
@@ -144,7 +144,8 @@ static void *refill_plain(struct neomm *root, struct neomm_kmem *cache, size_t s
         if (object)
             refill_ahead(root, cache, flags, &guard);
     }
-    if (guard && cache->interval > 0 && !(flags & (NEOMM_NOLOCK | NEOMM_ATOMIC)))
+    if (guard && neomm__load_relaxed(&cache->interval) > 0 &&
+        !(flags & (NEOMM_NOLOCK | NEOMM_ATOMIC)))
         object = guarded(root, cache, size, align, caller, object);
     return object;
 }
@@ -218,7 +219,7 @@ static neomm_status push_flushed(struct neomm *root, struct neomm_kmem *cache, v
     neomm_status status = NEOMM_E_AGAIN;
     if (neomm__magazine_enter(magazine)) {
         neomm__magazine_open(root->heap, cache, magazine);
-        if (cache->profile != NEOMM_HEAP_FAST && holds(magazine, object))
+        if (neomm__load_relaxed(&cache->profile) != NEOMM_HEAP_FAST && holds(magazine, object))
             status = NEOMM_E_DOUBLE_FREE;
         else if (magazine->capacity > 0) {
             if (neomm__magazine_kept(magazine) == magazine->capacity)

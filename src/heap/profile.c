@@ -53,7 +53,7 @@ neomm_status neomm__profile_adopt(struct neomm *root, struct neomm_kmem *cache)
 {
     const struct neomm__heap *heap = root->heap;
     return neomm__profile_apply(root, cache, (enum neomm_heap_profile)heap->profile,
-                                heap->sites != NULL);
+                                neomm__load_acquire(&heap->sites) != NULL);
 }
 
 static neomm_status set_all(struct neomm *root, enum neomm_heap_profile profile)
@@ -85,7 +85,8 @@ neomm_status neomm_heap_set_profile(struct neomm *root, struct neomm_kmem *cache
         return set_all(root, profile);
     if (!neomm__kmem_is_live(cache))
         return NEOMM_E_INVALID;
-    return neomm__profile_apply(root, cache, profile, root->heap->sites != NULL);
+    return neomm__profile_apply(root, cache, profile,
+                                neomm__load_acquire(&root->heap->sites) != NULL);
 }
 
 enum neomm_heap_profile neomm_heap_profile(const struct neomm *root, const struct neomm_kmem *cache)

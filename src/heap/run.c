@@ -59,7 +59,7 @@ static void publish(struct neomm *root, struct neomm__run *run, neomm_paddr_t re
 static void *make(struct neomm *root, size_t size, uint32_t align, neomm_flags_t flags,
                   uintptr_t caller, bool moves)
 {
-    const struct neomm__sites *sites = root->heap->sites;
+    const struct neomm__sites *sites = neomm__load_acquire(&root->heap->sites);
     size_t pages = neomm__pages(size);
     neomm_paddr_t paddr;
     if (pages > UINT32_MAX || NEOMM__FAULT(HEAP_RUN))
@@ -72,7 +72,7 @@ static void *make(struct neomm *root, size_t size, uint32_t align, neomm_flags_t
     run->moves = moves;
     run->caller = caller;
     run->born = sites ? sites->now() : 0;
-    run->tracked = sites ? sites->generation : 0;
+    run->tracked = sites ? neomm__load_relaxed(&sites->generation) : 0;
     if (take_pages(root->heap, run, align, flags) != NEOMM_OK) {
         (void)neomm__record_free(root, paddr);
         return NULL;
@@ -122,7 +122,7 @@ neomm_status neomm__run_free(struct neomm *root, void *pointer,
                              const struct neomm__heap_place *place)
 {
     struct neomm__heap *heap = root->heap;
-    const struct neomm__sites *sites = heap->sites;
+    const struct neomm__sites *sites = neomm__load_acquire(&heap->sites);
     neomm_irq_t irq = neomm__lock(&heap->run_lock);
     neomm_paddr_t paddr = neomm__frame(root, place->head)->mapping;
     struct neomm__run *run = live_run(root, pointer, place->head);
@@ -134,7 +134,7 @@ neomm_status neomm__run_free(struct neomm *root, void *pointer,
     const struct neomm_page_source *source = &heap->source[run->source];
     uint32_t pages = run->pages;
     tag_tail(root, source, pointer, 1, pages, NEOMM__KIND_NONE);
-    if (sites && run->tracked == sites->generation)
+    if (sites && run->tracked == neomm__load_relaxed(&sites->generation))
         sites->count(root, run->caller, -1, run->requested);
     (void)neomm__record_free(root, paddr);
     source->run_free(source->context, pointer, pages);
@@ -200,8 +200,8 @@ static bool grow(struct neomm *root, struct neomm__run *run, uint32_t pages, neo
 static void set_requested(struct neomm *root, struct neomm__run *run, size_t size)
 {
     struct neomm__heap *heap = root->heap;
-    const struct neomm__sites *sites = heap->sites;
-    if (sites && run->tracked == sites->generation)
+    const struct neomm__sites *sites = neomm__load_acquire(&heap->sites);
+    if (sites && run->tracked == neomm__load_relaxed(&sites->generation))
         sites->count(root, run->caller, 0, size - run->requested);
     neomm_irq_t irq = neomm__lock(&heap->run_lock);
     heap->run_bytes += size - run->requested;

@@ -116,7 +116,11 @@ static neomm_status table_begin(struct neomm *root)
 
 static void counts_clear(const struct neomm *root, struct neomm__site_table *table)
 {
-    memset(table->counts, 0, (size_t)root->cpus * table->length * sizeof(struct counts));
+    for (size_t i = 0; i < (size_t)root->cpus * table->length; i++) {
+        neomm__store_relaxed(&table->counts[i].objects, 0);
+        neomm__store_relaxed(&table->counts[i].bytes, 0);
+        neomm__store_relaxed(&table->counts[i].allocations, 0);
+    }
 }
 
 /* Never one whose low half is 0, which is all that an entry has room for. */
@@ -142,7 +146,7 @@ neomm_status neomm_heap_track(struct neomm *root, bool on)
 {
     if (!root->heap)
         return NEOMM_E_NOENT;
-    if (on == (root->heap->sites != NULL))
+    if (on == (neomm__load_acquire(&root->heap->sites) != NULL))
         return NEOMM_OK;
     if (!on) {
         neomm__store_release(&root->heap->sites, NULL);
@@ -152,8 +156,9 @@ neomm_status neomm_heap_track(struct neomm *root, bool on)
     if (status != NEOMM_OK)
         return status;
     counts_clear(root, table_of(root));
-    table_of(root)->ops.generation = next_generation(table_of(root)->ops.generation);
-    neomm__store_release(&root->heap->sites, &table_of(root)->ops);
+    struct neomm__sites *ops = &table_of(root)->ops;
+    neomm__store_relaxed(&ops->generation, next_generation(ops->generation));
+    neomm__store_release(&root->heap->sites, ops);
     root->heap->adopt = neomm__profile_adopt;
     status = apply_all(root, true);
     if (status != NEOMM_OK)
@@ -211,7 +216,7 @@ void neomm_heap_sites(struct neomm *root, uint32_t most,
     struct neomm_heap_site_stats stats;
     uint64_t bytes = UINT64_MAX;
     uint32_t number = 0;
-    if (!root->heap || !root->heap->sites)
+    if (!root->heap || !neomm__load_acquire(&root->heap->sites))
         return;
     while (most-- > 0 && next_site(root, table_of(root), &bytes, &number, &stats))
         visit(context, &stats);
@@ -294,8 +299,11 @@ static void search_runs(struct leak_search *search)
 {
     struct neomm *root = search->root;
     struct neomm__heap *heap = root->heap;
-    for (uint32_t left = neomm__load_relaxed(&heap->runs.count); left > 0; left--) {
-        neomm_irq_t irq = neomm__lock(&heap->run_lock);
+    neomm_irq_t irq = neomm__lock(&heap->run_lock);
+    uint32_t left = heap->runs.count;
+    neomm__unlock(&heap->run_lock, irq);
+    for (; left > 0; left--) {
+        irq = neomm__lock(&heap->run_lock);
         neomm_frame_t head = neomm__frame_list_pop(&root->frames, &heap->runs);
         if (!neomm_frame_is_nil(head)) {
             const struct neomm__run *run =
@@ -316,14 +324,14 @@ uint64_t neomm_heap_leaks(struct neomm *root, uint64_t age,
                           void *context)
 {
     struct leak_search search = {.root = root, .age = age, .visit = visit, .context = context};
-    if (!root->heap || !root->heap->sites)
+    if (!root->heap || !neomm__load_acquire(&root->heap->sites))
         return 0;
     search.now = table_of(root)->ops.now();
     search.generation = table_of(root)->ops.generation;
     for (uint32_t i = 0; i < NEOMM__KMEMS; i++) {
         struct neomm_kmem *cache = &root->heap->cache[i];
         for (unsigned j = 0; neomm__kmem_is_live(cache) && j < NEOMM__SLAB_LISTS; j++)
-            for (uint32_t left = neomm__load_relaxed(&cache->list[j].count); left > 0; left--)
+            for (uint32_t left = neomm__slabs_listed(cache, &cache->list[j]); left > 0; left--)
                 search_next_slab(&search, cache, &cache->list[j]);
     }
     search_runs(&search);
