@@ -18,12 +18,13 @@ static void release_frame(void *context, neomm_vaddr_t vaddr, const struct neomm
     NEOMM__ASSERT(status == NEOMM_OK);
 }
 
-static void unmap(struct neomm *root, neomm_vaddr_t vaddr, uint32_t pages)
+/* `released` NULL: the frames stay somebody's. */
+static void unmap(struct neomm *root, neomm_vaddr_t vaddr, uint32_t pages, neomm_leaf_fn *released)
 {
     if (pages == 0)
         return;
     neomm_status status = neomm_paging_unmap(root, neomm_paging_kernel(root), vaddr,
-                                             pages * NEOMM_PAGE_SIZE, release_frame, root, NULL);
+                                             pages * NEOMM_PAGE_SIZE, released, root, NULL);
     NEOMM__ASSERT(status == NEOMM_OK);
 }
 
@@ -41,73 +42,7 @@ static neomm_status back(struct neomm *root, neomm_vaddr_t vaddr, uint32_t pages
     return status;
 }
 
-/* Backs [done, pages) of a range. On failure what was backed of it is as before. */
-static neomm_status back_all(struct neomm *root, neomm_vaddr_t vaddr, uint32_t done, uint32_t pages,
-                             neomm_flags_t flags)
-{
-    neomm_status status = NEOMM_OK;
-    uint32_t first = done;
-    while (done < pages && status == NEOMM_OK) {
-        uint32_t count = pages - done < BATCH ? pages - done : BATCH;
-        status = back(root, vaddr + done * NEOMM_PAGE_SIZE, count, flags);
-        if (status == NEOMM_OK)
-            done += count;
-    }
-    if (status != NEOMM_OK)
-        unmap(root, vaddr + first * NEOMM_PAGE_SIZE, done - first);
-    return status;
-}
-
-static neomm_status window_alloc(void *context, uint32_t pages, uint32_t align, neomm_flags_t flags,
-                                 void **run)
-{
-    struct neomm *root = context;
-    neomm_vaddr_t vaddr;
-    size_t bytes;
-    if (align > 1)
-        return NEOMM_E_UNSUPPORTED;
-    if (__builtin_mul_overflow(pages, NEOMM_PAGE_SIZE, &bytes))
-        return NEOMM_E_NOSPACE;
-    neomm_status status = neomm_window_alloc(root, bytes, &vaddr);
-    if (status != NEOMM_OK)
-        return status;
-    status = back_all(root, vaddr, 0, pages, flags);
-    if (status != NEOMM_OK)
-        (void)neomm_window_free(root, vaddr);
-    else
-        *run = neomm_window_pointer(root, vaddr);
-    return status;
-}
-
-static void window_free(void *context, void *run, uint32_t pages)
-{
-    struct neomm *root = context;
-    neomm_vaddr_t vaddr = neomm_window_vaddr(root, run);
-    unmap(root, vaddr, pages);
-    neomm_status status = neomm_window_free(root, vaddr);
-    NEOMM__ASSERT(status == NEOMM_OK);
-}
-
-static neomm_status window_grow(void *context, void *run, uint32_t pages, uint32_t new_pages,
-                                neomm_flags_t flags)
-{
-    struct neomm *root = context;
-    neomm_vaddr_t vaddr = neomm_window_vaddr(root, run);
-    size_t bytes;
-    if (__builtin_mul_overflow(new_pages, NEOMM_PAGE_SIZE, &bytes))
-        return NEOMM_E_NOSPACE;
-    neomm_status status = neomm_window_resize(root, vaddr, bytes);
-    if (status != NEOMM_OK)
-        return status;
-    status = back_all(root, vaddr, pages, new_pages, flags);
-    if (status != NEOMM_OK)
-        (void)neomm_window_resize(root, vaddr, pages * NEOMM_PAGE_SIZE);
-    return status;
-}
-
-/* ---- moving ---- */
-
-/* Maps the frames of [done, done + count), at most BATCH, of one range in another as well. */
+/* Maps the frames of `count` pages, at most BATCH, of one range in another as well. */
 static neomm_status map_again(struct neomm *root, neomm_vaddr_t from, neomm_vaddr_t to,
                               uint32_t count)
 {
@@ -124,31 +59,74 @@ static neomm_status map_again(struct neomm *root, neomm_vaddr_t from, neomm_vadd
     return neomm_paging_map_frames(root, kernel, to, frames, count, RIGHTS);
 }
 
-static void unmap_only(struct neomm *root, neomm_vaddr_t vaddr, uint32_t pages)
-{
-    if (pages == 0)
-        return;
-    neomm_status status = neomm_paging_unmap(root, neomm_paging_kernel(root), vaddr,
-                                             pages * NEOMM_PAGE_SIZE, NULL, NULL, NULL);
-    NEOMM__ASSERT(status == NEOMM_OK);
-}
-
-/* All pages of one range, in the same order in another. On failure none. */
-static neomm_status map_all_again(struct neomm *root, neomm_vaddr_t from, neomm_vaddr_t to,
-                                  uint32_t pages)
+/* Gives the pages [done, pages) of a range fresh frames or, if `from` is not 0, those of the same
+ * pages of that range as well. On failure none of them has any. */
+static neomm_status map_all(struct neomm *root, neomm_vaddr_t vaddr, neomm_vaddr_t from,
+                            uint32_t done, uint32_t pages, neomm_flags_t flags)
 {
     neomm_status status = NEOMM_OK;
-    uint32_t done = 0;
+    uint32_t first = done;
     while (done < pages && status == NEOMM_OK) {
         uint32_t count = pages - done < BATCH ? pages - done : BATCH;
-        status = map_again(root, from + done * NEOMM_PAGE_SIZE, to + done * NEOMM_PAGE_SIZE, count);
+        size_t at = done * NEOMM_PAGE_SIZE;
+        status = from ? map_again(root, from + at, vaddr + at, count)
+                      : back(root, vaddr + at, count, flags);
         if (status == NEOMM_OK)
             done += count;
     }
     if (status != NEOMM_OK)
-        unmap_only(root, to, done);
+        unmap(root, vaddr + first * NEOMM_PAGE_SIZE, done - first, from ? NULL : release_frame);
     return status;
 }
+
+static neomm_status window_alloc(void *context, uint32_t pages, uint32_t align, neomm_flags_t flags,
+                                 void **run)
+{
+    struct neomm *root = context;
+    neomm_vaddr_t vaddr;
+    size_t bytes;
+    if (align > 1)
+        return NEOMM_E_UNSUPPORTED;
+    if (__builtin_mul_overflow(pages, NEOMM_PAGE_SIZE, &bytes))
+        return NEOMM_E_NOSPACE;
+    neomm_status status = neomm_window_alloc(root, bytes, &vaddr);
+    if (status != NEOMM_OK)
+        return status;
+    status = map_all(root, vaddr, 0, 0, pages, flags);
+    if (status != NEOMM_OK)
+        (void)neomm_window_free(root, vaddr);
+    else
+        *run = neomm_window_pointer(root, vaddr);
+    return status;
+}
+
+static void window_free(void *context, void *run, uint32_t pages)
+{
+    struct neomm *root = context;
+    neomm_vaddr_t vaddr = neomm_window_vaddr(root, run);
+    unmap(root, vaddr, pages, release_frame);
+    neomm_status status = neomm_window_free(root, vaddr);
+    NEOMM__ASSERT(status == NEOMM_OK);
+}
+
+static neomm_status window_grow(void *context, void *run, uint32_t pages, uint32_t new_pages,
+                                neomm_flags_t flags)
+{
+    struct neomm *root = context;
+    neomm_vaddr_t vaddr = neomm_window_vaddr(root, run);
+    size_t bytes;
+    if (__builtin_mul_overflow(new_pages, NEOMM_PAGE_SIZE, &bytes))
+        return NEOMM_E_NOSPACE;
+    neomm_status status = neomm_window_resize(root, vaddr, bytes);
+    if (status != NEOMM_OK)
+        return status;
+    status = map_all(root, vaddr, 0, pages, new_pages, flags);
+    if (status != NEOMM_OK)
+        (void)neomm_window_resize(root, vaddr, pages * NEOMM_PAGE_SIZE);
+    return status;
+}
+
+/* ---- moving ---- */
 
 /* Whatever may fail comes before the old addresses go. */
 static neomm_status window_move(void *context, void *run, uint32_t pages, uint32_t new_pages,
@@ -162,17 +140,17 @@ static neomm_status window_move(void *context, void *run, uint32_t pages, uint32
     neomm_status status = neomm_window_alloc(root, bytes, &to);
     if (status != NEOMM_OK)
         return status;
-    status = map_all_again(root, from, to, pages);
+    status = map_all(root, to, from, 0, pages, flags);
     if (status == NEOMM_OK) {
-        status = back_all(root, to, pages, new_pages, flags);
+        status = map_all(root, to, 0, pages, new_pages, flags);
         if (status != NEOMM_OK)
-            unmap_only(root, to, pages);
+            unmap(root, to, pages, NULL);
     }
     if (status != NEOMM_OK) {
         (void)neomm_window_free(root, to);
         return status;
     }
-    unmap_only(root, from, pages);
+    unmap(root, from, pages, NULL);
     status = neomm_window_free(root, from);
     NEOMM__ASSERT(status == NEOMM_OK);
     *new_run = neomm_window_pointer(root, to);
