@@ -233,6 +233,28 @@ static uint64_t protect_gib(struct bench_machine *machine, uint64_t count)
 
 /* ---- a fork's copy of the tables of a GiB, all of it in use ---- */
 
+static neomm_frame_t originals[PAGES], copies[PAGES]; /* as many as the tables of a GiB */
+
+static bool make_originals(struct neomm *root)
+{
+    for (uint32_t i = 0; i < PAGES; i++) {
+        if (neomm_pmm_alloc(root, 0, 0, &originals[i]) != NEOMM_OK ||
+            neomm_pmm_alloc(root, 0, 0, &copies[i]) != NEOMM_OK)
+            return false;
+        memset(neomm_direct_pointer(root, neomm_frame_paddr(originals[i])), 0x67, PAGE);
+    }
+    return true;
+}
+
+static void end_parent(struct bench_machine *machine)
+{
+    for (uint32_t i = 0; i < PAGES; i++) {
+        (void)neomm_pmm_free(machine->root, originals[i], 0);
+        (void)neomm_pmm_free(machine->root, copies[i], 0);
+    }
+    end_space(machine);
+}
+
 static bool make_parent(struct bench_machine *machine)
 {
     struct neomm_mapping none = {.state = NEOMM_MAPPING_NONE},
@@ -240,7 +262,7 @@ static bool make_parent(struct bench_machine *machine)
                                  .prot = RW,
                                  .accessed = true,
                                  .dirty = true};
-    bool made = make_space(machine);
+    bool made = make_space(machine) && make_originals(machine->root);
     page.paddr = neomm_frame_paddr(frame);
     for (uint32_t i = 0; i < GIB_PAGES && made; i++, page.paddr += PAGE)
         made = neomm_paging_exchange(machine->root, &tables, at + i * PAGE, &none, &page, NULL) ==
@@ -267,16 +289,16 @@ static uint64_t copy_gib(struct bench_machine *machine, uint64_t count)
     return neomm_paging_destroy(root, &child) == NEOMM_OK ? done : 0;
 }
 
-static uint64_t copy_entries(struct bench_machine *machine, uint64_t count)
+static uint64_t copy_frames(struct bench_machine *machine, uint64_t count)
 {
-    static uint64_t copies[GIB_PAGES];
+    struct neomm *root = machine->root;
     uint64_t done = 0;
-    (void)machine;
-    for (; done < count; done += GIB_PAGES) {
-        for (uint32_t i = 0; i < GIB_PAGES; i += PAGES)
-            memcpy(copies + i, entries + i, PAGES * sizeof(entries[0]));
-        bench_use(copies);
-    }
+    for (; done < count; done += GIB_PAGES)
+        for (uint32_t i = 0; i < PAGES; i++) {
+            void *copy = neomm_direct_pointer(root, neomm_frame_paddr(copies[i]));
+            memcpy(copy, neomm_direct_pointer(root, neomm_frame_paddr(originals[i])), PAGE);
+            bench_use(copy);
+        }
     return done;
 }
 
@@ -346,9 +368,9 @@ static const struct bench_case cases[] = {
      .unit = "ns/page",
      .peer_name = "memcpy of the tables",
      .setup = make_parent,
-     .teardown = end_space,
+     .teardown = end_parent,
      .ours = copy_gib,
-     .peer = copy_entries},
+     .peer = copy_frames},
 };
 
 const struct bench_layer bench_paging = {.name = "paging",

@@ -43,21 +43,28 @@ static bool measure(struct bench_machine *machine, const struct bench_case *test
     return *done > 0;
 }
 
-/* Doubles the number of operations until each side takes the time planned: both do the same
- * number then, and have done as many before. Warms caches up, too. 0: failed. */
+/* A side that is slower than the other takes so many times what was planned, at most. */
+#define PATIENCE 16u
+
+/* Doubles the number of operations until each side takes the time planned, or one of them far more:
+ * both do the same number then, and have done as many before. Warms caches up, too. 0: failed. */
 static uint64_t calibrate(struct bench_machine *machine, const struct bench_case *test,
                           const struct side *sides)
 {
-    uint64_t done, time, count, least = 0;
+    uint64_t done, time, count, least = 0, most = 0;
     /* A round that does far more than it was asked for ends this, too. */
-    for (count = 1; least < machine->nanoseconds && count < (uint64_t)1 << 40; count *= 2) {
+    for (count = 1; least < machine->nanoseconds && most < PATIENCE * machine->nanoseconds &&
+                    count < (uint64_t)1 << 40;
+         count *= 2) {
         least = UINT64_MAX;
+        most = 0;
         for (uint32_t i = 0; i < SIDES; i++) {
             if (!sides[i].run)
                 continue;
             if (!measure(machine, test, sides[i].run, count, &done, &time))
                 return 0;
             least = time < least ? time : least;
+            most = time > most ? time : most;
         }
     }
     return count / 2;

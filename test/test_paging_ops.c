@@ -215,6 +215,35 @@ static void a_copy_that_fails_changes_nothing(struct ktap *t)
     }
 }
 
+/* A range so long that it is copied in parts: what share was told of is what an unmap of the target
+ * finds, wherever memory ran out. */
+static void a_copy_that_fails_late_can_be_taken_back(struct ktap *t)
+{
+    struct setting s;
+    bool passed = false, late = false;
+    const size_t size = (size_t)100 << 20;
+    for (uint64_t n = 1; !passed; n++) {
+        struct tally shared = {0}, taken_back = {0};
+        ASSERT(t, open_setting(t, &s));
+        fill(&s);
+        map(&s, USER + size - 9 * PAGE, 300 * PAGE, 9 * PAGE, RW, NEOMM_MAP_SMALL);
+        uint32_t tables = s.other.table_frames;
+        passed = !env_fault_plan(&s.env, n, false);
+        neomm_status status =
+            neomm_paging_copy(s.root, &s.tables, &s.other, USER, size, count, &shared);
+        passed = passed || env_fault_count(&s.env) < n;
+        (void)env_fault_plan(&s.env, 0, false);
+        EXPECT_EQ(t, status, passed ? NEOMM_OK : NEOMM_E_NOMEM);
+        late = late || (!passed && shared.leaves != 0);
+        EXPECT_OK(t, neomm_paging_unmap(s.root, &s.other, USER, size, count, &taken_back, NULL));
+        EXPECT_EQ(t, taken_back.leaves, shared.leaves);
+        EXPECT_EQ(t, taken_back.bytes, shared.bytes);
+        EXPECT_EQ(t, s.other.table_frames, tables);
+        close_setting(&s);
+    }
+    EXPECT(t, late || !NEOMM_INSTRUMENTED);
+}
+
 /* ---- merge ---- */
 
 static uint32_t merge(struct setting *s, neomm_vaddr_t vaddr, size_t size)
@@ -385,6 +414,7 @@ static const struct ktap_case cases[] = {
     KTAP_CASE_WITH(copies_in_parts, formats),
     KTAP_CASE_WITH(copies_are_refused, formats),
     KTAP_CASE_WITH(a_copy_that_fails_changes_nothing, formats),
+    KTAP_CASE_WITH(a_copy_that_fails_late_can_be_taken_back, formats),
     KTAP_CASE_WITH(small_leaves_become_a_large_one, formats),
     KTAP_CASE_WITH(what_does_not_fit_is_not_merged, formats),
     KTAP_CASE_WITH(large_leaves_become_a_giant_one, formats),

@@ -177,7 +177,9 @@ neomm_status neomm_paging_protect(struct neomm *root, struct neomm_tables *table
  * share (may be NULL) sees every leaf and swap entry as it is in `to`, with the tables locked: the
  * place to count references. Both are spaces' tables; `to` has nothing in the range
  * (NEOMM_E_EXISTS) and nobody else uses it yet. NEOMM_E_INVALID: one is the kernel's, or they are
- * the same; NEOMM_E_NOMEM, with nothing changed in `to`, and in `from` smaller leaves at most. */
+ * the same. NEOMM_E_NOMEM: `to` has what share was told of, all or nothing of each 32 MiB, and
+ * neomm_paging_unmap of the range takes it back; `from` has smaller leaves at most and lost WRITE
+ * where it was copied. */
 neomm_status neomm_paging_copy(struct neomm *root, struct neomm_tables *from,
                                struct neomm_tables *to, neomm_vaddr_t vaddr, size_t size,
                                neomm_leaf_fn *share, void *context);

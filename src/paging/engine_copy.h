@@ -30,23 +30,47 @@ static entry_t copy_one(struct cursor *c, unsigned index, neomm_vaddr_t vaddr)
     return before & ~ENTRY_WRITE;
 }
 
-/* Entries from `index` on that differ from `like` in the address alone, and that either no MMU
- * writes to or that need no change. Returns how many there are. */
+static inline void copy_take(entry_t *entry, neomm_paddr_t place, entry_t before, entry_t taken)
+{
+    if (taken != 0)
+        entry_store(entry, place, before, before ^ taken);
+}
+
+/* Takes the right to write from four entries, if they differ from `like` in the address alone: at
+ * the cost of one branch. */
+static inline bool copy_take_4(entry_t *e, neomm_paddr_t place, entry_t like, entry_t taken)
+{
+    entry_t a = entry_load(&e[0]), b = entry_load(&e[1]);
+    entry_t c = entry_load(&e[2]), d = entry_load(&e[3]);
+    if ((((a ^ like) | (b ^ like) | (c ^ like) | (d ^ like)) & ~ENTRY_ADDRESS) != 0)
+        return false;
+    copy_take(&e[0], place, a, taken);
+    copy_take(&e[1], place + sizeof(entry_t), b, taken);
+    copy_take(&e[2], place + 2 * sizeof(entry_t), c, taken);
+    copy_take(&e[3], place + 3 * sizeof(entry_t), d, taken);
+    return true;
+}
+
+/* Entries from `index` on that no MMU writes to and that differ from `like` in the address alone;
+ * returns how many there are. Rights are taken in place and the whole is copied then, since memcpy
+ * writes a line of memory without reading it first. */
 static unsigned copy_same(struct copy *k, unsigned index, unsigned end, entry_t like)
 {
     struct cursor *c = &k->from;
-    entry_t *from = c->table[0], *to = k->to.table[0];
-    entry_t change = entry_is_present(like) ? like & ENTRY_WRITE : 0;
+    entry_t *from = c->table[0], taken = entry_is_present(like) ? like & ENTRY_WRITE : 0;
+    neomm_paddr_t place = entry_place(c->frame[0], 0);
     unsigned i = index;
+    while (end - i >= 4 && copy_take_4(&from[i], place + i * sizeof(entry_t), like, taken))
+        i += 4;
     for (; i < end; i++) {
         entry_t entry = entry_load(&from[i]);
         if (((entry ^ like) & ~ENTRY_ADDRESS) != 0)
             break;
-        if (change != 0)
-            entry_store(&from[i], entry_place(c->frame[0], i), entry, entry ^ change);
-        entry_make(&to[i], entry_place(k->to.frame[0], i), entry ^ change);
+        copy_take(&from[i], place + i * sizeof(entry_t), entry, taken);
     }
-    c->stores += change != 0 ? i - index : 0;
+    entry_make_like(&k->to.table[0][index], entry_place(k->to.frame[0], index), &from[index],
+                    i - index);
+    c->stores += taken != 0 ? i - index : 0;
     return i - index;
 }
 
@@ -58,7 +82,7 @@ static void copy_run(struct copy *k)
     neomm_vaddr_t vaddr = cursor_start(c);
     for (unsigned i = first, count = 1; i < end; i += count, vaddr += count * NEOMM_PAGE_SIZE) {
         entry_t like = entry_load(&c->table[0][i]);
-        if (entry_is_still(0, like) || !(like & ENTRY_WRITE)) {
+        if (entry_is_still(0, like)) {
             count = copy_same(k, i, end, like);
             if (entry_is_present(like) && (like & ENTRY_WRITE))
                 neomm__flush_add_pages(&c->flush, vaddr, count);

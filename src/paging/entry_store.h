@@ -80,3 +80,12 @@ static inline void entry_make(entry_t *entry, neomm_paddr_t place, entry_t after
 #endif
     NEOMM__ENTRY_STORED(place, 0, after);
 }
+
+/* The same for `count` entries at once, which are to be what those at `like` are. */
+static inline void entry_make_like(entry_t *entries, neomm_paddr_t place, const entry_t *like,
+                                   unsigned count)
+{
+    memcpy(entries, like, count * sizeof(entry_t));
+    for (unsigned i = 0; i < count; i++)
+        NEOMM__ENTRY_STORED(place + i * sizeof(entry_t), 0, entries[i]);
+}

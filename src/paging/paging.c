@@ -280,11 +280,18 @@ neomm_status neomm_paging_copy(struct neomm *root, struct neomm_tables *from,
         return status;
     if (from == to || neomm__tables_are_kernel(root, from) || neomm__tables_are_kernel(root, to))
         return NEOMM_E_INVALID;
-    const struct neomm__engine *engine = root->paging->engine;
-    neomm_vaddr_t last = vaddr + (size - 1);
+    neomm_vaddr_t at = vaddr, edge, last = vaddr + (size - 1);
     if (neomm__paging_occupied(root, to, vaddr, last))
         return NEOMM_E_EXISTS;
-    return engine->copy(root, from, to, vaddr, last, share, context);
+    if (!is_one_part(vaddr, last))
+        status = split_edges(root, from, vaddr, last);
+    for (; status == NEOMM_OK; at = edge + 1) {
+        edge = part_end(root, from, at, last);
+        status = root->paging->engine->copy(root, from, to, at, edge, share, context);
+        if (edge == last)
+            break;
+    }
+    return status;
 }
 
 /* From small leaves to large ones, then from these to giant ones. */
