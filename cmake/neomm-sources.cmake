@@ -81,6 +81,7 @@ set(NEOMM_HEAP_SOURCES
 set(NEOMM_SWAP_SOURCES
   src/swap/area.c
   src/swap/checksum.c
+  src/swap/lz4.c
   src/swap/policy.c
   src/swap/policy_clock.c
   src/swap/policy_fifo.c

@@ -1,0 +1,24 @@
+/* Compression of pages. A codec is a pair of functions over memory that the caller has ready:
+ * nothing is allocated on the way out of memory.
+ * SPDX-License-Identifier: MIT */
+#ifndef NEOMM_SWAP_CODEC_H
+#define NEOMM_SWAP_CODEC_H
+
+#include <neomm/types.h>
+
+/* Bytes of the workspace of any codec: one frame, contents undefined between calls. */
+#define NEOMM__CODEC_WORK NEOMM_PAGE_SIZE
+
+struct neomm__codec {
+    const char *name;
+    /* Writes `page`, NEOMM_PAGE_SIZE bytes, to out in at most `capacity` bytes, and returns how
+     * many; 0: it does not fit, and what is in out is garbage. */
+    uint32_t (*compress)(void *work, const uint8_t *page, uint8_t *out, uint32_t capacity);
+    /* The reverse. Trusts nothing: false for an input that no page of NEOMM_PAGE_SIZE bytes gives,
+     * and neither reads outside of `in` nor writes outside of `page`, whatever the input. */
+    bool (*decompress)(const uint8_t *in, uint32_t size, uint8_t *page);
+};
+
+extern const struct neomm__codec neomm__codec_lz4;
+
+#endif
