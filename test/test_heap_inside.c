@@ -78,7 +78,7 @@ static void shapes(struct ktap *t)
     if (!box_open(t, &box, BOX_DIRECT, 4, 1))
         return;
     for (uint32_t size = 16; size <= NEOMM_KMEM_SIZE_MAX; size += size < 600 ? 1 : 41) {
-        neomm__kmem_shape(&cache, size, 1u << 20);
+        neomm__kmem_shape(&cache, size, &(struct neomm__heap_scale){1u << 20, 128, 2});
         check_shape(t, box.root->heap, &cache);
         if (size <= NEOMM__HEAP_SLAB_MAX)
             EXPECT((t), (cache.pages * NEOMM_PAGE_SIZE - cache.span) * 8 <=
@@ -95,7 +95,7 @@ static void little_is_held_back(struct ktap *t)
     struct neomm_kmem cache;
     for (uint32_t ram_frames = 64; ram_frames <= 1u << 22; ram_frames *= 4)
         for (uint32_t size = 16; size <= 8192; size *= 2) {
-            neomm__kmem_shape(&cache, size, ram_frames);
+            neomm__kmem_shape(&cache, size, &(struct neomm__heap_scale){ram_frames, 128, 2});
             EXPECT(t, cache.capacity == 2 || cache.capacity * size <= ram_frames * 4);
             EXPECT(t, cache.empty_kept == 1 || cache.empty_kept * cache.pages * 1024 <= ram_frames);
         }

@@ -62,7 +62,8 @@ struct neomm_heap_options {
     /* For runs of more than 2^NEOMM_ORDER_MAX pages or when no contiguous frames are left; NULL:
      * such requests fail */
     const struct neomm_page_source *large_source;
-    /* Eight size classes a doubling in place of four: half as much is lost by rounding up (4.5 % of
+    /* As [heap] fine_classes of the configuration: true where either says so. Eight size classes a
+     * doubling in place of four: half as much is lost by rounding up (4.5 % of
      * sizes that are equally likely at every scale, not 9 %), more slabs are partly used. */
     bool fine_classes;
     /* Random bits that nobody knows: the links of lists that lie in freed objects are hidden with
@@ -87,8 +88,9 @@ NEOMM_EXTERN_C_BEGIN
 void neomm_heap_source_direct(struct neomm *root, struct neomm_page_source *source);
 void neomm_heap_source_window(struct neomm *root, struct neomm_page_source *source);
 
-/* Initialises the heap. options may be NULL (direct source alone). NEOMM_E_NOMEM;
- * NEOMM_E_EXISTS; NEOMM_E_NOENT without pmm. */
+/* Initialises the heap. options may be NULL (direct source alone). Of the configuration it takes
+ * [heap] fine_classes, magazine and limit; neomm_heap_configure (heap_debug.h) does the rest.
+ * NEOMM_E_NOMEM; NEOMM_E_EXISTS; NEOMM_E_NOENT without pmm. */
 neomm_status neomm_heap_init(struct neomm *root, const struct neomm_heap_options *options);
 
 /* Ends it. NEOMM_E_BUSY while an object or a cache lives (the leak check: each is logged, at most

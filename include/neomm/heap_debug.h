@@ -85,6 +85,15 @@ struct neomm_heap_site_stats {
 
 NEOMM_EXTERN_C_BEGIN
 
+/* ---- configuration ---- */
+
+/* Does what the root's configuration says: [heap] sampling, profile and call_sites, and each
+ * cache's profile from now on, where it has a section. To be called after neomm_heap_init, whenever
+ * this file's functions can be: they need stage 3 of the port, and are linked only by who calls
+ * one. NEOMM_E_NOENT: no heap; else the first error of neomm_heap_set_profile or neomm_heap_track,
+ * with the rest done as far as possible. Context and cost as these. */
+neomm_status neomm_heap_configure(struct neomm *root);
+
 /* ---- profiles ---- */
 
 /* The profile of a cache from now on; NULL: of all of kmalloc's, and of caches made later. The heap

@@ -217,12 +217,20 @@ struct neomm__heap_cpu {
     uint32_t seen;  /* it has, or may have, magazines with objects in them */
 } __attribute__((aligned(64)));
 
+/* What the shape of caches depends on, beside their objects' size. */
+struct neomm__heap_scale {
+    uint32_t ram_frames; /* free when the heap began: what it holds back is in proportion */
+    uint32_t magazine;   /* the most objects that a CPU keeps of a cache */
+    unsigned step_shift; /* classes a doubling, as a power of two */
+};
+
 struct neomm__heap {
     /* By size in units, rounded up: the class, and where its magazines lie among a CPU's. */
     uint8_t class_of[NEOMM__HEAP_UNITS + 1];
     uint16_t offset[NEOMM__HEAP_UNITS + 1];
     uint32_t classes;
-    uint32_t ram_frames; /* free when the heap began: what it holds back is in proportion */
+    struct neomm__heap_scale scale;
+    size_t limit_pages, held_pages; /* of slabs and runs: the most, and now */
     struct neomm_page_source source[NEOMM__HEAP_SOURCES];
     uint32_t sources;  /* 1, or 2 with a large source */
     bool runs_guarded; /* runs come from the large source, which leaves pages between them */
@@ -257,11 +265,12 @@ static inline unsigned neomm__heap_class_of(const struct neomm__heap *heap, size
     return heap->class_of[(size + NEOMM__HEAP_UNIT - 1) >> NEOMM__HEAP_UNIT_SHIFT];
 }
 /* Fills the tables of classes, in caches 0 to classes - 1, without magazines. */
-void neomm__heap_classes_init(struct neomm__heap *heap, unsigned step_shift, uint32_t ram_frames);
+void neomm__heap_classes_init(struct neomm__heap *heap);
 /* How slabs and magazines of a cache are for objects of `size` bytes. */
-void neomm__kmem_shape(struct neomm_kmem *cache, uint32_t size, uint32_t ram_frames);
+void neomm__kmem_shape(struct neomm_kmem *cache, uint32_t size,
+                       const struct neomm__heap_scale *scale);
 /* Bytes of one CPU's magazines of all classes. */
-size_t neomm__heap_magazines_bytes(unsigned step_shift, uint32_t ram_frames);
+size_t neomm__heap_magazines_bytes(const struct neomm__heap_scale *scale);
 
 /* ---- record.c ---- */
 
@@ -479,6 +488,45 @@ struct neomm__sites {
                  void (*visit)(void *context, const struct neomm_heap_site_stats *stats),
                  void *context);
 };
+
+/* ---- the limit ---- */
+
+/* Before pages are asked for, and when they were not to be had or were given back. False: there
+ * would be more than the configuration allows. */
+static inline bool neomm__heap_charge(struct neomm__heap *heap, size_t pages)
+{
+    size_t held = neomm__load_relaxed(&heap->held_pages);
+    do {
+        if (pages > heap->limit_pages - held)
+            return false;
+    } while (!neomm__cas(&heap->held_pages, &held, held + pages));
+    return true;
+}
+static inline void neomm__heap_uncharge(struct neomm__heap *heap, size_t pages)
+{
+    (void)neomm__fetch_sub(&heap->held_pages, pages);
+}
+
+/* Pages of a slab or run; NULL: there are none, or the limit is reached. */
+static inline void *neomm__pages_take(struct neomm__heap *heap,
+                                      const struct neomm_page_source *source, uint32_t pages,
+                                      uint32_t align, neomm_flags_t flags)
+{
+    void *run;
+    if (!neomm__heap_charge(heap, pages))
+        return NULL;
+    if (source->run_alloc(source->context, pages, align, flags, &run) == NEOMM_OK)
+        return run;
+    neomm__heap_uncharge(heap, pages);
+    return NULL;
+}
+static inline void neomm__pages_give(struct neomm__heap *heap,
+                                     const struct neomm_page_source *source, void *run,
+                                     uint32_t pages)
+{
+    source->run_free(source->context, run, pages);
+    neomm__heap_uncharge(heap, pages);
+}
 
 /* ---- run.c: whole pages ---- */
 

@@ -52,7 +52,8 @@ neomm_status neomm__profile_apply(struct neomm *root, struct neomm_kmem *cache,
 neomm_status neomm__profile_adopt(struct neomm *root, struct neomm_kmem *cache)
 {
     const struct neomm__heap *heap = root->heap;
-    return neomm__profile_apply(root, cache, (enum neomm_heap_profile)heap->profile,
+    uint32_t profile = neomm_config_cache_profile(&root->config, cache->name, heap->profile);
+    return neomm__profile_apply(root, cache, (enum neomm_heap_profile)profile,
                                 neomm__load_acquire(&heap->sites) != NULL);
 }
 
