@@ -46,6 +46,8 @@ struct neomm_page_source {
                              neomm_flags_t flags, void **new_run);
     /* Takes away or gives back access. May be NULL. */
     neomm_status (*protect)(void *context, void *run, uint32_t pages, neomm_prot_t prot);
+    /* protect waits for no other CPU, so that it may be called wherever kfree may. */
+    bool protect_anywhere;
     /* The contents are not needed any more, the addresses are. The heap's main source hears so,
      * too, of frames for the heap's own state, which it took from pmm, before they go back there,
      * by their addresses in the direct map. May be NULL. */
@@ -151,6 +153,13 @@ size_t neomm_ksize(struct neomm *root, const void *pointer);
  * returns the frames given. Interrupts the other CPUs: not in interrupts, with interrupts masked or
  * with a spinlock held. */
 uint32_t neomm_heap_shrink(struct neomm *root);
+
+/* Does what had to be put off: frees what neomm_kfree_nolock was given where it could not be freed,
+ * and takes the pages of freed guarded objects away (heap_debug.h). Allocations that may wait do so
+ * by the way; a kernel that guards objects may call it from a timer's thread or when idle, so that
+ * late accesses are caught soon. Interrupts the other CPUs if there is such a page. Context as
+ * neomm_heap_shrink. */
+void neomm_heap_settle(struct neomm *root);
 
 /* A CPU stops: gives back what it keeps. Called when it runs no code of the library; it counts
  * again from its next call on. NEOMM_E_INVALID: no such CPU; NEOMM_E_BUSY: another CPU has been

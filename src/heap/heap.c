@@ -515,7 +515,16 @@ uint32_t neomm_heap_shrink(struct neomm *root)
     if (!root->heap)
         return 0;
     (void)neomm__heap_drain(root, &frames);
+    neomm__guard_retire(root);
     return frames + neomm__heap_trim(root);
+}
+
+void neomm_heap_settle(struct neomm *root)
+{
+    if (!root->heap)
+        return;
+    neomm__deferred_free(root);
+    neomm__guard_settle(root);
 }
 
 static size_t slab_frames(struct neomm_kmem *cache)

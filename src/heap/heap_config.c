@@ -31,7 +31,7 @@ neomm_status neomm_heap_configure(struct neomm *root)
     if (!root->heap)
         return NEOMM_E_NOENT;
     if (config->sampling != root->heap->sampling)
-        neomm_heap_set_sampling(root, config->sampling);
+        note(&first, "sampling", neomm_heap_set_sampling(root, config->sampling));
     note(&first, "profile",
          neomm_heap_set_profile(root, NULL, (enum neomm_heap_profile)config->profile));
     neomm_status status = configure_caches(root);

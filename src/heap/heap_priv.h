@@ -351,7 +351,7 @@ neomm_status neomm__kmem_flush(struct neomm *root, struct neomm_kmem *cache, voi
 /* Takes a block back without waiting for anybody; cache NULL: it is a run, or not in the direct
  * map. */
 neomm_status neomm__free_nolock(struct neomm *root, const struct neomm_kmem *cache, void *object);
-/* Frees what was put off. */
+/* Frees what neomm_kfree_nolock put off. */
 void neomm__deferred_free(struct neomm *root);
 /* Empties the magazines of all CPUs, or of this one alone; returns the objects put back, and in
  * *frames what became free. All: interrupts other CPUs, so not for who may hold a lock. */
@@ -439,17 +439,19 @@ neomm_status neomm__heap_refuse(struct neomm *root, const char *function, const 
 /* ---- guard.c, through heap->guard ---- */
 
 struct neomm__guard {
-    uintptr_t base, end; /* of its pages */
-    uint32_t seed;       /* that nobody can foresee */
+    uintptr_t base;   /* of its pages, which may come and go */
+    uint32_t seed;    /* that nobody can foresee */
+    uint32_t put_off; /* objects that were freed, with pages that have access still */
     /* A live object of the cache; NULL: there can be none now. Changes rights of pages. */
     void *(*alloc)(struct neomm *root, struct neomm_kmem *cache, size_t size, size_t align,
                    uintptr_t caller);
-    /* What cannot be freed is reported. `cache` NULL: of any. */
+    /* What cannot be freed is reported. `cache` NULL: of any. Changes no rights, see settle. */
     neomm_status (*free)(struct neomm *root, const struct neomm_kmem *cache, void *pointer,
                          const char *function, uintptr_t caller);
-    /* Later, by whoever calls the other; says nothing of what cannot be freed. */
+    /* All of it later; says nothing of what cannot be freed. */
     neomm_status (*free_nolock)(struct neomm *root, void *pointer, uintptr_t caller);
-    void (*free_deferred)(struct neomm *root);
+    /* Takes access away from what was freed. */
+    void (*settle)(struct neomm *root);
     neomm_status (*status)(struct neomm *root, const void *pointer); /* error: not live */
     size_t (*usable)(struct neomm *root, const void *pointer);       /* 0: not live */
     void (*describe)(struct neomm *root, const void *pointer, struct neomm_heap_report *report);
@@ -458,14 +460,40 @@ struct neomm__guard {
                         size_t *size);
     void (*forget)(struct neomm *root, const struct neomm_kmem *cache); /* a cache ends */
     void (*fsck)(struct neomm *root, struct neomm__report *report);
+    /* Gives the pages back, if no cache is guarded and no object is live; neomm__guard_begin brings
+     * others. */
+    void (*retire)(struct neomm *root);
     /* The heap ends. An error: its pages cannot be given back. */
     neomm_status (*end_all)(struct neomm *root);
 };
 
+/* Where no object can be. */
+#define NEOMM__GUARD_BYTES   ((2 * (uintptr_t)NEOMM_HEAP_GUARDED_MAX + 1) * NEOMM_PAGE_SIZE)
+#define NEOMM__GUARD_NOWHERE ((uintptr_t)0 - NEOMM__GUARD_BYTES)
+
+static inline bool neomm__guard_has_pages(const struct neomm__guard *guard)
+{
+    return neomm__load_relaxed(&guard->base) != NEOMM__GUARD_NOWHERE;
+}
+
 static inline bool neomm__guard_owns(const struct neomm__heap *heap, const void *pointer)
 {
     const struct neomm__guard *guard = neomm__load_acquire(&heap->guard);
-    return guard && (uintptr_t)pointer >= guard->base && (uintptr_t)pointer < guard->end;
+    return guard && (uintptr_t)pointer - neomm__load_relaxed(&guard->base) < NEOMM__GUARD_BYTES;
+}
+
+/* For who may wait for calls to other CPUs: not with NEOMM_ATOMIC, nor with a lock of the heap. */
+static inline void neomm__guard_settle(struct neomm *root)
+{
+    const struct neomm__guard *guard = neomm__load_acquire(&root->heap->guard);
+    if (guard && neomm__load_relaxed(&guard->put_off) > 0)
+        guard->settle(root);
+}
+static inline void neomm__guard_retire(struct neomm *root)
+{
+    const struct neomm__guard *guard = neomm__load_acquire(&root->heap->guard);
+    if (guard)
+        guard->retire(root);
 }
 
 /* The objects of a cache that lie in no slab since they are guarded. */

@@ -131,7 +131,7 @@ neomm_status neomm_kmem_destroy(struct neomm *root, struct neomm_kmem *cache)
     struct neomm__heap *heap = root->heap;
     if (!heap || !cache || cache->number < heap->classes || !neomm__kmem_is_live(cache))
         return NEOMM_E_INVALID;
-    neomm__deferred_free(root);
+    neomm_heap_settle(root);
     if (!neomm__drain_begin(root, false))
         return NEOMM_E_BUSY;
     neomm_status status = end(root, cache);

@@ -136,7 +136,9 @@ static void *guarded(struct neomm *root, struct neomm_kmem *cache, size_t size, 
 static void *refill_plain(struct neomm *root, struct neomm_kmem *cache, size_t size, size_t align,
                           neomm_flags_t flags, uintptr_t caller)
 {
-    bool guard = false;
+    bool guard = false, atomic = flags & (NEOMM_NOLOCK | NEOMM_ATOMIC);
+    if (!atomic)
+        neomm__guard_settle(root);
     void *object = refill(root, cache, flags, &guard);
     if (!object && !(flags & NEOMM_NOLOCK)) {
         neomm__deferred_free(root);
@@ -144,8 +146,7 @@ static void *refill_plain(struct neomm *root, struct neomm_kmem *cache, size_t s
         if (object)
             refill_ahead(root, cache, flags, &guard);
     }
-    if (guard && neomm__load_relaxed(&cache->interval) > 0 &&
-        !(flags & (NEOMM_NOLOCK | NEOMM_ATOMIC)))
+    if (guard && !atomic && neomm__load_relaxed(&cache->interval) > 0)
         object = guarded(root, cache, size, align, caller, object);
     return object;
 }
@@ -323,9 +324,6 @@ void neomm__deferred_free(struct neomm *root)
 {
     for (uint32_t cpu = 0; cpu < root->cpus; cpu++)
         free_deferred(root, &root->heap->cpu[cpu]);
-    const struct neomm__guard *guard = neomm__load_acquire(&root->heap->guard);
-    if (guard)
-        guard->free_deferred(root);
 }
 
 /* ---- all CPUs' magazines ---- */
@@ -450,6 +448,7 @@ uint32_t neomm__heap_drain(struct neomm *root, uint32_t *frames)
     uint32_t objects = 0;
     *frames = 0;
     neomm__deferred_free(root);
+    neomm__guard_settle(root);
     if (neomm__drain_begin(root, false)) {
         objects = neomm__kmems_drain(root, 0, NEOMM__KMEMS, frames);
         neomm__drain_end(root);

@@ -46,6 +46,8 @@ neomm_status neomm__profile_apply(struct neomm *root, struct neomm_kmem *cache,
         neomm__store_relaxed(&cache->profile, (uint32_t)profile);
     else
         neomm__store_relaxed(&cache->interval, interval);
+    if (interval > 0)
+        neomm__guard_retire(root);
     return status;
 }
 
@@ -96,16 +98,25 @@ enum neomm_heap_profile neomm_heap_profile(const struct neomm *root, const struc
     return (enum neomm_heap_profile)neomm__load_relaxed(&which->profile);
 }
 
-void neomm_heap_set_sampling(struct neomm *root, uint32_t interval)
+static bool is_guarded(const struct neomm_kmem *cache)
+{
+    return neomm__kmem_is_live(cache) && neomm__load_relaxed(&cache->profile) == NEOMM_HEAP_GUARDED;
+}
+
+neomm_status neomm_heap_set_sampling(struct neomm *root, uint32_t interval)
 {
     struct neomm__heap *heap = root->heap;
+    neomm_status status = NEOMM_OK;
     uint32_t frames;
     if (!heap)
-        return;
+        return NEOMM_E_NOENT;
     neomm__store_relaxed(&heap->sampling, interval);
-    for (uint32_t i = 0; i < NEOMM__KMEMS; i++)
-        if (neomm__kmem_is_live(&heap->cache[i]) &&
-            neomm__load_relaxed(&heap->cache[i].profile) == NEOMM_HEAP_GUARDED)
-            neomm__store_relaxed(&heap->cache[i].interval, interval);
+    for (uint32_t i = 0; i < NEOMM__KMEMS && status == NEOMM_OK; i++)
+        if (is_guarded(&heap->cache[i])) {
+            status = neomm__guard_begin(root);
+            neomm__store_relaxed(&heap->cache[i].interval, status == NEOMM_OK ? interval : 0);
+        }
     (void)neomm__heap_drain(root, &frames);
+    neomm__guard_retire(root);
+    return status;
 }
