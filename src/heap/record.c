@@ -65,8 +65,10 @@ static neomm_paddr_t pool_take(struct neomm *root, struct neomm__record_pool *po
     neomm_paddr_t paddr = 0;
     if (!neomm_frame_is_nil(frame)) {
         struct neomm__frame *entry = neomm__frame(root, frame);
-        unsigned slot = lowest_clear(entry->mapping);
-        entry->mapping |= (uint64_t)1 << slot;
+        uint64_t used = entry->mapping;
+        unsigned slot = lowest_clear(used);
+        NEOMM__YIELD(); /* who came here without the lock would take the same record */
+        entry->mapping = used | (uint64_t)1 << slot;
         paddr = neomm_frame_paddr(frame) + slot * pool->size;
         if (entry->mapping == all_used(pool)) {
             neomm__frame_list_remove(&root->frames, &pool->open, frame);
@@ -109,7 +111,9 @@ uint32_t neomm__record_free(struct neomm *root, neomm_paddr_t paddr)
         neomm__frame_list_remove(&root->frames, &pool->full, frame);
         neomm__frame_list_push_head(&root->frames, &pool->open, frame);
     }
-    entry->mapping &= ~((uint64_t)1 << slot);
+    uint64_t left = entry->mapping & ~((uint64_t)1 << slot);
+    NEOMM__YIELD(); /* who came here without the lock would lose this one's bit */
+    entry->mapping = left;
     /* One open frame stays, or a single run would cost a frame each time. */
     bool idle = entry->mapping == 0 && pool->open.count > 1;
     if (idle)
