@@ -4,6 +4,10 @@
 
 #include <neomm/pmm.h>
 
+/* For a public function that calls another in the name of its caller: a return address is handed on
+ * as if it were a record. */
+#define CALLER_AS_SITE(site) ((const struct neomm_site *)NEOMM__CALLER(site))
+
 /* What of the caller's flags means something to memory that C code will use. */
 #define HEAP_FLAGS                                                                                 \
     (NEOMM_ATOMIC | NEOMM_NORECLAIM | NEOMM_ZERO | NEOMM_DMA | NEOMM_RESERVE | NEOMM_NOLOCK)
@@ -260,7 +264,7 @@ void *neomm_kmalloc_array_at(struct neomm *root, size_t count, size_t size, neom
     size_t bytes;
     if (__builtin_mul_overflow(count, size, &bytes))
         return NULL;
-    return neomm_kmalloc_at(root, bytes, flags, site);
+    return neomm_kmalloc_at(root, bytes, flags, CALLER_AS_SITE(site));
 }
 
 static void *alloc_aligned(struct neomm *root, size_t size, size_t align, neomm_flags_t flags,
@@ -291,11 +295,11 @@ void *neomm_kmalloc_aligned_at(struct neomm *root, size_t size, size_t align, ne
     if (align == 0 || (align & (align - 1)) != 0 || !root->heap)
         return NULL;
     if (align <= NEOMM__HEAP_UNIT || size == 0)
-        return neomm_kmalloc_at(root, size, flags, site);
+        return neomm_kmalloc_at(root, size, flags, CALLER_AS_SITE(site));
     if (size <= NEOMM__HEAP_SLAB_MAX && align <= NEOMM_PAGE_SIZE)
         return alloc_aligned(root, size, align, flags, NEOMM__CALLER(site));
     if (align <= NEOMM_PAGE_SIZE)
-        return neomm_kmalloc_at(root, size, flags, site);
+        return neomm_kmalloc_at(root, size, flags, CALLER_AS_SITE(site));
     if (size > PTRDIFF_MAX || align >> NEOMM_PAGE_SHIFT > UINT32_MAX)
         return NULL;
     return alloc_run(root, size, (uint32_t)(align >> NEOMM_PAGE_SHIFT), flags & HEAP_FLAGS,
@@ -470,7 +474,7 @@ void *neomm_krealloc_at(struct neomm *root, void *pointer, size_t size, neomm_fl
 {
     struct neomm__heap_place place;
     if (!pointer)
-        return neomm_kmalloc_at(root, size, flags, site);
+        return neomm_kmalloc_at(root, size, flags, CALLER_AS_SITE(site));
     if (!root->heap)
         return NULL;
     if (size == 0) {
