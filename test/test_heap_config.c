@@ -296,6 +296,7 @@ static void as_far_as_possible(struct ktap *t)
     EXPECT_OK(t, neomm_heap_init(root, NULL));
     EXPECT_EQ(t, neomm_heap_configure(root), NEOMM_E_UNSUPPORTED);
     EXPECT_EQ(t, neomm_heap_profile(root, NULL), NEOMM_HEAP_DEFAULT);
+    EXPECT_EQ(t, neomm_heap_set_profile(root, NULL, NEOMM_HEAP_PROFILES), NEOMM_E_INVALID);
     void *block = take(&c.box, 100, 0);
     neomm_heap_sites(root, 10, count_site, &found);
     EXPECT_EQ(t, found, 1);

@@ -250,6 +250,11 @@ static void tracked_anew(struct ktap *t)
 
 /* ---- callers without a record ---- */
 
+static void count_plain(void *context, const struct neomm_heap_site_stats *stats)
+{
+    *(uint32_t *)context += stats->site.site == NULL;
+}
+
 static void addresses(struct ktap *t)
 {
     static struct model model;
@@ -266,6 +271,9 @@ static void addresses(struct ktap *t)
     EXPECT_EQ(t, list.count, 1); /* all for whom there was no room, as one */
     EXPECT(t, !list.stats[0].site.site && list.stats[0].site.address == 0);
     EXPECT_EQ(t, list.stats[0].objects, 2000 - 1023);
+    uint32_t plain = 0;
+    neomm_heap_sites(root, 2000, count_plain, &plain);
+    EXPECT_EQ(t, plain, 1024);
     list = list_of(&model, 2);
     EXPECT_EQ(t, list.stats[1].site.address != 0, true);
     EXPECT_EQ(t, list.stats[1].objects, 1);

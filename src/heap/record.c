@@ -8,7 +8,6 @@ void neomm__records_init(struct neomm__heap *heap)
 {
     for (uint32_t i = 0; i < NEOMM__RECORD_POOLS; i++) {
         struct neomm__record_pool *pool = &heap->pool[i];
-        memset(pool, 0, sizeof(*pool));
         neomm__lock_init(&pool->lock, NEOMM_LOCK_CLASS_SLAB);
         pool->size =
             i == NEOMM__RECORD_SMALL ? NEOMM__RECORD_SMALL_BYTES : NEOMM__RECORD_LARGE_BYTES;
@@ -44,7 +43,6 @@ static bool pool_grow(struct neomm *root, uint32_t index, neomm_flags_t flags)
     neomm_irq_t irq = neomm__lock(&pool->lock);
     entry->kind = NEOMM__KIND_STATE;
     entry->owner = index;
-    entry->mapping = 0;
     neomm__frame_list_push_head(&root->frames, &pool->open, frame);
     neomm__unlock(&pool->lock, irq);
     return true;

@@ -22,7 +22,7 @@ static bool take_pages(struct neomm__heap *heap, struct neomm__run *run, uint32_
 {
     void *pages = NULL;
     /* Memory for devices is not guarded, nor does it move. */
-    bool large = (heap->runs_guarded || run->moves) && !(flags & NEOMM_DMA) && heap->sources > 1;
+    bool large = (heap->runs_guarded || run->moves) && !(flags & NEOMM_DMA);
     for (uint32_t i = large ? NEOMM__SOURCE_LARGE : NEOMM__SOURCE_MAIN; i < heap->sources && !pages;
          i++) {
         const struct neomm_page_source *source = &heap->source[i];
@@ -109,8 +109,6 @@ static void unpublish(struct neomm *root, neomm_frame_t head, const struct neomm
     struct neomm__heap *heap = root->heap;
     struct neomm__frame *entry = neomm__frame(root, head);
     entry->kind = NEOMM__KIND_NONE;
-    entry->owner = 0;
-    entry->mapping = 0;
     neomm__frame_list_remove(&root->frames, &heap->runs, head);
     heap->run_frames -= run->pages;
     heap->run_bytes -= run->requested;
