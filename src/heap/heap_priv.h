@@ -194,6 +194,7 @@ struct neomm_kmem {
     uint32_t profile;  /* enum neomm_heap_profile */
     const struct neomm__kmem_ops *ops;    /* changed under the lock */
     uint32_t epoch;                       /* counts the times that `ops` came; under the lock */
+    uint32_t turns;                       /* and those that they changed, or went */
     struct neomm__quarantine *quarantine; /* of a cache that was HARDENED once, see harden.c */
     void (*quarantine_end)(struct neomm *root, struct neomm_kmem *cache);
     size_t held;         /* objects that are neither free in their slab, nor kept, nor live */
@@ -294,7 +295,7 @@ uint32_t neomm__slab_take(struct neomm *root, struct neomm_kmem *cache,
                           const struct neomm__kmem_ops *ops, void **objects, uint32_t want,
                           neomm_flags_t flags);
 /* The same of a new slab, whose pages are asked for: no lock is held, and the CPU may change.
- * 0: no memory, or others. */
+ * 0: no memory, or others, or NEOMM_NOLOCK. */
 uint32_t neomm__slab_take_new(struct neomm *root, struct neomm_kmem *cache,
                               const struct neomm__kmem_ops *ops, void **objects, uint32_t want,
                               neomm_flags_t flags);
@@ -357,6 +358,10 @@ void neomm__deferred_free(struct neomm *root);
  * *frames what became free. All: interrupts other CPUs, so not for who may hold a lock. */
 uint32_t neomm__heap_drain(struct neomm *root, uint32_t *frames);
 uint32_t neomm__heap_drain_own(struct neomm *root, uint32_t *frames);
+/* Empties those of the caches [first, end) of all CPUs; adds to *objects and *frames. False: it is
+ * being done by this CPU already, or too long by another. */
+bool neomm__kmems_empty(struct neomm *root, uint32_t first, uint32_t end, uint32_t *objects,
+                        uint32_t *frames);
 /* Between the two, one CPU drains the caches [first, end), or takes one of them away; `own`: just
  * its own magazines. False: it is being done by this CPU already, or too long by another. Adds to
  * *frames. */

@@ -176,12 +176,9 @@ neomm_status neomm_kmem_free(struct neomm *root, struct neomm_kmem *cache, void 
 
 uint32_t neomm_kmem_shrink(struct neomm *root, struct neomm_kmem *cache)
 {
-    uint32_t frames = 0;
-    neomm__deferred_free(root);
-    if (neomm__drain_begin(root, false)) {
-        (void)neomm__kmems_drain(root, cache->number, cache->number + 1, &frames);
-        neomm__drain_end(root);
-    }
+    uint32_t frames = 0, objects = 0;
+    neomm_heap_settle(root);
+    (void)neomm__kmems_empty(root, cache->number, cache->number + 1, &objects, &frames);
     return frames + neomm__slabs_trim(root, cache);
 }
 

@@ -16,14 +16,11 @@ static const struct neomm__kmem_ops *ops_for(enum neomm_heap_profile profile, bo
 static neomm_status change(struct neomm *root, struct neomm_kmem *cache,
                            const struct neomm__kmem_ops *ops, uint32_t interval)
 {
-    uint32_t frames = 0;
+    uint32_t objects = 0, frames = 0;
     if (ops != cache->ops || interval == cache->interval)
         return neomm__ledger_change(root, cache, ops);
-    if (!neomm__drain_begin(root, false))
-        return NEOMM_E_BUSY;
-    (void)neomm__kmems_drain(root, cache->number, cache->number + 1, &frames);
-    neomm__drain_end(root);
-    return NEOMM_OK;
+    bool done = neomm__kmems_empty(root, cache->number, cache->number + 1, &objects, &frames);
+    return done ? NEOMM_OK : NEOMM_E_BUSY;
 }
 
 neomm_status neomm__profile_apply(struct neomm *root, struct neomm_kmem *cache,

@@ -250,7 +250,7 @@ uint32_t neomm__slab_take_new(struct neomm *root, struct neomm_kmem *cache,
                               const struct neomm__kmem_ops *ops, void **objects, uint32_t want,
                               neomm_flags_t flags)
 {
-    struct neomm__slab *slab = create(root, cache, ops, flags);
+    struct neomm__slab *slab = flags & NEOMM_NOLOCK ? NULL : create(root, cache, ops, flags);
     uint32_t taken = 0;
     if (!slab)
         return 0;
