@@ -1,7 +1,7 @@
-/* bench-heap-count SIDE SIZE PAIRS: so many allocations, each freed at once, for a tool that counts
- * instructions (heap_count.cmake). Two runs that differ in PAIRS alone tell what a pair takes; the
- * side `empty`, whose two calls take three instructions, what of that is the loop.
- * SPDX-License-Identifier: MIT */
+/* bench-heap-count SIDE SIZE PAIRS [watched]: so many allocations, each freed at once, for a tool
+ * that counts instructions (heap_count.cmake). Two runs that differ in PAIRS alone tell what a pair
+ * takes; the side `empty`, whose two calls take three instructions, what of that is the loop.
+ * `watched`: the heap was, for a while. SPDX-License-Identifier: MIT */
 #include "bench.h"
 #include "heap_side.h"
 
@@ -50,11 +50,15 @@ int main(int argc, char **argv)
 {
     static struct heap_side sides[HEAP_SIDES];
     const struct heap_side *side = NULL;
-    if (argc == 4 && heap_sides_open(sides))
+    if ((argc == 4 || argc == 5) && heap_sides_open(sides))
         side = find(sides, argv[1]);
     if (!side || !side->present) {
         (void)fprintf(stderr, "bench-heap-count: no such allocator\n");
         return 2;
+    }
+    if (argc == 5 && (!side->heap || !side->heap->watch_a_while(side->root))) {
+        (void)fprintf(stderr, "bench-heap-count: it cannot be watched\n");
+        return 1;
     }
     size_t size = strtoul(argv[2], NULL, 10);
     unsigned long pairs = strtoul(argv[3], NULL, 10);

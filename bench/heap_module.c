@@ -6,6 +6,7 @@
  */
 #include "heap_module.h"
 
+#include <neomm/heap_debug.h>
 #include <neomm/neomm.h>
 
 #include <linux/membarrier.h>
@@ -73,6 +74,17 @@ void neomm_port_ipi(const struct neomm_cpumask *mask, void (*call)(void *argumen
     call(argument);
 }
 
+/* Nothing that is measured depends on these. */
+uint64_t neomm_port_now(void)
+{
+    return 0;
+}
+
+uint64_t neomm_port_entropy(void)
+{
+    return 0;
+}
+
 /* ---- a heap ---- */
 
 /* A root and its RAM. */
@@ -126,9 +138,19 @@ static neomm_status start_root(struct instance *instance)
     return neomm_init(instance->memory, size, &options, &instance->root);
 }
 
+/* So that objects can be guarded, as far as it takes time. */
+static neomm_status protect_nothing(void *context, void *run, uint32_t pages, neomm_prot_t prot)
+{
+    (void)context, (void)run, (void)pages, (void)prot;
+    return NEOMM_OK;
+}
+
 static neomm_status start_heap(struct instance *instance, bool fine_classes)
 {
-    const struct neomm_heap_options options = {.fine_classes = fine_classes};
+    struct neomm_page_source source;
+    neomm_heap_source_direct(instance->root, &source);
+    source.protect = protect_nothing;
+    const struct neomm_heap_options options = {.source = &source, .fine_classes = fine_classes};
     instance->free_frames = neomm_pmm_free_frames(instance->root);
     return neomm_heap_init(instance->root, &options);
 }
@@ -178,6 +200,39 @@ static uint64_t held(struct neomm *root)
     return (instance->free_frames - neomm_pmm_free_frames(root)) << NEOMM_PAGE_SHIFT;
 }
 
+/* ---- watched for a while ---- */
+
+static bool use(struct neomm *root)
+{
+    void *block[64];
+    bool good = true;
+    for (unsigned i = 0; i < 64; i++)
+        good = (block[i] = neomm_kmalloc(root, 64, 0)) != NULL && good;
+    for (unsigned i = 0; i < 64; i++)
+        good = neomm_kfree(root, block[i]) == NEOMM_OK && good;
+    return good;
+}
+
+static void note_site(void *context, const struct neomm_heap_site_stats *stats)
+{
+    (void)stats;
+    *(bool *)context = true;
+}
+
+static bool watch_a_while(struct neomm *root)
+{
+    bool counted = false;
+    bool good = neomm_heap_track(root, true) == NEOMM_OK && use(root);
+    void *block = neomm_kmalloc(root, 64, 0);
+    neomm_heap_sites(root, 1, note_site, &counted);
+    good = neomm_kfree(root, block) == NEOMM_OK && good && counted;
+    good = neomm_heap_track(root, false) == NEOMM_OK && good;
+    good = neomm_heap_set_sampling(root, 3) == NEOMM_OK && good;
+    good = neomm_heap_set_profile(root, NULL, NEOMM_HEAP_GUARDED) == NEOMM_OK && use(root) && good;
+    good = neomm_heap_set_profile(root, NULL, NEOMM_HEAP_DEFAULT) == NEOMM_OK && good;
+    return neomm_heap_set_sampling(root, 0) == NEOMM_OK && good;
+}
+
 extern const struct bench_heap neomm_bench_heap;
 EXPORTED const struct bench_heap neomm_bench_heap = {
     .start = start,
@@ -192,4 +247,5 @@ EXPORTED const struct bench_heap neomm_bench_heap = {
     .cache_for = neomm_kmem_for,
     .alloc_bulk = neomm_kmem_alloc_bulk,
     .free_bulk = neomm_kmem_free_bulk,
+    .watch_a_while = watch_a_while,
 };

@@ -30,6 +30,8 @@ struct bench_heap {
                                uint32_t count, void **objects);
     neomm_status (*free_bulk)(struct neomm *root, struct neomm_kmem *cache, uint32_t count,
                               void *const *objects);
+    /* Call sites are tracked, and one object in three is guarded, for a while. False: in vain. */
+    bool (*watch_a_while)(struct neomm *root);
 };
 
 /* The name that a module exports its struct bench_heap under. */

@@ -66,6 +66,7 @@ set(NEOMM_HEAP_SOURCES
   src/heap/heap.c
   src/heap/heap_check.c
   src/heap/heap_class.c
+  src/heap/heap_config.c
   src/heap/kmem.c
   src/heap/ledger.c
   src/heap/magazine.c

@@ -5,6 +5,8 @@
 
 #include "kernel.h"
 
+#include <neomm/heap_debug.h>
+
 static neomm_status start_root(struct system *system, const struct system_options *options)
 {
     const struct neomm_options root = {*options->layout, 1, options->config};
@@ -78,7 +80,10 @@ static neomm_status start_heap(struct system *system)
     system->step = "heap";
     neomm_heap_source_direct(system->root, &system->direct);
     neomm_heap_source_window(system->root, &system->window);
-    return neomm_heap_init(system->root, &options);
+    neomm_status status = neomm_heap_init(system->root, &options);
+    if (status == NEOMM_OK)
+        (void)neomm_heap_configure(system->root); /* what it cannot do it logs */
+    return status;
 }
 
 static neomm_status add_disk(struct system *system, const struct system_options *options)

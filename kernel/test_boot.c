@@ -199,7 +199,7 @@ static void guarded_objects(struct ktap *t)
     struct neomm_kmem *cache = neomm_kmem_for(root, 64);
     volatile uintptr_t block = 0;
     neomm_heap_on_error(root, note_report, NULL);
-    neomm_heap_set_sampling(root, 1);
+    ASSERT_OK(t, neomm_heap_set_sampling(root, 1));
     ASSERT_OK(t, neomm_heap_set_profile(root, cache, NEOMM_HEAP_GUARDED));
     for (unsigned i = 0; i < 4 && !neomm_window_vaddr(root, (void *)block); i++) {
         (void)neomm_kfree(root, (void *)block);
@@ -211,6 +211,7 @@ static void guarded_objects(struct ktap *t)
     EXPECT(t, found.count == 1 && found.error == NEOMM_HEAP_ACCESS_OUTSIDE);
     EXPECT_EQ(t, found.offset, beside);
     EXPECT_OK(t, neomm_kfree(root, (void *)block));
+    neomm_heap_settle(root);
     (void)*(volatile unsigned char *)(block + 3);
     EXPECT(t, found.count == 2 && found.error == NEOMM_HEAP_ACCESS_AFTER_FREE);
     EXPECT_EQ(t, found.offset, 3);

@@ -464,6 +464,7 @@ void process_source_init(struct neomm_page_source *operations, void *state, size
                                              .run_free = source_free,
                                              .run_grow = source_grow,
                                              .protect = source_protect,
+                                             .protect_anywhere = true,
                                              .discard = source_discard,
                                              .direct = true,
                                              .frame_of = source_frame_of};

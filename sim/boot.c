@@ -2,6 +2,8 @@
  * SPDX-License-Identifier: MIT */
 #include "sim/boot.h"
 
+#include <neomm/heap_debug.h>
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -96,7 +98,10 @@ static neomm_status start_heap(struct sim_system *system)
                                                .large_source = &system->window};
     neomm_heap_source_direct(system->root, &system->direct);
     neomm_heap_source_window(system->root, &system->window);
-    return neomm_heap_init(system->root, &options);
+    neomm_status status = neomm_heap_init(system->root, &options);
+    if (status == NEOMM_OK)
+        (void)neomm_heap_configure(system->root); /* what it cannot do it logs */
+    return status;
 }
 
 static neomm_status start_swap(struct sim_system *system, const struct sim_system_options *options)

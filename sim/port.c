@@ -48,7 +48,14 @@ void neomm_port_log(enum neomm_log_level level, const char *text, size_t length)
 
 const char *sim_last_log(const struct sim *sim)
 {
-    return sim->log_count ? sim->log[(sim->log_count - 1) % SIM_LOG_LINES] : "";
+    return sim_log_line(sim, 0);
+}
+
+const char *sim_log_line(const struct sim *sim, unsigned n)
+{
+    return n < sim->log_count && n < SIM_LOG_LINES
+               ? sim->log[(sim->log_count - 1 - n) % SIM_LOG_LINES]
+               : "";
 }
 
 struct neomm_cpu *neomm_port_cpu(void)

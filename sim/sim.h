@@ -150,6 +150,8 @@ enum sim_end sim_catch(struct sim *sim, void (*call)(void *argument), void *argu
 bool sim_interrupts_masked(void);
 /* The newest line of the library's log, "level: text". */
 const char *sim_last_log(const struct sim *sim);
+/* The nth newest from 0, "" beyond the 64 that are kept. */
+const char *sim_log_line(const struct sim *sim, unsigned n);
 /* Spaces chosen by neomm_port_oom so far; the last one. */
 uint64_t sim_oom_count(const struct sim *sim);
 uint32_t sim_oom_space(const struct sim *sim);

@@ -25,7 +25,7 @@ struct guard_box {
     struct box box;
     struct neomm *root;
     struct findings findings;
-    uint64_t free_before; /* frames, with the pool and without objects */
+    uint64_t free_before; /* frames, with the pool's state, without its pages and objects */
 };
 
 /* A pointer about which the compiler knows nothing. */
@@ -58,9 +58,11 @@ static inline bool guard_open_in(struct ktap *t, struct guard_box *g, enum neomm
         return false;
     g->root = g->box.root = g->box.env.root;
     neomm_heap_on_error(g->root, note_report, &g->findings);
-    neomm_heap_set_sampling(g->root, interval);
     EXPECT_OK(t, neomm_heap_set_profile(g->root, NULL, NEOMM_HEAP_GUARDED));
+    EXPECT_OK(t, neomm_heap_set_sampling(g->root, 0));
     g->free_before = guard_free_frames(g);
+    EXPECT_OK(t, neomm_heap_set_sampling(g->root, interval));
+    EXPECT(t, guard_free_frames(g) + (interval > 0 ? 2 * MOST + 1 : 0) <= g->free_before);
     return t->failures == 0;
 }
 
@@ -73,6 +75,7 @@ static inline bool guard_open(struct ktap *t, struct guard_box *g, uint32_t inte
 static inline void guard_close(struct ktap *t, struct guard_box *g, uint32_t reports)
 {
     EXPECT_EQ(t, g->findings.count, reports);
+    EXPECT_OK(t, neomm_heap_set_sampling(g->root, 0));
     EXPECT_EQ(t, guard_free_frames(g), g->free_before);
     EXPECT_EQ(t, objects(&g->box), 0);
     env_close(t, &g->box.env);

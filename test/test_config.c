@@ -9,6 +9,7 @@
 #include "base/memory.h"
 
 #include <neomm/config.h>
+#include <neomm/heap_debug.h>
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -91,6 +92,13 @@ static void defaults(struct ktap *t)
     EXPECT(t, same_size(config.reserve, 0, 1));
     EXPECT(t, config.zero_page);
     EXPECT_EQ(t, strcmp(config.policy, "clock"), 0);
+    EXPECT_EQ(t, config.heap.profile, NEOMM_HEAP_DEFAULT);
+    EXPECT_EQ(t, config.heap.sampling, 1000);
+    EXPECT(t, !config.heap.call_sites && !config.heap.fine_classes);
+    EXPECT_EQ(t, config.heap.magazine, NEOMM_CONFIG_MAGAZINE_MAX);
+    EXPECT(t, same_size(config.heap.limit, UINT64_MAX, 0));
+    EXPECT_EQ(t, config.caches, 0);
+    EXPECT_EQ(t, neomm_config_cache_profile(&config, "any", 77), 77);
     EXPECT(t, same_size(config.process_default.virtual_limit, UINT64_MAX, 0));
     EXPECT(t, same_size(config.process_default.resident_limit, UINT64_MAX, 0));
     EXPECT(t, same_size(config.process_default.swap_limit, UINT64_MAX, 0));
@@ -152,7 +160,8 @@ static void example_uncommented(struct ktap *t)
         if (at[2] != ' ' && at[2] != '\n')
             at[1] = ' ';
     EXPECT_EQ(t, parse_new(t, &config, &heard, example), 0);
-    ASSERT(t, config.processes == 1);
+    ASSERT(t, config.processes == 1 && config.caches == 1);
+    EXPECT_EQ(t, neomm_config_cache_profile(&config, "inode", 77), NEOMM_HEAP_HARDENED);
     EXPECT(t, same_size(config.process[0].resident_limit, (uint64_t)512 << 20, 0));
     EXPECT(t, same_size(config.process[0].swap_limit, 0, 25));
     free(example);
@@ -233,6 +242,19 @@ static const struct bad_case bad_values[] = {
     {"zero_page = maybe", "f:2:13: error: zero_page: not a truth value: write yes or no"},
     {"zero_page = yess", "f:2:13: error: zero_page: not a truth value: write yes or no"},
     {"zero_page = 2", "f:2:13: error: zero_page: not a truth value: write yes or no"},
+    {"[heap]\nsampling = x", "f:3:12: error: sampling: not a number"},
+    {"[heap]\nsampling = -1", "f:3:12: error: sampling: not a number"},
+    {"[heap]\nsampling = 1K", "f:3:13: error: sampling: a number alone is wanted, without a unit"},
+    {"[heap]\nsampling = 10%", "f:3:14: error: sampling: a number alone is wanted, without a unit"},
+    {"[heap]\nsampling = 2147483648", "f:3:12: error: sampling: not from 0 to 2147483647"},
+    {"[heap]\nmagazine = 1", "f:3:12: error: magazine: not from 2 to 128"},
+    {"[heap]\nmagazine = 129", "f:3:12: error: magazine: not from 2 to 128"},
+    {"[heap]\nmagazine = 99999999999999999999", "f:3:12: error: magazine: too large"},
+    {"[heap]\nprofile = hard",
+     "f:3:11: error: profile: not a profile: write fast, default, guarded or hardened"},
+    {"[heap]\nprofil = fast", "f:3:1: warning: unknown key 'profil' (did you mean 'profile'?)"},
+    {"[cache]", "f:2:2: error: whose? write [cache \"NAME\"], or [heap] for all"},
+    {"[cache \"\"]", "f:2:9: error: a cache name has 1 to 31 bytes"},
     {"reserve", "f:2:8: error: missing '=' behind 'reserve'"},
     {" = 4K", "f:2:2: error: no key in front of '='"},
     {"reserv = 4K", "f:2:1: warning: unknown key 'reserv' (did you mean 'reserve'?)"},
@@ -252,13 +274,13 @@ static const struct bad_case bad_values[] = {
     {"[process \"x]", "f:2:13: error: missing ']'"},
     {"[process \"x\" y]", "f:2:14: error: missing ']'"},
     {"[memory] reserve = 4K", "f:2:10: error: only a comment may follow ']'"},
-    {"[memory \"x\"]", "f:2:9: error: only [process \"NAME\"] takes a name"},
+    {"[memory \"x\"]", "f:2:9: error: only [process \"NAME\"] and [cache \"NAME\"] take a name"},
     {"[process]", "f:2:2: error: whose? write [process \"NAME\"] or [process.default]"},
     {"[process \"\"]", "f:2:11: error: a process name has 1 to 31 bytes"},
     {"[process \"12345678901234567890123456789012\"]",
      "f:2:11: error: a process name has 1 to 31 bytes"},
     {"[ memroy ]", "f:2:3: warning: unknown section 'memroy' (did you mean 'memory'?)"},
-    {"[heap]", "f:2:2: warning: unknown section 'heap'"},
+    {"[tree]", "f:2:2: warning: unknown section 'tree'"},
     {"[process.defualt]",
      "f:2:2: warning: unknown section 'process.defualt' (did you mean 'process.default'?)"},
     {"[]", "f:2:2: warning: unknown section ''"},
@@ -392,6 +414,62 @@ static void processes(struct ktap *t)
     EXPECT(t, same_size(config.process[2].resident_limit, 0, 5));
 }
 
+static void heap_keys(struct ktap *t)
+{
+    struct neomm_config config;
+    struct heard heard;
+    EXPECT_EQ(t,
+              parse_new(t, &config, &heard,
+                        "[heap]\nprofile = Guarded\nsampling = 0\ncall_sites = yes\n"
+                        "fine_classes = on\nmagazine = 2\nlimit = 25%\n"),
+              0);
+    EXPECT_EQ(t, config.heap.profile, NEOMM_HEAP_GUARDED);
+    EXPECT_EQ(t, config.heap.sampling, 0);
+    EXPECT(t, config.heap.call_sites && config.heap.fine_classes);
+    EXPECT_EQ(t, config.heap.magazine, 2);
+    EXPECT(t, same_size(config.heap.limit, 0, 25));
+    EXPECT_EQ(t, parse_new(t, &config, &heard, "[heap]\nsampling=2147483647\nmagazine=128"), 0);
+    EXPECT_EQ(t, config.heap.sampling, INT32_MAX);
+    EXPECT_EQ(t, config.heap.magazine, 128);
+}
+
+/* What a section sets stays, whatever is said of all, before or behind it. */
+static void caches(struct ktap *t)
+{
+    struct neomm_config config;
+    struct heard heard;
+    EXPECT_EQ(t,
+              parse_new(t, &config, &heard,
+                        "[cache \"inode\"]\nprofile = hardened\n[cache \"page\"]\n"
+                        "[cache \"dentry\"]\nprofile = default\n[heap]\nprofile = fast\n"
+                        "[process \"dentry\"]\nswap_limit = 1M\n"),
+              0);
+    EXPECT_EQ(t, config.caches, 3);
+    EXPECT_EQ(t, config.processes, 1);
+    EXPECT_EQ(t, neomm_config_cache_profile(&config, "inode", 77), NEOMM_HEAP_HARDENED);
+    EXPECT_EQ(t, neomm_config_cache_profile(&config, "page", 77), 77);
+    EXPECT_EQ(t, neomm_config_cache_profile(&config, "dentry", 77), NEOMM_HEAP_DEFAULT);
+    EXPECT_EQ(t, neomm_config_cache_profile(&config, "other", 77), 77);
+    static const char more[] = "[heap]\nprofile = guarded\n";
+    EXPECT_EQ(t, parse(t, &config, &heard, more, strlen(more), true), 0);
+    EXPECT_EQ(t, neomm_config_cache_profile(&config, "page", 77), 77);
+    EXPECT_EQ(t, neomm_config_cache_profile(&config, "dentry", 77), NEOMM_HEAP_DEFAULT);
+}
+
+static void too_many_caches(struct ktap *t)
+{
+    struct neomm_config config;
+    struct heard heard;
+    char text[2048] = "";
+    for (unsigned i = 0; i <= NEOMM_CONFIG_CACHES; i++)
+        snprintf(text + strlen(text), sizeof(text) - strlen(text),
+                 "[cache \"c%u\"]\nprofile = fast\n", i);
+    EXPECT_EQ(t, parse_new(t, &config, &heard, text), 1);
+    expect_message(t, &heard, 0, "f:33:9: error: more than 16 cache sections");
+    EXPECT_EQ(t, config.caches, NEOMM_CONFIG_CACHES);
+    EXPECT_EQ(t, neomm_config_cache_profile(&config, "c15", 77), NEOMM_HEAP_FAST);
+}
+
 static void too_many_processes(struct ktap *t)
 {
     struct neomm_config config;
@@ -478,6 +556,8 @@ static void round_trip(struct ktap *t, const struct neomm_config *config)
 static void dump(struct ktap *t)
 {
     static const char want[] = "[memory]\nreserve = 1%\nzero_page = yes\n[swap]\npolicy = clock\n"
+                               "[heap]\nprofile = default\nsampling = 1000\ncall_sites = no\n"
+                               "fine_classes = no\nmagazine = 128\nlimit = unlimited\n"
                                "[process.default]\nvirtual_limit = unlimited\n"
                                "resident_limit = unlimited\nswap_limit = unlimited\n";
     struct neomm_config config;
@@ -489,6 +569,8 @@ static void dump(struct ktap *t)
     round_trip(t, &config);
     parse_new(t, &config, &heard,
               "[memory]\nreserve = 1025\nzero_page = no\n[swap]\npolicy=x\n"
+              "[heap]\nprofile = hardened\nsampling = 7\nlimit = 3M\n"
+              "[cache \"x\"]\n[cache \"y\"]\nprofile = fast\n"
               "[process \"a\"]\nswap_limit = 3T\n[process \"b\"]\n"
               "[process.default]\nresident_limit = 0\nswap_limit = 4097K\n");
     EXPECT_EQ(t, heard.count, 0);
@@ -500,11 +582,13 @@ static void dump(struct ktap *t)
 static const char fuzz_base[] =
     "\xef\xbb\xbf# comment\n[memory]\nreserve = 64MiB # x\nzero_page = no\r\n[swap]\npolicy = "
     "fifo\n[process.default]\nvirtual_limit = 4G\nresident_limit = 25%\nswap_limit = unlimited\n"
+    "[heap]\nmagazine = 64\nprofile = fast\n[cache \"inode\"]\nprofile = guarded\n"
     "[process \"shell\"]\nresident_limit=1M\n[process \"editor\"] ; y\nswap_limit = 12 K";
 
-static const char *const fuzz_piece[] = {"[",  "]",   "\"",  "=",         "\n",      "\r",
-                                         "#",  " # ", "%",   "unlimited", "process", "[process \"",
-                                         "kB", "GiB", "999", "\t",        "policy",  "[memory]\n"};
+static const char *const fuzz_piece[] = {
+    "[",        "]",  "\"",        "=",       "\n",          "\r",        "#",
+    " # ",      "%",  "unlimited", "process", "[process \"", "[cache \"", "hardened",
+    "[heap]\n", "kB", "GiB",       "999",     "\t",          "policy",    "[memory]\n"};
 
 static size_t mutate(char *text, size_t length, size_t room, uint64_t *seed)
 {
@@ -610,6 +694,9 @@ static const struct ktap_case cases[] = {
     KTAP_CASE(all_messages),
     KTAP_CASE(processes),
     KTAP_CASE(too_many_processes),
+    KTAP_CASE(heap_keys),
+    KTAP_CASE(caches),
+    KTAP_CASE(too_many_caches),
     KTAP_CASE(odd_files),
     KTAP_CASE(long_lines),
     KTAP_CASE(dump),

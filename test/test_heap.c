@@ -177,6 +177,39 @@ static void realloc_in_place(struct ktap *t)
 }
 
 /* A run of separate frames grows into the free frames behind it, and not over others. */
+/* Within its last page a run stays where it is, a block of a power of two pages as well. */
+static void realloc_within_the_last_page(struct ktap *t)
+{
+    struct box box;
+    if (!box_open(t, &box, t->parameter, 64, 1))
+        return;
+    for (size_t pages = 3; pages <= 5; pages++) {
+        uint8_t *run = take(&box, pages * NEOMM_PAGE_SIZE - 500, 0);
+        ASSERT(t, run != NULL);
+        uintptr_t before = (uintptr_t)run;
+        run = neomm_krealloc(box.root, run, pages * NEOMM_PAGE_SIZE - 5, 0);
+        EXPECT_EQ(t, (uintptr_t)run, before);
+        run = neomm_krealloc(box.root, run, pages * NEOMM_PAGE_SIZE, 0);
+        EXPECT_EQ(t, (uintptr_t)run, before);
+        EXPECT_OK(t, neomm_kfree(box.root, run));
+    }
+    box_close(t, &box);
+}
+
+/* From the direct map alone, 2^NEOMM_ORDER_MAX pages. */
+static void the_largest_block(struct ktap *t)
+{
+    size_t size = NEOMM_PAGE_SIZE << NEOMM_ORDER_MAX;
+    struct box box;
+    if (!box_open(t, &box, BOX_DIRECT, 64, 1))
+        return;
+    void *block = take(&box, size, 0);
+    EXPECT(t, block != NULL);
+    EXPECT(t, take(&box, size + 1, 0) == NULL);
+    EXPECT_OK(t, neomm_kfree(box.root, block));
+    box_close(t, &box);
+}
+
 static void realloc_grows_runs(struct ktap *t)
 {
     struct box box;
@@ -457,6 +490,8 @@ static const struct ktap_case cases[] = {
     KTAP_CASE_WITH(bad_frees_of_others, kinds),
     KTAP_CASE(only_starts_are_blocks),
     KTAP_CASE_WITH(realloc_in_place, kinds),
+    KTAP_CASE_WITH(realloc_within_the_last_page, kinds),
+    KTAP_CASE(the_largest_block),
     KTAP_CASE(realloc_grows_runs),
     KTAP_CASE_WITH(realloc_moves_blocks, kinds),
     KTAP_CASE_WITH(realloc_zeroes_and_aligns, kinds),

@@ -121,6 +121,7 @@ static void use_after_free(struct ktap *t)
             ASSERT(t, block != NULL);
             uintptr_t address = (uintptr_t)block;
             EXPECT_OK(t, neomm_kfree(g.root, block));
+            neomm_heap_settle(g.root);
             EXPECT(t, faults(t, &g, guess(address + size / 2), write));
             expect_report(t, &g, ++reports, NEOMM_HEAP_ACCESS_AFTER_FREE, guess(address),
                           (ptrdiff_t)size / 2);
@@ -132,6 +133,73 @@ static void use_after_free(struct ktap *t)
         }
     env_fsck(t, &g.box.env);
     guard_close(t, &g, reports);
+}
+
+/* With interrupts masked, or a lock held, nobody else may be waited for: the page goes later, and
+ * what is written to it until then is found there. */
+static void freed_with_interrupts_masked(struct ktap *t)
+{
+    struct guard_box g;
+    if (!guard_open(t, &g, 1, 2))
+        return;
+    uint8_t *block = take_guarded(&g, 100, ANYWHERE), *other = take_guarded(&g, 100, AT_START);
+    ASSERT(t, block && other);
+    uintptr_t address = (uintptr_t)block, second = (uintptr_t)other;
+    neomm_heap_settle(g.root);
+    uint64_t stores = box_counter(&g.box, NEOMM_COUNTER_ENTRY_STORE);
+    uint64_t calls = box_counter(&g.box, NEOMM_COUNTER_SHOOTDOWN);
+    neomm_irq_t irq = neomm_port_irq_save();
+    EXPECT_OK(t, neomm_kfree(g.root, block));
+    EXPECT_OK(t, neomm_kfree(g.root, other));
+    EXPECT_OK(t, neomm_kfree(g.root, take(&g.box, 100, NEOMM_ATOMIC)));
+    EXPECT_EQ(t, neomm_kfree(g.root, guess(address)), NEOMM_E_DOUBLE_FREE);
+    neomm_port_irq_restore(irq);
+    EXPECT_EQ(t, box_counter(&g.box, NEOMM_COUNTER_ENTRY_STORE), stores);
+    EXPECT_EQ(t, box_counter(&g.box, NEOMM_COUNTER_SHOOTDOWN), calls);
+    EXPECT_EQ(t, objects(&g.box), 0);
+    EXPECT(t, !faults(t, &g, guess(second + 3), true));
+    env_fsck(t, &g.box.env);
+    EXPECT_OK(t, neomm_kfree(g.root, take(&g.box, 5000, 0)));
+    EXPECT_OK(t, neomm_kfree(g.root, take(&g.box, 100, 0)));
+    expect_report(t, &g, 2, NEOMM_HEAP_WRITE_AFTER_FREE, guess(second), 3);
+    EXPECT(t, !g.findings.last.live && g.findings.last.freed.address != 0);
+    EXPECT(t, faults(t, &g, guess(address), false));
+    expect_report(t, &g, 3, NEOMM_HEAP_ACCESS_AFTER_FREE, guess(address), 0);
+    expect_retired(t, &g, page_of(guess(second)));
+    guard_close(t, &g, 3);
+}
+
+/* Without sampling the pages go when no object lives on them, and come back with it, as good as
+ * new: those that were spent, too. */
+static void pages_come_and_go(struct ktap *t)
+{
+    struct guard_box g;
+    if (!guard_open(t, &g, 1, 2))
+        return;
+    uint8_t *block = take_guarded(&g, 100, AT_END), *spent = take_guarded(&g, 100, AT_START);
+    ASSERT(t, block && spent);
+    uintptr_t gone = (uintptr_t)spent;
+    spent[100] = 1;
+    EXPECT_OK(t, neomm_kfree(g.root, spent));
+    EXPECT_OK(t, neomm_heap_set_sampling(g.root, 0));
+    EXPECT(t, guard_free_frames(&g) + 2 * MOST < g.free_before);
+    EXPECT(t, faults(t, &g, block + 112, false));
+    EXPECT_OK(t, neomm_kfree(g.root, block));
+    EXPECT_EQ(t, guard_free_frames(&g), g.free_before);
+    EXPECT(t, !neomm_heap_fault(g.root, guess(gone)));
+    EXPECT(t, !is_guarded(&g, take_guarded(&g, 100, ANYWHERE)));
+    env_fsck(t, &g.box.env);
+    EXPECT_OK(t, neomm_heap_set_sampling(g.root, 1));
+    void *held[MOST];
+    for (uint32_t i = 0; i < MOST; i++)
+        ASSERT(t, (held[i] = take_guarded(&g, 100, ANYWHERE)) != NULL);
+    for (uint32_t i = 0; i < MOST; i++)
+        EXPECT_OK(t, neomm_kfree(g.root, held[i]));
+    EXPECT_OK(t, neomm_heap_set_profile(g.root, NULL, NEOMM_HEAP_FAST));
+    EXPECT_EQ(t, guard_free_frames(&g), g.free_before);
+    EXPECT_OK(t, neomm_heap_set_profile(g.root, NULL, NEOMM_HEAP_GUARDED));
+    EXPECT(t, guard_free_frames(&g) + 2 * MOST < g.free_before);
+    guard_close(t, &g, 2);
 }
 
 /* The page of an object that was freed is used again after all the others. */
@@ -326,6 +394,7 @@ static void krealloc_moves(struct ktap *t)
         size = sizes[i];
         pattern_fill(moved, size, (uint32_t)size);
         if (guarded) {
+            neomm_heap_settle(g.root);
             EXPECT(t, faults(t, &g, guess(before), false));
             expect_report(t, &g, ++reports, NEOMM_HEAP_ACCESS_AFTER_FREE, guess(before), 0);
         }
@@ -386,6 +455,7 @@ static void object_caches(struct ktap *t)
             last = (uintptr_t)things[i];
             EXPECT_OK(t, neomm_kmem_free(g.root, cache, things[i]));
         }
+    neomm_heap_settle(g.root);
     EXPECT(t, faults(t, &g, guess(last - 1), true) || faults(t, &g, guess(last), true));
     EXPECT(t, g.findings.last.cache && strcmp(g.findings.last.cache, "things") == 0);
     EXPECT_EQ(t, g.findings.last.size, sizeof(struct thing));
@@ -447,6 +517,8 @@ static const struct ktap_case cases[] = {
     KTAP_CASE_WITH(reads_and_writes_beside, formats),
     KTAP_CASE_WITH(whose_access_it_is, five),
     KTAP_CASE_WITH(use_after_free, formats),
+    KTAP_CASE(freed_with_interrupts_masked),
+    KTAP_CASE(pages_come_and_go),
     KTAP_CASE(late_reuse),
     KTAP_CASE(bad_frees),
     KTAP_CASE(damage_is_found_by_kfree),

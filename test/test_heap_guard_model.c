@@ -211,6 +211,7 @@ static void profiles_change(struct ktap *t)
         bool guarded = is_guarded(&g, mine);
         EXPECT(t, pattern_holds(mine, 90, i));
         EXPECT_OK(t, neomm_kfree(g.root, mine));
+        neomm_heap_settle(g.root);
         EXPECT_EQ(t, faults(t, &g, guess(address), false), guarded);
     }
     EXPECT(t, g.findings.last.error == NEOMM_HEAP_ACCESS_AFTER_FREE);
@@ -229,6 +230,7 @@ static void a_heap_with_leaks_goes_on(struct ktap *t)
     EXPECT(t, strstr(sim_last_log(g.box.env.machine), "1234") != NULL);
     memset(block, 1, 1234);
     EXPECT_OK(t, neomm_kfree(g.root, block));
+    neomm_heap_settle(g.root);
     EXPECT(t, faults(t, &g, guess(address), true));
     void *other = take_guarded(&g, 50, ANYWHERE);
     EXPECT(t, other != NULL);
@@ -362,6 +364,7 @@ static bool noted_open(struct ktap *t, struct box *box, struct noted_source *sou
                                              .run_alloc = noted_alloc,
                                              .run_free = noted_free,
                                              .protect = noted_protect,
+                                             .protect_anywhere = true,
                                              .discard = noted_discard,
                                              .frame_of = noted_frame_of};
     const struct neomm_heap_options heap = {.source = &page_source};

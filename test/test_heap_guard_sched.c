@@ -9,9 +9,12 @@ enum act {
     FREE,       /* the object that both know */
     FREE_LATER, /* the same without waiting */
     SHRINK,
-    USE,   /* an object of one's own, for a while */
-    FAULT, /* on the page of the object that both know */
-    BEGIN  /* makes the pool */
+    USE,    /* an object of one's own, for a while */
+    FAULT,  /* on the page of the object that both know */
+    BEGIN,  /* makes the pool */
+    SETTLE, /* takes the pages of freed objects away */
+    ON,
+    OFF /* sampling: the pages come and go */
 };
 
 struct plan {
@@ -20,22 +23,34 @@ struct plan {
     bool full;   /* the slot of the object is the only one that is not in use for good */
     bool freed;  /* the object is free when they begin */
     bool absent; /* there is no pool yet, and no object */
+    bool open;   /* the page of the freed object has access still */
 };
 
 static const struct plan plans[] = {
-    {"free, free", {FREE, FREE}, false, false, false},
-    {"free, free later", {FREE, FREE_LATER}, false, false, false},
-    {"free later, free later", {FREE_LATER, FREE_LATER}, false, false, false},
-    {"free later, shrink", {FREE_LATER, SHRINK}, false, false, false},
-    {"use, use", {USE, USE}, true, true, false},
-    {"use, use with room", {USE, USE}, false, true, false},
-    {"use, free", {USE, FREE}, true, false, false},
-    {"use, fault", {USE, FAULT}, true, true, false},
-    {"free, fault", {FREE, FAULT}, false, false, false},
-    {"fault, fault", {FAULT, FAULT}, false, true, false},
-    {"use, shrink", {USE, SHRINK}, true, true, false},
-    {"begin, begin", {BEGIN, BEGIN}, false, false, true},
-    {"begin, use", {BEGIN, USE}, false, false, true},
+    {"free, free", {FREE, FREE}, false, false, false, false},
+    {"free, free later", {FREE, FREE_LATER}, false, false, false, false},
+    {"free later, free later", {FREE_LATER, FREE_LATER}, false, false, false, false},
+    {"free later, shrink", {FREE_LATER, SHRINK}, false, false, false, false},
+    {"use, use", {USE, USE}, true, true, false, false},
+    {"use, use with room", {USE, USE}, false, true, false, false},
+    {"use, free", {USE, FREE}, true, false, false, false},
+    {"use, fault", {USE, FAULT}, true, true, false, false},
+    {"free, fault", {FREE, FAULT}, false, false, false, false},
+    {"fault, fault", {FAULT, FAULT}, false, true, false, false},
+    {"use, shrink", {USE, SHRINK}, true, true, false, false},
+    {"begin, begin", {BEGIN, BEGIN}, false, false, true, false},
+    {"begin, use", {BEGIN, USE}, false, false, true, false},
+    {"free, settle", {FREE, SETTLE}, false, false, false, false},
+    {"free later, settle", {FREE_LATER, SETTLE}, false, false, false, false},
+    {"settle, settle", {SETTLE, SETTLE}, false, true, false, true},
+    {"use, settle", {USE, SETTLE}, true, true, false, true},
+    {"fault, settle", {FAULT, SETTLE}, false, true, false, true},
+    {"off, free", {OFF, FREE}, false, false, false, false},
+    {"off, free later", {OFF, FREE_LATER}, false, false, false, false},
+    {"off, use", {OFF, USE}, false, true, false, false},
+    {"off, settle", {OFF, SETTLE}, false, true, false, true},
+    {"off, off", {OFF, OFF}, false, true, false, false},
+    {"off, on", {OFF, ON}, false, true, false, false},
 };
 #define PLANS (sizeof(plans) / sizeof(plans[0]))
 
@@ -88,6 +103,10 @@ static void run(void *context, uint32_t cpu)
         (void)neomm_heap_shrink(m->g.root);
     else if (act == USE)
         use(m, cpu);
+    else if (act == SETTLE)
+        neomm_heap_settle(m->g.root);
+    else if (act == ON || act == OFF)
+        (void)neomm_heap_set_sampling(m->g.root, act == ON); /* BUSY while the other does so */
     else if (act == FAULT)
         expect(m, neomm_heap_fault(m->g.root, guess(m->object)), "the page is not known");
     else
@@ -106,6 +125,8 @@ static void prepare(struct match *m)
     m->object = (uintptr_t)object;
     if (m->plan->freed)
         expect(m, neomm_kfree(g->root, object) == NEOMM_OK, "a free was refused");
+    if (!m->plan->open)
+        neomm_heap_settle(g->root);
 }
 
 static struct sim *begin(void *context, uint64_t seed)
@@ -124,7 +145,7 @@ static struct sim *begin(void *context, uint64_t seed)
         return NULL;
     m->g.root = m->g.box.root;
     neomm_heap_on_error(m->g.root, note_report, &m->g.findings);
-    neomm_heap_set_sampling(m->g.root, 1);
+    EXPECT_OK(m->t, neomm_heap_set_sampling(m->g.root, 1));
     return m->g.box.env.machine;
 }
 
@@ -164,8 +185,10 @@ static bool end(void *context, enum sim_sched_end how)
     }
     env_fsck(m->t, &m->g.box.env);
     check(m);
-    if (m->plan->absent)
+    if (m->plan->absent) {
+        EXPECT_OK(m->t, neomm_heap_set_sampling(m->g.root, 0));
         m->g.free_before = guard_free_frames(&m->g);
+    }
     guard_close(m->t, &m->g, m->g.findings.count);
     return m->mistakes == 0 && m->t->failures == failures;
 }
@@ -251,7 +274,8 @@ static void interrupted_everywhere(struct ktap *t)
     guard_close(t, &g, 0);
 }
 
-static const uint64_t plan_numbers[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12};
+static const uint64_t plan_numbers[] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11,
+                                        12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23};
 _Static_assert(sizeof(plan_numbers) / sizeof(plan_numbers[0]) == PLANS, "each plan is run");
 
 static const struct ktap_case cases[] = {

@@ -5,6 +5,7 @@
 #include "heap/magazine.h"
 #include "sim/sim.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* ---- the table of classes ---- */
@@ -78,7 +79,7 @@ static void shapes(struct ktap *t)
     if (!box_open(t, &box, BOX_DIRECT, 4, 1))
         return;
     for (uint32_t size = 16; size <= NEOMM_KMEM_SIZE_MAX; size += size < 600 ? 1 : 41) {
-        neomm__kmem_shape(&cache, size, 1u << 20);
+        neomm__kmem_shape(&cache, size, &(struct neomm__heap_scale){1u << 20, 128, 2});
         check_shape(t, box.root->heap, &cache);
         if (size <= NEOMM__HEAP_SLAB_MAX)
             EXPECT((t), (cache.pages * NEOMM_PAGE_SIZE - cache.span) * 8 <=
@@ -95,7 +96,7 @@ static void little_is_held_back(struct ktap *t)
     struct neomm_kmem cache;
     for (uint32_t ram_frames = 64; ram_frames <= 1u << 22; ram_frames *= 4)
         for (uint32_t size = 16; size <= 8192; size *= 2) {
-            neomm__kmem_shape(&cache, size, ram_frames);
+            neomm__kmem_shape(&cache, size, &(struct neomm__heap_scale){ram_frames, 128, 2});
             EXPECT(t, cache.capacity == 2 || cache.capacity * size <= ram_frames * 4);
             EXPECT(t, cache.empty_kept == 1 || cache.empty_kept * cache.pages * 1024 <= ram_frames);
         }
@@ -479,6 +480,98 @@ static void sources_of_a_program(struct ktap *t)
     env_close(t, &env);
 }
 
+/* ---- what is said ---- */
+
+/* A line of the newest report holds the text. */
+static bool said(struct box *box, const char *text)
+{
+    for (unsigned n = 0; n < 6; n++)
+        if (strstr(sim_log_line(box->env.machine, n), text))
+            return true;
+    return false;
+}
+
+static void reports_in_the_log(struct ktap *t)
+{
+    struct box box;
+    char text[64];
+    void *block[3];
+    if (!box_open(t, &box, BOX_DIRECT, 64, 1))
+        return;
+    for (unsigned i = 0; i < 3; i++)
+        block[i] = take(&box, 8192, 0); /* four of them in a slab */
+    uintptr_t middle = (uintptr_t)block[1];
+    EXPECT_EQ(t, neomm_kfree(box.root, (void *)(middle + 1)), NEOMM_E_INVALID);
+    EXPECT(t, said(&box, "kfree of") && said(&box, "not the start of a block"));
+    EXPECT(t, said(&box, "byte 1 of the object") && said(&box, "cache kmalloc, live"));
+    (void)snprintf(text, sizeof(text), "before it: %p, live", block[0]);
+    EXPECT(t, said(&box, text));
+    (void)snprintf(text, sizeof(text), "after it: %p, live", block[2]);
+    EXPECT(t, said(&box, text));
+    EXPECT(t, !said(&box, "allocated at") && !said(&box, "freed at"));
+    int local = 0;
+    volatile uintptr_t elsewhere = (uintptr_t)&local;
+    EXPECT_EQ(t, neomm_kfree(box.root, (void *)elsewhere), NEOMM_E_FOREIGN);
+    EXPECT(t, strstr(sim_last_log(box.env.machine), "not from this allocator") != NULL);
+    void *run = neomm_kmalloc_at(box.root, 50000, 0, NULL);
+    EXPECT_EQ(t, neomm_kfree(box.root, (void *)((uintptr_t)run + 16)), NEOMM_E_INVALID);
+    EXPECT(t, said(&box, "byte 16 of the pages at") && said(&box, "50000 bytes, live"));
+    EXPECT(t, strstr(sim_last_log(box.env.machine), "allocated at 0x") != NULL);
+    EXPECT_OK(t, neomm_kfree(box.root, run));
+    for (unsigned i = 0; i < 3; i++)
+        EXPECT_OK(t, neomm_kfree(box.root, block[i]));
+    box_close(t, &box);
+}
+
+/* Pages of the window are mapped in batches: of every length around them as many as were asked for,
+ * and nothing behind. */
+static void window_lengths(struct ktap *t)
+{
+    struct neomm_page_source source;
+    struct box box;
+    void *run;
+    if (!box_open(t, &box, BOX_WINDOW, 16, 1))
+        return;
+    neomm_heap_source_window(box.root, &source);
+    for (uint32_t pages = 1; pages <= 100; pages++) {
+        ASSERT_OK(t, source.run_alloc(box.root, pages, 1, 0, &run));
+        for (uint32_t i = 0; i < pages; i++)
+            EXPECT(t, !neomm_frame_is_nil(source.frame_of(box.root, (uint8_t *)run + i * 4096)));
+        EXPECT(t, neomm_frame_is_nil(source.frame_of(box.root, (uint8_t *)run + pages * 4096)));
+        source.run_free(box.root, run, pages);
+    }
+    box_close(t, &box);
+}
+
+/* One frame of each pool stays for the next record, and no other. */
+static void one_frame_of_records_stays(struct ktap *t)
+{
+    enum { FRAMES = 3 };
+    struct box box;
+    neomm_paddr_t record[FRAMES * 64], next;
+    if (!box_open(t, &box, BOX_DIRECT, 16, 1))
+        return;
+    const struct neomm__record_pool *pool = &box.root->heap->pool[t->parameter];
+    uint32_t index = (uint32_t)t->parameter, count = FRAMES * pool->per_frame;
+    uint64_t before = neomm_pmm_free_frames(box.root);
+    for (uint32_t i = 0; i < count; i++)
+        ASSERT(t, neomm__record_alloc(box.root, index, 0, &record[i]) != NULL);
+    EXPECT_EQ(t, neomm_pmm_free_frames(box.root), before - FRAMES);
+    uint32_t given = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        given += neomm__record_free(box.root, record[i]);
+        EXPECT_EQ(t, neomm_pmm_free_frames(box.root), before - FRAMES + given);
+    }
+    EXPECT_EQ(t, given, FRAMES - 1);
+    for (uint32_t i = 0; i < 5; i++) {
+        ASSERT(t, neomm__record_alloc(box.root, index, 0, &next) != NULL);
+        EXPECT_EQ(t, neomm__record_free(box.root, next), 0);
+    }
+    EXPECT_EQ(t, neomm__records_trim(box.root), 1);
+    EXPECT_EQ(t, neomm_pmm_free_frames(box.root), before);
+    box_close(t, &box);
+}
+
 static void direct_growth(struct ktap *t)
 {
     struct env env;
@@ -496,6 +589,14 @@ static void direct_growth(struct ktap *t)
     EXPECT(t, all_zero((uint8_t *)run + 5 * NEOMM_PAGE_SIZE, NEOMM_PAGE_SIZE));
     EXPECT_OK(t, source.run_grow(env.root, run, 6, 8, 0));
     source.run_free(env.root, run, 8);
+    /* The largest block is one, and the direct map ends where it ends. */
+    ASSERT_OK(t, source.run_alloc(env.root, 1u << NEOMM_ORDER_MAX, 1, 0, &run));
+    EXPECT_EQ(t, neomm__frame(env.root, source.frame_of(env.root, run))->order, NEOMM_ORDER_MAX);
+    source.run_free(env.root, run, 1u << NEOMM_ORDER_MAX);
+    uint8_t *last = neomm_direct_pointer(env.root, env.root->layout.direct.size - 1);
+    EXPECT_EQ(t, source.frame_of(env.root, last).number,
+              (uint32_t)((env.root->layout.direct.size - 1) >> NEOMM_PAGE_SHIFT));
+    EXPECT(t, neomm_frame_is_nil(source.frame_of(env.root, last + 1)));
     /* The last frames of DMA memory and of RAM: there is nothing behind them. */
     ASSERT_OK(t, neomm_pmm_claim(env.root, neomm_frame(4096 - 3), 3));
     run = neomm_direct_pointer(env.root, neomm_frame_paddr(neomm_frame(4096 - 3)));
@@ -542,6 +643,8 @@ static void window_rights(struct ktap *t)
 static const uint64_t kinds[] = {BOX_DIRECT, BOX_WINDOW};
 static const uint64_t both[] = {0, 1};
 
+static const uint64_t pools[] = {NEOMM__RECORD_SMALL, NEOMM__RECORD_LARGE};
+
 static const struct ktap_case cases[] = {
     KTAP_CASE_WITH(classes, both),
     KTAP_CASE(shapes),
@@ -554,6 +657,9 @@ static const struct ktap_case cases[] = {
     KTAP_CASE(aliases_of_slabs),
     KTAP_CASE(leaks_are_listed),
     KTAP_CASE(sources_of_a_program),
+    KTAP_CASE_WITH(one_frame_of_records_stays, pools),
+    KTAP_CASE(window_lengths),
+    KTAP_CASE(reports_in_the_log),
     KTAP_CASE(direct_growth),
     KTAP_CASE(window_rights),
 };

@@ -29,8 +29,9 @@ enum call_kind {
     CREATE,     /* another cache, with an object of it, and away with it */
     TAKE_FRAME, /* one of the frame allocator */
     STATS,
-    OFFLINE, /* the CPU itself, which goes on afterwards */
-    OTHER    /* an object of kmalloc's, and back with it */
+    OFFLINE,  /* the CPU itself, which goes on afterwards */
+    FREE_RUN, /* of pages that are there before */
+    OTHER     /* an object of kmalloc's, and back with it */
 };
 
 struct call {
@@ -49,6 +50,7 @@ struct plan {
     bool twice;    /* frees of what is free already */
     bool deferred; /* objects may wait to be freed */
     bool starved;  /* no memory but what is there */
+    bool run;      /* one of pages is there, that all free */
 };
 
 #define A                                                                                          \
@@ -126,10 +128,12 @@ static const struct plan plans[] = {
     {"put off, and freed by another", .size = 4096, .before = 9, .kept = {0, 2},
      .call = {{A, DO(SHRINK_ONE)}, {{NOLOCK_FREE, 0}, {NOLOCK_FREE, 1}}}, .preemptions = 2,
      .deferred = true},
+    {"the same run twice", .size = 1024, .call = {{DO(FREE_RUN)}, {DO(FREE_RUN)}}, .preemptions = 2,
+     .run = true},
 };
 
-static const uint64_t plan_numbers[] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13,
-                                        14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27};
+static const uint64_t plan_numbers[] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14,
+                                        15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28};
 _Static_assert(sizeof(plan_numbers) / sizeof(plan_numbers[0]) == sizeof(plans) / sizeof(plans[0]),
                "each plan is run");
 
@@ -150,6 +154,8 @@ struct match {
     uint32_t ids, mistakes;
     bool gone;      /* the cache */
     uint8_t *frame; /* that a CPU took */
+    uintptr_t pages;
+    uint32_t pages_freed;
 };
 #define FRAMES_MAX 1024u
 #define FRAME_ID   77u
@@ -294,6 +300,15 @@ static void give_frame(void)
     EXPECT_OK(match.t, neomm_pmm_free(match.box.root, neomm_paddr_frame(paddr), 0));
 }
 
+/* Whoever comes second is told. */
+static void free_run(uint32_t cpu)
+{
+    neomm_status status = neomm_kfree(match.box.root, (void *)match.pages);
+    match.pages_freed += status == NEOMM_OK;
+    if (status != NEOMM_OK && status != NEOMM_E_DOUBLE_FREE && status != NEOMM_E_FOREIGN)
+        mistake("had pages refused for a wrong reason", cpu);
+}
+
 static void other(uint32_t cpu)
 {
     void *block = take(&match.box, 3000, NEOMM_ATOMIC);
@@ -345,6 +360,9 @@ static void make(uint32_t cpu, const struct call *call)
         break;
     case STATS:
         neomm_heap_stats(match.box.root, &stats);
+        break;
+    case FREE_RUN:
+        free_run(cpu);
         break;
     case OFFLINE:
         (void)neomm_heap_cpu_offline(match.box.root, cpu);
@@ -414,7 +432,8 @@ static bool end(void *context, enum sim_sched_end how)
         neomm_kmem_stats(match.box.root, match.cache, &stats);
         EXPECT_EQ(match.t, stats.objects + stats.kept + stats.slabs, 0);
     }
-    EXPECT_EQ(match.t, box_counter(&match.box, NEOMM_COUNTER_BAD_FREE), again);
+    EXPECT_EQ(match.t, match.pages_freed, match.plan->run);
+    EXPECT_EQ(match.t, box_counter(&match.box, NEOMM_COUNTER_BAD_FREE), again + match.plan->run);
     env_fsck(match.t, &match.box.env);
     return match.mistakes == 0 && match.t->failures == failures;
 }
@@ -454,6 +473,8 @@ static void prepare(const struct plan *plan)
                   plan->kept[cpu]);
     }
     env_switch_cpu(&match.box.env, 0);
+    if (plan->run)
+        match.pages = (uintptr_t)take(&match.box, 9000, 0);
     frames = 0;
     if (plan->starved)
         take_frames(match.t);
@@ -494,6 +515,8 @@ static void in_every_order(struct ktap *t)
         EXPECT_OK(t, neomm_pmm_free(match.box.root, frame[--frames], 0));
     for (uint32_t i = 0; i < plan->before; i++)
         EXPECT_OK(t, neomm_kfree(match.box.root, match.before[i].at));
+    if (plan->run)
+        EXPECT_OK(t, neomm_kfree(match.box.root, (void *)match.pages));
     EXPECT_OK(t, neomm_kmem_destroy(match.box.root, match.cache));
     EXPECT_OK(t, neomm_kmem_destroy(match.box.root, match.other));
     box_close(t, &match.box);

@@ -250,6 +250,11 @@ static void tracked_anew(struct ktap *t)
 
 /* ---- callers without a record ---- */
 
+static void count_plain(void *context, const struct neomm_heap_site_stats *stats)
+{
+    *(uint32_t *)context += stats->site.site == NULL;
+}
+
 static void addresses(struct ktap *t)
 {
     static struct model model;
@@ -266,6 +271,9 @@ static void addresses(struct ktap *t)
     EXPECT_EQ(t, list.count, 1); /* all for whom there was no room, as one */
     EXPECT(t, !list.stats[0].site.site && list.stats[0].site.address == 0);
     EXPECT_EQ(t, list.stats[0].objects, 2000 - 1023);
+    uint32_t plain = 0;
+    neomm_heap_sites(root, 2000, count_plain, &plain);
+    EXPECT_EQ(t, plain, 1024);
     list = list_of(&model, 2);
     EXPECT_EQ(t, list.stats[1].site.address != 0, true);
     EXPECT_EQ(t, list.stats[1].objects, 1);
@@ -282,6 +290,64 @@ static __attribute__((noinline)) void *alloc_here(struct neomm *root, struct neo
     void *object = neomm_kmem_alloc(root, cache, 0);
     __asm__ volatile("" : : "r"(object));
     return object;
+}
+
+/* As a program does that has not got the macros; each is the only call in its function. */
+static __attribute__((noinline)) void *plain_alloc(struct neomm *root)
+{
+    void *block = neomm_kmalloc_at(root, 100, 0, NULL);
+    __asm__ volatile("" : : "r"(block));
+    return block;
+}
+
+static __attribute__((noinline)) void *plain_array(struct neomm *root)
+{
+    void *block = neomm_kmalloc_array_at(root, 10, 30, 0, NULL);
+    __asm__ volatile("" : : "r"(block));
+    return block;
+}
+
+static __attribute__((noinline)) void *plain_aligned(struct neomm *root, size_t size, size_t align)
+{
+    void *block = neomm_kmalloc_aligned_at(root, size, align, 0, NULL);
+    __asm__ volatile("" : : "r"(block));
+    return block;
+}
+
+static __attribute__((noinline)) void *plain_resize(struct neomm *root, void *old, size_t size)
+{
+    void *block = neomm_krealloc_at(root, old, size, 0, NULL);
+    __asm__ volatile("" : : "r"(block));
+    return block;
+}
+
+static void expect_caller(struct ktap *t, struct model *model, void *block, uintptr_t function)
+{
+    struct list list = list_of(model, 64);
+    EXPECT_EQ(t, list.count, 1);
+    EXPECT(t, list.stats[0].site.site == NULL);
+    EXPECT(t, list.stats[0].site.address - function < 128);
+    EXPECT_OK(t, neomm_kfree(model->box.root, block));
+}
+
+static void callers_without_the_macro(struct ktap *t)
+{
+    static struct model model;
+    memset(&model, 0, sizeof(model));
+    if (!box_open(t, &model.box, BOX_DIRECT, 64, 2))
+        return;
+    struct neomm *root = model.box.root;
+    EXPECT_OK(t, neomm_heap_track(root, true));
+    expect_caller(t, &model, plain_alloc(root), (uintptr_t)plain_alloc);
+    expect_caller(t, &model, plain_array(root), (uintptr_t)plain_array);
+    static const size_t aligned[][2] = {{100, 64}, {100, 8}, {20000, 64}, {20000, 16384}};
+    for (size_t i = 0; i < sizeof(aligned) / sizeof(aligned[0]); i++)
+        expect_caller(t, &model, plain_aligned(root, aligned[i][0], aligned[i][1]),
+                      (uintptr_t)plain_aligned);
+    expect_caller(t, &model, plain_resize(root, NULL, 100), (uintptr_t)plain_resize);
+    expect_caller(t, &model, plain_resize(root, plain_alloc(root), 1000), (uintptr_t)plain_resize);
+    EXPECT_OK(t, neomm_heap_track(root, false));
+    model_close(t, &model);
 }
 
 /* A cache that is made while sites are tracked is tracked; its callers are return addresses. */
@@ -322,6 +388,7 @@ static const struct ktap_case cases[] = {
     KTAP_CASE(tracked_anew),
     KTAP_CASE(addresses),
     KTAP_CASE(new_caches),
+    KTAP_CASE(callers_without_the_macro),
 };
 
 KTAP_SUITE(heap_sites, cases);

@@ -12,6 +12,9 @@
 
 #define NEOMM_CONFIG_NAME_MAX  32
 #define NEOMM_CONFIG_PROCESSES 16
+#define NEOMM_CONFIG_CACHES    16
+/* The most that a CPU may keep of the objects of a cache. */
+#define NEOMM_CONFIG_MAGAZINE_MAX 128u
 
 /* A size as configured: bytes, or a share of RAM in percent. */
 struct neomm_config_size {
@@ -25,10 +28,28 @@ struct neomm_config_process {
     uint32_t set; /* bit n: the section has row n of the key table; others inherit */
 };
 
+/* What neomm_heap_init and neomm_heap_configure make of it is said in heap.h and heap_debug.h. */
+struct neomm_config_heap {
+    uint32_t profile;               /* enum neomm_heap_profile */
+    uint32_t sampling;              /* interval of guarded objects, 0: none */
+    uint32_t magazine;              /* objects of a cache that a CPU keeps, at most */
+    struct neomm_config_size limit; /* of what slabs and large blocks hold */
+    bool call_sites, fine_classes;
+};
+
+struct neomm_config_cache {
+    char name[NEOMM_CONFIG_NAME_MAX];
+    uint32_t profile; /* enum neomm_heap_profile */
+    uint32_t set;     /* as in a process section */
+};
+
 struct neomm_config {
     struct neomm_config_size reserve;   /* [memory] reserve */
     bool zero_page;                     /* [memory] zero_page */
     char policy[NEOMM_CONFIG_NAME_MAX]; /* [swap] policy */
+    struct neomm_config_heap heap;
+    uint32_t caches;
+    struct neomm_config_cache cache[NEOMM_CONFIG_CACHES];
     struct neomm_config_process process_default;
     uint32_t processes;
     struct neomm_config_process process[NEOMM_CONFIG_PROCESSES];
@@ -36,9 +57,9 @@ struct neomm_config {
 
 /* One row of the key table. */
 struct neomm_config_key {
-    const char *section; /* "memory", "swap", "process" */
+    const char *section; /* "memory", "swap", "heap", "cache", "process" */
     const char *key;
-    const char *type; /* "size", "bool", "name" */
+    const char *type; /* "size", "number", "bool", "name", "profile" */
     const char *default_text;
     const char *help;
 };
@@ -63,6 +84,10 @@ uint32_t neomm_config_parse(struct neomm_config *config, const char *name, const
 /* The limits for a process of this name: its section, else the default's. */
 const struct neomm_config_process *neomm_config_process(const struct neomm_config *config,
                                                         const char *name);
+
+/* The profile (enum neomm_heap_profile) for a cache of this name: its section's, else `otherwise`. */
+uint32_t neomm_config_cache_profile(const struct neomm_config *config, const char *name,
+                                    uint32_t otherwise);
 
 /* The bytes of a configured size on a machine with `ram` bytes. */
 uint64_t neomm_config_bytes(struct neomm_config_size size, uint64_t ram);

@@ -46,6 +46,8 @@ struct neomm_page_source {
                              neomm_flags_t flags, void **new_run);
     /* Takes away or gives back access. May be NULL. */
     neomm_status (*protect)(void *context, void *run, uint32_t pages, neomm_prot_t prot);
+    /* protect waits for no other CPU, so that it may be called wherever kfree may. */
+    bool protect_anywhere;
     /* The contents are not needed any more, the addresses are. The heap's main source hears so,
      * too, of frames for the heap's own state, which it took from pmm, before they go back there,
      * by their addresses in the direct map. May be NULL. */
@@ -62,7 +64,8 @@ struct neomm_heap_options {
     /* For runs of more than 2^NEOMM_ORDER_MAX pages or when no contiguous frames are left; NULL:
      * such requests fail */
     const struct neomm_page_source *large_source;
-    /* Eight size classes a doubling in place of four: half as much is lost by rounding up (4.5 % of
+    /* As [heap] fine_classes of the configuration: true where either says so. Eight size classes a
+     * doubling in place of four: half as much is lost by rounding up (4.5 % of
      * sizes that are equally likely at every scale, not 9 %), more slabs are partly used. */
     bool fine_classes;
     /* Random bits that nobody knows: the links of lists that lie in freed objects are hidden with
@@ -87,8 +90,9 @@ NEOMM_EXTERN_C_BEGIN
 void neomm_heap_source_direct(struct neomm *root, struct neomm_page_source *source);
 void neomm_heap_source_window(struct neomm *root, struct neomm_page_source *source);
 
-/* Initialises the heap. options may be NULL (direct source alone). NEOMM_E_NOMEM;
- * NEOMM_E_EXISTS; NEOMM_E_NOENT without pmm. */
+/* Initialises the heap. options may be NULL (direct source alone). Of the configuration it takes
+ * [heap] fine_classes, magazine and limit; neomm_heap_configure (heap_debug.h) does the rest.
+ * NEOMM_E_NOMEM; NEOMM_E_EXISTS; NEOMM_E_NOENT without pmm. */
 neomm_status neomm_heap_init(struct neomm *root, const struct neomm_heap_options *options);
 
 /* Ends it. NEOMM_E_BUSY while an object or a cache lives (the leak check: each is logged, at most
@@ -149,6 +153,13 @@ size_t neomm_ksize(struct neomm *root, const void *pointer);
  * returns the frames given. Interrupts the other CPUs: not in interrupts, with interrupts masked or
  * with a spinlock held. */
 uint32_t neomm_heap_shrink(struct neomm *root);
+
+/* Does what had to be put off: frees what neomm_kfree_nolock was given where it could not be freed,
+ * and takes the pages of freed guarded objects away (heap_debug.h). Allocations that may wait do so
+ * by the way; a kernel that guards objects may call it from a timer's thread or when idle, so that
+ * late accesses are caught soon. Interrupts the other CPUs if there is such a page. Context as
+ * neomm_heap_shrink. */
+void neomm_heap_settle(struct neomm *root);
 
 /* A CPU stops: gives back what it keeps. Called when it runs no code of the library; it counts
  * again from its next call on. NEOMM_E_INVALID: no such CPU; NEOMM_E_BUSY: another CPU has been

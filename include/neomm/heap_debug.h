@@ -16,11 +16,13 @@
  *             looked for among all those that the CPU keeps
  *   GUARDED   as DEFAULT, and one object in N (neomm_heap_set_sampling) lies on a page of its own
  *             between pages without access, and loses its page when it is freed. The other bytes
- *             of the page hold a canary that kfree checks. The first GUARDED cache takes 130
- *             frames for the heap's lifetime. Objects are guarded that are taken without
- *             NEOMM_ATOMIC and NEOMM_NOLOCK, one by one or the first of a bulk, up to a page in
- *             size, while sites are not tracked. kfree of one changes the rights of its page and so
- *             interrupts the other CPUs as neomm_paging_protect does; kfree_nolock puts that off.
+ *             of the page hold a canary that kfree checks. While there is a GUARDED cache it takes
+ *             129 frames, and one for the heap's lifetime. Objects are guarded that are taken
+ *             without NEOMM_ATOMIC and NEOMM_NOLOCK, one by one or the first of a bulk, up to a
+ *             page in size, while sites are not tracked. kfree interrupts no CPU: where the page
+ *             source cannot take access away anywhere (neomm_page_source.protect_anywhere), the
+ *             page is filled with the canary and keeps access until an allocation comes by that
+ *             may wait, or neomm_heap_settle; writes until then are found there.
  *             Sources of the idea: KFENCE (Linux), GWP-ASan (LLVM).
  *   HARDENED  no object is kept in front of the slabs: whether it is live is known for each, and
  *             every second free is found. The bytes behind what was asked for hold a canary that
@@ -85,6 +87,15 @@ struct neomm_heap_site_stats {
 
 NEOMM_EXTERN_C_BEGIN
 
+/* ---- configuration ---- */
+
+/* Does what the root's configuration says: [heap] sampling, profile and call_sites, and each
+ * cache's profile from now on, where it has a section. To be called after neomm_heap_init, whenever
+ * this file's functions can be: they need stage 3 of the port, and are linked only by who calls
+ * one. NEOMM_E_NOENT: no heap; else the first error of neomm_heap_set_profile or neomm_heap_track,
+ * with the rest done as far as possible. Context and cost as these. */
+neomm_status neomm_heap_configure(struct neomm *root);
+
 /* ---- profiles ---- */
 
 /* The profile of a cache from now on; NULL: of all of kmalloc's, and of caches made later. The heap
@@ -98,10 +109,11 @@ enum neomm_heap_profile neomm_heap_profile(const struct neomm *root,
                                            const struct neomm_kmem *cache);
 
 /* About one object in `interval` of each GUARDED cache is guarded, CPU by CPU and from half an
- * interval to one and a half after the one before; 0: none. 1000 to begin with. At most
- * NEOMM_HEAP_GUARDED_MAX live at a time, others are not guarded then. Context as
- * neomm_heap_shrink. */
-void neomm_heap_set_sampling(struct neomm *root, uint32_t interval);
+ * interval to one and a half after the one before; 0: none, and the pages go back. 1000 to begin
+ * with. At most NEOMM_HEAP_GUARDED_MAX live at a time, others are not guarded then. NEOMM_E_NOENT:
+ * no heap; NEOMM_E_NOMEM, NEOMM_E_BUSY: no pages for it, so some caches have no guarded objects,
+ * until it is called again. Context as neomm_heap_shrink. */
+neomm_status neomm_heap_set_sampling(struct neomm *root, uint32_t interval);
 #define NEOMM_HEAP_GUARDED_MAX 64u
 
 /* For the kernel's handler of faults in kernel mode, and of SIGSEGV in user space, when a read or

@@ -7,9 +7,12 @@
 #include "memory.h"
 
 #define ROW(section_, SECTION, name, TYPE, type_text, structure, field, default_, help_)           \
+    RANGE(section_, SECTION, name, TYPE, type_text, structure, field, default_, 0, 0, help_)
+#define RANGE(section_, SECTION, name, TYPE, type_text, structure, field, default_, least_, most_, \
+              help_)                                                                               \
     {                                                                                              \
         {section_, name, type_text, default_, help_}, NEOMM__CONFIG_##SECTION,                     \
-            NEOMM__CONFIG_##TYPE, offsetof(struct structure, field)                                \
+            NEOMM__CONFIG_##TYPE, offsetof(struct structure, field), least_, most_                 \
     }
 
 const struct neomm__config_row neomm__config_row[NEOMM__CONFIG_ROWS] = {
@@ -19,6 +22,20 @@ const struct neomm__config_row neomm__config_row[NEOMM__CONFIG_ROWS] = {
         "Pages that were only read so far share one frame of zeros."),
     ROW("swap", SWAP, "policy", NAME, "name", neomm_config, policy, "clock",
         "Which page leaves memory first: clock or fifo."),
+    ROW("heap", HEAP, "profile", PROFILE, "profile", neomm_config, heap.profile, "default",
+        "How carefully objects are treated: fast, default, guarded or hardened."),
+    RANGE("heap", HEAP, "sampling", NUMBER, "number", neomm_config, heap.sampling, "1000", 0,
+          INT32_MAX, "One object in so many of a guarded cache has a page of its own; 0: none."),
+    ROW("heap", HEAP, "call_sites", BOOL, "bool", neomm_config, heap.call_sites, "no",
+        "Live objects are counted by the place that allocated them."),
+    ROW("heap", HEAP, "fine_classes", BOOL, "bool", neomm_config, heap.fine_classes, "no",
+        "Eight size classes a doubling in place of four: less is lost by rounding up."),
+    RANGE("heap", HEAP, "magazine", NUMBER, "number", neomm_config, heap.magazine, "128", 2,
+          NEOMM_CONFIG_MAGAZINE_MAX, "Most free objects that each CPU keeps of a cache."),
+    ROW("heap", HEAP, "limit", LIMIT, "size", neomm_config, heap.limit, "unlimited",
+        "Most memory that slabs and large blocks hold."),
+    ROW("cache", CACHE, "profile", PROFILE, "profile", neomm_config_cache, profile, "default",
+        "How carefully objects of this cache are treated."),
     ROW("process", PROCESS, "virtual_limit", LIMIT, "size", neomm_config_process, virtual_limit,
         "unlimited", "Most address space that one process may map."),
     ROW("process", PROCESS, "resident_limit", LIMIT, "size", neomm_config_process, resident_limit,
@@ -35,22 +52,18 @@ static size_t text_length(const char *text)
     return length;
 }
 
-void *neomm__config_field(struct neomm_config *config, struct neomm_config_process *process,
-                          const struct neomm__config_row *row)
-{
-    char *base = row->section == NEOMM__CONFIG_PROCESS ? (char *)process : (char *)config;
-    return base + row->offset;
-}
-
 void neomm_config_default(struct neomm_config *config)
 {
     struct neomm__config_error error;
     memset(config, 0, sizeof(*config));
     for (size_t i = 0; i < NEOMM__CONFIG_ROWS; i++) {
         const struct neomm__config_row *row = &neomm__config_row[i];
-        (void)neomm__config_read_value(
-            row->type, row->key.default_text, text_length(row->key.default_text),
-            neomm__config_field(config, &config->process_default, row), &error);
+        char *base = row->section == NEOMM__CONFIG_PROCESS ? (char *)&config->process_default
+                                                           : (char *)config;
+        if (row->section != NEOMM__CONFIG_CACHE)
+            (void)neomm__config_read_value(row, row->key.default_text,
+                                           text_length(row->key.default_text), base + row->offset,
+                                           &error);
     }
 }
 
@@ -61,8 +74,8 @@ void neomm__config_inherit(struct neomm_config *config)
         for (uint32_t r = 0; r < NEOMM__CONFIG_ROWS; r++) {
             const struct neomm__config_row *row = &neomm__config_row[r];
             if (row->section == NEOMM__CONFIG_PROCESS && !(process->set >> r & 1))
-                memcpy(neomm__config_field(config, process, row),
-                       neomm__config_field(config, &config->process_default, row),
+                memcpy((char *)process + row->offset,
+                       (const char *)&config->process_default + row->offset,
                        sizeof(struct neomm_config_size));
         }
     }
@@ -86,6 +99,15 @@ const struct neomm_config_process *neomm_config_process(const struct neomm_confi
     return &config->process_default;
 }
 
+uint32_t neomm_config_cache_profile(const struct neomm_config *config, const char *name,
+                                    uint32_t otherwise)
+{
+    for (uint32_t i = 0; i < config->caches; i++)
+        if (config->cache[i].set != 0 && same_text(config->cache[i].name, name))
+            return config->cache[i].profile;
+    return otherwise;
+}
+
 uint64_t neomm_config_bytes(struct neomm_config_size size, uint64_t ram)
 {
     uint32_t rest;
@@ -105,10 +127,10 @@ struct dump {
     void *context;
 };
 
-/* The rows of one section that are in `set`, under the section line `head`. */
-static void dump_section(const struct dump *dump, const struct neomm_config *config,
-                         const struct neomm_config_process *process,
-                         enum neomm__config_section section, uint32_t set, const char *head)
+/* The rows of one section that are in `set`, under the section line `head`; `base`: the structure
+ * that holds their values. */
+static void dump_section(const struct dump *dump, enum neomm__config_section section,
+                         const void *base, uint32_t set, const char *head)
 {
     char line[NEOMM__LINE_MAX], value[40];
     dump->line(dump->context, head);
@@ -116,9 +138,8 @@ static void dump_section(const struct dump *dump, const struct neomm_config *con
         const struct neomm__config_row *row = &neomm__config_row[r];
         if (row->section != section || !(set >> r & 1))
             continue;
-        const char *base =
-            section == NEOMM__CONFIG_PROCESS ? (const char *)process : (const char *)config;
-        neomm__config_print_value(row->type, base + row->offset, value, sizeof(value));
+        neomm__config_print_value(row->type, (const char *)base + row->offset, value,
+                                  sizeof(value));
         neomm__format(line, sizeof(line), "%s = %s", row->key.key, value);
         dump->line(dump->context, line);
     }
@@ -129,13 +150,19 @@ void neomm_config_dump(const struct neomm_config *config,
 {
     const struct dump dump = {line, context};
     char head[NEOMM_CONFIG_NAME_MAX + 16];
-    dump_section(&dump, config, NULL, NEOMM__CONFIG_MEMORY, UINT32_MAX, "[memory]");
-    dump_section(&dump, config, NULL, NEOMM__CONFIG_SWAP, UINT32_MAX, "[swap]");
-    dump_section(&dump, config, &config->process_default, NEOMM__CONFIG_PROCESS, UINT32_MAX,
+    dump_section(&dump, NEOMM__CONFIG_MEMORY, config, UINT32_MAX, "[memory]");
+    dump_section(&dump, NEOMM__CONFIG_SWAP, config, UINT32_MAX, "[swap]");
+    dump_section(&dump, NEOMM__CONFIG_HEAP, config, UINT32_MAX, "[heap]");
+    for (uint32_t i = 0; i < config->caches; i++) {
+        const struct neomm_config_cache *cache = &config->cache[i];
+        neomm__format(head, sizeof(head), "[cache \"%s\"]", cache->name);
+        dump_section(&dump, NEOMM__CONFIG_CACHE, cache, cache->set, head);
+    }
+    dump_section(&dump, NEOMM__CONFIG_PROCESS, &config->process_default, UINT32_MAX,
                  "[process.default]");
     for (uint32_t i = 0; i < config->processes; i++) {
         const struct neomm_config_process *process = &config->process[i];
         neomm__format(head, sizeof(head), "[process \"%s\"]", process->name);
-        dump_section(&dump, config, process, NEOMM__CONFIG_PROCESS, process->set, head);
+        dump_section(&dump, NEOMM__CONFIG_PROCESS, process, process->set, head);
     }
 }

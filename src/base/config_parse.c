@@ -13,8 +13,11 @@
 
 #include <stdarg.h>
 
-/* Sections of a file by index: [memory], [swap], [process.default], then the processes. */
-#define SECTIONS     (NEOMM__CONFIG_SECTIONS + NEOMM_CONFIG_PROCESSES)
+/* Sections of a file by index: those without a name by their kind, where [process.default] has the
+ * place of the processes', then the caches, then the processes. */
+#define CACHES       NEOMM__CONFIG_SECTIONS
+#define PROCESSES    (CACHES + NEOMM_CONFIG_CACHES)
+#define SECTIONS     (PROCESSES + NEOMM_CONFIG_PROCESSES)
 #define SECTION_NONE SECTIONS       /* in front of the first section line */
 #define SECTION_SKIP (SECTIONS + 1) /* behind a section line that was refused */
 
@@ -123,53 +126,105 @@ static size_t find(const struct parser *parser, size_t from, char c)
 
 static enum neomm__config_section section_kind(uint32_t section)
 {
-    return section < NEOMM__CONFIG_PROCESS ? (enum neomm__config_section)section
-                                           : NEOMM__CONFIG_PROCESS;
+    if (section < NEOMM__CONFIG_SECTIONS)
+        return (enum neomm__config_section)section;
+    return section < PROCESSES ? NEOMM__CONFIG_CACHE : NEOMM__CONFIG_PROCESS;
 }
 
-static struct neomm_config_process *section_process(struct parser *parser)
-{
-    return parser->section <= NEOMM__CONFIG_PROCESS
-               ? &parser->config->process_default
-               : &parser->config->process[parser->section - NEOMM__CONFIG_SECTIONS];
-}
-
-/* The index of the section for processes of this name, which is made if it is new. */
-static uint32_t process_section(struct parser *parser, size_t from, size_t to)
+/* The structure with the section's values. */
+static void *section_values(const struct parser *parser)
 {
     struct neomm_config *config = parser->config;
+    uint32_t section = parser->section;
+    if (section < NEOMM__CONFIG_PROCESS)
+        return config;
+    if (section == NEOMM__CONFIG_PROCESS)
+        return &config->process_default;
+    return section < PROCESSES ? (void *)&config->cache[section - CACHES]
+                               : (void *)&config->process[section - PROCESSES];
+}
+
+/* A section with a name notes which keys it has. */
+static void note_key(const struct parser *parser, uint32_t r)
+{
+    uint32_t section = parser->section;
+    if (section >= PROCESSES)
+        parser->config->process[section - PROCESSES].set |= 1u << r;
+    else if (section >= CACHES)
+        parser->config->cache[section - CACHES].set |= 1u << r;
+}
+
+/* Sections of one kind that have names, which their structures begin with. */
+struct named {
+    const char *word;
+    char *first; /* structure */
+    size_t size; /* of one */
+    uint32_t *count, most;
+    uint32_t section; /* of the first */
+};
+
+/* The index of the section of this name, which is made if it is new. */
+static uint32_t named_section(struct parser *parser, const struct named *named, size_t from,
+                              size_t to)
+{
     size_t length = to - from;
     uint32_t i = 0;
     if (length == 0 || length >= NEOMM_CONFIG_NAME_MAX) {
-        complain(parser, NEOMM_CONFIG_ERROR, from, "a process name has 1 to %d bytes",
+        complain(parser, NEOMM_CONFIG_ERROR, from, "a %s name has 1 to %d bytes", named->word,
                  NEOMM_CONFIG_NAME_MAX - 1);
         return SECTION_SKIP;
     }
-    while (i < config->processes &&
-           !neomm__config_is_word(parser->text + from, length, config->process[i].name))
+    while (i < *named->count &&
+           !neomm__config_is_word(parser->text + from, length, named->first + i * named->size))
         i++;
-    if (i == NEOMM_CONFIG_PROCESSES) {
-        complain(parser, NEOMM_CONFIG_ERROR, from, "more than %d process sections",
-                 NEOMM_CONFIG_PROCESSES);
+    if (i == named->most) {
+        complain(parser, NEOMM_CONFIG_ERROR, from, "more than %u %s sections", named->most,
+                 named->word);
         return SECTION_SKIP;
     }
-    if (i == config->processes) {
-        memset(&config->process[i], 0, sizeof(config->process[i]));
-        memcpy(config->process[i].name, parser->text + from, length);
-        config->processes++;
+    if (i == *named->count) {
+        memset(named->first + i * named->size, 0, named->size);
+        memcpy(named->first + i * named->size, parser->text + from, length);
+        ++*named->count;
     }
-    return NEOMM__CONFIG_SECTIONS + i;
+    return named->section + i;
+}
+
+_Static_assert(offsetof(struct neomm_config_cache, name) == 0, "the name comes first");
+_Static_assert(offsetof(struct neomm_config_process, name) == 0, "the name comes first");
+
+/* `[word "name"]`: word from `word` to `word_end`, name from `from` to `to`. */
+static uint32_t section_with_name(struct parser *parser, size_t word, size_t word_end, size_t from,
+                                  size_t to)
+{
+    struct neomm_config *config = parser->config;
+    const struct named named[] = {
+        {"cache", config->cache[0].name, sizeof(config->cache[0]), &config->caches,
+         NEOMM_CONFIG_CACHES, CACHES},
+        {"process", config->process[0].name, sizeof(config->process[0]), &config->processes,
+         NEOMM_CONFIG_PROCESSES, PROCESSES},
+    };
+    for (size_t i = 0; i < NEOMM__COUNT_OF(named); i++)
+        if (neomm__config_is_word(parser->text + word, word_end - word, named[i].word))
+            return named_section(parser, &named[i], from, to);
+    complain(parser, NEOMM_CONFIG_ERROR, from - 1,
+             "only [process \"NAME\"] and [cache \"NAME\"] take a name");
+    return SECTION_SKIP;
 }
 
 /* The index of the section called [from, to), which has no name in quotes. */
 static uint32_t plain_section(struct parser *parser, size_t from, size_t to)
 {
-    static const char *const word[] = {"memory", "swap", "process.default", "process"};
+    static const char *const word[] = {"memory",          "swap",   "heap", "cache",
+                                       "process.default", "process"};
     const char *text = parser->text + from;
     for (uint32_t i = 0; i < NEOMM__CONFIG_SECTIONS; i++)
-        if (neomm__config_is_word(text, to - from, word[i]))
+        if (i != NEOMM__CONFIG_CACHE && neomm__config_is_word(text, to - from, word[i]))
             return i;
-    if (neomm__config_is_word(text, to - from, "process"))
+    if (neomm__config_is_word(text, to - from, "cache"))
+        complain(parser, NEOMM_CONFIG_ERROR, from,
+                 "whose? write [cache \"NAME\"], or [heap] for all");
+    else if (neomm__config_is_word(text, to - from, "process"))
         complain(parser, NEOMM_CONFIG_ERROR, from,
                  "whose? write [process \"NAME\"] or [process.default]");
     else
@@ -208,10 +263,7 @@ static uint32_t read_section(struct parser *parser, size_t at)
     }
     if (name == 0)
         return plain_section(parser, word, word_end);
-    if (neomm__config_is_word(parser->text + word, word_end - word, "process"))
-        return process_section(parser, name, name_end);
-    complain(parser, NEOMM_CONFIG_ERROR, quote, "only [process \"NAME\"] takes a name");
-    return SECTION_SKIP;
+    return section_with_name(parser, word, word_end, name, name_end);
 }
 
 static void section_line(struct parser *parser, size_t at)
@@ -274,7 +326,6 @@ static size_t value_end(const struct parser *parser, size_t from)
 static void set_value(struct parser *parser, uint32_t r, size_t key, size_t from)
 {
     const struct neomm__config_row *row = &neomm__config_row[r];
-    struct neomm_config_process *process = section_process(parser);
     uint32_t *given = &parser->key_line[parser->section][r];
     struct neomm__config_error error;
     size_t end = value_end(parser, from);
@@ -282,13 +333,12 @@ static void set_value(struct parser *parser, uint32_t r, size_t key, size_t from
         complain(parser, NEOMM_CONFIG_WARNING, key, "'%s' was given in line %u already",
                  row->key.key, *given);
     *given = parser->line;
-    if (!neomm__config_read_value(row->type, parser->text + from, end - from,
-                                  neomm__config_field(parser->config, process, row), &error)) {
+    if (!neomm__config_read_value(row, parser->text + from, end - from,
+                                  (char *)section_values(parser) + row->offset, &error)) {
         complain(parser, NEOMM_CONFIG_ERROR, from + error.at, "%s: %s", row->key.key, error.text);
         return;
     }
-    if (parser->section > NEOMM__CONFIG_PROCESS)
-        process->set |= 1u << r;
+    note_key(parser, r);
 }
 
 static void key_line(struct parser *parser, size_t key)

@@ -6,15 +6,21 @@
 #include <neomm/config.h>
 
 enum neomm__config_type {
-    NEOMM__CONFIG_SIZE,  /* struct neomm_config_size */
-    NEOMM__CONFIG_LIMIT, /* the same, and it may be unlimited */
-    NEOMM__CONFIG_BOOL,  /* bool */
-    NEOMM__CONFIG_NAME   /* char[NEOMM_CONFIG_NAME_MAX] */
+    NEOMM__CONFIG_SIZE,   /* struct neomm_config_size */
+    NEOMM__CONFIG_LIMIT,  /* the same, and it may be unlimited */
+    NEOMM__CONFIG_BOOL,   /* bool */
+    NEOMM__CONFIG_NAME,   /* char[NEOMM_CONFIG_NAME_MAX] */
+    NEOMM__CONFIG_NUMBER, /* uint32_t, from `least` to `most` */
+    NEOMM__CONFIG_PROFILE /* uint32_t: enum neomm_heap_profile */
 };
 
+/* Those from CACHE on are of things that have names; a process without a section of its own has the
+ * default's. */
 enum neomm__config_section {
     NEOMM__CONFIG_MEMORY,
     NEOMM__CONFIG_SWAP,
+    NEOMM__CONFIG_HEAP,
+    NEOMM__CONFIG_CACHE,
     NEOMM__CONFIG_PROCESS,
     NEOMM__CONFIG_SECTIONS
 };
@@ -23,10 +29,11 @@ struct neomm__config_row {
     struct neomm_config_key key;
     enum neomm__config_section section;
     enum neomm__config_type type;
-    size_t offset; /* in neomm_config, in neomm_config_process for PROCESS */
+    size_t offset; /* in neomm_config, for PROCESS and CACHE in their own structures */
+    uint32_t least, most;
 };
 
-#define NEOMM__CONFIG_ROWS 6
+#define NEOMM__CONFIG_ROWS 13
 
 extern const struct neomm__config_row neomm__config_row[NEOMM__CONFIG_ROWS];
 
@@ -36,12 +43,8 @@ struct neomm__config_error {
     char text[96];
 };
 
-/* Where the value of a row is kept; `process` is the process section meant, ignored by others. */
-void *neomm__config_field(struct neomm_config *config, struct neomm_config_process *process,
-                          const struct neomm__config_row *row);
-
 /* Reads a value into *field, which is unchanged on failure. */
-bool neomm__config_read_value(enum neomm__config_type type, const char *text, size_t length,
+bool neomm__config_read_value(const struct neomm__config_row *row, const char *text, size_t length,
                               void *field, struct neomm__config_error *error);
 
 /* Writes a value as the file would say it: fewer than 40 bytes and a NUL. */

@@ -3,6 +3,7 @@
 #include "config_priv.h"
 
 #include "bits.h"
+#include "config_words.h"
 #include "format.h"
 #include "memory.h"
 
@@ -34,9 +35,9 @@ static bool is_word(const char *text, size_t length, const char *word)
     return i == length && word[i] == '\0';
 }
 
-/* Reads digits from *at on. */
+/* Reads digits from *at on; `what` is said if there is none. */
 static bool read_number(const char *text, size_t length, size_t *at, uint64_t *number,
-                        struct neomm__config_error *error)
+                        const char *what, struct neomm__config_error *error)
 {
     size_t first = *at;
     for (*number = 0; *at < length && text[*at] >= '0' && text[*at] <= '9'; (*at)++) {
@@ -46,7 +47,25 @@ static bool read_number(const char *text, size_t length, size_t *at, uint64_t *n
         *number = *number * 10 + digit;
     }
     if (*at == first)
-        return fail(error, first, "not a size: write a number with K, M, G or T, or a percentage");
+        return fail(error, first, what);
+    return true;
+}
+
+static bool read_integer(const struct neomm__config_row *row, const char *text, size_t length,
+                         uint32_t *value, struct neomm__config_error *error)
+{
+    uint64_t number;
+    size_t at = 0;
+    if (!read_number(text, length, &at, &number, "not a number", error))
+        return false;
+    if (at < length)
+        return fail(error, at, "a number alone is wanted, without a unit");
+    if (number < row->least || number > row->most) {
+        error->at = 0;
+        neomm__format(error->text, sizeof(error->text), "not from %u to %u", row->least, row->most);
+        return false;
+    }
+    *value = (uint32_t)number;
     return true;
 }
 
@@ -102,7 +121,8 @@ static bool read_size(bool limit, const char *text, size_t length, struct neomm_
         set_size(size, UINT64_MAX, 0);
         return true;
     }
-    if (!read_number(text, length, &at, &number, error))
+    if (!read_number(text, length, &at, &number,
+                     "not a size: write a number with K, M, G or T, or a percentage", error))
         return false;
     while (at < length && (text[at] == ' ' || text[at] == '\t'))
         at++;
@@ -132,6 +152,17 @@ static bool read_bool(const char *text, size_t length, bool *value,
     return fail(error, 0, "not a truth value: write yes or no");
 }
 
+static bool read_profile(const char *text, size_t length, uint32_t *value,
+                         struct neomm__config_error *error)
+{
+    for (uint32_t i = 0; i < NEOMM_HEAP_PROFILES; i++)
+        if (is_word(text, length, neomm__profile_name[i])) {
+            *value = i;
+            return true;
+        }
+    return fail(error, 0, "not a profile: write fast, default, guarded or hardened");
+}
+
 static bool is_name_letter(char c)
 {
     c = lower(c);
@@ -151,18 +182,22 @@ static bool read_name(const char *text, size_t length, char *name,
     return true;
 }
 
-bool neomm__config_read_value(enum neomm__config_type type, const char *text, size_t length,
+bool neomm__config_read_value(const struct neomm__config_row *row, const char *text, size_t length,
                               void *field, struct neomm__config_error *error)
 {
     if (length == 0)
         return fail(error, 0, "no value");
-    switch (type) {
+    switch (row->type) {
     case NEOMM__CONFIG_SIZE:
         return read_size(false, text, length, field, error);
     case NEOMM__CONFIG_LIMIT:
         return read_size(true, text, length, field, error);
     case NEOMM__CONFIG_BOOL:
         return read_bool(text, length, field, error);
+    case NEOMM__CONFIG_NUMBER:
+        return read_integer(row, text, length, field, error);
+    case NEOMM__CONFIG_PROFILE:
+        return read_profile(text, length, field, error);
     default:
         return read_name(text, length, field, error);
     }
@@ -200,6 +235,12 @@ void neomm__config_print_value(enum neomm__config_type type, const void *field, 
         break;
     case NEOMM__CONFIG_BOOL:
         neomm__format(to, size, "%s", *(const bool *)field ? "yes" : "no");
+        break;
+    case NEOMM__CONFIG_NUMBER:
+        neomm__format(to, size, "%u", *(const uint32_t *)field);
+        break;
+    case NEOMM__CONFIG_PROFILE:
+        neomm__format(to, size, "%s", neomm__profile_name[*(const uint32_t *)field]);
         break;
     default:
         neomm__format(to, size, "%s", (const char *)field);

@@ -2,6 +2,13 @@
  * SPDX-License-Identifier: MIT */
 #include "config_words.h"
 
+const char *const neomm__profile_name[NEOMM_HEAP_PROFILES] = {
+    [NEOMM_HEAP_FAST] = "fast",
+    [NEOMM_HEAP_DEFAULT] = "default",
+    [NEOMM_HEAP_GUARDED] = "guarded",
+    [NEOMM_HEAP_HARDENED] = "hardened",
+};
+
 #define LONGEST 31
 #define FAR     255u
 

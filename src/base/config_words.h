@@ -1,9 +1,11 @@
-/* Words of memory_manager.conf: compared, and guessed when misspelt.
+/* Words of memory_manager.conf: named, compared, and guessed when misspelt.
  * SPDX-License-Identifier: MIT */
 #ifndef NEOMM_BASE_CONFIG_WORDS_H
 #define NEOMM_BASE_CONFIG_WORDS_H
 
-#include <neomm/types.h>
+#include <neomm/heap_debug.h>
+
+extern const char *const neomm__profile_name[NEOMM_HEAP_PROFILES];
 
 /* Is text[0, length) the word? */
 bool neomm__config_is_word(const char *text, size_t length, const char *word);

@@ -3,6 +3,7 @@
 #include "stats_priv.h"
 
 #include "bits.h"
+#include "config_words.h"
 #include "format.h"
 #include "memory.h"
 
@@ -191,7 +192,6 @@ static void text_spaces(const struct neomm__stats_out *out, const struct neomm_s
 
 static void text_caches(const struct neomm__stats_out *out, const struct neomm_snapshot *snapshot)
 {
-    static const char *const profile[] = {"fast", "default", "guarded", "hardened"};
     if (snapshot->caches == 0)
         return;
     neomm__stats_put(out, "\n%-24s %8s %8s %10s %8s %8s %10s %s\n", "cache", "asked", "size",
@@ -203,8 +203,8 @@ static void text_caches(const struct neomm__stats_out *out, const struct neomm_s
                          (unsigned long long)cache->kept);
         neomm__stats_put(out, " %8llu %10llu %s\n", (unsigned long long)cache->slabs,
                          kib_of_frames(cache->slab_frames),
-                         cache->profile < NEOMM__COUNT_OF(profile) ? profile[cache->profile]
-                                                                   : "unknown");
+                         cache->profile < NEOMM_HEAP_PROFILES ? neomm__profile_name[cache->profile]
+                                                              : "unknown");
     }
 }
 

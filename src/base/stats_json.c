@@ -48,6 +48,20 @@ static void frames(struct json *json, const char *key, uint64_t count)
     number(json, key, count << NEOMM_PAGE_SHIFT);
 }
 
+/* An array of objects; `row` writes the members of one. */
+static void table(struct json *json, const char *key, const struct neomm_snapshot *snapshot,
+                  uint32_t count,
+                  void (*row)(struct json *json, const struct neomm_snapshot *snapshot, uint32_t i))
+{
+    open(json, key, '[');
+    for (uint32_t i = 0; i < count; i++) {
+        open(json, NULL, '{');
+        row(json, snapshot, i);
+        close(json, '}');
+    }
+    close(json, ']');
+}
+
 static void sizes(struct json *json, const struct neomm_zone_stats *zone)
 {
     frames(json, "total", zone->total);
@@ -55,6 +69,16 @@ static void sizes(struct json *json, const struct neomm_zone_stats *zone)
     frames(json, "used", zone->used);
     frames(json, "reserved", zone->reserved);
     frames(json, "metadata", zone->metadata);
+}
+
+static void zone_row(struct json *json, const struct neomm_snapshot *snapshot, uint32_t i)
+{
+    name(json, "name", neomm__zone_name[i]);
+    sizes(json, &snapshot->zone[i]);
+    open(json, "free_runs", '[');
+    for (unsigned order = 0; order <= NEOMM_ORDER_MAX; order++)
+        element(json, snapshot->zone[i].free_runs[order]);
+    close(json, ']');
 }
 
 static void json_memory(struct json *json, const struct neomm_snapshot *snapshot)
@@ -65,18 +89,7 @@ static void json_memory(struct json *json, const struct neomm_snapshot *snapshot
     sizes(json, &sum);
     frames(json, "page_tables", snapshot->table_frames);
     close(json, '}');
-    open(json, "zones", '[');
-    for (unsigned i = 0; i < NEOMM_ZONES; i++) {
-        open(json, NULL, '{');
-        name(json, "name", neomm__zone_name[i]);
-        sizes(json, &snapshot->zone[i]);
-        open(json, "free_runs", '[');
-        for (unsigned order = 0; order <= NEOMM_ORDER_MAX; order++)
-            element(json, snapshot->zone[i].free_runs[order]);
-        close(json, ']');
-        close(json, '}');
-    }
-    close(json, ']');
+    table(json, "zones", snapshot, NEOMM_ZONES, zone_row);
 }
 
 static void json_heap(struct json *json, const struct neomm_heap_stats *heap)
@@ -107,9 +120,9 @@ static void json_swap(struct json *json, const struct neomm_swap_stats *swap)
     close(json, '}');
 }
 
-static void json_space(struct json *json, const struct neomm_space_stats *space)
+static void space_row(struct json *json, const struct neomm_snapshot *snapshot, uint32_t i)
 {
-    open(json, NULL, '{');
+    const struct neomm_space_stats *space = &snapshot->space[i];
     number(json, "index", space->index);
     number(json, "regions", space->regions);
     number(json, "virtual", space->virtual_bytes);
@@ -121,45 +134,31 @@ static void json_space(struct json *json, const struct neomm_space_stats *space)
     number(json, "faults_other", space->faults_other);
     number(json, "evictions", space->evictions);
     number(json, "swap_writes", space->swap_writes);
-    close(json, '}');
 }
 
-static void json_caches(struct json *json, const struct neomm_snapshot *snapshot)
+static void cache_row(struct json *json, const struct neomm_snapshot *snapshot, uint32_t i)
 {
-    number(json, "caches_total", snapshot->caches);
-    open(json, "caches", '[');
-    for (uint32_t i = 0; i < neomm__caches_listed(snapshot); i++) {
-        const struct neomm_snapshot_cache *cache = &snapshot->cache[i];
-        open(json, NULL, '{');
-        name(json, "name", cache->name);
-        number(json, "object_size", cache->object_size);
-        number(json, "size", cache->size);
-        number(json, "objects", cache->objects);
-        number(json, "kept", cache->kept);
-        number(json, "slabs", cache->slabs);
-        frames(json, "slab_bytes", cache->slab_frames);
-        number(json, "profile", cache->profile);
-        close(json, '}');
-    }
-    close(json, ']');
+    const struct neomm_snapshot_cache *cache = &snapshot->cache[i];
+    name(json, "name", cache->name);
+    number(json, "object_size", cache->object_size);
+    number(json, "size", cache->size);
+    number(json, "objects", cache->objects);
+    number(json, "kept", cache->kept);
+    number(json, "slabs", cache->slabs);
+    frames(json, "slab_bytes", cache->slab_frames);
+    number(json, "profile", cache->profile);
 }
 
-static void json_sites(struct json *json, const struct neomm_snapshot *snapshot)
+static void site_row(struct json *json, const struct neomm_snapshot *snapshot, uint32_t i)
 {
-    open(json, "sites", '[');
-    for (uint32_t i = 0; i < snapshot->sites; i++) {
-        const struct neomm_snapshot_site *site = &snapshot->site[i];
-        open(json, NULL, '{');
-        name(json, "file", site->file);
-        name(json, "function", site->function);
-        number(json, "line", site->line);
-        number(json, "address", site->address);
-        number(json, "bytes", site->bytes);
-        number(json, "objects", site->objects);
-        number(json, "allocations", site->allocations);
-        close(json, '}');
-    }
-    close(json, ']');
+    const struct neomm_snapshot_site *site = &snapshot->site[i];
+    name(json, "file", site->file);
+    name(json, "function", site->function);
+    number(json, "line", site->line);
+    number(json, "address", site->address);
+    number(json, "bytes", site->bytes);
+    number(json, "objects", site->objects);
+    number(json, "allocations", site->allocations);
 }
 
 void neomm_snapshot_json(const struct neomm_snapshot *snapshot, neomm_text_fn *text, void *context)
@@ -180,11 +179,9 @@ void neomm_snapshot_json(const struct neomm_snapshot *snapshot, neomm_text_fn *t
         number(&json, neomm__counter_text[i].key, snapshot->counter[i]);
     close(&json, '}');
     number(&json, "spaces_total", snapshot->spaces);
-    open(&json, "spaces", '[');
-    for (uint32_t i = 0; i < snapshot->listed; i++)
-        json_space(&json, &snapshot->space[i]);
-    close(&json, ']');
-    json_caches(&json, snapshot);
-    json_sites(&json, snapshot);
+    table(&json, "spaces", snapshot, snapshot->listed, space_row);
+    number(&json, "caches_total", snapshot->caches);
+    table(&json, "caches", snapshot, neomm__caches_listed(snapshot), cache_row);
+    table(&json, "sites", snapshot, snapshot->sites, site_row);
     close(&json, '}');
 }

@@ -28,7 +28,7 @@ static uint32_t take_batch(struct neomm *root, struct neomm_kmem *cache, void **
 {
     want = want < NEOMM__BATCH_MAX ? want : NEOMM__BATCH_MAX;
     uint32_t taken = neomm__slab_take(root, cache, NULL, objects, want, flags);
-    if (taken == 0 && !(flags & NEOMM_NOLOCK))
+    if (taken == 0)
         taken = neomm__slab_take_new(root, cache, NULL, objects, want, flags);
     if (taken > 0)
         neomm__kmem_count(cache, taken, 0);
@@ -40,14 +40,14 @@ static uint32_t take_slabs(struct neomm *root, struct neomm_kmem *cache, void **
 {
     uint32_t done = 0;
     while (done < want) {
+        uint32_t turns = neomm__load_acquire(&cache->turns), taken;
         const struct neomm__kmem_ops *ops = neomm__kmem_ops_of(cache);
-        uint32_t taken;
         if (!ops)
             taken = take_batch(root, cache, objects + done, want - done, flags);
         else
             taken = (objects[done] = ops->alloc(root, cache, cache->object_size, flags, caller)) !=
                     NULL;
-        if (taken == 0 && ops == neomm__kmem_ops_of(cache))
+        if (taken == 0 && turns == neomm__load_acquire(&cache->turns))
             break;
         done += taken;
     }

@@ -14,7 +14,12 @@
  * again. Who changes the state of a slot from one of those that are live owns the slot; its other
  * fields are written by owners alone, and may be read by whoever reports misuse meanwhile.
  *
- * The lock is for the queue; rights are changed without it.
+ * Taking access away interrupts other CPUs, which who frees may not be able to wait for, as he may
+ * hold a lock of the kernel's. So a freed page, filled with the canary, keeps access until somebody
+ * comes by who may wait (settle); what was written to it meanwhile is found then.
+ *
+ * The lock is for the queue; rights are changed without it. The pages go when no cache is GUARDED
+ * and all slots are free, but not this state, since a CPU may be on its way into it.
  */
 #include "profile.h"
 
@@ -28,7 +33,8 @@ enum slot_state {
     SLOT_FREE,
     SLOT_CHANGING, /* being made, or being freed */
     SLOT_LIVE,
-    SLOT_PUT_OFF /* freed by who could not wait; to be freed by somebody who can */
+    SLOT_PUT_OFF, /* freed by who could wait for nobody: nothing was done with it */
+    SLOT_CLOSING  /* free, all canary, and its page still has access */
 };
 
 struct slot {
@@ -49,8 +55,7 @@ struct pool {
     const struct neomm_page_source *source;
     neomm_frame_t frame; /* where this lies */
     uint32_t canary;
-    uint32_t made;    /* objects so far */
-    uint32_t put_off; /* slots in that state */
+    uint32_t made; /* objects so far */
     struct neomm__lock lock;
     uint32_t first, last; /* of the queue */
     struct slot slot[SLOTS];
@@ -69,7 +74,8 @@ static struct pool *pool_of(const struct neomm *root)
 
 static uint32_t page_under(const struct pool *pool, const void *pointer)
 {
-    return (uint32_t)(((uintptr_t)pointer - pool->guard.base) >> NEOMM_PAGE_SHIFT);
+    return (uint32_t)(((uintptr_t)pointer - neomm__load_relaxed(&pool->guard.base)) >>
+                      NEOMM_PAGE_SHIFT);
 }
 
 static uint32_t index_of(const struct pool *pool, const struct slot *slot)
@@ -87,11 +93,11 @@ static uint8_t *page_at(const struct pool *pool, uint32_t page)
     return (uint8_t *)(pool->guard.base + ((size_t)page << NEOMM_PAGE_SHIFT));
 }
 
-/* The slot whose page the pointer points into; NULL: the page is no slot's. */
+/* The slot whose page the pointer points into; NULL: the page is no slot's, or the pool is gone. */
 static struct slot *slot_under(struct pool *pool, const void *pointer)
 {
     uint32_t page = page_under(pool, pointer);
-    return page % 2 == 1 ? &pool->slot[page / 2] : NULL;
+    return page < PAGES && page % 2 == 1 ? &pool->slot[page / 2] : NULL;
 }
 
 static bool is_live(const struct slot *slot)
@@ -107,16 +113,24 @@ static neomm_status protect(const struct pool *pool, uint32_t page, neomm_prot_t
 
 /* ---- the queue ---- */
 
+/* Under the lock. */
 static void put_last(struct pool *pool, struct slot *slot)
 {
     uint32_t number = index_of(pool, slot) + 1;
-    neomm_irq_t irq = neomm__lock(&pool->lock);
     slot->next = 0;
     if (pool->last != 0)
         pool->slot[pool->last - 1].next = number;
     else
         pool->first = number;
     pool->last = number;
+}
+
+/* The owner has no use for the slot any more. */
+static void give_up(struct pool *pool, struct slot *slot)
+{
+    neomm_irq_t irq = neomm__lock(&pool->lock);
+    neomm__store_release(&slot->state, SLOT_FREE);
+    put_last(pool, slot);
     neomm__unlock(&pool->lock, irq);
 }
 
@@ -176,6 +190,15 @@ static const uint8_t *damage_of(const struct pool *pool, const struct slot *slot
     return NULL;
 }
 
+/* The first byte of a page of canaries that was written to; NULL: there is none. */
+static const uint8_t *written_in(const struct pool *pool, const uint8_t *page)
+{
+    for (const uint8_t *at = page; at < page + NEOMM_PAGE_SIZE; at++)
+        if (*at != canary_at(pool, at))
+            return at;
+    return NULL;
+}
+
 /* ---- allocation ---- */
 
 /* Where in its page an object of the slot goes: to the end, or, one in two, to the start. */
@@ -195,8 +218,7 @@ static void *guard_alloc(struct neomm *root, struct neomm_kmem *cache, size_t si
         return NULL;
     uint8_t *page = page_at(pool, page_of(pool, slot));
     if (NEOMM__FAULT(HEAP_SLAB) || protect(pool, page_of(pool, slot), RIGHTS) != NEOMM_OK) {
-        neomm__store_release(&slot->state, SLOT_FREE);
-        put_last(pool, slot);
+        give_up(pool, slot);
         return NULL;
     }
     uint8_t *object = page + offset_of(pool, size, align);
@@ -254,6 +276,8 @@ static struct slot *if_used(struct slot *slot)
 static struct slot *nearest(struct pool *pool, const void *pointer)
 {
     uint32_t page = page_under(pool, pointer);
+    if (page >= PAGES)
+        return NULL;
     if (page % 2 == 1)
         return if_used(&pool->slot[page / 2]);
     return likelier(page > 0 ? if_used(&pool->slot[page / 2 - 1]) : NULL,
@@ -351,8 +375,9 @@ static bool lock_up(const struct pool *pool, uint32_t page)
     return true;
 }
 
-/* The owner ends an object's life. */
-static void finish(struct neomm *root, struct slot *slot, const char *function, uintptr_t caller)
+/* The owner ends an object's life; its page has access still. */
+static void close_slot(struct neomm *root, struct slot *slot, const char *function,
+                       uintptr_t caller)
 {
     struct pool *pool = pool_of(root);
     uint32_t page = page_of(pool, slot);
@@ -362,21 +387,59 @@ static void finish(struct neomm *root, struct slot *slot, const char *function, 
         (void)neomm__fetch_or(&pool->page[page], PAGE_SPENT);
         complain(root, slot, NEOMM_HEAP_OVERRUN, function, damage);
     }
+    neomm__kmem_count(slot->cache, 0, 1);
+    fill(pool, page_at(pool, page));
+    neomm__store_release(&slot->state, SLOT_CLOSING);
+}
+
+/* The owner of a closed slot takes its page away. Written to meanwhile, it is not used again. */
+static void finish(struct neomm *root, struct slot *slot)
+{
+    struct pool *pool = pool_of(root);
+    uint32_t page = page_of(pool, slot);
+    const uint8_t *written = written_in(pool, page_at(pool, page));
+    if (written) {
+        (void)neomm__fetch_or(&pool->page[page], PAGE_SPENT);
+        complain(root, slot, NEOMM_HEAP_WRITE_AFTER_FREE, "use", written);
+    }
     if (!lock_up(pool, page))
         (void)neomm__fetch_or(&pool->page[page], PAGE_SPENT);
-    neomm__kmem_count(slot->cache, 0, 1);
-    neomm__store_release(&slot->state, SLOT_FREE);
-    put_last(pool, slot);
+    give_up(pool, slot);
+}
+
+/* Makes the caller the owner of a slot in this state. */
+static bool seize(struct slot *slot, uint32_t state)
+{
+    return neomm__load_relaxed(&slot->state) == state &&
+           neomm__cas(&slot->state, &state, SLOT_CHANGING);
+}
+
+static void guard_settle(struct neomm *root)
+{
+    struct pool *pool = pool_of(root);
+    for (uint32_t i = 0; neomm__load_relaxed(&pool->guard.put_off) > 0 && i < SLOTS; i++) {
+        struct slot *slot = &pool->slot[i];
+        if (seize(slot, SLOT_PUT_OFF))
+            close_slot(root, slot, "kfree_nolock", neomm__load_relaxed(&slot->freed_by));
+        if (seize(slot, SLOT_CLOSING)) {
+            (void)neomm__fetch_sub(&pool->guard.put_off, 1);
+            finish(root, slot);
+        }
+    }
 }
 
 static neomm_status guard_free(struct neomm *root, const struct neomm_kmem *cache, void *pointer,
                                const char *function, uintptr_t caller)
 {
-    struct slot *slot = slot_under(pool_of(root), pointer);
+    struct pool *pool = pool_of(root);
+    struct slot *slot = slot_under(pool, pointer);
     neomm_status status = claim(slot, cache, pointer, SLOT_CHANGING);
     if (status != NEOMM_OK)
         return neomm__heap_refuse(root, function, pointer, status);
-    finish(root, slot, function, caller);
+    (void)neomm__fetch_add(&pool->guard.put_off, 1);
+    close_slot(root, slot, function, caller);
+    if (pool->source->protect_anywhere)
+        guard_settle(root);
     return NEOMM_OK;
 }
 
@@ -388,22 +451,8 @@ static neomm_status guard_free_nolock(struct neomm *root, void *pointer, uintptr
     if (status != NEOMM_OK)
         return status;
     neomm__store_relaxed(&slot->freed_by, caller);
-    (void)neomm__fetch_add(&pool->put_off, 1);
+    (void)neomm__fetch_add(&pool->guard.put_off, 1);
     return NEOMM_OK;
-}
-
-static void guard_free_deferred(struct neomm *root)
-{
-    struct pool *pool = pool_of(root);
-    for (uint32_t i = 0; neomm__load_relaxed(&pool->put_off) > 0 && i < SLOTS; i++) {
-        struct slot *slot = &pool->slot[i];
-        uint32_t state = SLOT_PUT_OFF;
-        if (neomm__load_relaxed(&slot->state) != SLOT_PUT_OFF ||
-            !neomm__cas(&slot->state, &state, SLOT_CHANGING))
-            continue;
-        (void)neomm__fetch_sub(&pool->put_off, 1);
-        finish(root, slot, "kfree_nolock", neomm__load_relaxed(&slot->freed_by));
-    }
 }
 
 /* ---- faults ---- */
@@ -414,6 +463,8 @@ bool neomm_heap_fault(struct neomm *root, const void *pointer)
         return false;
     struct pool *pool = pool_of(root);
     uint32_t page = page_under(pool, pointer);
+    if (page >= PAGES)
+        return false;
     /* Who comes second gives access, too: the first one may not have got there yet. */
     if (!(neomm__fetch_or(&pool->page[page], PAGE_GIVEN) & PAGE_GIVEN)) {
         struct slot *slot = nearest(pool, pointer);
@@ -426,10 +477,9 @@ bool neomm_heap_fault(struct neomm *root, const void *pointer)
 
 /* ---- the consistency check ---- */
 
-static void guard_fsck(struct neomm *root, struct neomm__report *report)
+/* The slots in the queue, whose end must be where it should. */
+static void check_queue(const struct pool *pool, bool *queued, struct neomm__report *report)
 {
-    const struct pool *pool = pool_of(root);
-    bool queued[SLOTS + 1] = {false};
     uint32_t number = pool->first, last = 0;
     for (; number != 0 && number <= SLOTS && !queued[number];
          number = pool->slot[number - 1].next) {
@@ -438,10 +488,17 @@ static void guard_fsck(struct neomm *root, struct neomm__report *report)
     }
     if (number != 0 || last != pool->last)
         neomm__report(report, "heap: the queue of guarded slots does not end where it should");
+}
+
+static void guard_fsck(struct neomm *root, struct neomm__report *report)
+{
+    const struct pool *pool = pool_of(root);
+    bool queued[SLOTS + 1] = {false}, there = neomm__guard_has_pages(&pool->guard);
+    check_queue(pool, queued, report);
     for (uint32_t i = 0; i < SLOTS; i++) {
         const struct slot *slot = &pool->slot[i];
         bool free = slot->state == SLOT_FREE;
-        if (queued[i + 1] ? !free : free && is_sound(pool, slot))
+        if (queued[i + 1] ? !free || !there : !there ? !free : free && is_sound(pool, slot))
             neomm__report(report, "heap: guarded slot %u is free or in the queue, not both", i);
         if (is_live(slot) && damage_of(pool, slot))
             neomm__report(report, "heap: guarded object at %p: bytes beside it were written to",
@@ -480,11 +537,11 @@ static neomm_status take_pages(struct neomm *root, struct pool *pool)
     void *run;
     if (NEOMM__FAULT(HEAP_RUN) || source->run_alloc(source->context, PAGES, 1, 0, &run) != NEOMM_OK)
         return NEOMM_E_NOMEM;
-    pool->guard.base = (uintptr_t)run;
-    pool->guard.end = (uintptr_t)run + PAGES * NEOMM_PAGE_SIZE;
+    neomm__store_relaxed(&pool->guard.base, (uintptr_t)run);
     tag(root, pool, NEOMM__KIND_STATE);
     if (source->protect(source->context, run, PAGES, NEOMM_PROT_NONE) != NEOMM_OK) {
         tag(root, pool, NEOMM__KIND_NONE);
+        neomm__store_relaxed(&pool->guard.base, NEOMM__GUARD_NOWHERE);
         source->run_free(source->context, run, PAGES);
         return NEOMM_E_NOMEM;
     }
@@ -494,47 +551,93 @@ static neomm_status take_pages(struct neomm *root, struct pool *pool)
 }
 
 /* NEOMM_E_NOMEM: the pages cannot be given back as they came; nothing has changed but rights. */
-static neomm_status give_pages(struct neomm *root, const struct pool *pool)
+static neomm_status give_pages(struct neomm *root, struct pool *pool)
 {
     const struct neomm_page_source *source = pool->source;
     void *run = page_at(pool, 0);
     if (source->protect(source->context, run, PAGES, RIGHTS) != NEOMM_OK)
         return NEOMM_E_NOMEM;
     tag(root, pool, NEOMM__KIND_NONE);
+    neomm__store_relaxed(&pool->guard.base, NEOMM__GUARD_NOWHERE);
     source->run_free(source->context, run, PAGES);
     return NEOMM_OK;
 }
 
-static void give_state(struct neomm *root, const struct pool *pool)
+/* Nobody gets a slot from here on, if all are free. */
+static bool empty_queue(struct pool *pool)
 {
-    neomm_frame_t frame = pool->frame;
-    neomm__heap_give_frames(root, frame, 1);
+    bool idle = true;
+    neomm_irq_t irq = neomm__lock(&pool->lock);
+    for (uint32_t i = 0; i < SLOTS; i++)
+        idle = idle && neomm__load_relaxed(&pool->slot[i].state) == SLOT_FREE;
+    if (idle)
+        pool->first = pool->last = 0;
+    neomm__unlock(&pool->lock, irq);
+    return idle;
+}
+
+/* The pages are new: every slot can be used. */
+static void fill_queue(struct pool *pool)
+{
+    neomm_irq_t irq = neomm__lock(&pool->lock);
+    pool->first = pool->last = 0;
+    for (uint32_t page = 0; page < PAGES; page++)
+        neomm__store_relaxed(&pool->page[page], 0);
+    for (uint32_t i = 0; i < SLOTS; i++) {
+        neomm__store_relaxed(&pool->slot[i].object, NULL);
+        put_last(pool, &pool->slot[i]);
+    }
+    neomm__unlock(&pool->lock, irq);
+}
+
+static bool is_wanted(struct neomm__heap *heap)
+{
+    for (uint32_t i = 0; i < NEOMM__KMEMS; i++)
+        if (neomm__kmem_is_live(&heap->cache[i]) &&
+            neomm__load_relaxed(&heap->cache[i].interval) > 0)
+            return true;
+    return false;
+}
+
+static void guard_retire(struct neomm *root)
+{
+    struct pool *pool = pool_of(root);
+    guard_settle(root);
+    if (!neomm__drain_begin(root, false))
+        return;
+    if (neomm__guard_has_pages(&pool->guard) && !is_wanted(root->heap) && empty_queue(pool) &&
+        give_pages(root, pool) != NEOMM_OK)
+        fill_queue(pool);
+    neomm__drain_end(root);
 }
 
 static neomm_status guard_end(struct neomm *root)
 {
     struct pool *pool = pool_of(root);
-    neomm_status status = give_pages(root, pool);
+    neomm_frame_t frame = pool->frame;
+    neomm_status status = neomm__guard_has_pages(&pool->guard) ? give_pages(root, pool) : NEOMM_OK;
     if (status != NEOMM_OK)
         return status;
     neomm__store_release(&root->heap->guard, NULL);
-    give_state(root, pool);
+    neomm__heap_give_frames(root, frame, 1);
     return NEOMM_OK;
 }
 
 static struct pool *make_state(struct neomm *root, const struct neomm_page_source *source)
 {
     static const struct neomm__guard guard = {
+        .base = NEOMM__GUARD_NOWHERE,
         .alloc = guard_alloc,
         .free = guard_free,
         .free_nolock = guard_free_nolock,
-        .free_deferred = guard_free_deferred,
+        .settle = guard_settle,
         .status = guard_status,
         .usable = guard_usable,
         .describe = guard_describe,
         .next = guard_next,
         .forget = guard_forget,
         .fsck = guard_fsck,
+        .retire = guard_retire,
         .end_all = guard_end,
     };
     neomm_frame_t frame;
@@ -549,31 +652,36 @@ static struct pool *make_state(struct neomm *root, const struct neomm_page_sourc
     pool->source = source;
     pool->frame = frame;
     neomm__lock_init(&pool->lock, NEOMM_LOCK_CLASS_SLAB);
-    for (uint32_t i = 0; i < SLOTS; i++)
-        put_last(pool, &pool->slot[i]);
     return pool;
+}
+
+/* One CPU at a time. */
+static neomm_status begin(struct neomm *root, const struct neomm_page_source *source)
+{
+    struct pool *old = pool_of(root), *pool = old ? old : make_state(root, source);
+    if (!pool)
+        return NEOMM_E_NOMEM;
+    if (neomm__guard_has_pages(&pool->guard))
+        return NEOMM_OK;
+    neomm_status status = take_pages(root, pool);
+    if (status == NEOMM_OK) {
+        fill_queue(pool);
+        neomm__store_release(&root->heap->guard, &pool->guard);
+    } else if (!old)
+        neomm__heap_give_frames(root, pool->frame, 1);
+    return status;
 }
 
 neomm_status neomm__guard_begin(struct neomm *root)
 {
-    struct neomm__heap *heap = root->heap;
-    struct neomm__guard *none = NULL;
-    const struct neomm_page_source *source = find_source(heap);
-    if (neomm__load_acquire(&heap->guard))
-        return NEOMM_OK;
+    const struct neomm_page_source *source = find_source(root->heap);
     if (!source)
         return NEOMM_E_UNSUPPORTED;
-    struct pool *pool = make_state(root, source);
-    if (!pool)
-        return NEOMM_E_NOMEM;
-    neomm_status status = take_pages(root, pool);
-    if (status == NEOMM_OK && neomm__cas(&heap->guard, &none, &pool->guard))
+    if (neomm__load_relaxed(&root->heap->sampling) == 0)
         return NEOMM_OK;
-    /* Without memory, or another CPU was faster. */
-    if (status == NEOMM_OK) {
-        status = give_pages(root, pool);
-        NEOMM__ASSERT(status == NEOMM_OK);
-    }
-    give_state(root, pool);
+    if (!neomm__drain_begin(root, false))
+        return NEOMM_E_BUSY;
+    neomm_status status = begin(root, source);
+    neomm__drain_end(root);
     return status;
 }

@@ -227,8 +227,7 @@ static void *take_clean(struct neomm *root, struct neomm_kmem *cache, neomm_flag
     for (;;) {
         void *object = take_random(root, cache, flags);
         if (!object &&
-            ((flags & NEOMM_NOLOCK) ||
-             neomm__slab_take_new(root, cache, &neomm__hardened_ops, &object, 1, flags) == 0))
+            neomm__slab_take_new(root, cache, &neomm__hardened_ops, &object, 1, flags) == 0)
             return NULL;
         neomm__slab_place(root, object, place);
         const uint8_t *damage = damage_of(place, object);

@@ -4,6 +4,10 @@
 
 #include <neomm/pmm.h>
 
+/* For a public function that calls another in the name of its caller: a return address is handed on
+ * as if it were a record. */
+#define CALLER_AS_SITE(site) ((const struct neomm_site *)NEOMM__CALLER(site))
+
 /* What of the caller's flags means something to memory that C code will use. */
 #define HEAP_FLAGS                                                                                 \
     (NEOMM_ATOMIC | NEOMM_NORECLAIM | NEOMM_ZERO | NEOMM_DMA | NEOMM_RESERVE | NEOMM_NOLOCK)
@@ -20,19 +24,41 @@ static size_t magazines_at(const struct neomm *root)
     return CPUS_AT + root->cpus * sizeof(struct neomm__heap_cpu);
 }
 
-static void state_init(struct neomm *root, struct neomm__heap *heap, unsigned step_shift,
-                       uint32_t ram_frames)
+/* What options and configuration say, and the memory that there is. */
+static struct neomm__heap_scale scale_for(const struct neomm *root,
+                                          const struct neomm_heap_options *options)
+{
+    const struct neomm_config_heap *config = &root->config.heap;
+    uint64_t free = neomm_pmm_free_frames(root);
+    return (struct neomm__heap_scale){
+        .ram_frames = free > UINT32_MAX ? UINT32_MAX : (uint32_t)free,
+        .magazine = config->magazine,
+        .step_shift = config->fine_classes || (options && options->fine_classes) ? 3 : 2,
+    };
+}
+
+static size_t limit_pages(const struct neomm *root, const struct neomm__heap_scale *scale)
+{
+    uint64_t pages = neomm_config_bytes(root->config.heap.limit,
+                                        (uint64_t)scale->ram_frames << NEOMM_PAGE_SHIFT) >>
+                     NEOMM_PAGE_SHIFT;
+    return pages > SIZE_MAX ? SIZE_MAX : (size_t)pages;
+}
+
+static void state_init(struct neomm *root, struct neomm__heap *heap,
+                       const struct neomm__heap_scale *scale)
 {
     uint8_t *at = (uint8_t *)heap + magazines_at(root);
     heap->cpu = (struct neomm__heap_cpu *)((uint8_t *)heap + CPUS_AT);
     neomm__lock_init(&heap->run_lock, NEOMM_LOCK_CLASS_SLAB);
     neomm__records_init(heap);
-    heap->ram_frames = ram_frames;
+    heap->scale = *scale;
+    heap->limit_pages = limit_pages(root, scale);
     heap->sampling = NEOMM__SAMPLING;
     heap->profile = NEOMM_HEAP_DEFAULT;
-    neomm__heap_classes_init(heap, step_shift, ram_frames);
+    neomm__heap_classes_init(heap);
     for (uint32_t i = 0; i < heap->classes; i++) {
-        heap->cache[i].stride = (uint32_t)neomm__heap_magazines_bytes(step_shift, ram_frames);
+        heap->cache[i].stride = (uint32_t)neomm__heap_magazines_bytes(scale);
         heap->cache[i].magazine = (struct neomm__magazine *)at;
         heap->cache[i].state = NEOMM__KMEM_LIVE;
         at += heap->cache[i].magazine_bytes;
@@ -92,7 +118,6 @@ void neomm__heap_give_frames(struct neomm *root, neomm_frame_t first, uint32_t f
 
 neomm_status neomm_heap_init(struct neomm *root, const struct neomm_heap_options *options)
 {
-    unsigned step_shift = options && options->fine_classes ? 3 : 2;
     neomm_frame_t first;
     if (!root->layer[NEOMM__LAYER_PMM])
         return NEOMM_E_NOENT;
@@ -100,10 +125,8 @@ neomm_status neomm_heap_init(struct neomm *root, const struct neomm_heap_options
         return NEOMM_E_EXISTS;
     if (NEOMM__FAULT(HEAP_STATE))
         return NEOMM_E_NOMEM;
-    uint64_t free = neomm_pmm_free_frames(root);
-    uint32_t ram_frames = free > UINT32_MAX ? UINT32_MAX : (uint32_t)free;
-    size_t bytes =
-        magazines_at(root) + root->cpus * neomm__heap_magazines_bytes(step_shift, ram_frames);
+    const struct neomm__heap_scale scale = scale_for(root, options);
+    size_t bytes = magazines_at(root) + root->cpus * neomm__heap_magazines_bytes(&scale);
     struct neomm_range_request request = {.frames = (uint32_t)neomm__pages(bytes),
                                           .flags = NEOMM_ZERO};
     neomm_status status = neomm_pmm_alloc_range(root, &request, &first);
@@ -113,7 +136,7 @@ neomm_status neomm_heap_init(struct neomm *root, const struct neomm_heap_options
     heap->frame = first;
     heap->frames = request.frames;
     neomm__heap_set_kind(root, first, request.frames, NEOMM__KIND_STATE);
-    state_init(root, heap, step_shift, ram_frames);
+    state_init(root, heap, &scale);
     sources_init(root, heap, options);
     front_init(root, heap);
     heap->secret = (uintptr_t)neomm__mix((options ? options->secret : 0) ^ (uintptr_t)heap);
@@ -241,7 +264,7 @@ void *neomm_kmalloc_array_at(struct neomm *root, size_t count, size_t size, neom
     size_t bytes;
     if (__builtin_mul_overflow(count, size, &bytes))
         return NULL;
-    return neomm_kmalloc_at(root, bytes, flags, site);
+    return neomm_kmalloc_at(root, bytes, flags, CALLER_AS_SITE(site));
 }
 
 static void *alloc_aligned(struct neomm *root, size_t size, size_t align, neomm_flags_t flags,
@@ -272,11 +295,11 @@ void *neomm_kmalloc_aligned_at(struct neomm *root, size_t size, size_t align, ne
     if (align == 0 || (align & (align - 1)) != 0 || !root->heap)
         return NULL;
     if (align <= NEOMM__HEAP_UNIT || size == 0)
-        return neomm_kmalloc_at(root, size, flags, site);
+        return neomm_kmalloc_at(root, size, flags, CALLER_AS_SITE(site));
     if (size <= NEOMM__HEAP_SLAB_MAX && align <= NEOMM_PAGE_SIZE)
         return alloc_aligned(root, size, align, flags, NEOMM__CALLER(site));
     if (align <= NEOMM_PAGE_SIZE)
-        return neomm_kmalloc_at(root, size, flags, site);
+        return neomm_kmalloc_at(root, size, flags, CALLER_AS_SITE(site));
     if (size > PTRDIFF_MAX || align >> NEOMM_PAGE_SHIFT > UINT32_MAX)
         return NULL;
     return alloc_run(root, size, (uint32_t)(align >> NEOMM_PAGE_SHIFT), flags & HEAP_FLAGS,
@@ -451,7 +474,7 @@ void *neomm_krealloc_at(struct neomm *root, void *pointer, size_t size, neomm_fl
 {
     struct neomm__heap_place place;
     if (!pointer)
-        return neomm_kmalloc_at(root, size, flags, site);
+        return neomm_kmalloc_at(root, size, flags, CALLER_AS_SITE(site));
     if (!root->heap)
         return NULL;
     if (size == 0) {
@@ -496,7 +519,16 @@ uint32_t neomm_heap_shrink(struct neomm *root)
     if (!root->heap)
         return 0;
     (void)neomm__heap_drain(root, &frames);
+    neomm__guard_retire(root);
     return frames + neomm__heap_trim(root);
+}
+
+void neomm_heap_settle(struct neomm *root)
+{
+    if (!root->heap)
+        return;
+    neomm__deferred_free(root);
+    neomm__guard_settle(root);
 }
 
 static size_t slab_frames(struct neomm_kmem *cache)

@@ -7,7 +7,7 @@ struct tally {
     struct neomm *root;
     struct neomm__report *report;
     size_t lent; /* objects of the cache at hand that are guarded, or not free in their slab */
-    size_t runs, run_frames, run_bytes;
+    size_t runs, run_frames, run_bytes, slab_pages;
     size_t records[NEOMM__RECORD_POOLS];
 };
 
@@ -85,6 +85,7 @@ static void check_slab(struct tally *tally, const struct neomm_kmem *cache,
     }
     if (slab->ledger && neomm__ledger_is_record(cache))
         tally->records[NEOMM__RECORD_LARGE]++;
+    tally->slab_pages += cache->pages;
     check_counts(tally, cache, slab, list);
     check_tail(tally, source, slab->base, cache->pages, NEOMM__KIND_SLAB, entry->owner);
     for (uint32_t i = 1; i < cache->pages; i++) {
@@ -277,6 +278,9 @@ void neomm__heap_fsck(struct neomm *root, struct neomm__report *report)
     if (root->heap->guard)
         root->heap->guard->fsck(root, report);
     check_runs(&tally);
+    if (root->heap->held_pages != tally.slab_pages + tally.run_frames)
+        neomm__report(report, "heap: %zu pages held; counted %zu", root->heap->held_pages,
+                      tally.slab_pages + tally.run_frames);
     for (uint32_t i = 0; i < NEOMM__RECORD_POOLS; i++)
         check_pool(&tally, i);
 }

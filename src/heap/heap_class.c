@@ -53,12 +53,13 @@ static uint32_t slab_pages(uint32_t size)
     return best;
 }
 
-/* What a CPU keeps of one cache is at most 32 KiB, and a thousandth of all memory. */
-static uint32_t magazine_capacity(uint32_t size, uint32_t ram_frames)
+/* What a CPU keeps of one cache is at most 32 KiB, a thousandth of all memory, and what the
+ * configuration says. */
+static uint32_t magazine_capacity(uint32_t size, const struct neomm__heap_scale *scale)
 {
-    uint32_t bytes = ram_frames < 8192 ? ram_frames * 4 : 32768, fits = bytes / size;
-    if (fits > NEOMM__MAGAZINE_MAX)
-        return NEOMM__MAGAZINE_MAX;
+    uint32_t bytes = scale->ram_frames < 8192 ? scale->ram_frames * 4 : 32768, fits = bytes / size;
+    if (fits > scale->magazine)
+        return scale->magazine;
     return fits < 2 ? 2 : fits;
 }
 
@@ -76,7 +77,8 @@ static uint32_t magazine_bytes(const struct neomm_kmem *cache)
     return (uint32_t)NEOMM__ALIGN_UP(bytes, 64);
 }
 
-void neomm__kmem_shape(struct neomm_kmem *cache, uint32_t size, uint32_t ram_frames)
+void neomm__kmem_shape(struct neomm_kmem *cache, uint32_t size,
+                       const struct neomm__heap_scale *scale)
 {
     cache->size = size;
     cache->inverse = UINT32_MAX / size + 1;
@@ -85,26 +87,26 @@ void neomm__kmem_shape(struct neomm_kmem *cache, uint32_t size, uint32_t ram_fra
     cache->span = cache->objects * size;
     cache->pool = record_bytes(cache->objects) <= NEOMM__RECORD_SMALL_BYTES ? NEOMM__RECORD_SMALL
                                                                             : NEOMM__RECORD_LARGE;
-    cache->capacity = magazine_capacity(size, ram_frames);
+    cache->capacity = magazine_capacity(size, scale);
     cache->capacity_most = cache->capacity;
     cache->slots = 1u << neomm__log2_up(cache->capacity);
     cache->batch = (cache->capacity + 1) / 2;
     if (cache->batch > NEOMM__BATCH_MAX)
         cache->batch = NEOMM__BATCH_MAX;
-    cache->empty_kept = empty_kept(cache->pages, ram_frames);
+    cache->empty_kept = empty_kept(cache->pages, scale->ram_frames);
     cache->magazine_bytes = magazine_bytes(cache);
 }
 
 /* ---- the table ---- */
 
-size_t neomm__heap_magazines_bytes(unsigned step_shift, uint32_t ram_frames)
+size_t neomm__heap_magazines_bytes(const struct neomm__heap_scale *scale)
 {
     size_t bytes = 0;
     uint32_t size = 0;
     for (unsigned i = 0; size < NEOMM__HEAP_SLAB_MAX; i++) {
         struct neomm_kmem shape;
-        size = class_size(i, step_shift);
-        neomm__kmem_shape(&shape, size, ram_frames);
+        size = class_size(i, scale->step_shift);
+        neomm__kmem_shape(&shape, size, scale);
         bytes += shape.magazine_bytes;
     }
     return bytes;
@@ -121,17 +123,17 @@ static void fill_tables(struct neomm__heap *heap)
     }
 }
 
-void neomm__heap_classes_init(struct neomm__heap *heap, unsigned step_shift, uint32_t ram_frames)
+void neomm__heap_classes_init(struct neomm__heap *heap)
 {
     for (uint32_t size = 0; size < NEOMM__HEAP_SLAB_MAX; heap->classes++) {
         struct neomm_kmem *cache = &heap->cache[heap->classes];
-        size = class_size(heap->classes, step_shift);
+        size = class_size(heap->classes, heap->scale.step_shift);
         cache->number = heap->classes;
         cache->name = "kmalloc";
         cache->object_size = size;
         cache->align = (uint32_t)NEOMM__HEAP_UNIT;
         cache->profile = NEOMM_HEAP_DEFAULT;
-        neomm__kmem_shape(cache, size, ram_frames);
+        neomm__kmem_shape(cache, size, &heap->scale);
     }
     for (uint32_t i = 0; i < NEOMM__KMEMS; i++)
         neomm__lock_init(&heap->cache[i].lock, NEOMM_LOCK_CLASS_SLAB);

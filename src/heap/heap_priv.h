@@ -194,6 +194,7 @@ struct neomm_kmem {
     uint32_t profile;  /* enum neomm_heap_profile */
     const struct neomm__kmem_ops *ops;    /* changed under the lock */
     uint32_t epoch;                       /* counts the times that `ops` came; under the lock */
+    uint32_t turns;                       /* and those that they changed, or went */
     struct neomm__quarantine *quarantine; /* of a cache that was HARDENED once, see harden.c */
     void (*quarantine_end)(struct neomm *root, struct neomm_kmem *cache);
     size_t held;         /* objects that are neither free in their slab, nor kept, nor live */
@@ -217,12 +218,20 @@ struct neomm__heap_cpu {
     uint32_t seen;  /* it has, or may have, magazines with objects in them */
 } __attribute__((aligned(64)));
 
+/* What the shape of caches depends on, beside their objects' size. */
+struct neomm__heap_scale {
+    uint32_t ram_frames; /* free when the heap began: what it holds back is in proportion */
+    uint32_t magazine;   /* the most objects that a CPU keeps of a cache */
+    unsigned step_shift; /* classes a doubling, as a power of two */
+};
+
 struct neomm__heap {
     /* By size in units, rounded up: the class, and where its magazines lie among a CPU's. */
     uint8_t class_of[NEOMM__HEAP_UNITS + 1];
     uint16_t offset[NEOMM__HEAP_UNITS + 1];
     uint32_t classes;
-    uint32_t ram_frames; /* free when the heap began: what it holds back is in proportion */
+    struct neomm__heap_scale scale;
+    size_t limit_pages, held_pages; /* of slabs and runs: the most, and now */
     struct neomm_page_source source[NEOMM__HEAP_SOURCES];
     uint32_t sources;  /* 1, or 2 with a large source */
     bool runs_guarded; /* runs come from the large source, which leaves pages between them */
@@ -257,11 +266,12 @@ static inline unsigned neomm__heap_class_of(const struct neomm__heap *heap, size
     return heap->class_of[(size + NEOMM__HEAP_UNIT - 1) >> NEOMM__HEAP_UNIT_SHIFT];
 }
 /* Fills the tables of classes, in caches 0 to classes - 1, without magazines. */
-void neomm__heap_classes_init(struct neomm__heap *heap, unsigned step_shift, uint32_t ram_frames);
+void neomm__heap_classes_init(struct neomm__heap *heap);
 /* How slabs and magazines of a cache are for objects of `size` bytes. */
-void neomm__kmem_shape(struct neomm_kmem *cache, uint32_t size, uint32_t ram_frames);
+void neomm__kmem_shape(struct neomm_kmem *cache, uint32_t size,
+                       const struct neomm__heap_scale *scale);
 /* Bytes of one CPU's magazines of all classes. */
-size_t neomm__heap_magazines_bytes(unsigned step_shift, uint32_t ram_frames);
+size_t neomm__heap_magazines_bytes(const struct neomm__heap_scale *scale);
 
 /* ---- record.c ---- */
 
@@ -285,7 +295,7 @@ uint32_t neomm__slab_take(struct neomm *root, struct neomm_kmem *cache,
                           const struct neomm__kmem_ops *ops, void **objects, uint32_t want,
                           neomm_flags_t flags);
 /* The same of a new slab, whose pages are asked for: no lock is held, and the CPU may change.
- * 0: no memory, or others. */
+ * 0: no memory, or others, or NEOMM_NOLOCK. */
 uint32_t neomm__slab_take_new(struct neomm *root, struct neomm_kmem *cache,
                               const struct neomm__kmem_ops *ops, void **objects, uint32_t want,
                               neomm_flags_t flags);
@@ -342,12 +352,16 @@ neomm_status neomm__kmem_flush(struct neomm *root, struct neomm_kmem *cache, voi
 /* Takes a block back without waiting for anybody; cache NULL: it is a run, or not in the direct
  * map. */
 neomm_status neomm__free_nolock(struct neomm *root, const struct neomm_kmem *cache, void *object);
-/* Frees what was put off. */
+/* Frees what neomm_kfree_nolock put off. */
 void neomm__deferred_free(struct neomm *root);
 /* Empties the magazines of all CPUs, or of this one alone; returns the objects put back, and in
  * *frames what became free. All: interrupts other CPUs, so not for who may hold a lock. */
 uint32_t neomm__heap_drain(struct neomm *root, uint32_t *frames);
 uint32_t neomm__heap_drain_own(struct neomm *root, uint32_t *frames);
+/* Empties those of the caches [first, end) of all CPUs; adds to *objects and *frames. False: it is
+ * being done by this CPU already, or too long by another. */
+bool neomm__kmems_empty(struct neomm *root, uint32_t first, uint32_t end, uint32_t *objects,
+                        uint32_t *frames);
 /* Between the two, one CPU drains the caches [first, end), or takes one of them away; `own`: just
  * its own magazines. False: it is being done by this CPU already, or too long by another. Adds to
  * *frames. */
@@ -430,17 +444,19 @@ neomm_status neomm__heap_refuse(struct neomm *root, const char *function, const 
 /* ---- guard.c, through heap->guard ---- */
 
 struct neomm__guard {
-    uintptr_t base, end; /* of its pages */
-    uint32_t seed;       /* that nobody can foresee */
+    uintptr_t base;   /* of its pages, which may come and go */
+    uint32_t seed;    /* that nobody can foresee */
+    uint32_t put_off; /* objects that were freed, with pages that have access still */
     /* A live object of the cache; NULL: there can be none now. Changes rights of pages. */
     void *(*alloc)(struct neomm *root, struct neomm_kmem *cache, size_t size, size_t align,
                    uintptr_t caller);
-    /* What cannot be freed is reported. `cache` NULL: of any. */
+    /* What cannot be freed is reported. `cache` NULL: of any. Changes no rights, see settle. */
     neomm_status (*free)(struct neomm *root, const struct neomm_kmem *cache, void *pointer,
                          const char *function, uintptr_t caller);
-    /* Later, by whoever calls the other; says nothing of what cannot be freed. */
+    /* All of it later; says nothing of what cannot be freed. */
     neomm_status (*free_nolock)(struct neomm *root, void *pointer, uintptr_t caller);
-    void (*free_deferred)(struct neomm *root);
+    /* Takes access away from what was freed. */
+    void (*settle)(struct neomm *root);
     neomm_status (*status)(struct neomm *root, const void *pointer); /* error: not live */
     size_t (*usable)(struct neomm *root, const void *pointer);       /* 0: not live */
     void (*describe)(struct neomm *root, const void *pointer, struct neomm_heap_report *report);
@@ -449,14 +465,40 @@ struct neomm__guard {
                         size_t *size);
     void (*forget)(struct neomm *root, const struct neomm_kmem *cache); /* a cache ends */
     void (*fsck)(struct neomm *root, struct neomm__report *report);
+    /* Gives the pages back, if no cache is guarded and no object is live; neomm__guard_begin brings
+     * others. */
+    void (*retire)(struct neomm *root);
     /* The heap ends. An error: its pages cannot be given back. */
     neomm_status (*end_all)(struct neomm *root);
 };
 
+/* Where no object can be. */
+#define NEOMM__GUARD_BYTES   ((2 * (uintptr_t)NEOMM_HEAP_GUARDED_MAX + 1) * NEOMM_PAGE_SIZE)
+#define NEOMM__GUARD_NOWHERE ((uintptr_t)0 - NEOMM__GUARD_BYTES)
+
+static inline bool neomm__guard_has_pages(const struct neomm__guard *guard)
+{
+    return neomm__load_relaxed(&guard->base) != NEOMM__GUARD_NOWHERE;
+}
+
 static inline bool neomm__guard_owns(const struct neomm__heap *heap, const void *pointer)
 {
     const struct neomm__guard *guard = neomm__load_acquire(&heap->guard);
-    return guard && (uintptr_t)pointer >= guard->base && (uintptr_t)pointer < guard->end;
+    return guard && (uintptr_t)pointer - neomm__load_relaxed(&guard->base) < NEOMM__GUARD_BYTES;
+}
+
+/* For who may wait for calls to other CPUs: not with NEOMM_ATOMIC, nor with a lock of the heap. */
+static inline void neomm__guard_settle(struct neomm *root)
+{
+    const struct neomm__guard *guard = neomm__load_acquire(&root->heap->guard);
+    if (guard && neomm__load_relaxed(&guard->put_off) > 0)
+        guard->settle(root);
+}
+static inline void neomm__guard_retire(struct neomm *root)
+{
+    const struct neomm__guard *guard = neomm__load_acquire(&root->heap->guard);
+    if (guard)
+        guard->retire(root);
 }
 
 /* The objects of a cache that lie in no slab since they are guarded. */
@@ -479,6 +521,45 @@ struct neomm__sites {
                  void (*visit)(void *context, const struct neomm_heap_site_stats *stats),
                  void *context);
 };
+
+/* ---- the limit ---- */
+
+/* Before pages are asked for, and when they were not to be had or were given back. False: there
+ * would be more than the configuration allows. */
+static inline bool neomm__heap_charge(struct neomm__heap *heap, size_t pages)
+{
+    size_t held = neomm__load_relaxed(&heap->held_pages);
+    do {
+        if (pages > heap->limit_pages - held)
+            return false;
+    } while (!neomm__cas(&heap->held_pages, &held, held + pages));
+    return true;
+}
+static inline void neomm__heap_uncharge(struct neomm__heap *heap, size_t pages)
+{
+    (void)neomm__fetch_sub(&heap->held_pages, pages);
+}
+
+/* Pages of a slab or run; NULL: there are none, or the limit is reached. */
+static inline void *neomm__pages_take(struct neomm__heap *heap,
+                                      const struct neomm_page_source *source, uint32_t pages,
+                                      uint32_t align, neomm_flags_t flags)
+{
+    void *run;
+    if (!neomm__heap_charge(heap, pages))
+        return NULL;
+    if (source->run_alloc(source->context, pages, align, flags, &run) == NEOMM_OK)
+        return run;
+    neomm__heap_uncharge(heap, pages);
+    return NULL;
+}
+static inline void neomm__pages_give(struct neomm__heap *heap,
+                                     const struct neomm_page_source *source, void *run,
+                                     uint32_t pages)
+{
+    source->run_free(source->context, run, pages);
+    neomm__heap_uncharge(heap, pages);
+}
 
 /* ---- run.c: whole pages ---- */
 

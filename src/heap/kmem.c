@@ -30,7 +30,7 @@ static struct neomm_kmem *take_unused(struct neomm__heap *heap)
 /* Lists and lock stay as they are, empty and free: others may look at them, see neomm__heap_trim.
  */
 static void describe(struct neomm_kmem *cache, const struct neomm_kmem_options *options,
-                     uint32_t ram_frames, bool hardened)
+                     const struct neomm__heap_scale *scale, bool hardened)
 {
     size_t align = options->align ? options->align : sizeof(void *);
     size_t wanted = options->size + (hardened && !options->construct ? NEOMM__CANARY_BYTES : 0);
@@ -46,7 +46,7 @@ static void describe(struct neomm_kmem *cache, const struct neomm_kmem_options *
     cache->quarantine_end = NULL;
     cache->interval = 0;
     cache->allocated = cache->freed = 0;
-    neomm__kmem_shape(cache, (uint32_t)NEOMM__ALIGN_UP(least, align), ram_frames);
+    neomm__kmem_shape(cache, (uint32_t)NEOMM__ALIGN_UP(least, align), scale);
     cache->stride = cache->magazine_bytes;
 }
 
@@ -69,7 +69,7 @@ struct neomm_kmem *neomm_kmem_create(struct neomm *root, const struct neomm_kmem
     struct neomm_kmem *cache = heap && shape_is_possible(options) ? take_unused(heap) : NULL;
     if (!cache)
         return NULL;
-    describe(cache, options, heap->ram_frames, heap->profile == NEOMM_HEAP_HARDENED);
+    describe(cache, options, &heap->scale, heap->profile == NEOMM_HEAP_HARDENED);
     bool good = take_magazines(root, cache);
     neomm__store_release(&cache->state, good ? NEOMM__KMEM_LIVE : NEOMM__KMEM_UNUSED);
     if (good && heap->adopt && heap->adopt(root, cache) != NEOMM_OK) {
@@ -131,7 +131,7 @@ neomm_status neomm_kmem_destroy(struct neomm *root, struct neomm_kmem *cache)
     struct neomm__heap *heap = root->heap;
     if (!heap || !cache || cache->number < heap->classes || !neomm__kmem_is_live(cache))
         return NEOMM_E_INVALID;
-    neomm__deferred_free(root);
+    neomm_heap_settle(root);
     if (!neomm__drain_begin(root, false))
         return NEOMM_E_BUSY;
     neomm_status status = end(root, cache);
@@ -176,12 +176,9 @@ neomm_status neomm_kmem_free(struct neomm *root, struct neomm_kmem *cache, void 
 
 uint32_t neomm_kmem_shrink(struct neomm *root, struct neomm_kmem *cache)
 {
-    uint32_t frames = 0;
-    neomm__deferred_free(root);
-    if (neomm__drain_begin(root, false)) {
-        (void)neomm__kmems_drain(root, cache->number, cache->number + 1, &frames);
-        neomm__drain_end(root);
-    }
+    uint32_t frames = 0, objects = 0;
+    neomm_heap_settle(root);
+    (void)neomm__kmems_empty(root, cache->number, cache->number + 1, &objects, &frames);
     return frames + neomm__slabs_trim(root, cache);
 }
 

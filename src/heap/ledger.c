@@ -123,7 +123,7 @@ static void *tracked_alloc(struct neomm *root, struct neomm_kmem *cache, size_t 
     void *object = NULL;
     const struct neomm__kmem_ops *ops = &neomm__tracked_ops;
     if (neomm__slab_take(root, cache, ops, &object, 1, flags) == 0 &&
-        ((flags & NEOMM_NOLOCK) || neomm__slab_take_new(root, cache, ops, &object, 1, flags) == 0))
+        neomm__slab_take_new(root, cache, ops, &object, 1, flags) == 0)
         return NULL;
     neomm__kmem_count(cache, 1, 0);
     neomm__slab_place(root, object, &place);
@@ -231,6 +231,8 @@ static void set_ops(struct neomm_kmem *cache, const struct neomm__kmem_ops *ops)
         neomm__store_relaxed(&cache->epoch, cache->epoch + 1);
     neomm__store_relaxed(&cache->capacity, ops ? 0 : cache->capacity_most);
     neomm__store_release(&cache->ops, ops);
+    /* Behind it: who was refused with the old way finds that it changed. */
+    neomm__store_release(&cache->turns, cache->turns + 1);
     neomm__unlock(&cache->lock, irq);
 }
 

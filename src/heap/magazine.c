@@ -136,7 +136,9 @@ static void *guarded(struct neomm *root, struct neomm_kmem *cache, size_t size, 
 static void *refill_plain(struct neomm *root, struct neomm_kmem *cache, size_t size, size_t align,
                           neomm_flags_t flags, uintptr_t caller)
 {
-    bool guard = false;
+    bool guard = false, atomic = flags & (NEOMM_NOLOCK | NEOMM_ATOMIC);
+    if (!atomic)
+        neomm__guard_settle(root);
     void *object = refill(root, cache, flags, &guard);
     if (!object && !(flags & NEOMM_NOLOCK)) {
         neomm__deferred_free(root);
@@ -144,23 +146,23 @@ static void *refill_plain(struct neomm *root, struct neomm_kmem *cache, size_t s
         if (object)
             refill_ahead(root, cache, flags, &guard);
     }
-    if (guard && neomm__load_relaxed(&cache->interval) > 0 &&
-        !(flags & (NEOMM_NOLOCK | NEOMM_ATOMIC)))
+    if (guard && !atomic && neomm__load_relaxed(&cache->interval) > 0)
         object = guarded(root, cache, size, align, caller, object);
     return object;
 }
 
-/* The way of the cache may change meanwhile: then what was tried came to nothing. */
+/* The way of the cache may change meanwhile, and back: then what was tried came to nothing. */
 void *neomm__kmem_refill(struct neomm *root, struct neomm_kmem *cache, size_t size, size_t align,
                          neomm_flags_t flags, uintptr_t caller)
 {
-    const struct neomm__kmem_ops *ops;
+    uint32_t turns;
     void *object;
     do {
-        ops = neomm__kmem_ops_of(cache);
+        turns = neomm__load_acquire(&cache->turns);
+        const struct neomm__kmem_ops *ops = neomm__kmem_ops_of(cache);
         object = ops ? ops->alloc(root, cache, size, flags, caller)
                      : refill_plain(root, cache, size, align, flags, caller);
-    } while (!object && ops != neomm__kmem_ops_of(cache));
+    } while (!object && turns != neomm__load_acquire(&cache->turns));
     return object;
 }
 
@@ -323,9 +325,6 @@ void neomm__deferred_free(struct neomm *root)
 {
     for (uint32_t cpu = 0; cpu < root->cpus; cpu++)
         free_deferred(root, &root->heap->cpu[cpu]);
-    const struct neomm__guard *guard = neomm__load_acquire(&root->heap->guard);
-    if (guard)
-        guard->free_deferred(root);
 }
 
 /* ---- all CPUs' magazines ---- */
@@ -445,15 +444,22 @@ uint32_t neomm__kmems_drain(struct neomm *root, uint32_t first, uint32_t end, ui
     return objects;
 }
 
+bool neomm__kmems_empty(struct neomm *root, uint32_t first, uint32_t end, uint32_t *objects,
+                        uint32_t *frames)
+{
+    if (!neomm__drain_begin(root, false))
+        return false;
+    *objects += neomm__kmems_drain(root, first, end, frames);
+    neomm__drain_end(root);
+    return true;
+}
+
 uint32_t neomm__heap_drain(struct neomm *root, uint32_t *frames)
 {
     uint32_t objects = 0;
     *frames = 0;
-    neomm__deferred_free(root);
-    if (neomm__drain_begin(root, false)) {
-        objects = neomm__kmems_drain(root, 0, NEOMM__KMEMS, frames);
-        neomm__drain_end(root);
-    }
+    neomm_heap_settle(root);
+    (void)neomm__kmems_empty(root, 0, NEOMM__KMEMS, &objects, frames);
     return objects;
 }
 

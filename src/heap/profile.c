@@ -16,14 +16,11 @@ static const struct neomm__kmem_ops *ops_for(enum neomm_heap_profile profile, bo
 static neomm_status change(struct neomm *root, struct neomm_kmem *cache,
                            const struct neomm__kmem_ops *ops, uint32_t interval)
 {
-    uint32_t frames = 0;
+    uint32_t objects = 0, frames = 0;
     if (ops != cache->ops || interval == cache->interval)
         return neomm__ledger_change(root, cache, ops);
-    if (!neomm__drain_begin(root, false))
-        return NEOMM_E_BUSY;
-    (void)neomm__kmems_drain(root, cache->number, cache->number + 1, &frames);
-    neomm__drain_end(root);
-    return NEOMM_OK;
+    bool done = neomm__kmems_empty(root, cache->number, cache->number + 1, &objects, &frames);
+    return done ? NEOMM_OK : NEOMM_E_BUSY;
 }
 
 neomm_status neomm__profile_apply(struct neomm *root, struct neomm_kmem *cache,
@@ -46,13 +43,16 @@ neomm_status neomm__profile_apply(struct neomm *root, struct neomm_kmem *cache,
         neomm__store_relaxed(&cache->profile, (uint32_t)profile);
     else
         neomm__store_relaxed(&cache->interval, interval);
+    if (interval > 0)
+        neomm__guard_retire(root);
     return status;
 }
 
 neomm_status neomm__profile_adopt(struct neomm *root, struct neomm_kmem *cache)
 {
     const struct neomm__heap *heap = root->heap;
-    return neomm__profile_apply(root, cache, (enum neomm_heap_profile)heap->profile,
+    uint32_t profile = neomm_config_cache_profile(&root->config, cache->name, heap->profile);
+    return neomm__profile_apply(root, cache, (enum neomm_heap_profile)profile,
                                 neomm__load_acquire(&heap->sites) != NULL);
 }
 
@@ -95,16 +95,25 @@ enum neomm_heap_profile neomm_heap_profile(const struct neomm *root, const struc
     return (enum neomm_heap_profile)neomm__load_relaxed(&which->profile);
 }
 
-void neomm_heap_set_sampling(struct neomm *root, uint32_t interval)
+static bool is_guarded(const struct neomm_kmem *cache)
+{
+    return neomm__kmem_is_live(cache) && neomm__load_relaxed(&cache->profile) == NEOMM_HEAP_GUARDED;
+}
+
+neomm_status neomm_heap_set_sampling(struct neomm *root, uint32_t interval)
 {
     struct neomm__heap *heap = root->heap;
+    neomm_status status = NEOMM_OK;
     uint32_t frames;
     if (!heap)
-        return;
+        return NEOMM_E_NOENT;
     neomm__store_relaxed(&heap->sampling, interval);
-    for (uint32_t i = 0; i < NEOMM__KMEMS; i++)
-        if (neomm__kmem_is_live(&heap->cache[i]) &&
-            neomm__load_relaxed(&heap->cache[i].profile) == NEOMM_HEAP_GUARDED)
-            neomm__store_relaxed(&heap->cache[i].interval, interval);
+    for (uint32_t i = 0; i < NEOMM__KMEMS && status == NEOMM_OK; i++)
+        if (is_guarded(&heap->cache[i])) {
+            status = neomm__guard_begin(root);
+            neomm__store_relaxed(&heap->cache[i].interval, status == NEOMM_OK ? interval : 0);
+        }
     (void)neomm__heap_drain(root, &frames);
+    neomm__guard_retire(root);
+    return status;
 }

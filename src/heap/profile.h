@@ -23,7 +23,7 @@ neomm_status neomm__guard_begin(struct neomm *root);
 /* Makes the cache work as its profile, and tracking, want it. */
 neomm_status neomm__profile_apply(struct neomm *root, struct neomm_kmem *cache,
                                   enum neomm_heap_profile profile, bool tracked);
-/* heap->adopt */
+/* heap->adopt: the profile that the configuration has for the cache, else that of new ones. */
 neomm_status neomm__profile_adopt(struct neomm *root, struct neomm_kmem *cache);
 
 #endif

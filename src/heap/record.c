@@ -8,7 +8,6 @@ void neomm__records_init(struct neomm__heap *heap)
 {
     for (uint32_t i = 0; i < NEOMM__RECORD_POOLS; i++) {
         struct neomm__record_pool *pool = &heap->pool[i];
-        memset(pool, 0, sizeof(*pool));
         neomm__lock_init(&pool->lock, NEOMM_LOCK_CLASS_SLAB);
         pool->size =
             i == NEOMM__RECORD_SMALL ? NEOMM__RECORD_SMALL_BYTES : NEOMM__RECORD_LARGE_BYTES;
@@ -44,7 +43,6 @@ static bool pool_grow(struct neomm *root, uint32_t index, neomm_flags_t flags)
     neomm_irq_t irq = neomm__lock(&pool->lock);
     entry->kind = NEOMM__KIND_STATE;
     entry->owner = index;
-    entry->mapping = 0;
     neomm__frame_list_push_head(&root->frames, &pool->open, frame);
     neomm__unlock(&pool->lock, irq);
     return true;
@@ -65,8 +63,10 @@ static neomm_paddr_t pool_take(struct neomm *root, struct neomm__record_pool *po
     neomm_paddr_t paddr = 0;
     if (!neomm_frame_is_nil(frame)) {
         struct neomm__frame *entry = neomm__frame(root, frame);
-        unsigned slot = lowest_clear(entry->mapping);
-        entry->mapping |= (uint64_t)1 << slot;
+        uint64_t used = entry->mapping;
+        unsigned slot = lowest_clear(used);
+        NEOMM__YIELD(); /* who came here without the lock would take the same record */
+        entry->mapping = used | (uint64_t)1 << slot;
         paddr = neomm_frame_paddr(frame) + slot * pool->size;
         if (entry->mapping == all_used(pool)) {
             neomm__frame_list_remove(&root->frames, &pool->open, frame);
@@ -109,7 +109,9 @@ uint32_t neomm__record_free(struct neomm *root, neomm_paddr_t paddr)
         neomm__frame_list_remove(&root->frames, &pool->full, frame);
         neomm__frame_list_push_head(&root->frames, &pool->open, frame);
     }
-    entry->mapping &= ~((uint64_t)1 << slot);
+    uint64_t left = entry->mapping & ~((uint64_t)1 << slot);
+    NEOMM__YIELD(); /* who came here without the lock would lose this one's bit */
+    entry->mapping = left;
     /* One open frame stays, or a single run would cost a frame each time. */
     bool idle = entry->mapping == 0 && pool->open.count > 1;
     if (idle)

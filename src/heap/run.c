@@ -17,23 +17,22 @@ static void tag_tail(struct neomm *root, const struct neomm_page_source *source,
 
 /* Contiguous frames while the frame allocator has blocks of that size, else separate ones; what
  * is asked below 16 MiB is for devices, which need contiguous memory. */
-static neomm_status take_pages(struct neomm__heap *heap, struct neomm__run *run, uint32_t align,
-                               neomm_flags_t flags)
+static bool take_pages(struct neomm__heap *heap, struct neomm__run *run, uint32_t align,
+                       neomm_flags_t flags)
 {
-    neomm_status status = NEOMM_E_NOMEM;
     void *pages = NULL;
     /* Memory for devices is not guarded, nor does it move. */
-    bool large = (heap->runs_guarded || run->moves) && !(flags & NEOMM_DMA) && heap->sources > 1;
-    for (uint32_t i = large ? NEOMM__SOURCE_LARGE : NEOMM__SOURCE_MAIN;
-         i < heap->sources && status != NEOMM_OK; i++) {
+    bool large = (heap->runs_guarded || run->moves) && !(flags & NEOMM_DMA);
+    for (uint32_t i = large ? NEOMM__SOURCE_LARGE : NEOMM__SOURCE_MAIN; i < heap->sources && !pages;
+         i++) {
         const struct neomm_page_source *source = &heap->source[i];
         if (i == NEOMM__SOURCE_MAIN ? run->pages > 1u << NEOMM_ORDER_MAX : (flags & NEOMM_DMA) != 0)
             continue;
-        status = source->run_alloc(source->context, run->pages, align, flags, &pages);
+        pages = neomm__pages_take(heap, source, run->pages, align, flags);
         run->source = i;
     }
     run->base = pages;
-    return status;
+    return pages != NULL;
 }
 
 /* The run becomes visible to kfree. */
@@ -73,7 +72,7 @@ static void *make(struct neomm *root, size_t size, uint32_t align, neomm_flags_t
     run->caller = caller;
     run->born = sites ? sites->now() : 0;
     run->tracked = sites ? neomm__load_relaxed(&sites->generation) : 0;
-    if (take_pages(root->heap, run, align, flags) != NEOMM_OK) {
+    if (!take_pages(root->heap, run, align, flags)) {
         (void)neomm__record_free(root, paddr);
         return NULL;
     }
@@ -110,8 +109,6 @@ static void unpublish(struct neomm *root, neomm_frame_t head, const struct neomm
     struct neomm__heap *heap = root->heap;
     struct neomm__frame *entry = neomm__frame(root, head);
     entry->kind = NEOMM__KIND_NONE;
-    entry->owner = 0;
-    entry->mapping = 0;
     neomm__frame_list_remove(&root->frames, &heap->runs, head);
     heap->run_frames -= run->pages;
     heap->run_bytes -= run->requested;
@@ -137,7 +134,7 @@ neomm_status neomm__run_free(struct neomm *root, void *pointer,
     if (sites && run->tracked == neomm__load_relaxed(&sites->generation))
         sites->count(root, run->caller, -1, run->requested);
     (void)neomm__record_free(root, paddr);
-    source->run_free(source->context, pointer, pages);
+    neomm__pages_give(heap, source, pointer, pages);
     return NEOMM_OK;
 }
 
@@ -186,13 +183,15 @@ static bool grow(struct neomm *root, struct neomm__run *run, uint32_t pages, neo
     const struct neomm_page_source *source = &root->heap->source[run->source];
     uint32_t old_pages = run->pages;
     void *base = run->base;
-    if (NEOMM__FAULT(HEAP_RUN))
+    if (NEOMM__FAULT(HEAP_RUN) || !neomm__heap_charge(root->heap, pages - old_pages))
         return false;
     neomm_status status = source->run_grow(source->context, base, old_pages, pages, flags);
     if (status != NEOMM_OK && source->run_move)
         status = source->run_move(source->context, run->base, old_pages, pages, flags, &base);
-    if (status != NEOMM_OK)
+    if (status != NEOMM_OK) {
+        neomm__heap_uncharge(root->heap, pages - old_pages);
         return false;
+    }
     lengthen(root, run, base, old_pages, pages);
     return true;
 }

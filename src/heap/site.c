@@ -83,7 +83,6 @@ static void table_end(struct neomm *root)
     struct neomm__site_table *table = table_of(root);
     neomm_frame_t frame = table->frame;
     uint32_t frames = table->frames;
-    root->heap->site_table = NULL;
     neomm__heap_give_frames(root, frame, frames);
 }
 

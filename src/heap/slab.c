@@ -65,11 +65,11 @@ static bool furnish(struct neomm *root, const struct neomm_kmem *cache,
 {
     const struct neomm_page_source *source = &root->heap->source[NEOMM__SOURCE_MAIN];
     struct neomm__ledger *ledger = NULL;
-    void *pages;
-    if (source->run_alloc(source->context, cache->pages, 1, flags, &pages) != NEOMM_OK)
+    void *pages = neomm__pages_take(root->heap, source, cache->pages, 1, flags);
+    if (!pages)
         return false;
     if (ops && !(ledger = ops->ledger_alloc(root, cache, flags))) {
-        source->run_free(source->context, pages, cache->pages);
+        neomm__pages_give(root->heap, source, pages, cache->pages);
         return false;
     }
     fill_record(slab, cache, pages, source->frame_of(source->context, pages));
@@ -108,7 +108,7 @@ static uint32_t destroy(struct neomm *root, struct neomm__slab *slab)
     if (slab->ledger)
         slab->ops->ledger_free(root, &root->heap->cache[slab->cache], slab->ledger);
     tag(root, slab, NEOMM__KIND_NONE, 0);
-    source->run_free(source->context, base, pages);
+    neomm__pages_give(root->heap, source, base, pages);
     return pages + neomm__record_free(root, paddr);
 }
 
@@ -250,7 +250,7 @@ uint32_t neomm__slab_take_new(struct neomm *root, struct neomm_kmem *cache,
                               const struct neomm__kmem_ops *ops, void **objects, uint32_t want,
                               neomm_flags_t flags)
 {
-    struct neomm__slab *slab = create(root, cache, ops, flags);
+    struct neomm__slab *slab = flags & NEOMM_NOLOCK ? NULL : create(root, cache, ops, flags);
     uint32_t taken = 0;
     if (!slab)
         return 0;
