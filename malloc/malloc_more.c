@@ -89,6 +89,8 @@ FAMILY size_t malloc_usable_size(void *pointer)
         return 0;
     size_t size = neomm_ksize(process.root, pointer);
     process_leave_any(self);
+    if (size == 0)
+        process_accuse("malloc_usable_size", pointer, "not a live block");
     return size;
 }
 

@@ -151,6 +151,8 @@ bool process_zero_give(const void *pointer);
 
 /* Something was reported: ends the program, unless the options say otherwise. */
 void process_misused(void);
+/* Reports what the engine does not see: "FUNCTION of POINTER: WHAT". */
+void process_accuse(const char *function, const void *pointer, const char *what);
 
 /* ---- text ---- */
 
@@ -161,6 +163,7 @@ struct process_text {
 };
 void process_text_add(struct process_text *text, const char *part);
 void process_text_number(struct process_text *text, uint64_t number);
+void process_text_pointer(struct process_text *text, const void *pointer);
 void process_text_write(const struct process_text *text, int file);
 
 /* Adds the report of malloc_stats to `file`. */

@@ -51,6 +51,23 @@ for case in double-free-later:freed_already overrun:written_to zero-twice:freed_
     expect "$what" $aborted "$(echo "${case#*:}" | tr _ ' ')"
     expect "$what" $aborted "the program ends here"
 done
+for case in free-sized free-sized-large delete-sized delete-aligned; do
+    run profile=hardened $case
+    expect $case $aborted "kfree_sized of 0x"
+    run "" $case
+    expect "$case, sizes not known" 0 ""
+done
+for options in "" profile=fast profile=guarded,sampling=1 profile=hardened; do
+    for case in usable-freed:malloc_usable_size usable-inside:malloc_usable_size \
+        usable-wild:malloc_usable_size bound-freed:malloc_object_size; do
+        run "$options" "${case%%:*}"
+        expect "${case%%:*} ($options)" $aborted "${case#*:} of 0x"
+        run "$options,bad_free=log" "${case%%:*}"
+        expect "${case%%:*} ($options), logged" 0 "${case#*:} of 0x"
+    done
+    run "$options" sizes
+    expect "sizes ($options)" 0 ""
+done
 run profile=hardened zero-blocks
 expect "blocks of no bytes" 0 ""
 for case in zero-read zero-write; do

@@ -13,6 +13,21 @@
 
 static char in_image[64];
 
+/* Nobody's but the library's. */
+#if UINTPTR_MAX > UINT32_MAX
+#define SIZE "m"
+#else
+#define SIZE "j"
+#endif
+void free_sized(void *pointer, size_t size) __attribute__((weak));
+size_t malloc_object_size(const void *pointer) __attribute__((weak));
+void *new_one(size_t size) __asm__("_Znw" SIZE) __attribute__((weak));
+void *new_aligned(size_t size, size_t align) __asm__("_Znw" SIZE "St11align_val_t")
+    __attribute__((weak));
+void delete_sized(void *pointer, size_t size) __asm__("_ZdlPv" SIZE) __attribute__((weak));
+void delete_sized_aligned(void *pointer, size_t size, size_t align) __asm__(
+    "_ZdlPv" SIZE "St11align_val_t") __attribute__((weak));
+
 static void *hidden(void *pointer)
 {
     __asm__("" : "+r"(pointer));
@@ -87,6 +102,50 @@ static int misuse(const char *what)
         return 3;
     }
     return 0;
+}
+
+/* Sizes that are not what was asked for, and sizes of what is not live. */
+static int wrong_size(const char *what)
+{
+    char *block = malloc(100), *large = malloc(MIB);
+    size_t size = 0;
+    if (strcmp(what, "free-sized") == 0)
+        free_sized(block, 99);
+    else if (strcmp(what, "free-sized-large") == 0)
+        free_sized(large, MIB - 10);
+    else if (strcmp(what, "delete-sized") == 0)
+        delete_sized(new_one(1), 32);
+    else if (strcmp(what, "delete-aligned") == 0)
+        delete_sized_aligned(new_aligned(10000, 8192), 9990, 8192);
+    else if (strcmp(what, "usable-freed") == 0 || strcmp(what, "bound-freed") == 0) {
+        free(block);
+        size = *what == 'u' ? malloc_usable_size(hidden(block)) : malloc_object_size(hidden(block));
+    } else if (strcmp(what, "usable-inside") == 0)
+        size = malloc_usable_size(hidden(block + 1));
+    else if (strcmp(what, "usable-wild") == 0)
+        size = malloc_usable_size(hidden((void *)1));
+    else
+        return 3;
+    return size == 0 ? 0 : 12;
+}
+
+/* Every size as it should be. */
+static int sizes(void)
+{
+    static const size_t size[] = {1, 16, 100, 5000, 8192, 8193, 100000, 3 * MIB};
+    for (size_t i = 0; i < sizeof(size) / sizeof(size[0]); i++) {
+        char *block = malloc(size[i]);
+        size_t bound = malloc_object_size(block), half = size[i] / 2;
+        if (bound < malloc_usable_size(block) || malloc_usable_size(block) < size[i] ||
+            malloc_object_size(block + half) != bound - half)
+            return 13;
+        free_sized(block, size[i]);
+        delete_sized(new_one(size[i]), size[i]);
+        delete_sized_aligned(new_aligned(size[i], 256), size[i], 256);
+    }
+    free_sized(malloc(0), 0);
+    free_sized(NULL, 5);
+    return malloc_object_size(in_image) == SIZE_MAX && malloc_object_size(NULL) == 0 ? 0 : 14;
 }
 
 /* Blocks of no bytes are all different, have no usable bytes, and grow; there may be very many. */
@@ -171,6 +230,10 @@ int main(int argc, char **argv)
     }
     if (strcmp(what, "zero-blocks") == 0)
         return zero_blocks();
+    if (strcmp(what, "sizes") == 0)
+        return sizes();
     int status = misuse(what);
+    if (status == 3)
+        status = wrong_size(what);
     return status == 3 ? bad_free(what) : status;
 }
