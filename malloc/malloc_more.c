@@ -101,6 +101,7 @@ FAMILY int malloc_trim(size_t pad)
     if (!self)
         return 0;
     (void)neomm_heap_shrink(process.root);
+    (void)process_fence_shrink();
     bool gave = process_purge_all() > 0;
     process_leave_any(self);
     return gave;
@@ -120,7 +121,7 @@ static bool figures(struct figures *figures)
     neomm_heap_stats(process.root, &figures->heap);
     size_t free_bytes = (size_t)neomm_pmm_free_frames(process.root) << NEOMM_PAGE_SHIFT;
     figures->retained = process_retained();
-    figures->held = process.managed - free_bytes + figures->retained;
+    figures->held = process.managed - free_bytes + figures->retained - process_fence_empty();
     process_leave_any(self);
     return true;
 }

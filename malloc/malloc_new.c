@@ -24,7 +24,8 @@
 NAMED(void *new_one, "_Znw" SIZE, size_t size);
 NAMED(void *new_one_nothrow, "_Znw" SIZE NOTHROW, size_t size, const void *nothrow);
 NAMED(void *new_one_aligned, "_Znw" SIZE ALIGN, size_t size, size_t align);
-NAMED(void *new_one_both, "_Znw" SIZE ALIGN NOTHROW, size_t size, size_t align, const void *nothrow);
+NAMED(void *new_one_both, "_Znw" SIZE ALIGN NOTHROW, size_t size, size_t align,
+      const void *nothrow);
 NAMED(void *new_array, "_Zna" SIZE, size_t size);
 NAMED(void *new_array_nothrow, "_Zna" SIZE NOTHROW, size_t size, const void *nothrow);
 NAMED(void *new_array_aligned, "_Zna" SIZE ALIGN, size_t size, size_t align);
@@ -53,8 +54,7 @@ FAMILY void free_sized(void *pointer, size_t size);
 
 /* Those here, whoever else has defined the name. */
 #define HERE(function, name)                                                                       \
-    extern __typeof__(function) function##_here                                                    \
-        __attribute__((alias(name), visibility("hidden")))
+    extern __typeof__(function) function##_here __attribute__((alias(name), visibility("hidden")))
 HERE(new_one, "_Znw" SIZE);
 HERE(new_one_aligned, "_Znw" SIZE ALIGN);
 HERE(new_array, "_Zna" SIZE);
@@ -109,7 +109,8 @@ void *new_one_nothrow(size_t size, const void *nothrow)
 void *new_one_both(size_t size, size_t align, const void *nothrow)
 {
     void *block = IS_OURS(new_one_aligned) ? family_alloc(size, align, 0) : NULL;
-    return block ? block : ((new_both_fn *)next_of("_Znw" SIZE ALIGN NOTHROW))(size, align, nothrow);
+    return block ? block
+                 : ((new_both_fn *)next_of("_Znw" SIZE ALIGN NOTHROW))(size, align, nothrow);
 }
 
 void *new_array(size_t size)

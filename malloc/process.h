@@ -6,7 +6,7 @@
  *
  * Nothing in this folder may allocate: no stdio, no dlsym. Locks, outer first: the registry's
  * (threads, fork), those of shared slots, the engine's, the arena's (growing; the engine calls it
- * with none of its own held), the purger's, the barrier's. */
+ * with none of its own held), the quarantine's, the purger's, the barrier's. */
 #ifndef NEOMM_PROCESS_H
 #define NEOMM_PROCESS_H
 
@@ -112,8 +112,8 @@ extern struct process {
 
 /* Builds the root. False: the system gave no memory. Called once. */
 bool process_start(void);
-/* More memory for the engine, if nobody has brought any since `grown` was `seen`. False: there is
- * none. */
+/* More memory for the engine, if nobody has brought any since `grown` was `seen`, or, where there
+ * is none, what waited to be used again. False: there was nothing. */
 bool process_grow(size_t bytes, uint32_t seen);
 /* Memory for the process's own state, zero and never given back. NULL: none. */
 void *process_map(size_t bytes);
@@ -129,10 +129,27 @@ bool process_source_moves(const void *run, size_t bytes, size_t new_bytes);
 /* Moves the contents of a run's `bytes`, whole pages, to a larger run, mostly without copying; what
  * `from` holds then is undefined, and it is freed next, by this thread. */
 void process_source_move(void *to, void *from, size_t bytes);
+/* A live run's pages are about to be replaced by others: nothing is known of them any more. */
+void process_source_forget(const void *run);
+/* Frees a run that holds zeros, as the system has its memory back. */
+void process_source_free_zeros(void *run, uint32_t pages);
 /* Bytes of free memory that the system does not have back. */
 size_t process_retained(void);
 /* Gives the system all of it; the bytes given. */
 size_t process_purge_all(void);
+
+/* ---- runs between pages without access ---- */
+
+/* Makes of a source another whose runs are fenced. False: no memory. */
+bool process_fence_start(struct neomm_page_source *fenced, const struct neomm_page_source *plain,
+                         size_t frames);
+/* What an access without access there means; NULL: nothing that is known here. For signal handlers
+ * too. */
+const char *process_fence_explain(const void *pointer);
+/* Lets go of what is kept from being used again; false: nothing was. */
+bool process_fence_shrink(void);
+/* Bytes of runs that have no memory: fences, and what waits to be used again. */
+size_t process_fence_empty(void);
 
 /* ---- blocks of no bytes ---- */
 
@@ -151,8 +168,13 @@ bool process_zero_give(const void *pointer);
 
 /* Something was reported: ends the program, unless the options say otherwise. */
 void process_misused(void);
-/* Reports what the engine does not see: "FUNCTION of POINTER: WHAT". */
+/* Says what the engine does not see: "FUNCTION of POINTER: WHAT". */
+void process_say(const char *function, const void *pointer, const char *what);
+/* The same for misuse. */
 void process_accuse(const char *function, const void *pointer, const char *what);
+
+/* Has accesses explained that fault. False: the system refused. */
+bool process_fault_start(void);
 
 /* ---- text ---- */
 

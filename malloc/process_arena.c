@@ -77,21 +77,23 @@ bool process_grow(size_t bytes, uint32_t seen)
     process_lock(&grow_lock);
     bool more = process.grown != seen || grow_locked(bytes) > 0;
     process_unlock(&grow_lock);
-    return more;
+    return more || process_fence_shrink();
 }
 
-/* Another thread may have brought enough for both while this one waited. */
+/* Another thread may have brought enough for both while this one waited. Of single frames much that
+ * is free means so, too; contiguous ones may be what all that lacks. */
 static uint32_t on_reclaim(void *context, uint32_t frames, neomm_flags_t flags)
 {
+    uint32_t seen = __atomic_load_n(&process.grown, __ATOMIC_ACQUIRE), more = frames;
     (void)context;
     (void)flags;
     process_lock(&grow_lock);
-    uint64_t free_frames = neomm_pmm_free_frames(process.root);
-    uint32_t more = frames;
-    if (free_frames < frames + (GROW_LEAST >> NEOMM_PAGE_SHIFT) / 2)
+    bool enough =
+        frames == 1 && neomm_pmm_free_frames(process.root) > (GROW_LEAST >> NEOMM_PAGE_SHIFT) / 2;
+    if (!enough && process.grown == seen)
         more = (uint32_t)(grow_locked(frames * NEOMM_PAGE_SIZE) >> NEOMM_PAGE_SHIFT);
     process_unlock(&grow_lock);
-    return more;
+    return more == 0 && process_fence_shrink() ? frames : more;
 }
 
 /* ---- beginning ---- */
@@ -213,25 +215,30 @@ static bool make_frames(void)
     return true;
 }
 
+/* An access is reported from the handler of its fault, which does the rest. */
 static void on_error(void *context, const struct neomm_heap_report *report)
 {
     (void)context;
-    (void)report;
-    process_misused();
+    if (report->error != NEOMM_HEAP_ACCESS_AFTER_FREE && report->error != NEOMM_HEAP_ACCESS_OUTSIDE)
+        process_misused();
 }
 
 /* One source serves as both: the heap takes what is larger than a block of the frame allocator
- * from the large one. */
+ * from the large one, and all runs while it is hardened. */
 static bool make_heap(void)
 {
-    static struct neomm_page_source source;
-    const struct neomm_heap_options options = {
-        .source = &source, .large_source = &source, .secret = neomm_port_entropy()};
+    static struct neomm_page_source source, fenced;
+    bool hardened = process.options.profile == NEOMM_HEAP_HARDENED;
+    const struct neomm_heap_options options = {.source = &source,
+                                               .large_source = hardened ? &fenced : &source,
+                                               .secret = neomm_port_entropy()};
     size_t frames = process.reserved >> NEOMM_PAGE_SHIFT;
     void *state = map_kept(2, process_source_size(frames));
     if (!state)
         return false;
     process_source_init(&source, state, frames);
+    if (hardened && !process_fence_start(&fenced, &source, frames))
+        return false;
     if (neomm_heap_init(process.root, &options) != NEOMM_OK)
         return false;
     neomm_heap_on_error(process.root, on_error, NULL);
@@ -263,6 +270,8 @@ bool process_start(void)
         if (!started)
             unmake();
     }
+    if (started && process.options.profile >= NEOMM_HEAP_GUARDED)
+        started = process_fault_start();
     errno = saved;
     return started;
 }

@@ -99,7 +99,7 @@ void process_misused(void)
     abort();
 }
 
-void process_accuse(const char *function, const void *pointer, const char *what)
+void process_say(const char *function, const void *pointer, const char *what)
 {
     struct process_text text = {.length = 0};
     process_text_add(&text, "neomm-malloc: ");
@@ -110,6 +110,11 @@ void process_accuse(const char *function, const void *pointer, const char *what)
     process_text_add(&text, what);
     process_text_add(&text, "\n");
     process_text_write(&text, STDERR_FILENO);
+}
+
+void process_accuse(const char *function, const void *pointer, const char *what)
+{
+    process_say(function, pointer, what);
     process_misused();
 }
 

@@ -70,12 +70,29 @@ for options in "" profile=fast profile=guarded,sampling=1 profile=hardened; do
 done
 run profile=hardened zero-blocks
 expect "blocks of no bytes" 0 ""
-for case in zero-read zero-write; do
-    run profile=hardened $case
-    expect $case $faulted ""
+# Accesses that fault are explained, and the signal is the program's.
+for case in zero-read:a_block_of_no_bytes zero-write:a_block_of_no_bytes \
+    large-before:beside_a_large_block large-behind:beside_a_large_block \
+    large-aligned-before:beside_a_large_block large-freed:a_large_block,_after_it_was_freed \
+    large-again:a_large_block,_after_it_was_freed large-moved:a_large_block,_after_it_was_freed; do
+    what=${case%%:*}
+    run profile=hardened "$what"
+    expect "$what" $faulted "access of 0x"
+    expect "$what" $faulted "$(echo "${case#*:}" | tr _ ' ')"
 done
 run profile=guarded,sampling=1 read-freed
-expect "guarded block read after its end" $faulted ""
+expect "guarded block read after its end" $faulted "after it was freed"
+run profile=guarded,sampling=1,bad_free=log read-freed
+expect "guarded block read after its end, logged" 0 "after it was freed"
+for options in "" profile=guarded profile=hardened; do
+    run "$options" null-read
+    expect "read of NULL ($options)" $faulted ""
+    case $output in *neomm*) complain "read of NULL ($options): $output" ;; esac
+    export NEOMM_PROBE_HANDLER=yes
+    run "$options" null-read
+    expect "read of NULL ($options), with a handler from before" 0 ""
+    unset NEOMM_PROBE_HANDLER
+done
 
 run reserve=200M exhaust-large
 expect "large blocks to the end of 200 MiB" 0 1

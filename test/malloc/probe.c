@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: MIT */
 #include <errno.h>
 #include <malloc.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,8 +26,9 @@ void *new_one(size_t size) __asm__("_Znw" SIZE) __attribute__((weak));
 void *new_aligned(size_t size, size_t align) __asm__("_Znw" SIZE "St11align_val_t")
     __attribute__((weak));
 void delete_sized(void *pointer, size_t size) __asm__("_ZdlPv" SIZE) __attribute__((weak));
-void delete_sized_aligned(void *pointer, size_t size, size_t align) __asm__(
-    "_ZdlPv" SIZE "St11align_val_t") __attribute__((weak));
+void delete_sized_aligned(void *pointer, size_t size,
+                          size_t align) __asm__("_ZdlPv" SIZE "St11align_val_t")
+    __attribute__((weak));
 
 static void *hidden(void *pointer)
 {
@@ -102,6 +104,46 @@ static int misuse(const char *what)
         return 3;
     }
     return 0;
+}
+
+/* Accesses without a right to it. */
+static int touch(const char *what)
+{
+    char *large = malloc(MIB), *aligned = aligned_alloc(MIB, MIB), *at = NULL;
+    if (strcmp(what, "large-before") == 0)
+        at = large - 1;
+    else if (strcmp(what, "large-behind") == 0)
+        at = large + MIB;
+    else if (strcmp(what, "large-aligned-before") == 0)
+        at = aligned - 1;
+    else if (strcmp(what, "large-freed") == 0 || strcmp(what, "large-again") == 0) {
+        at = large + 5000;
+        free(large);
+        if (strcmp(what, "large-again") == 0 && !malloc(MIB))
+            return 15;
+    } else if (strcmp(what, "large-moved") == 0) {
+        at = large + 5000;
+        if (realloc(large, 3 * MIB) == large)
+            return 16;
+    } else if (strcmp(what, "null-read") != 0) {
+        return 3;
+    }
+    *(volatile char *)hidden(at) = 1;
+    return 0;
+}
+
+static void exit_well(int number)
+{
+    (void)number;
+    _exit(0);
+}
+
+/* A handler that was there before the allocator's, which starts with the first call. */
+__attribute__((constructor)) static void handle_first(void)
+{
+    const char *wanted = getenv("NEOMM_PROBE_HANDLER");
+    if (wanted)
+        (void)signal(SIGSEGV, exit_well);
 }
 
 /* Sizes that are not what was asked for, and sizes of what is not live. */
@@ -233,6 +275,8 @@ int main(int argc, char **argv)
     if (strcmp(what, "sizes") == 0)
         return sizes();
     int status = misuse(what);
+    if (status == 3)
+        status = touch(what);
     if (status == 3)
         status = wrong_size(what);
     return status == 3 ? bad_free(what) : status;
