@@ -223,6 +223,15 @@ static void on_error(void *context, const struct neomm_heap_report *report)
         process_misused();
 }
 
+/* What the heap begins with is not set again: it would write to what is kept for every slot. */
+static bool set_profile(enum neomm_heap_profile profile)
+{
+    if (profile == NEOMM_HEAP_GUARDED)
+        neomm_heap_set_sampling(process.root, process.options.sampling);
+    return profile == NEOMM_HEAP_DEFAULT ||
+           neomm_heap_set_profile(process.root, NULL, profile) == NEOMM_OK;
+}
+
 /* One source serves as both: the heap takes what is larger than a block of the frame allocator
  * from the large one, and all runs while it is hardened. */
 static bool make_heap(void)
@@ -231,7 +240,8 @@ static bool make_heap(void)
     bool hardened = process.options.profile == NEOMM_HEAP_HARDENED;
     const struct neomm_heap_options options = {.source = &source,
                                                .large_source = hardened ? &fenced : &source,
-                                               .secret = neomm_port_entropy()};
+                                               .secret = neomm_port_entropy(),
+                                               .zeroed = true};
     size_t frames = process.reserved >> NEOMM_PAGE_SHIFT;
     void *state = map_kept(2, process_source_size(frames));
     if (!state)
@@ -242,8 +252,7 @@ static bool make_heap(void)
     if (neomm_heap_init(process.root, &options) != NEOMM_OK)
         return false;
     neomm_heap_on_error(process.root, on_error, NULL);
-    neomm_heap_set_sampling(process.root, process.options.sampling);
-    return neomm_heap_set_profile(process.root, NULL, process.options.profile) == NEOMM_OK;
+    return set_profile(process.options.profile);
 }
 
 static void unmake(void)

@@ -105,7 +105,7 @@ neomm_status neomm_heap_init(struct neomm *root, const struct neomm_heap_options
     size_t bytes =
         magazines_at(root) + root->cpus * neomm__heap_magazines_bytes(step_shift, ram_frames);
     struct neomm_range_request request = {.frames = (uint32_t)neomm__pages(bytes),
-                                          .flags = NEOMM_ZERO};
+                                          .flags = options && options->zeroed ? 0 : NEOMM_ZERO};
     neomm_status status = neomm_pmm_alloc_range(root, &request, &first);
     if (status != NEOMM_OK)
         return status;

@@ -101,6 +101,18 @@ run reserve=200M exhaust-small
 expect "small blocks to the end of 200 MiB" 0 1
 [ "$output" -gt 150 ] && [ "$output" -le 200 ] || complain "200 MiB gave $output of small blocks"
 
+# What is not used is not touched, however much there may be of it.
+run reserve=64M,slots=1 resident
+little=$output
+for options in reserve=64G reserve=1T slots=63 reserve=64G,slots=1023; do
+    run "$options" resident
+    case $options$output in
+    *slots=1023*) most=4096 ;;
+    *) most=512 ;;
+    esac
+    [ "$output" -lt $((little + most)) ] || complain "option $options: $output KiB, not $little"
+done
+
 # Addresses are limited: the allocator takes less of them.
 output=$(ulimit -v 500000 && LD_PRELOAD=$library "$probe" limited 2>&1)
 status=$?

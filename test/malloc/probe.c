@@ -190,6 +190,16 @@ static int sizes(void)
     return malloc_object_size(in_image) == SIZE_MAX && malloc_object_size(NULL) == 0 ? 0 : 14;
 }
 
+/* KiB of memory that the process has had at once, with one block. */
+static int resident(void)
+{
+    struct rusage usage;
+    free(hidden(malloc(1)));
+    (void)getrusage(RUSAGE_SELF, &usage);
+    (void)printf("%ld\n", usage.ru_maxrss);
+    return 0;
+}
+
 /* Blocks of no bytes are all different, have no usable bytes, and grow; there may be very many. */
 static int zero_blocks(void)
 {
@@ -272,6 +282,8 @@ int main(int argc, char **argv)
     }
     if (strcmp(what, "zero-blocks") == 0)
         return zero_blocks();
+    if (strcmp(what, "resident") == 0)
+        return resident();
     if (strcmp(what, "sizes") == 0)
         return sizes();
     int status = misuse(what);
