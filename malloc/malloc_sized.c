@@ -25,7 +25,7 @@ static void free_checked(void *pointer, size_t size)
 void free_sized(void *pointer, size_t size)
 {
     bool sized = process.options.profile == NEOMM_HEAP_HARDENED;
-    if (!sized || process_zero_owns(pointer))
+    if (!sized || !process_is_ram(pointer))
         free(pointer);
     else
         free_checked(pointer, size);
@@ -46,9 +46,11 @@ size_t malloc_object_size(const void *pointer)
     struct process_thread *self = process_enter_any();
     if (!self)
         return SIZE_MAX;
-    bool ours = (uintptr_t)pointer - (uintptr_t)process.ram < process.reserved;
-    size_t size = ours ? neomm_heap_bound(process.root, pointer) : SIZE_MAX;
+    size_t size = process_is_ram(pointer) ? neomm_heap_bound(process.root, pointer)
+                                          : process_huge_bound(pointer, false);
     process_leave_any(self);
+    if (size == 0 && !process_is_ram(pointer))
+        return SIZE_MAX;
     if (size == 0)
         process_accuse("malloc_object_size", pointer, "no live block is there");
     return size;

@@ -42,6 +42,8 @@ static struct process_lock grow_lock;
 static size_t step(size_t bytes)
 {
     size_t managed = process.managed, left = process.reserved - managed;
+    size_t huge = process_huge_held();
+    left = left > huge ? (left - huge) & ~(GROW_UNIT - 1) : 0;
     size_t want = managed / 4 > GROW_LEAST ? managed / 4 : GROW_LEAST;
     want = bytes > want ? bytes : want;
     want = (want + (GROW_UNIT - 1)) & ~(GROW_UNIT - 1);
@@ -271,6 +273,7 @@ bool process_start(void)
     int saved = errno;
     process_options_read(&process.options);
     process.slots = slots();
+    process_huge_start();
     bool started = false;
     for (size_t size = reserve_most(); !started && size >= RESERVE_LEAST;
          size = size / 2 & ~(GROW_UNIT - 1)) {

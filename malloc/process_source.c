@@ -315,18 +315,17 @@ static neomm_frame_t source_frame_of(void *context, const void *pointer)
     return offset < process.reserved ? frame_at(offset >> NEOMM_PAGE_SHIFT) : neomm_frame(0);
 }
 
-/* False: some of it had to be copied. The system moves one mapping at a time; what was moved here
- * before may be several. */
-static bool move_pages(uint8_t *to, uint8_t *from, size_t pages)
+/* The system moves one mapping at a time; what was moved before may be several. */
+bool process_move_pages(uint8_t *to, uint8_t *from, size_t pages)
 {
     size_t bytes = pages << NEOMM_PAGE_SHIFT, half = pages / 2;
     if (pages >= MOVE_PAGES) {
         if (mremap(from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to) == to)
             return true;
         if (errno == EFAULT) {
-            bool low = move_pages(to, from, half);
+            bool low = process_move_pages(to, from, half);
             size_t offset = half << NEOMM_PAGE_SHIFT;
-            return move_pages(to + offset, from + offset, pages - half) && low;
+            return process_move_pages(to + offset, from + offset, pages - half) && low;
         }
     }
     memcpy(to, from, bytes);
@@ -355,12 +354,17 @@ bool process_source_moves(const void *run, size_t bytes, size_t new_bytes)
     return pages >= MOVE_PAGES && new_pages > pages && !can_grow(index_of(run), pages, new_pages);
 }
 
+void process_source_vacate(void *run)
+{
+    process_self()->vacated = run;
+}
+
 void process_source_move(void *to, void *from, size_t bytes)
 {
     int saved = errno;
     (void)set_bits(source.moved, index_of(to), 1);
-    if (move_pages(to, from, bytes >> NEOMM_PAGE_SHIFT))
-        process_self()->vacated = from;
+    if (process_move_pages(to, from, bytes >> NEOMM_PAGE_SHIFT))
+        process_source_vacate(from);
     errno = saved;
 }
 

@@ -26,7 +26,7 @@ expect() { # WHAT STATUS TEXT
 
 aborted=134
 faulted=139
-bad_frees="double-free:freed_already double-free-large: inside:not_the_start
+bad_frees="double-free:freed_already double-free-large: double-free-huge: inside-huge: inside:not_the_start
     inside-large:not_the_start unaligned:not_the_start stack:not_from_this image:not_from_this realloc-freed: wild:not_from_this"
 for case in $bad_frees; do
     what=${case%%:*}

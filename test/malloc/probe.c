@@ -38,7 +38,7 @@ static void *hidden(void *pointer)
 
 static int bad_free(const char *what)
 {
-    char *block = malloc(100), *large = malloc(10 * MIB);
+    char *block = malloc(100), *large = malloc(10 * MIB), *huge = malloc(100 * MIB);
     char in_stack[64];
     if (strcmp(what, "double-free") == 0) {
         free(block);
@@ -48,6 +48,11 @@ static int bad_free(const char *what)
         free(hidden(large));
     } else if (strcmp(what, "inside") == 0) {
         free(hidden(block + 16));
+    } else if (strcmp(what, "double-free-huge") == 0) {
+        free(huge);
+        free(hidden(huge));
+    } else if (strcmp(what, "inside-huge") == 0) {
+        free(hidden(huge + 4096));
     } else if (strcmp(what, "inside-large") == 0) {
         free(hidden(large + 4096));
     } else if (strcmp(what, "unaligned") == 0) {
@@ -174,7 +179,7 @@ static int wrong_size(const char *what)
 /* Every size as it should be. */
 static int sizes(void)
 {
-    static const size_t size[] = {1, 16, 100, 5000, 8192, 8193, 100000, 3 * MIB};
+    static const size_t size[] = {1, 16, 100, 5000, 8192, 8193, 100000, 3 * MIB, 40 * MIB};
     for (size_t i = 0; i < sizeof(size) / sizeof(size[0]); i++) {
         char *block = malloc(size[i]);
         size_t bound = malloc_object_size(block), half = size[i] / 2;
