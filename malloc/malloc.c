@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* ---- taking ---- */
 
@@ -29,13 +30,21 @@ static void *take_or_grow(size_t size, size_t align, neomm_flags_t flags)
     return block;
 }
 
+/* What is no block of the heap's. */
+static void *take_elsewhere(size_t size, size_t align)
+{
+    if (size > process.huge_above)
+        return process_huge_alloc(size, align);
+    bool none = size == 0 && process.zero_size != 0 && align <= FAMILY_ALIGN;
+    return none ? process_zero_take() : NULL;
+}
+
 void *family_alloc(size_t size, size_t align, neomm_flags_t flags)
 {
     void *block = NULL;
     struct process_thread *self = process_enter_any();
-    if (self && size == 0 && process.zero_size != 0 && align <= FAMILY_ALIGN)
-        block = process_zero_take();
     if (self) {
+        block = take_elsewhere(size, align);
         block = block ? block : take_or_grow(size + (size == 0), align, flags);
         process_leave_any(self);
     }
@@ -48,6 +57,8 @@ FAMILY void *malloc(size_t size)
 {
     struct process_thread *self = process_self();
     void *block = NULL;
+    if (PROCESS_UNLIKELY(size > FAMILY_MOVES))
+        return family_alloc(size, 1, 0);
     if (PROCESS_LIKELY(process_enter(self))) {
         block = neomm_kmalloc_at(process.root, size, 0, NULL); /* size 0: family_alloc */
         process_leave(self);
@@ -76,24 +87,32 @@ static void free_slowly(void *pointer)
         process_misused();
         return;
     }
-    (void)neomm_kfree(process.root, pointer);
+    if (process_is_ram(pointer) || !process_huge_free(pointer))
+        (void)neomm_kfree(process.root, pointer); /* what it refuses it reports: process_misused */
     process_leave_any(self);
+}
+
+/* NULL, huge blocks, those of no bytes, and what is not the allocator's. */
+static void free_elsewhere(void *pointer)
+{
+    if (process_zero_owns(pointer))
+        (void)process_zero_give(pointer);
+    else if (pointer)
+        free_slowly(pointer);
 }
 
 FAMILY void free(void *pointer)
 {
     struct process_thread *self = process_self();
-    if (!pointer)
-        return;
-    if (process_zero_owns(pointer)) {
-        (void)process_zero_give(pointer);
+    if (PROCESS_UNLIKELY(!process_is_ram(pointer))) {
+        free_elsewhere(pointer);
         return;
     }
     if (PROCESS_UNLIKELY(!process_enter(self))) {
         free_slowly(pointer);
         return;
     }
-    (void)neomm_kfree(process.root, pointer); /* what it refuses it reports: process_misused */
+    (void)neomm_kfree(process.root, pointer);
     process_leave(self);
 }
 
@@ -113,10 +132,40 @@ static void *move(void *pointer, size_t size)
     return block;
 }
 
+/* A block that is huge, or is to be. NULL: see move. */
+static void *resize_huge(void *pointer, size_t size)
+{
+    bool is_run = process_is_ram(pointer);
+    size_t old = is_run ? neomm_ksize(process.root, pointer) : process_huge_bound(pointer, true);
+    void *block = is_run ? NULL : process_huge_resize(pointer, size);
+    if (block || old == 0)
+        return block;
+    if (is_run && old >= FAMILY_MOVES && size > old)
+        block = process_huge_adopt(pointer, old, size);
+    if (block) {
+        process_source_vacate(pointer);
+    } else {
+        block = size > process.huge_above ? process_huge_alloc(size, 1) : take_or_grow(size, 1, 0);
+        if (!block)
+            return NULL;
+        memcpy(block, pointer, old < size ? old : size);
+    }
+    if (is_run)
+        (void)neomm_kfree(process.root, pointer);
+    else
+        (void)process_huge_free(pointer);
+    return block;
+}
+
 static void *resize(void *pointer, size_t size)
 {
     struct neomm *root = process.root;
-    void *block = move(pointer, size);
+    if (!process_is_ram(pointer) && process_huge_bound(pointer, true) > 0)
+        return resize_huge(pointer, size);
+    void *block = size > process.huge_above ? resize_huge(pointer, size) : NULL;
+    if (block)
+        return block;
+    block = move(pointer, size);
     if (block)
         return block;
     uint32_t seen = __atomic_load_n(&process.grown, __ATOMIC_ACQUIRE);

@@ -87,8 +87,11 @@ FAMILY size_t malloc_usable_size(void *pointer)
     struct process_thread *self = none ? NULL : process_enter_any();
     if (!self)
         return 0;
-    size_t size = neomm_ksize(process.root, pointer);
+    size_t size = process_is_ram(pointer) ? neomm_ksize(process.root, pointer)
+                                          : process_huge_bound(pointer, true);
     process_leave_any(self);
+    if (size == 0)
+        process_accuse("malloc_usable_size", pointer, "not a live block");
     return size;
 }
 
@@ -99,6 +102,7 @@ FAMILY int malloc_trim(size_t pad)
     if (!self)
         return 0;
     (void)neomm_heap_shrink(process.root);
+    (void)process_fence_shrink();
     bool gave = process_purge_all() > 0;
     process_leave_any(self);
     return gave;
@@ -106,6 +110,7 @@ FAMILY int malloc_trim(size_t pad)
 
 struct figures {
     struct neomm_heap_stats heap;
+    struct process_huge_figures huge;
     size_t held; /* bytes in frames that are not free, and free ones not given back */
     size_t retained;
 };
@@ -118,7 +123,12 @@ static bool figures(struct figures *figures)
     neomm_heap_stats(process.root, &figures->heap);
     size_t free_bytes = (size_t)neomm_pmm_free_frames(process.root) << NEOMM_PAGE_SHIFT;
     figures->retained = process_retained();
-    figures->held = process.managed - free_bytes + figures->retained;
+    process_huge_figures(&figures->huge);
+    figures->heap.objects += figures->huge.live;
+    figures->heap.allocated_bytes += figures->huge.held;
+    figures->heap.requested_bytes += figures->huge.requested;
+    figures->held = process.managed - free_bytes + figures->retained - process_fence_empty() +
+                    figures->huge.held;
     process_leave_any(self);
     return true;
 }
@@ -134,6 +144,8 @@ FAMILY struct mallinfo2 mallinfo2(void)
     info.uordblks = (size_t)now.heap.allocated_bytes;
     info.fordblks = now.held > info.uordblks ? now.held - info.uordblks : 0;
     info.keepcost = now.retained;
+    info.hblks = now.huge.live;
+    info.hblkhd = now.huge.held;
     return info;
 }
 
@@ -152,6 +164,8 @@ FAMILY struct mallinfo mallinfo(void)
     info.uordblks = clipped(wide.uordblks);
     info.fordblks = clipped(wide.fordblks);
     info.keepcost = clipped(wide.keepcost);
+    info.hblks = clipped(wide.hblks);
+    info.hblkhd = clipped(wide.hblkhd);
     return info;
 }
 
@@ -179,8 +193,8 @@ void process_report(int file)
     process_leave_any(self);
     process_text_add(&text, "neomm-malloc:");
     add(&text, "pid", (uint64_t)getpid());
-    add(&text, "allocations", snapshot.counter[NEOMM_COUNTER_KMALLOC]);
-    add(&text, "frees", snapshot.counter[NEOMM_COUNTER_KFREE]);
+    add(&text, "allocations", snapshot.counter[NEOMM_COUNTER_KMALLOC] + now.huge.allocations);
+    add(&text, "frees", snapshot.counter[NEOMM_COUNTER_KFREE] + now.huge.frees);
     add(&text, "failures", snapshot.counter[NEOMM_COUNTER_KMALLOC_FAIL]);
     add(&text, "bad_frees", snapshot.counter[NEOMM_COUNTER_BAD_FREE]);
     process_unlock(&lock);

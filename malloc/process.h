@@ -6,7 +6,8 @@
  *
  * Nothing in this folder may allocate: no stdio, no dlsym. Locks, outer first: the registry's
  * (threads, fork), those of shared slots, the engine's, the arena's (growing; the engine calls it
- * with none of its own held), the purger's, the barrier's. */
+ * with none of its own held), the quarantine's, the purger's, that of the huge blocks, the
+ * barrier's. */
 #ifndef NEOMM_PROCESS_H
 #define NEOMM_PROCESS_H
 
@@ -105,6 +106,7 @@ extern struct process {
     uint32_t grown;      /* atomic; times that `managed` changed */
     uintptr_t zero_base; /* of the addresses of blocks of no bytes, see process_zero.c */
     size_t zero_size;    /* 0: there are none */
+    size_t huge_above;   /* larger blocks are huge, see process_huge.c */
 } process __attribute__((visibility("hidden")));
 
 /* The first frame of RAM: below lie addresses that devices would want. */
@@ -112,8 +114,8 @@ extern struct process {
 
 /* Builds the root. False: the system gave no memory. Called once. */
 bool process_start(void);
-/* More memory for the engine, if nobody has brought any since `grown` was `seen`. False: there is
- * none. */
+/* More memory for the engine, if nobody has brought any since `grown` was `seen`, or, where there
+ * is none, what waited to be used again. False: there was nothing. */
 bool process_grow(size_t bytes, uint32_t seen);
 /* Memory for the process's own state, zero and never given back. NULL: none. */
 void *process_map(size_t bytes);
@@ -129,10 +131,60 @@ bool process_source_moves(const void *run, size_t bytes, size_t new_bytes);
 /* Moves the contents of a run's `bytes`, whole pages, to a larger run, mostly without copying; what
  * `from` holds then is undefined, and it is freed next, by this thread. */
 void process_source_move(void *to, void *from, size_t bytes);
+/* Contents of whole pages to others, mostly without copying. False: some of it had to be copied. */
+bool process_move_pages(uint8_t *to, uint8_t *from, size_t pages);
+/* A live run's pages have moved away; it is freed next by this thread. */
+void process_source_vacate(void *run);
+/* A live run's pages are about to be replaced by others: nothing is known of them any more. */
+void process_source_forget(const void *run);
+/* Frees a run that holds zeros, as the system has its memory back. */
+void process_source_free_zeros(void *run, uint32_t pages);
 /* Bytes of free memory that the system does not have back. */
 size_t process_retained(void);
 /* Gives the system all of it; the bytes given. */
 size_t process_purge_all(void);
+
+/* ---- runs between pages without access ---- */
+
+/* Makes of a source another whose runs are fenced. False: no memory. */
+bool process_fence_start(struct neomm_page_source *fenced, const struct neomm_page_source *plain,
+                         size_t frames);
+/* What an access without access there means; NULL: nothing that is known here. For signal handlers
+ * too. */
+const char *process_fence_explain(const void *pointer);
+/* Lets go of what is kept from being used again; false: nothing was. */
+bool process_fence_shrink(void);
+/* Bytes of runs that have no memory: fences, and what waits to be used again. */
+size_t process_fence_empty(void);
+
+/* ---- huge blocks ---- */
+
+struct process_huge_figures {
+    size_t live, allocations, frees;
+    size_t held, requested; /* bytes */
+};
+
+static inline bool process_is_ram(const void *pointer)
+{
+    return (uintptr_t)pointer - (uintptr_t)process.ram < process.reserved;
+}
+
+/* Sets process.huge_above. */
+void process_huge_start(void);
+/* Of zeros, at the start of a page at least. NULL: no memory, or too many. */
+void *process_huge_alloc(size_t size, size_t align);
+/* False: not such a block. */
+bool process_huge_free(void *pointer);
+/* The block with another size, elsewhere perhaps. NULL: it is not one, or stays as it was. */
+void *process_huge_resize(void *pointer, size_t size);
+/* A huge block with the contents of a live run, which is freed next by this thread and has lost
+ * them. NULL: nothing has happened. */
+void *process_huge_adopt(void *run, size_t bytes, size_t size);
+/* Bytes from a pointer, to the start of a block or into it, to its end; 0: not such a block. */
+size_t process_huge_bound(const void *pointer, bool start);
+void process_huge_figures(struct process_huge_figures *figures);
+/* Bytes that they have, at this moment. */
+size_t process_huge_held(void);
 
 /* ---- blocks of no bytes ---- */
 
@@ -151,6 +203,13 @@ bool process_zero_give(const void *pointer);
 
 /* Something was reported: ends the program, unless the options say otherwise. */
 void process_misused(void);
+/* Says what the engine does not see: "FUNCTION of POINTER: WHAT". */
+void process_say(const char *function, const void *pointer, const char *what);
+/* The same for misuse. */
+void process_accuse(const char *function, const void *pointer, const char *what);
+
+/* Has accesses explained that fault. False: the system refused. */
+bool process_fault_start(void);
 
 /* ---- text ---- */
 
@@ -161,6 +220,7 @@ struct process_text {
 };
 void process_text_add(struct process_text *text, const char *part);
 void process_text_number(struct process_text *text, uint64_t number);
+void process_text_pointer(struct process_text *text, const void *pointer);
 void process_text_write(const struct process_text *text, int file);
 
 /* Adds the report of malloc_stats to `file`. */

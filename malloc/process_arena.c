@@ -42,6 +42,8 @@ static struct process_lock grow_lock;
 static size_t step(size_t bytes)
 {
     size_t managed = process.managed, left = process.reserved - managed;
+    size_t huge = process_huge_held();
+    left = left > huge ? (left - huge) & ~(GROW_UNIT - 1) : 0;
     size_t want = managed / 4 > GROW_LEAST ? managed / 4 : GROW_LEAST;
     want = bytes > want ? bytes : want;
     want = (want + (GROW_UNIT - 1)) & ~(GROW_UNIT - 1);
@@ -77,21 +79,23 @@ bool process_grow(size_t bytes, uint32_t seen)
     process_lock(&grow_lock);
     bool more = process.grown != seen || grow_locked(bytes) > 0;
     process_unlock(&grow_lock);
-    return more;
+    return more || process_fence_shrink();
 }
 
-/* Another thread may have brought enough for both while this one waited. */
+/* Another thread may have brought enough for both while this one waited. Of single frames much that
+ * is free means so, too; contiguous ones may be what all that lacks. */
 static uint32_t on_reclaim(void *context, uint32_t frames, neomm_flags_t flags)
 {
+    uint32_t seen = __atomic_load_n(&process.grown, __ATOMIC_ACQUIRE), more = frames;
     (void)context;
     (void)flags;
     process_lock(&grow_lock);
-    uint64_t free_frames = neomm_pmm_free_frames(process.root);
-    uint32_t more = frames;
-    if (free_frames < frames + (GROW_LEAST >> NEOMM_PAGE_SHIFT) / 2)
+    bool enough =
+        frames == 1 && neomm_pmm_free_frames(process.root) > (GROW_LEAST >> NEOMM_PAGE_SHIFT) / 2;
+    if (!enough && process.grown == seen)
         more = (uint32_t)(grow_locked(frames * NEOMM_PAGE_SIZE) >> NEOMM_PAGE_SHIFT);
     process_unlock(&grow_lock);
-    return more;
+    return more == 0 && process_fence_shrink() ? frames : more;
 }
 
 /* ---- beginning ---- */
@@ -213,30 +217,44 @@ static bool make_frames(void)
     return true;
 }
 
+/* An access is reported from the handler of its fault, which does the rest. */
 static void on_error(void *context, const struct neomm_heap_report *report)
 {
     (void)context;
-    (void)report;
-    process_misused();
+    if (report->error != NEOMM_HEAP_ACCESS_AFTER_FREE && report->error != NEOMM_HEAP_ACCESS_OUTSIDE)
+        process_misused();
+}
+
+/* What the heap begins with is not set again: it would write to what is kept for every slot. */
+static bool set_profile(enum neomm_heap_profile profile)
+{
+    if (profile == NEOMM_HEAP_GUARDED)
+        neomm_heap_set_sampling(process.root, process.options.sampling);
+    return profile == NEOMM_HEAP_DEFAULT ||
+           neomm_heap_set_profile(process.root, NULL, profile) == NEOMM_OK;
 }
 
 /* One source serves as both: the heap takes what is larger than a block of the frame allocator
- * from the large one. */
+ * from the large one, and all runs while it is hardened. */
 static bool make_heap(void)
 {
-    static struct neomm_page_source source;
-    const struct neomm_heap_options options = {
-        .source = &source, .large_source = &source, .secret = neomm_port_entropy()};
+    static struct neomm_page_source source, fenced;
+    bool hardened = process.options.profile == NEOMM_HEAP_HARDENED;
+    const struct neomm_heap_options options = {.source = &source,
+                                               .large_source = hardened ? &fenced : &source,
+                                               .secret = neomm_port_entropy(),
+                                               .zeroed = true};
     size_t frames = process.reserved >> NEOMM_PAGE_SHIFT;
     void *state = map_kept(2, process_source_size(frames));
     if (!state)
         return false;
     process_source_init(&source, state, frames);
+    if (hardened && !process_fence_start(&fenced, &source, frames))
+        return false;
     if (neomm_heap_init(process.root, &options) != NEOMM_OK)
         return false;
     neomm_heap_on_error(process.root, on_error, NULL);
-    neomm_heap_set_sampling(process.root, process.options.sampling);
-    return neomm_heap_set_profile(process.root, NULL, process.options.profile) == NEOMM_OK;
+    return set_profile(process.options.profile);
 }
 
 static void unmake(void)
@@ -255,6 +273,7 @@ bool process_start(void)
     int saved = errno;
     process_options_read(&process.options);
     process.slots = slots();
+    process_huge_start();
     bool started = false;
     for (size_t size = reserve_most(); !started && size >= RESERVE_LEAST;
          size = size / 2 & ~(GROW_UNIT - 1)) {
@@ -263,6 +282,8 @@ bool process_start(void)
         if (!started)
             unmake();
     }
+    if (started && process.options.profile >= NEOMM_HEAP_GUARDED)
+        started = process_fault_start();
     errno = saved;
     return started;
 }

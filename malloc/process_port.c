@@ -37,6 +37,19 @@ void process_text_number(struct process_text *text, uint64_t number)
     process_text_add(text, digits + at);
 }
 
+void process_text_pointer(struct process_text *text, const void *pointer)
+{
+    char digits[2 + 2 * sizeof(pointer) + 1] = {0};
+    uintptr_t rest = (uintptr_t)pointer;
+    size_t at = sizeof(digits) - 1;
+    do {
+        digits[--at] = "0123456789abcdef"[rest % 16];
+        rest /= 16;
+    } while (rest != 0);
+    process_text_add(text, "0x");
+    process_text_add(text, digits + at);
+}
+
 void process_text_write(const struct process_text *text, int file)
 {
     int saved = errno;
@@ -84,6 +97,25 @@ void process_misused(void)
                             "(NEOMM_MALLOC_OPTIONS=bad_free=log goes on)\n");
     process_text_write(&text, STDERR_FILENO);
     abort();
+}
+
+void process_say(const char *function, const void *pointer, const char *what)
+{
+    struct process_text text = {.length = 0};
+    process_text_add(&text, "neomm-malloc: ");
+    process_text_add(&text, function);
+    process_text_add(&text, " of ");
+    process_text_pointer(&text, pointer);
+    process_text_add(&text, ": ");
+    process_text_add(&text, what);
+    process_text_add(&text, "\n");
+    process_text_write(&text, STDERR_FILENO);
+}
+
+void process_accuse(const char *function, const void *pointer, const char *what)
+{
+    process_say(function, pointer, what);
+    process_misused();
 }
 
 uint64_t neomm_port_now(void)

@@ -15,14 +15,13 @@
  *
  * What is freed beyond options.retain goes back: large runs at once, by their owner; small ones by
  * the purger, in batches, wherever it finds them. */
-#include "process.h"
+#include "process_bits.h"
 
 #include <errno.h>
 #include <neomm/pmm.h>
 #include <string.h>
 #include <sys/mman.h>
 
-#define WORD_BITS (sizeof(size_t) * 8)
 /* Runs that their owner gives back at once when enough is retained. */
 #define DIRECT_PAGES 16u
 /* Runs that are not a power of two are taken without looking for one around them from here on: the
@@ -48,63 +47,7 @@ static struct {
     struct process_lock purge_lock;
 } source;
 
-/* ---- bits ---- */
-
-/* The bits of [*first, end) in the word of *first; moves *first behind them. */
-static size_t next_mask(size_t *first, size_t end, size_t *word)
-{
-    size_t bit = *first % WORD_BITS, room = WORD_BITS - bit, count = end - *first;
-    *word = *first / WORD_BITS;
-    count = count < room ? count : room;
-    *first += count;
-    return (count == WORD_BITS ? ~(size_t)0 : ((size_t)1 << count) - 1) << bit;
-}
-
-static size_t set_bits(size_t *map, size_t first, size_t count)
-{
-    size_t end = first + count, changed = 0, word;
-    while (first < end) {
-        size_t mask = next_mask(&first, end, &word);
-        size_t old = __atomic_fetch_or(&map[word], mask, __ATOMIC_RELAXED);
-        changed += (size_t)__builtin_popcountl(mask & ~old);
-    }
-    return changed;
-}
-
-static size_t clear_bits(size_t *map, size_t first, size_t count)
-{
-    size_t end = first + count, changed = 0, word;
-    while (first < end) {
-        size_t mask = next_mask(&first, end, &word);
-        if ((__atomic_load_n(&map[word], __ATOMIC_RELAXED) & mask) == 0)
-            continue;
-        size_t old = __atomic_fetch_and(&map[word], ~mask, __ATOMIC_RELAXED);
-        changed += (size_t)__builtin_popcountl(mask & old);
-    }
-    return changed;
-}
-
-static bool has_bit(const size_t *map, size_t bit)
-{
-    return __atomic_load_n(&map[bit / WORD_BITS], __ATOMIC_RELAXED) >> bit % WORD_BITS & 1;
-}
-
 /* ---- frames ---- */
-
-static size_t index_of(const void *pointer)
-{
-    return (size_t)((const uint8_t *)pointer - process.ram) >> NEOMM_PAGE_SHIFT;
-}
-
-static uint8_t *at(size_t index)
-{
-    return process.ram + (index << NEOMM_PAGE_SHIFT);
-}
-
-static neomm_frame_t frame_at(size_t index)
-{
-    return neomm_frame(PROCESS_FIRST + (uint32_t)index);
-}
 
 static void retained_add(size_t frames)
 {
@@ -169,9 +112,9 @@ static size_t purge_range(size_t first, size_t count, unsigned *failures)
 static size_t find_range(size_t low, size_t end, size_t *first)
 {
     while (end > low && !(has_bit(source.dirty, end - 1) && !has_bit(source.stuck, end - 1))) {
-        size_t word = (end - 1) / WORD_BITS;
+        size_t word = (end - 1) / BITS_IN_WORD;
         bool none = __atomic_load_n(&source.dirty[word], __ATOMIC_RELAXED) == 0;
-        end = none && word * WORD_BITS > low ? word * WORD_BITS : end - 1;
+        end = none && word * BITS_IN_WORD > low ? word * BITS_IN_WORD : end - 1;
     }
     size_t begin = end;
     while (begin > low && end - begin < CLAIM_FRAMES && has_bit(source.dirty, begin - 1) &&
@@ -372,18 +315,17 @@ static neomm_frame_t source_frame_of(void *context, const void *pointer)
     return offset < process.reserved ? frame_at(offset >> NEOMM_PAGE_SHIFT) : neomm_frame(0);
 }
 
-/* False: some of it had to be copied. The system moves one mapping at a time; what was moved here
- * before may be several. */
-static bool move_pages(uint8_t *to, uint8_t *from, size_t pages)
+/* The system moves one mapping at a time; what was moved before may be several. */
+bool process_move_pages(uint8_t *to, uint8_t *from, size_t pages)
 {
     size_t bytes = pages << NEOMM_PAGE_SHIFT, half = pages / 2;
     if (pages >= MOVE_PAGES) {
         if (mremap(from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to) == to)
             return true;
         if (errno == EFAULT) {
-            bool low = move_pages(to, from, half);
+            bool low = process_move_pages(to, from, half);
             size_t offset = half << NEOMM_PAGE_SHIFT;
-            return move_pages(to + offset, from + offset, pages - half) && low;
+            return process_move_pages(to + offset, from + offset, pages - half) && low;
         }
     }
     memcpy(to, from, bytes);
@@ -412,13 +354,31 @@ bool process_source_moves(const void *run, size_t bytes, size_t new_bytes)
     return pages >= MOVE_PAGES && new_pages > pages && !can_grow(index_of(run), pages, new_pages);
 }
 
+void process_source_vacate(void *run)
+{
+    process_self()->vacated = run;
+}
+
 void process_source_move(void *to, void *from, size_t bytes)
 {
     int saved = errno;
     (void)set_bits(source.moved, index_of(to), 1);
-    if (move_pages(to, from, bytes >> NEOMM_PAGE_SHIFT))
-        process_self()->vacated = from;
+    if (process_move_pages(to, from, bytes >> NEOMM_PAGE_SHIFT))
+        process_source_vacate(from);
     errno = saved;
+}
+
+void process_source_forget(const void *run)
+{
+    struct process_thread *self = process_self();
+    (void)clear_bits(source.moved, index_of(run), 1);
+    if (self->vacated == run)
+        self->vacated = NULL;
+}
+
+void process_source_free_zeros(void *run, uint32_t pages)
+{
+    source.direct.run_free(source.direct.context, run, pages);
 }
 
 /* For the pages of guarded objects. */
@@ -440,14 +400,9 @@ static neomm_status source_protect(void *context, void *run, uint32_t pages, neo
 
 /* ---- beginning ---- */
 
-static size_t map_bytes(size_t frames)
-{
-    return (frames + WORD_BITS - 1) / WORD_BITS * sizeof(size_t);
-}
-
 size_t process_source_size(size_t frames)
 {
-    return 4 * map_bytes(frames);
+    return 4 * bits_size(frames);
 }
 
 void process_source_init(struct neomm_page_source *operations, void *state, size_t frames)
@@ -455,9 +410,9 @@ void process_source_init(struct neomm_page_source *operations, void *state, size
     uint8_t *maps = state;
     source.frames = frames;
     source.dirty = (size_t *)(void *)maps;
-    source.stuck = (size_t *)(void *)(maps + map_bytes(frames));
-    source.moved = (size_t *)(void *)(maps + 2 * map_bytes(frames));
-    source.barred = (size_t *)(void *)(maps + 3 * map_bytes(frames));
+    source.stuck = (size_t *)(void *)(maps + bits_size(frames));
+    source.moved = (size_t *)(void *)(maps + 2 * bits_size(frames));
+    source.barred = (size_t *)(void *)(maps + 3 * bits_size(frames));
     neomm_heap_source_direct(process.root, &source.direct);
     *operations = (struct neomm_page_source){.context = process.root,
                                              .run_alloc = source_alloc,

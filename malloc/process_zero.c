@@ -52,16 +52,6 @@ void *process_zero_take(void)
     return (void *)(process.zero_base + (size_t)unit * UNIT);
 }
 
-static void complain(const char *what)
-{
-    struct process_text text = {.length = 0};
-    process_text_add(&text, "neomm-malloc: free of a block of no bytes: ");
-    process_text_add(&text, what);
-    process_text_add(&text, "\n");
-    process_text_write(&text, 2);
-    process_misused();
-}
-
 bool process_zero_give(const void *pointer)
 {
     size_t offset = (uintptr_t)pointer - process.zero_base;
@@ -70,9 +60,9 @@ bool process_zero_give(const void *pointer)
     if (offset % UNIT != 0)
         wrong = "not the start of a block";
     else if (!(__atomic_fetch_and(&zero.taken[unit / WORD_BITS], ~bit, __ATOMIC_RELEASE) & bit))
-        wrong = "freed already";
+        wrong = "a block of no bytes, freed already";
     if (wrong)
-        complain(wrong);
+        process_accuse("free", pointer, wrong);
     else
         (void)__atomic_fetch_sub(&zero.live, 1, __ATOMIC_RELAXED);
     return !wrong;

@@ -206,6 +206,25 @@ static void prefill_never_fails(struct ktap *t)
     box_close(t, &box);
 }
 
+/* None at all: whoever does not know how many he needs need not look. */
+static void prefill_of_none(struct ktap *t)
+{
+    struct box box;
+    struct neomm_prefill prefill;
+    if (!box_open(t, &box, BOX_DIRECT, 16, 1))
+        return;
+    struct neomm_kmem *cache = create(&box, 300);
+    (void)env_fault_plan(&box.env, 1, true);
+    EXPECT_OK(t, neomm_prefill_init(box.root, &prefill, cache, 0, 0));
+    EXPECT(t, neomm_prefill_take(&prefill) == NULL);
+    EXPECT_OK(t, neomm_prefill_refill(box.root, &prefill, 0));
+    EXPECT_EQ(t, objects(&box), 0);
+    neomm_prefill_end(box.root, &prefill);
+    (void)env_fault_plan(&box.env, 0, false);
+    EXPECT_OK(t, neomm_kmem_destroy(box.root, cache));
+    box_close(t, &box);
+}
+
 static void prefill_without_memory(struct ktap *t)
 {
     struct box box;
@@ -347,6 +366,7 @@ static const struct ktap_case cases[] = {
     KTAP_CASE(mixed_pointers),
     KTAP_CASE(twice_in_a_row),
     KTAP_CASE(prefill_never_fails),
+    KTAP_CASE(prefill_of_none),
     KTAP_CASE(prefill_without_memory),
     KTAP_CASE_WITH(every_alignment, kinds),
     KTAP_CASE_WITH(alignments_that_are_none, kinds),

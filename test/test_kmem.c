@@ -295,6 +295,7 @@ static void leaks(struct ktap *t)
     EXPECT_OK(t, neomm_kmem_free(box.root, cache, object[0]));
     EXPECT_OK(t, neomm_kmem_free(box.root, cache, object[2]));
     EXPECT_EQ(t, neomm_heap_fini(box.root), NEOMM_E_BUSY);
+    EXPECT(t, strstr(sim_last_log(box.env.machine), "cache leaky, which is empty") != NULL);
     EXPECT_OK(t, neomm_kmem_destroy(box.root, cache));
     env_switch_cpu(&box.env, 0);
     box_close(t, &box);

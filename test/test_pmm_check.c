@@ -91,6 +91,30 @@ static void most_trees(struct ktap *t)
     }
 }
 
+/* A section whose bits were never written, though there is something in it: usable memory, or
+ * descriptors that somebody used. */
+static void blank(struct ktap *t)
+{
+    static const struct neomm_boot_range map[] = {
+        {0, M(4), U}, {M(128), M(8), U}, {M(256), M(8), NEOMM_MEMORY_HOTPLUG}};
+    const struct world_options options = {.ram_bytes = M(264), MAP(map)};
+    if (!world_open(t, &world, &options))
+        return;
+    struct neomm__pmm *pmm = world.root->pmm;
+    EXPECT_EQ(t, findings(), 0);
+    for (uint32_t section = 1; section < 3; section++) {
+        uint32_t tree = pmm->section_tree[section];
+        EXPECT_EQ(t, pmm->section_blank[section], section == 2);
+        pmm->section_blank[1] = section == 1;
+        pmm->tree_touched[tree] = section == 2;
+        EXPECT(t, findings() > 0);
+        pmm->section_blank[1] = 0;
+        pmm->tree_touched[tree] = 0;
+        EXPECT_EQ(t, findings(), 0);
+    }
+    world_close(t, &world);
+}
+
 /* ---- areas ---- */
 
 /* Every zone of every node, the last one, too. */
@@ -213,12 +237,9 @@ static void retired_at_borders(struct ktap *t)
 }
 
 static const struct ktap_case cases[] = {
-    KTAP_CASE(lost),
-    KTAP_CASE(most_trees),
-    KTAP_CASE(of_each_area),
-    KTAP_CASE(own_part),
-    KTAP_CASE(of_free_frames),
-    KTAP_CASE(order_too_high),
-    KTAP_CASE(retired_at_borders),
+    KTAP_CASE(lost),           KTAP_CASE(blank),
+    KTAP_CASE(most_trees),     KTAP_CASE(of_each_area),
+    KTAP_CASE(own_part),       KTAP_CASE(of_free_frames),
+    KTAP_CASE(order_too_high), KTAP_CASE(retired_at_borders),
 };
 KTAP_SUITE(pmm_check, cases);

@@ -440,6 +440,39 @@ static void new_node(struct ktap *t)
     world_close(t, &world);
 }
 
+/* Bytes of the metadata that are not zero after initialisation with so much that may come. */
+static size_t written(struct ktap *t, uint64_t later)
+{
+    const struct neomm_boot_range map[] = {{0, M(64), U}, {M(64), later, H}};
+    const struct world_options options = {
+        .ram_bytes = M(64) + later, MAP(map), .without_pmm = true};
+    size_t bytes = 0;
+    if (!world_open(t, &world, &options))
+        return 0;
+    memset(world.metadata, 0, world.metadata_size);
+    world.pmm.metadata_zeroed = true;
+    EXPECT_OK(t, neomm_pmm_init(world.root, &world.map, &world.pmm));
+    for (size_t i = 0; i < world.metadata_size; i++)
+        bytes += ((const uint8_t *)world.metadata)[i] != 0;
+    neomm_frame_t middle = neomm_frame(FRAME(M(64) + later / 2));
+    EXPECT_EQ(t, neomm_pmm_claim(world.root, middle, 1), NEOMM_E_BUSY);
+    EXPECT_OK(t, add(M(64) + later / 2, M(4)));
+    EXPECT_OK(t, neomm_pmm_claim(world.root, middle, FRAME(M(4))));
+    EXPECT_EQ(t, neomm_pmm_claim(world.root, neomm_frame(middle.number + FRAME(M(4))), 1),
+              NEOMM_E_BUSY);
+    EXPECT_OK(t, neomm_pmm_free_range(world.root, middle, FRAME(M(4))));
+    world_compare(t, &world);
+    world_close(t, &world);
+    return bytes;
+}
+
+/* What may come later costs a few bytes a section: neither descriptors nor bits. */
+static void costs_nothing_yet(struct ktap *t)
+{
+    size_t few = written(t, M(192)), many = written(t, M(192) + 6 * M(128));
+    EXPECT(t, many < few + 6 * 64);
+}
+
 static const uint64_t ends[] = {0, 1};
 
 static const struct ktap_case cases[] = {
@@ -457,5 +490,6 @@ static const struct ktap_case cases[] = {
     KTAP_CASE(with_metadata_inside),
     KTAP_CASE_WITH(big, ends),
     KTAP_CASE(new_node),
+    KTAP_CASE(costs_nothing_yet),
 };
 KTAP_SUITE(pmm_hotplug, cases);

@@ -71,6 +71,9 @@ struct neomm_heap_options {
     /* Random bits that nobody knows: the links of lists that lie in freed objects are hidden with
      * them. 0: with what an address gives away. */
     uint64_t secret;
+    /* Frames that are free now are known to hold zeros: the heap's state is not written where zero
+     * will do, so that what CPUs would keep costs nothing before they are there. */
+    bool zeroed;
 };
 
 struct neomm_heap_stats {

@@ -123,6 +123,11 @@ neomm_status neomm_heap_set_sampling(struct neomm *root, uint32_t interval);
  * which paging's neomm_paging_protect may be called. */
 bool neomm_heap_fault(struct neomm *root, const void *pointer);
 
+/* For checks of bounds: the bytes from `pointer`, which may lie anywhere in a live block, to the
+ * end of what a block of its class can hold, which is at least what was asked for; 0: no live block
+ * is there. Context and cost as neomm_ksize. */
+size_t neomm_heap_bound(struct neomm *root, const void *pointer);
+
 /* Who is told of misuse; NULL: only the log. */
 void neomm_heap_on_error(struct neomm *root, neomm_heap_report_fn *report, void *context);
 

@@ -97,7 +97,8 @@ uint32_t neomm_kmem_shrink(struct neomm *root, struct neomm_kmem *cache);
 
 /* ---- in advance ---- */
 
-/* Takes `count` objects that neomm_prefill_take hands out later, where failing is not possible.
+/* Takes `count` objects, or none, that neomm_prefill_take hands out later, where failing is not
+ * possible.
  * NEOMM_E_NOMEM: nothing is held. */
 neomm_status neomm_prefill_init(struct neomm *root, struct neomm_prefill *prefill,
                                 struct neomm_kmem *cache, uint32_t count, neomm_flags_t flags);

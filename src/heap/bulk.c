@@ -159,8 +159,9 @@ neomm_status neomm_prefill_init(struct neomm *root, struct neomm_prefill *prefil
                                 struct neomm_kmem *cache, uint32_t count, neomm_flags_t flags)
 {
     *prefill = (struct neomm_prefill){.cache = cache, .capacity = count};
-    prefill->object = neomm_kmalloc_array(root, count, sizeof(void *), flags & ~NEOMM_ZERO);
-    if (!prefill->object)
+    if (count > 0)
+        prefill->object = neomm_kmalloc_array(root, count, sizeof(void *), flags & ~NEOMM_ZERO);
+    if (count > 0 && !prefill->object)
         return NEOMM_E_NOMEM;
     neomm_status status = neomm_prefill_refill(root, prefill, flags);
     if (status != NEOMM_OK)
@@ -177,6 +178,8 @@ neomm_status neomm_prefill_refill(struct neomm *root, struct neomm_prefill *pref
                                   neomm_flags_t flags)
 {
     uint32_t missing = prefill->capacity - prefill->count;
+    if (missing == 0)
+        return NEOMM_OK;
     neomm_status status = neomm_kmem_alloc_bulk(root, prefill->cache, flags, missing,
                                                 prefill->object + prefill->count);
     if (status == NEOMM_OK)

@@ -128,7 +128,7 @@ neomm_status neomm_heap_init(struct neomm *root, const struct neomm_heap_options
     const struct neomm__heap_scale scale = scale_for(root, options);
     size_t bytes = magazines_at(root) + root->cpus * neomm__heap_magazines_bytes(&scale);
     struct neomm_range_request request = {.frames = (uint32_t)neomm__pages(bytes),
-                                          .flags = NEOMM_ZERO};
+                                          .flags = options && options->zeroed ? 0 : NEOMM_ZERO};
     neomm_status status = neomm_pmm_alloc_range(root, &request, &first);
     if (status != NEOMM_OK)
         return status;
@@ -407,12 +407,18 @@ static neomm_status why_not_live(struct neomm *root, const void *pointer)
     return status == NEOMM_OK ? NEOMM_E_DOUBLE_FREE : status;
 }
 
-/* Where less can be used than there is, that is what was asked for. */
-static bool is_exact(struct neomm *root, const void *pointer, size_t usable)
+/* Whether a block with so many usable bytes was asked for with this size, as far as that is known:
+ * where less can be used than there is, and of runs while heap->runs_guarded. */
+static bool size_suits(struct neomm *root, const void *pointer, size_t usable, size_t size)
 {
     struct neomm__heap_place place;
-    return neomm__heap_find(root, pointer, &place) == NEOMM_OK && place.cache &&
-           usable < place.cache->size;
+    struct neomm_heap_report report = {.size = usable};
+    bool exact = false;
+    if (neomm__heap_find(root, pointer, &place) == NEOMM_OK)
+        exact = place.cache ? usable < place.cache->size : root->heap->runs_guarded;
+    if (exact && !place.cache)
+        neomm__run_describe(root, &place, &report);
+    return exact ? size == report.size : size > 0 && size <= usable;
 }
 
 neomm_status neomm_kfree_sized(struct neomm *root, void *pointer, size_t size)
@@ -422,7 +428,7 @@ neomm_status neomm_kfree_sized(struct neomm *root, void *pointer, size_t size)
         return NEOMM_OK;
     if (!root->heap)
         return NEOMM_E_FOREIGN;
-    if (have > 0 && (size == have || (size > 0 && size < have && !is_exact(root, pointer, have))))
+    if (have > 0 && size_suits(root, pointer, have, size))
         return neomm__kfree_for(root, pointer, "kfree_sized", NEOMM__CALLER(NULL));
     return neomm__heap_refuse(root, "kfree_sized", pointer,
                               have > 0 ? NEOMM_E_INVALID : why_not_live(root, pointer));

@@ -386,13 +386,23 @@ void neomm__kmem_log_leaks(struct neomm *root, const struct neomm_kmem *cache, u
         log_leak(listed, cache->name, object, size);
 }
 
+/* A cache that has no objects is one by itself, unless it is kmalloc's. */
+static void log_cache(struct neomm *root, const struct neomm_kmem *cache, uint32_t *listed)
+{
+    uint32_t before = *listed;
+    neomm__kmem_log_leaks(root, cache, listed);
+    if (*listed == before && cache->number >= root->heap->classes &&
+        (*listed)++ < NEOMM__LEAKS_LISTED)
+        neomm__log(NEOMM_LOG_WARNING, "heap: leak: cache %s, which is empty", cache->name);
+}
+
 void neomm__heap_log_leaks(struct neomm *root)
 {
     const struct neomm__heap *heap = root->heap;
     uint32_t listed = 0;
     for (uint32_t i = 0; i < NEOMM__KMEMS; i++)
         if (neomm__kmem_is_live(&heap->cache[i]))
-            neomm__kmem_log_leaks(root, &heap->cache[i], &listed);
+            log_cache(root, &heap->cache[i], &listed);
     for (uint32_t number = heap->runs.head; number != 0;
          number = neomm__frame(root, neomm_frame(number))->next) {
         const struct neomm__run *run =

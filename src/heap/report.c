@@ -131,3 +131,46 @@ neomm_status neomm__heap_refuse(struct neomm *root, const char *function, const 
     neomm__heap_complain(root, &report);
     return status;
 }
+
+/* ---- bounds ---- */
+
+/* One past the last byte that a live object may have, NULL: it is not live. What lies behind the
+ * bytes of a HARDENED one, but for its canary, might have been asked for. */
+static const uint8_t *object_end(struct neomm *root, const struct neomm__heap_place *place)
+{
+    const uint8_t *object = place->base + (size_t)place->index * place->cache->size;
+    size_t usable = neomm_ksize(root, object), most = place->cache->size;
+    if (usable == 0)
+        return NULL;
+    if (usable < most)
+        most -= NEOMM__CANARY_BYTES;
+    return object + (usable > most ? usable : most);
+}
+
+static const uint8_t *block_end(struct neomm *root, const void *pointer)
+{
+    struct neomm__heap_place place;
+    neomm_status status = neomm__heap_find(root, pointer, &place);
+    if (status != NEOMM_OK && status != NEOMM_E_INVALID)
+        return NULL;
+    if (!place.cache)
+        return place.base + neomm_ksize(root, place.base);
+    return place.index < place.cache->objects ? object_end(root, &place) : NULL;
+}
+
+static const uint8_t *guarded_end(struct neomm *root, const void *pointer)
+{
+    struct neomm_heap_report report = {.pointer = pointer};
+    root->heap->guard->describe(root, pointer, &report);
+    bool inside = report.live && report.offset >= 0;
+    return inside ? (const uint8_t *)report.object + report.size : NULL;
+}
+
+size_t neomm_heap_bound(struct neomm *root, const void *pointer)
+{
+    const uint8_t *end = NULL;
+    if (root->heap && pointer)
+        end = neomm__guard_owns(root->heap, pointer) ? guarded_end(root, pointer)
+                                                     : block_end(root, pointer);
+    return (uintptr_t)end > (uintptr_t)pointer ? (size_t)(end - (const uint8_t *)pointer) : 0;
+}

@@ -28,8 +28,13 @@ static void check_tree(const struct neomm__pmm *pmm, uint32_t tree, struct neomm
     size_t begin = (size_t)pmm->tree_first[tree] << NEOMM__FIELD_ORDER;
     size_t end = (size_t)pmm->tree_first[tree + 1] << NEOMM__FIELD_ORDER, sum = 0;
     const neomm__word_t *filled = pmm->area[pmm->tree_area[tree]].filled;
+    bool blank = neomm__is_blank(pmm, begin / NEOMM__SECTION_BITS);
+    if (blank && pmm->tree_touched[tree])
+        neomm__report(report, "pmm: frames near %u were used, but are nobody's yet",
+                      number_of(pmm, begin));
     for (size_t bit = begin; bit < end; bit += NEOMM__FIELD_BITS) {
-        size_t free = NEOMM__FIELD_BITS - neomm__bitmap_count(pmm->taken, bit, NEOMM__FIELD_BITS);
+        size_t free =
+            blank ? 0 : NEOMM__FIELD_BITS - neomm__bitmap_count(pmm->taken, bit, NEOMM__FIELD_BITS);
         size_t counted = pmm->field[bit / NEOMM__FIELD_BITS] & NEOMM__FIELD_COUNT;
         if (counted != free)
             neomm__report(report, "pmm: field at frame %u counts %zu free, its bits %zu",
@@ -108,8 +113,11 @@ static void check_untouched(const struct neomm__pmm *pmm, size_t bit, size_t end
         const struct neomm__ram_run *run = &pmm->run[i];
         size_t from = run->bit > bit ? run->bit : bit;
         size_t to = run->bit + run->count < end ? run->bit + run->count : end;
-        if (run->type == NEOMM__RAM_USABLE && from < to &&
-            neomm__bitmap_count(pmm->taken, from, to - from) != 0)
+        bool usable = run->type == NEOMM__RAM_USABLE && from < to;
+        if (usable && neomm__is_blank(pmm, from / NEOMM__SECTION_BITS))
+            neomm__report(report, "pmm: frame %u is usable, but its bit was never written",
+                          number_of(pmm, from));
+        else if (usable && neomm__bitmap_count(pmm->taken, from, to - from) != 0)
             neomm__report(report, "pmm: taken near frame %u in an untouched tree",
                           number_of(pmm, from));
     }

@@ -17,9 +17,9 @@ struct plan {
     uint64_t frame_limit; /* frames that the format cannot reach begin here */
     uint64_t high;        /* frames from here on are not in the direct map */
     uint32_t map_sections, sections, runs, cpus;
-    uint64_t run, section, section_tree, section_number, tree_free, tree_first, tree_area,
-        tree_touched, filled, field, cpu, caches, taken, descriptors; /* offsets */
-    uint64_t size;                                                    /* bytes */
+    uint64_t run, section, section_tree, section_number, section_blank, tree_free, tree_first,
+        tree_area, tree_touched, filled, field, cpu, caches, taken, descriptors; /* offsets */
+    uint64_t size;                                                               /* bytes */
 };
 
 /* i386 serves 16 GiB: beyond, the descriptors alone would fill the direct map. 2-level entries
@@ -84,6 +84,7 @@ static void place_all(struct plan *plan)
     plan->section = place(plan, (uint64_t)plan->map_sections * sizeof(uint32_t));
     plan->section_tree = place(plan, (uint64_t)plan->sections * sizeof(uint32_t));
     plan->section_number = place(plan, (uint64_t)plan->sections * sizeof(uint32_t));
+    plan->section_blank = place(plan, plan->sections);
     plan->tree_free = place(plan, trees * sizeof(uint32_t));
     plan->tree_first = place(plan, (trees + 1) * sizeof(uint32_t));
     plan->tree_area = place(plan, trees);
@@ -158,6 +159,7 @@ static struct neomm__pmm *lay_out(struct neomm *root, uint8_t *memory, const str
     pmm->run_capacity = plan->runs;
     pmm->section_tree = (void *)(memory + plan->section_tree);
     pmm->section_number = (void *)(memory + plan->section_number);
+    pmm->section_blank = memory + plan->section_blank;
     pmm->tree_free = (void *)(memory + plan->tree_free);
     pmm->tree_first = (void *)(memory + plan->tree_first);
     pmm->tree_area = memory + plan->tree_area;
@@ -310,19 +312,45 @@ static void make_runs(struct neomm *root, const struct neomm_bootmap *map, const
     count_unmanaged(root->pmm, plan, options, carved, true);
 }
 
+static void find_blank_sections(struct neomm__pmm *pmm)
+{
+    memset(pmm->section_blank, 1, pmm->sections);
+    for (uint32_t i = 0; i < pmm->runs; i++) {
+        const struct neomm__ram_run *run = &pmm->run[i];
+        size_t first = run->bit / NEOMM__SECTION_BITS;
+        size_t last = (run->bit + run->count - 1) / NEOMM__SECTION_BITS;
+        if (run->type == NEOMM__RAM_USABLE)
+            memset(&pmm->section_blank[first], 0, last + 1 - first);
+    }
+}
+
+/* Bits between usable runs, but for sections that are blank: memory that may come later is often
+ * much more than there is. */
+static void set_gap(struct neomm__pmm *pmm, size_t bit, size_t end)
+{
+    while (bit < end) {
+        size_t section = bit / NEOMM__SECTION_BITS, stop = (section + 1) * NEOMM__SECTION_BITS;
+        stop = stop < end ? stop : end;
+        if (!neomm__is_blank(pmm, section))
+            neomm__bitmap_set_run(pmm->taken, bit, stop - bit);
+        bit = stop;
+    }
+}
+
 /* What is not usable is taken for good. Frame 0 is: resolving the map saw to that. */
 static void populate(struct neomm__pmm *pmm)
 {
     size_t done = 0;
+    find_blank_sections(pmm);
     for (uint32_t i = 0; i < pmm->runs; i++) {
         const struct neomm__ram_run *run = &pmm->run[i];
         if (run->type != NEOMM__RAM_USABLE)
             continue;
-        neomm__bitmap_set_run(pmm->taken, done, run->bit - done);
+        set_gap(pmm, done, run->bit);
         done = run->bit + run->count;
         count_free(pmm, run->bit, done);
     }
-    neomm__bitmap_set_run(pmm->taken, done, pmm->bits - done);
+    set_gap(pmm, done, pmm->bits);
 }
 
 /* whole * part / total; part is at most total, and the result exact where they are equal. */

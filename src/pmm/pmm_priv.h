@@ -6,7 +6,8 @@
  *
  *   frames   | section 0 |  (empty)  | section 2 | section 3 |
  *   bits     | section 0 | section 1 | section 2 |      32768 bits each, numbered as present
- *   taken    |0101...                                   1: not free (held, cached, or no RAM)
+ *   taken    |0101...                                   1: not free (held, cached, or no RAM);
+ *                                                       in blank sections none is written
  *   fields   |c c c ... c|c c c ... c|c c c ... c|      of 512 frames each: 2 MiB
  *   trees    | t |   t   |     t     |     t     |      fields of one section and one area
  *   areas      DMA NORMAL     ...        HIGH           one zone of one node
@@ -106,6 +107,7 @@ struct neomm__pmm {
     uint8_t *tree_touched;    /* a descriptor of the tree may be other than zero */
     uint32_t *section_tree;   /* first tree of a present section */
     uint32_t *section_number; /* of a present section */
+    uint8_t *section_blank;   /* atomic; no frame of it was ever usable, nor its bits written */
     uint8_t *caches;
     struct neomm__pmm_cpu *cpu;
     size_t cache_stride; /* bytes of caches of a CPU */
@@ -166,6 +168,12 @@ static inline uint32_t neomm__tree_of(const struct neomm__pmm *pmm, size_t bit)
 static inline enum neomm_zone neomm__zone_of_area(size_t area)
 {
     return (enum neomm_zone)(area % NEOMM_ZONES);
+}
+
+/* Nothing of the section is free, whatever its bits say. */
+static inline bool neomm__is_blank(const struct neomm__pmm *pmm, size_t section)
+{
+    return neomm__load_acquire(&pmm->section_blank[section]) != 0;
 }
 
 /* Descriptors of this bit's tree are looked at from now on. */

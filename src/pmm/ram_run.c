@@ -45,9 +45,22 @@ static void manage_piece(struct neomm *root, size_t bit, size_t count, bool rese
     neomm__area_release(pmm, bit, count);
 }
 
+/* Under the lock. Searches look at the bits when they see the section is not blank. */
+static void write_sections(struct neomm__pmm *pmm, size_t bit, size_t count)
+{
+    size_t last = (bit + count - 1) / NEOMM__SECTION_BITS;
+    for (size_t i = bit / NEOMM__SECTION_BITS; i <= last; i++) {
+        if (!neomm__is_blank(pmm, i))
+            continue;
+        neomm__bitmap_set_run(pmm->taken, i * NEOMM__SECTION_BITS, NEOMM__SECTION_BITS);
+        neomm__store_release(&pmm->section_blank[i], 0);
+    }
+}
+
 void neomm__ram_manage(struct neomm *root, size_t bit, size_t count, bool reserved)
 {
-    const struct neomm__pmm *pmm = root->pmm;
+    struct neomm__pmm *pmm = root->pmm;
+    write_sections(pmm, bit, count);
     for (size_t end = bit + count, piece; bit < end; bit += piece) {
         size_t tree_end = (size_t)pmm->tree_first[neomm__tree_of(pmm, bit) + 1]
                           << NEOMM__FIELD_ORDER;

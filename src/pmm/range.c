@@ -22,6 +22,17 @@ static size_t bit_from(const struct neomm *root, uint64_t number)
     return low * NEOMM__SECTION_BITS;
 }
 
+/* Where the row of sections that begins with this one ends: their frames are neighbours, and none
+ * is blank. The section itself: there is no row. */
+static uint32_t row_end(const struct neomm__pmm *pmm, uint32_t section)
+{
+    uint32_t stop = section;
+    while (stop < pmm->sections && !neomm__is_blank(pmm, stop) &&
+           (stop == section || pmm->section_number[stop] == pmm->section_number[stop - 1] + 1))
+        stop++;
+    return stop;
+}
+
 /* The lowest range in the bits [from, end). Bits on either side of an empty section are
  * neighbours though their frames are not, so each row of adjacent sections is searched alone. */
 static size_t find_range(const struct neomm__pmm *pmm, size_t from, size_t end,
@@ -30,10 +41,11 @@ static size_t find_range(const struct neomm__pmm *pmm, size_t from, size_t end,
     size_t found = NEOMM__BITMAP_NONE;
     uint32_t section = (uint32_t)(from / NEOMM__SECTION_BITS);
     while (found == NEOMM__BITMAP_NONE && section * NEOMM__SECTION_BITS < end) {
-        uint32_t stop = section + 1;
-        while (stop < pmm->sections &&
-               pmm->section_number[stop] == pmm->section_number[stop - 1] + 1)
-            stop++;
+        uint32_t stop = row_end(pmm, section);
+        if (stop == section) {
+            section++;
+            continue;
+        }
         size_t begin = section * NEOMM__SECTION_BITS, border = stop * NEOMM__SECTION_BITS;
         struct neomm__bitmap_want want = {
             .from = begin > from ? begin : from,

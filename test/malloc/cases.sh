@@ -26,7 +26,7 @@ expect() { # WHAT STATUS TEXT
 
 aborted=134
 faulted=139
-bad_frees="double-free:freed_already double-free-large: inside:not_the_start
+bad_frees="double-free:freed_already double-free-large: double-free-huge: inside-huge: inside:not_the_start
     inside-large:not_the_start unaligned:not_the_start stack:not_from_this image:not_from_this realloc-freed: wild:not_from_this"
 for case in $bad_frees; do
     what=${case%%:*}
@@ -51,14 +51,48 @@ for case in double-free-later:freed_already overrun:written_to zero-twice:freed_
     expect "$what" $aborted "$(echo "${case#*:}" | tr _ ' ')"
     expect "$what" $aborted "the program ends here"
 done
+for case in free-sized free-sized-large delete-sized delete-aligned; do
+    run profile=hardened $case
+    expect $case $aborted "kfree_sized of 0x"
+    run "" $case
+    expect "$case, sizes not known" 0 ""
+done
+for options in "" profile=fast profile=guarded,sampling=1 profile=hardened; do
+    for case in usable-freed:malloc_usable_size usable-inside:malloc_usable_size \
+        usable-wild:malloc_usable_size bound-freed:malloc_object_size; do
+        run "$options" "${case%%:*}"
+        expect "${case%%:*} ($options)" $aborted "${case#*:} of 0x"
+        run "$options,bad_free=log" "${case%%:*}"
+        expect "${case%%:*} ($options), logged" 0 "${case#*:} of 0x"
+    done
+    run "$options" sizes
+    expect "sizes ($options)" 0 ""
+done
 run profile=hardened zero-blocks
 expect "blocks of no bytes" 0 ""
-for case in zero-read zero-write; do
-    run profile=hardened $case
-    expect $case $faulted ""
+# Accesses that fault are explained, and the signal is the program's.
+for case in zero-read:a_block_of_no_bytes zero-write:a_block_of_no_bytes \
+    large-before:beside_a_large_block large-behind:beside_a_large_block \
+    large-aligned-before:beside_a_large_block large-freed:a_large_block,_after_it_was_freed \
+    large-again:a_large_block,_after_it_was_freed large-moved:a_large_block,_after_it_was_freed; do
+    what=${case%%:*}
+    run profile=hardened "$what"
+    expect "$what" $faulted "access of 0x"
+    expect "$what" $faulted "$(echo "${case#*:}" | tr _ ' ')"
 done
 run profile=guarded,sampling=1 read-freed
-expect "guarded block read after its end" $faulted ""
+expect "guarded block read after its end" $faulted "after it was freed"
+run profile=guarded,sampling=1,bad_free=log read-freed
+expect "guarded block read after its end, logged" 0 "after it was freed"
+for options in "" profile=guarded profile=hardened; do
+    run "$options" null-read
+    expect "read of NULL ($options)" $faulted ""
+    case $output in *neomm*) complain "read of NULL ($options): $output" ;; esac
+    export NEOMM_PROBE_HANDLER=yes
+    run "$options" null-read
+    expect "read of NULL ($options), with a handler from before" 0 ""
+    unset NEOMM_PROBE_HANDLER
+done
 
 run reserve=200M exhaust-large
 expect "large blocks to the end of 200 MiB" 0 1
@@ -66,6 +100,18 @@ expect "large blocks to the end of 200 MiB" 0 1
 run reserve=200M exhaust-small
 expect "small blocks to the end of 200 MiB" 0 1
 [ "$output" -gt 150 ] && [ "$output" -le 200 ] || complain "200 MiB gave $output of small blocks"
+
+# What is not used is not touched, however much there may be of it.
+run reserve=64M,slots=1 resident
+little=$output
+for options in reserve=64G reserve=1T slots=63 reserve=64G,slots=1023; do
+    run "$options" resident
+    case $options$output in
+    *slots=1023*) most=4096 ;;
+    *) most=512 ;;
+    esac
+    [ "$output" -lt $((little + most)) ] || complain "option $options: $output KiB, not $little"
+done
 
 # Addresses are limited: the allocator takes less of them.
 output=$(ulimit -v 500000 && LD_PRELOAD=$library "$probe" limited 2>&1)

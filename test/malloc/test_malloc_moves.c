@@ -148,6 +148,82 @@ static void vector_grows(struct ktap *t)
     expect_sound(t, before);
 }
 
+/* ---- huge blocks ---- */
+
+#define HUGE (40 * MIB)
+
+/* A block that becomes huge, grows, shrinks, and is none in the end, with its contents. */
+static void becomes_huge(struct ktap *t)
+{
+    static const size_t size[] = {2 * MIB,       20 * MIB, 33 * MIB + 5, 60 * MIB, 60 * MIB + 1,
+                                  90 * MIB + 77, 45 * MIB, 20 * MIB,     50 * MIB, MIB / 4};
+    uint64_t before = live_objects();
+    size_t held = size[0];
+    system_kind = t->parameter;
+    moves = refusals = 0;
+    unsigned char *block = malloc(size[0]);
+    ASSERT(t, block);
+    write_pages(block, 0, size[0]);
+    for (size_t i = 1; i < sizeof(size) / sizeof(size[0]); i++) {
+        size_t kept = held < size[i] ? held : size[i];
+        block = realloc(block, size[i]);
+        ASSERT(t, block);
+        EXPECT(t, pages_hold(block, kept));
+        EXPECT(t, malloc_usable_size(block) >= size[i]);
+        write_pages(block, 0, size[i]);
+        held = size[i];
+    }
+    EXPECT(t, process_is_ram(block));
+    free(block);
+    expect_zeros(t);
+    EXPECT_EQ(t, moves > 3, system_kind != NONE);
+    system_kind = WHOLE;
+    expect_sound(t, before);
+}
+
+/* Where there are such: zero, aligned as asked, of their size, counted, and given back at once. */
+static void huge_blocks(struct ktap *t)
+{
+    uint64_t before = live_objects();
+    size_t resident_before = resident();
+    for (size_t align = 16; align <= 64 * MIB; align *= 4) {
+        unsigned char *block = aligned_alloc(align, HUGE), *other = calloc(1, HUGE + 1);
+        ASSERT(t, block && other);
+        EXPECT_EQ(t, (uintptr_t)block % align, 0);
+        EXPECT(t, all_are(other, HUGE + 1, 0));
+        EXPECT_EQ(t, mallinfo2().hblks, process.huge_above == SIZE_MAX ? 0 : 2);
+        EXPECT_EQ(t, malloc_usable_size(block), HUGE);
+        EXPECT_EQ(t, malloc_usable_size(other), HUGE + NEOMM_PAGE_SIZE);
+        memset(block, 3, HUGE);
+        EXPECT(t, resident() > resident_before + HUGE);
+        free(block);
+        free(other);
+    }
+    EXPECT(t, resident() < resident_before + 4 * MIB);
+    expect_sound(t, before);
+}
+
+/* No more addresses than are reserved for all of them together. */
+static void huge_limit(struct ktap *t)
+{
+    uint64_t before = live_objects();
+    size_t half = process.reserved / 2 & ~(NEOMM_PAGE_SIZE - 1), count = 0;
+    void *block[4];
+    while (count < 4 && (block[count] = malloc(half - 64 * MIB)))
+        count++;
+    EXPECT_EQ(t, count, 2);
+    EXPECT_EQ(t, errno, ENOMEM);
+    EXPECT(t, !realloc(block[0], process.reserved + half));
+    while (count > 0)
+        free(block[--count]);
+    expect_sound(t, before);
+}
+
 static const uint64_t kinds[] = {WHOLE, IN_PIECES, NONE};
-static const struct ktap_case cases[] = {KTAP_CASE_WITH(vector_grows, kinds)};
+static const struct ktap_case cases[] = {
+    KTAP_CASE_WITH(vector_grows, kinds),
+    KTAP_CASE_WITH(becomes_huge, kinds),
+    KTAP_CASE(huge_blocks),
+    KTAP_CASE(huge_limit),
+};
 KTAP_SUITE(malloc_moves, cases);
