@@ -15,21 +15,27 @@
 
 enum task { TASK_OWN, TASK_CROSS, TASK_CROSS_READ };
 
+/* What one thread writes while both work: on cache lines that the other leaves alone, and not
+ * beside them either, since processors fetch lines in pairs. */
+struct member {
+    struct bench_stint stint;
+    bool failed;
+    uint64_t random;
+    uint64_t sum; /* of what was read */
+    void *own[OWN_LIVE];
+} __attribute__((aligned(128)));
+
 struct team {
     const struct heap_side *side;
     enum task task;
-    struct bench_meeting meeting;
     bool done; /* set by the first thread before they meet */
     uint64_t deadline;
     pthread_t thread;
-    struct bench_stint stint[2];
-    bool failed[2];
-    void *own[2][OWN_LIVE];
-    uint64_t random[2];
+    uint32_t making;
+    struct bench_meeting meeting;
+    struct member member[2];
     /* What the first thread makes in this round, and what the second frees, made in the last. */
     void *parcel[2][CROSS_ROUND];
-    uint32_t making;
-    uint64_t sum; /* of what was read */
 };
 
 static struct team team;
@@ -38,13 +44,13 @@ static struct team team;
 
 HEAP_INLINE void replace_own(const struct heap_side side, bool ours, struct team *t, uint32_t self)
 {
-    void **own = t->own[self];
+    struct member *me = &t->member[self];
     for (uint32_t i = 0; i < OWN_ROUND; i++) {
-        uint64_t r = heap_random(&t->random[self]);
+        uint64_t r = heap_random(&me->random);
         uint32_t at = (uint32_t)(r >> 32) % OWN_LIVE;
-        heap_give(&side, ours, own[at]);
-        own[at] = heap_take(&side, ours, heap_size[r % HEAP_SIZES]);
-        t->failed[self] |= own[at] == NULL;
+        heap_give(&side, ours, me->own[at]);
+        me->own[at] = heap_take(&side, ours, heap_size[r % HEAP_SIZES]);
+        me->failed |= me->own[at] == NULL;
     }
 }
 
@@ -53,7 +59,7 @@ HEAP_INLINE void make_parcel(const struct heap_side side, bool ours, struct team
     void **parcel = t->parcel[t->making];
     for (uint32_t i = 0; i < CROSS_ROUND; i++) {
         parcel[i] = heap_take(&side, ours, CROSS_SIZE);
-        t->failed[0] |= parcel[i] == NULL;
+        t->member[0].failed |= parcel[i] == NULL;
         if (t->task == TASK_CROSS_READ && parcel[i])
             memset(parcel[i], (int)i, CROSS_SIZE);
     }
@@ -73,7 +79,7 @@ HEAP_INLINE void free_parcel(const struct heap_side side, bool ours, struct team
     void **parcel = t->parcel[1 - t->making];
     for (uint32_t i = 0; i < CROSS_ROUND; i++) {
         if (t->task == TASK_CROSS_READ && parcel[i])
-            t->sum += read_block(parcel[i]);
+            t->member[1].sum += read_block(parcel[i]);
         heap_give(&side, ours, parcel[i]);
     }
 }
@@ -90,12 +96,12 @@ HEAP_INLINE void do_task(const struct heap_side *side, bool ours, struct team *t
 
 static void play(struct team *t, uint32_t self)
 {
-    bench_stint_begin(&t->stint[self]);
+    bench_stint_begin(&t->member[self].stint);
     if (t->side->heap)
         do_task(t->side, true, t, self);
     else
         do_task(t->side, false, t, self);
-    bench_stint_end(&t->stint[self]);
+    bench_stint_end(&t->member[self].stint);
 }
 
 /* ---- beginning and end ---- */
@@ -103,14 +109,14 @@ static void play(struct team *t, uint32_t self)
 static void gather_own(struct team *t, uint32_t self)
 {
     for (uint32_t i = 0; i < OWN_LIVE; i++)
-        t->own[self][i] = heap_take(t->side, t->side->heap != NULL, heap_size[i]);
-    t->random[self] = self + 1;
+        t->member[self].own[i] = heap_take(t->side, t->side->heap != NULL, heap_size[i]);
+    t->member[self].random = self + 1;
 }
 
 static void leave_own(struct team *t, uint32_t self)
 {
     for (uint32_t i = 0; i < OWN_LIVE; i++)
-        heap_drop(t->side, t->own[self][i]);
+        heap_drop(t->side, t->member[self].own[i]);
 }
 
 static void *second_thread(void *argument)
@@ -150,7 +156,7 @@ static bool dismiss(struct team *t)
     else
         for (uint32_t i = 0; i < CROSS_ROUND; i++)
             heap_drop(t->side, t->parcel[1 - t->making][i]);
-    return !t->failed[0] && !t->failed[1];
+    return !t->member[0].failed && !t->member[1].failed;
 }
 
 /* One round of both. True: it counts. */
@@ -160,7 +166,7 @@ static bool together(struct team *t)
     play(t, 0);
     bench_meet(&t->meeting);
     t->making = 1 - t->making;
-    return bench_undisturbed(&t->stint[0], &t->stint[1], t->deadline);
+    return bench_undisturbed(&t->member[0].stint, &t->member[1].stint, t->deadline);
 }
 
 /* ---- measuring ---- */
@@ -176,7 +182,7 @@ static struct heap_work rounds(const struct heap_side *side, enum task task, uin
     while (done < count) {
         if (!together(&team))
             continue;
-        time += (double)(team.stint[0].cpu_time + team.stint[1].cpu_time);
+        time += (double)(team.member[0].stint.cpu_time + team.member[1].stint.cpu_time);
         done += per_round;
     }
     return dismiss(&team) ? (struct heap_work){done, time} : (struct heap_work){0, 0};
@@ -209,9 +215,9 @@ double heap_threads_slowdown(const struct heap_side *side)
     while (counted < 64) {
         if (!together(&team))
             continue;
-        both += (double)(team.stint[0].cpu_time + team.stint[1].cpu_time);
+        both += (double)(team.member[0].stint.cpu_time + team.member[1].stint.cpu_time);
         play(&team, 0);
-        alone += 2 * (double)team.stint[0].cpu_time;
+        alone += 2 * (double)team.member[0].stint.cpu_time;
         counted++;
     }
     return dismiss(&team) ? both / alone : -1;

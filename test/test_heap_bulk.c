@@ -2,6 +2,8 @@
  * SPDX-License-Identifier: MIT */
 #include "heap_box.h"
 
+#include <neomm/heap_debug.h>
+
 #include "base/bits.h"
 #include "base/root.h"
 #include "sim/sim.h"
@@ -161,6 +163,33 @@ static void twice_in_a_row(struct ktap *t)
         EXPECT_EQ(t, bad_frees(&box), refused);
     }
     EXPECT_OK(t, neomm_kmem_destroy(box.root, cache));
+    box_close(t, &box);
+}
+
+/* Blocks side by side are freed, and then freed again with all the others between: refused at once,
+ * so that nobody is given one that somebody else has. */
+static void freed_again(struct ktap *t)
+{
+    enum { COUNT = 64 };
+    void *block[COUNT];
+    struct box box;
+    if (!box_open(t, &box, t->parameter & 1 ? BOX_WINDOW : BOX_DIRECT, 64, 1))
+        return;
+    enum neomm_heap_profile profile = t->parameter & 2 ? NEOMM_HEAP_FAST : NEOMM_HEAP_DEFAULT;
+    EXPECT_OK(t, neomm_heap_set_profile(box.root, NULL, profile));
+    for (size_t size = 16; size <= 8192; size += size / 4 + 16) {
+        uint32_t count = size <= 256 ? COUNT : size <= 2048 ? 8 : 2;
+        uint64_t refused = bad_frees(&box);
+        for (uint32_t i = 0; i < count; i++)
+            block[i] = take(&box, size, 0);
+        for (uint32_t i = 0; i < count; i++)
+            EXPECT_OK(t, neomm_kfree(box.root, block[i]));
+        for (uint32_t i = 0; i < count; i++)
+            EXPECT_EQ(t, neomm_kfree(box.root, block[i]), NEOMM_E_DOUBLE_FREE);
+        EXPECT_EQ(t, bad_frees(&box) - refused, count);
+        EXPECT_EQ(t, objects(&box), 0);
+    }
+    env_fsck(t, &box.env);
     box_close(t, &box);
 }
 
@@ -365,6 +394,7 @@ static const struct ktap_case cases[] = {
     KTAP_CASE(all_or_nothing),
     KTAP_CASE(mixed_pointers),
     KTAP_CASE(twice_in_a_row),
+    KTAP_CASE_WITH(freed_again, four),
     KTAP_CASE(prefill_never_fails),
     KTAP_CASE(prefill_of_none),
     KTAP_CASE(prefill_without_memory),

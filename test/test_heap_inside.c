@@ -16,7 +16,7 @@ static size_t wrong_offsets(const struct neomm_kmem *cache)
     size_t wrong = 0;
     for (uint32_t at = 0; at < cache->pages << NEOMM_PAGE_SHIFT; at++) {
         uint32_t index = (uint32_t)((uint64_t)at * cache->inverse >> 32);
-        bool begins = at * cache->inverse < cache->inverse && at < cache->span;
+        bool begins = neomm__kmem_begins(cache, at);
         wrong += index != at / cache->size;
         wrong += begins != (at % cache->size == 0 && at / cache->size < cache->objects);
     }
@@ -31,7 +31,6 @@ static void check_shape(struct ktap *t, const struct neomm__heap *heap,
                     NEOMM__ALIGN_UP(cache->objects, NEOMM__WORD_BITS) / 8;
     EXPECT(t, cache->pages >= 1 && cache->pages <= NEOMM__SLAB_PAGES_MAX);
     EXPECT(t, cache->objects >= 1 && cache->objects <= NEOMM__SLAB_OBJECTS_MAX);
-    EXPECT_EQ(t, cache->span, used);
     EXPECT(t, used <= bytes && bytes - used < cache->size);
     EXPECT(t, record <= heap->pool[cache->pool].size);
     EXPECT(t, cache->capacity >= 2 && cache->capacity <= NEOMM__MAGAZINE_MAX);
@@ -55,7 +54,7 @@ static void classes(struct ktap *t)
     const struct neomm__heap *heap = env.root->heap;
     EXPECT_EQ(t, heap->classes, t->parameter ? 56 : 32);
     for (size_t size = 1; size <= NEOMM__HEAP_SLAB_MAX; size++) {
-        unsigned index = neomm__heap_class_of(heap, size);
+        unsigned index = neomm__heap_class_of(env.root, size);
         ASSERT(t, index < heap->classes);
         EXPECT(t, heap->cache[index].size >= size);
         EXPECT(t, index == 0 || heap->cache[index - 1].size < size);
@@ -82,10 +81,29 @@ static void shapes(struct ktap *t)
         neomm__kmem_shape(&cache, size, &(struct neomm__heap_scale){1u << 20, 128, 2});
         check_shape(t, box.root->heap, &cache);
         if (size <= NEOMM__HEAP_SLAB_MAX)
-            EXPECT((t), (cache.pages * NEOMM_PAGE_SIZE - cache.span) * 8 <=
+            EXPECT((t), (cache.pages * NEOMM_PAGE_SIZE - cache.objects * size) * 8 <=
                             cache.pages * NEOMM_PAGE_SIZE);
         EXPECT((t), cache.capacity * (size_t)size <= 32768 || cache.capacity == 2);
         EXPECT(t, cache.empty_kept * cache.pages <= 64 || cache.empty_kept == 1);
+    }
+    box_close(t, &box);
+}
+
+/* Objects of a class that lie less than half a magazine apart never share a place in `recent`. */
+static void hashes(struct ktap *t)
+{
+    struct box box;
+    uintptr_t base = 0;
+    if (!box_open(t, &box, BOX_DIRECT, 64, 1))
+        return;
+    for (uint32_t i = 0; i < box.root->heap->classes; i++) {
+        const struct neomm_kmem *cache = &box.root->heap->cache[i];
+        for (uint32_t n = 1; n < cache->capacity_most / 2; n++)
+            for (uint32_t j = 0; j < 100; j++) {
+                base = base * 0x9e3779b1u + 0x7f4a7c15u;
+                EXPECT(t, neomm__magazine_hash((void *)base) !=
+                              neomm__magazine_hash((void *)(base + (uintptr_t)n * cache->size)));
+            }
     }
     box_close(t, &box);
 }
@@ -191,7 +209,8 @@ static void damaged_slabs(struct ktap *t)
         DAMAGE(slab->base, 0x1000),
         DAMAGE(head->kind, NEOMM__KIND_SLAB ^ NEOMM__KIND_TAIL),
         DAMAGE(head->owner, 1),
-        DAMAGE(head->owner, 1u << NEOMM__SLAB_PAGE_BITS),
+        DAMAGE(head->owner, 1u << NEOMM__SLAB_START_BITS),
+        DAMAGE(head->owner, 1u << NEOMM_PAGE_SHIFT),
         DAMAGE(head->mapping, 1u << 20),
         DAMAGE(head->mapping, 0x40),
         DAMAGE(head->mapping, (uint64_t)1 << 43),
@@ -205,11 +224,17 @@ static void damaged_slabs(struct ktap *t)
         DAMAGE(cache->list[NEOMM__SLABS_FULL].head, number),
         DAMAGE(cache->allocated, 1),
         DAMAGE(cache->freed, 1),
-        DAMAGE(magazine->entered, 1),
+        DAMAGE(magazine->door, NEOMM__MAGAZINE_LEFT ^ NEOMM__MAGAZINE_ENTERED),
         DAMAGE(magazine->in, 64),
-        DAMAGE(magazine->mask, 64),
-        DAMAGE(magazine->capacity, 64),
+        DAMAGE(magazine->in, 1),
+        DAMAGE(magazine->out, 64),
+        DAMAGE(magazine->out_end, 64),
+        DAMAGE(magazine->limit, 1),
+        DAMAGE(magazine->inverse, 1),
+        DAMAGE(magazine->slots, 64),
+        DAMAGE(magazine->slots, magazine->slots),
         DAMAGE(magazine->filled, 4),
+        DAMAGE(magazine->object[magazine->slots], 8),
         DAMAGE(*unused, (uintptr_t)block),
         DAMAGE(*first, 8),
         DAMAGE(*first, (uintptr_t)*first ^ (uintptr_t)*second),
@@ -314,7 +339,7 @@ static void totals_wrap(struct ktap *t)
     if (!box_open(t, &box, BOX_DIRECT, 8, 2))
         return;
     struct neomm_kmem *cache = neomm_kmem_for(box.root, 100);
-    neomm__magazine_of(cache, 0)->granted += SIZE_MAX - 5;
+    neomm__magazine_of(cache, 0)->passed += SIZE_MAX - 5;
     cache->allocated = cache->freed = SIZE_MAX;
     for (uint32_t i = 0; i < 80; i++)
         block[i] = neomm_kmalloc(box.root, 100, 0);
@@ -648,6 +673,7 @@ static const uint64_t pools[] = {NEOMM__RECORD_SMALL, NEOMM__RECORD_LARGE};
 static const struct ktap_case cases[] = {
     KTAP_CASE_WITH(classes, both),
     KTAP_CASE(shapes),
+    KTAP_CASE(hashes),
     KTAP_CASE(little_is_held_back),
     KTAP_CASE(damaged_slabs),
     KTAP_CASE_WITH(damaged_runs, kinds),

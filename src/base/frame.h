@@ -53,7 +53,12 @@ struct neomm__frame {
     uint8_t flags;  /* NEOMM__FRAME_* */
     uint8_t order;  /* of an allocated block's first frame */
     uint8_t policy; /* the replacement policy's 8 bits */
-    uint32_t owner; /* by kind */
+    union {
+        uint32_t owner; /* by kind */
+        struct {        /* a slab's, see neomm__slab_owner */
+            uint16_t slab_start, slab_cache;
+        };
+    };
     /* The one mapping, space index << 44 | virtual page number; by kind otherwise (a slab's
      * state). On i386 read and written under the lock of the owner only. */
     uint64_t mapping;

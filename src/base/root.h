@@ -76,14 +76,19 @@ struct neomm__cpu_state {
     struct neomm__pcid pcid[NEOMM__PCIDS];
 } __attribute__((aligned(64)));
 
-/* What kmalloc and kfree read first. All zero, while there is no heap, sends them the slow way. */
+/* What kmalloc and kfree read first. All zero, while there is no heap, sends them the slow way.
+ * The longest run of sections with memory is the near one: its descriptors lie side by side, so
+ * there is no need to look for a frame's section. */
+#define NEOMM__HEAP_UNITS 512u
 struct neomm__heap_front {
-    size_t slab_max;         /* larger requests have no size class */
-    uintptr_t direct_base;   /* of the direct map, a C address */
-    size_t direct_frames;    /* that a slab may lie in, and that have a section */
-    const uint16_t *offset;  /* by size in units, rounded up: see heap_priv.h */
-    uint8_t *magazines;      /* CPU 0's */
-    size_t magazines_stride; /* bytes to the next CPU's */
+    size_t slab_max;                       /* larger requests have no size class */
+    uintptr_t near_base;                   /* where the near frames' memory lies, a C address */
+    size_t near_frames;                    /* of them a slab may lie in */
+    const struct neomm__frame *near_entry; /* their descriptors */
+    struct neomm__heap_cpu *cpu;
+    uintptr_t direct_base;               /* of the direct map, a C address */
+    size_t direct_frames;                /* that a slab may lie in, and that have a section */
+    uint8_t class_of[NEOMM__HEAP_UNITS]; /* by size less 1, in units: the size class */
 };
 
 struct neomm {

@@ -10,14 +10,9 @@ static uint32_t pop_some(struct neomm *root, const struct neomm_kmem *cache, uin
 {
     struct neomm__magazine *magazine = neomm__magazine_pin(root, cache);
     uint32_t taken = 0;
-    if (neomm__magazine_enter(magazine)) {
-        neomm__magazine_open(root->heap, cache, magazine);
-        uint32_t kept = neomm__magazine_kept(magazine), budget = magazine->budget;
-        taken = kept < count ? kept : count;
-        taken = taken < budget ? taken : budget;
-        neomm__magazine_copy(magazine, taken, objects);
-        neomm__store_relaxed(&magazine->budget, budget - taken);
-        neomm__magazine_leave(magazine);
+    if (neomm__magazine_visit(root->heap, cache, magazine)) {
+        taken = neomm__magazine_take_some(magazine, count, objects);
+        neomm__magazine_part(cache, magazine);
     }
     neomm_port_unpin();
     return taken;
@@ -99,12 +94,13 @@ static uint32_t push_some(struct neomm *root, const struct neomm_kmem *cache, ui
 {
     struct neomm__magazine *magazine = neomm__magazine_pin(root, cache);
     uint32_t done = 0;
-    if (neomm__magazine_enter(magazine)) {
-        neomm__magazine_open(root->heap, cache, magazine);
-        while (done < count && neomm__magazine_push(magazine, objects[done]))
-            done++;
-        *twice = done < count && *neomm__magazine_slot(magazine, magazine->in - 1) == objects[done];
-        neomm__magazine_leave(magazine);
+    if (neomm__magazine_visit(root->heap, cache, magazine)) {
+        uint32_t most = magazine->slots - neomm__magazine_kept(magazine);
+        most = count < most ? count : most;
+        for (; done < most && neomm__magazine_push(magazine, objects[done]); done++)
+            neomm__magazine_go_round(magazine);
+        *twice = done < count && neomm__magazine_knows(magazine, objects[done]);
+        neomm__magazine_part(cache, magazine);
     }
     neomm_port_unpin();
     return done;

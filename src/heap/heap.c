@@ -17,7 +17,7 @@
 static const struct neomm__layer_ops heap_ops = {"heap", neomm__heap_fsck, neomm__heap_snapshot};
 
 /* The state is one range of frames: the heap, the CPUs' parts, the magazines of the classes. */
-#define CPUS_AT NEOMM__ALIGN_UP(sizeof(struct neomm__heap), 64)
+#define CPUS_AT NEOMM__ALIGN_UP(sizeof(struct neomm__heap), sizeof(struct neomm__heap_cpu))
 
 static size_t magazines_at(const struct neomm *root)
 {
@@ -61,6 +61,7 @@ static void state_init(struct neomm *root, struct neomm__heap *heap,
         heap->cache[i].stride = (uint32_t)neomm__heap_magazines_bytes(scale);
         heap->cache[i].magazine = (struct neomm__magazine *)at;
         heap->cache[i].state = NEOMM__KMEM_LIVE;
+        neomm__magazines_list(heap, &heap->cache[i], root->cpus);
         at += heap->cache[i].magazine_bytes;
     }
 }
@@ -78,6 +79,25 @@ static void sources_init(struct neomm *root, struct neomm__heap *heap,
         heap->source[heap->sources++] = *options->large_source;
 }
 
+/* The longest run of sections with memory. Sections have descriptors in their order. */
+static void find_near(struct neomm *root)
+{
+    struct neomm__heap_front *front = &root->front;
+    const struct neomm__frames *frames = &root->frames;
+    for (uint32_t first = 0, end; first < frames->sections; first = end + 1) {
+        for (end = first; end < frames->sections && frames->section[end] != 0;)
+            end++;
+        size_t number = (size_t)first << NEOMM__SECTION_SHIFT;
+        size_t beyond = (size_t)end << NEOMM__SECTION_SHIFT;
+        beyond = beyond < front->direct_frames ? beyond : front->direct_frames;
+        if (beyond <= number || beyond - number <= front->near_frames)
+            continue;
+        front->near_base = front->direct_base + (number << NEOMM_PAGE_SHIFT);
+        front->near_frames = beyond - number;
+        front->near_entry = neomm__frame(root, neomm_frame((uint32_t)number));
+    }
+}
+
 static void front_init(struct neomm *root, struct neomm__heap *heap)
 {
     const struct neomm_area *direct = &root->layout.direct;
@@ -86,12 +106,12 @@ static void front_init(struct neomm *root, struct neomm__heap *heap)
     root->front = (struct neomm__heap_front){
         .slab_max = NEOMM__HEAP_SLAB_MAX,
         .direct_base = direct->base + (uintptr_t)direct->delta,
-        .offset = heap->offset,
-        .magazines = (uint8_t *)heap->cache[0].magazine,
-        .magazines_stride = heap->cache[0].stride,
+        .cpu = heap->cpu,
     };
+    neomm__heap_class_table(heap, root->front.class_of);
     if (heap->source[NEOMM__SOURCE_MAIN].direct)
         root->front.direct_frames = frames < described ? frames : described;
+    find_near(root);
 }
 
 void neomm__heap_set_kind(struct neomm *root, neomm_frame_t first, uint32_t frames,
@@ -179,10 +199,10 @@ neomm_status neomm_heap_fini(struct neomm *root)
 
 /* A slab begins at a page, so each object of a class whose size is a multiple of `align` is
  * aligned; among the powers of two there is one. */
-static unsigned aligned_class(const struct neomm__heap *heap, size_t size, size_t align)
+static unsigned aligned_class(const struct neomm *root, size_t size, size_t align)
 {
-    unsigned class_index = neomm__heap_class_of(heap, size > align ? size : align);
-    while (heap->cache[class_index].size & (align - 1))
+    unsigned class_index = neomm__heap_class_of(root, size > align ? size : align);
+    while (root->heap->cache[class_index].size & (align - 1))
         class_index++;
     return class_index;
 }
@@ -197,8 +217,7 @@ static size_t natural_align(size_t size)
 /* The class to take a block from, NULL: it has to be a run. */
 static struct neomm_kmem *cache_for(struct neomm *root, size_t size, size_t align)
 {
-    struct neomm__heap *heap = root->heap;
-    struct neomm_kmem *cache = &heap->cache[aligned_class(heap, size, align)];
+    struct neomm_kmem *cache = &root->heap->cache[aligned_class(root, size, align)];
     const struct neomm__kmem_ops *ops = neomm__kmem_ops_of(cache);
     return ops && ops->roomier ? ops->roomier(root, cache, size, align) : cache;
 }
@@ -248,14 +267,26 @@ static __attribute__((noinline)) void *alloc_slowly(struct neomm *root, size_t s
     return block;
 }
 
+static __attribute__((noinline, cold)) void *kmalloc_slowly(struct neomm *root, size_t size,
+                                                            neomm_flags_t flags, uintptr_t caller)
+{
+    if (size - 1 < root->front.slab_max && !(flags & (NEOMM_ZERO | NEOMM_DMA))) {
+        const struct neomm_kmem *cache = &root->heap->cache[neomm__heap_class_of(root, size)];
+        void *block = neomm__magazine_turn(root, cache) ? neomm__kmem_pop(cache) : NULL;
+        if (block)
+            return block;
+    }
+    return alloc_slowly(root, size, natural_align(size), flags, caller);
+}
+
 void *neomm_kmalloc_at(struct neomm *root, size_t size, neomm_flags_t flags,
                        const struct neomm_site *site)
 {
     void *block = NULL;
     if (size - 1 < root->front.slab_max && !(flags & (NEOMM_ZERO | NEOMM_DMA)))
         block = neomm__magazine_take(neomm__magazine_for(root, size, neomm_port_pin()->index));
-    return block ? block
-                 : alloc_slowly(root, size, natural_align(size), flags, NEOMM__CALLER(site));
+    return NEOMM__LIKELY(block != NULL) ? block
+                                        : kmalloc_slowly(root, size, flags, NEOMM__CALLER(site));
 }
 
 void *neomm_kmalloc_array_at(struct neomm *root, size_t count, size_t size, neomm_flags_t flags,
@@ -270,7 +301,7 @@ void *neomm_kmalloc_array_at(struct neomm *root, size_t count, size_t size, neom
 static void *alloc_aligned(struct neomm *root, size_t size, size_t align, neomm_flags_t flags,
                            uintptr_t caller)
 {
-    struct neomm_kmem *cache = &root->heap->cache[aligned_class(root->heap, size, align)];
+    struct neomm_kmem *cache = &root->heap->cache[aligned_class(root, size, align)];
     void *block = flags & (NEOMM_ZERO | NEOMM_DMA) ? NULL : neomm__kmem_pop(cache);
     return block ? block : alloc_slowly(root, size, align, flags, caller);
 }
@@ -330,21 +361,29 @@ neomm_status neomm__heap_free(struct neomm *root, const struct neomm_kmem *cache
     return status == NEOMM_OK ? NEOMM_OK : neomm__heap_refuse(root, function, pointer, status);
 }
 
-neomm_status neomm_kfree(struct neomm *root, void *pointer)
+static __attribute__((noinline, cold)) neomm_status kfree_slowly(struct neomm *root, void *pointer,
+                                                                 uintptr_t caller)
 {
-    const struct neomm_kmem *cache = neomm__kmem_under(root, pointer);
-    if (cache && neomm__kmem_push(cache, pointer))
-        return NEOMM_OK;
+    const struct neomm__frame *entry = neomm__near_entry(root, pointer);
     if (!root->heap)
         return pointer ? NEOMM_E_FOREIGN : NEOMM_OK;
-    return neomm__heap_free(root, NULL, pointer, "kfree", NEOMM__CALLER(NULL));
+    if (entry && !neomm__magazine_turn(root, &root->heap->cache[entry->slab_cache]))
+        return neomm__heap_free(root, NULL, pointer, "kfree", caller);
+    return neomm__kfree_for(root, pointer, "kfree", caller);
+}
+
+neomm_status neomm_kfree(struct neomm *root, void *pointer)
+{
+    if (NEOMM__LIKELY(neomm__near_push(root, pointer)))
+        return NEOMM_OK;
+    return kfree_slowly(root, pointer, NEOMM__CALLER(NULL));
 }
 
 neomm_status neomm__kfree_for(struct neomm *root, void *pointer, const char *function,
                               uintptr_t caller)
 {
-    const struct neomm_kmem *cache = neomm__kmem_under(root, pointer);
-    if (cache && neomm__kmem_push(cache, pointer))
+    const struct neomm__frame *entry = neomm__slab_entry(root, pointer);
+    if (entry && neomm__entry_push(root, entry, pointer))
         return NEOMM_OK;
     return neomm__heap_free(root, NULL, pointer, function, caller);
 }

@@ -17,10 +17,11 @@ struct tally {
 static void check_tail(struct tally *tally, const struct neomm_page_source *source,
                        const uint8_t *base, uint32_t pages, enum neomm__kind kind, uint32_t owner)
 {
+    uint32_t step = kind == NEOMM__KIND_TAIL ? 1 : 0;
     for (uint32_t i = 1; i < pages; i++) {
         neomm_frame_t frame = source->frame_of(source->context, base + i * NEOMM_PAGE_SIZE);
         const struct neomm__frame *entry = neomm__frame(tally->root, frame);
-        if (neomm_frame_is_nil(frame) || entry->kind != kind || entry->owner != owner + i)
+        if (neomm_frame_is_nil(frame) || entry->kind != kind || entry->owner != owner + i * step)
             neomm__report(tally->report, "heap: page %u of the block at %p: descriptor disagrees",
                           i, (const void *)base);
     }
@@ -77,7 +78,7 @@ static void check_slab(struct tally *tally, const struct neomm_kmem *cache,
     if (!slab)
         return;
     if (slab->frame != frame.number || slab->cache != cache->number ||
-        entry->owner != neomm__slab_owner(cache->number, 0) ||
+        entry->owner != neomm__slab_owner(cache->number, slab->base) ||
         source->frame_of(source->context, slab->base).number != frame.number) {
         neomm__report(tally->report, "heap: frame %#x: its record is that of frame %#x, cache %u",
                       frame.number, slab->frame, slab->cache);
@@ -147,21 +148,33 @@ static bool is_lent(struct neomm *root, const struct neomm_kmem *cache, const vo
     return neomm__heap_find(root, object, &place) == NEOMM_OK && place.cache == cache;
 }
 
+static bool bounds_are_good(const struct neomm_kmem *cache, const struct neomm__magazine *magazine)
+{
+    uint32_t slots = magazine->slots, limit = magazine->limit;
+    if (slots == 0)
+        return neomm__magazine_kept(magazine) == 0 && magazine->out_end == 0 && limit == 0;
+    return slots == cache->capacity && magazine->in - NEOMM__MAGAZINE_FIRST <= slots &&
+           magazine->out - NEOMM__MAGAZINE_FIRST <= slots &&
+           magazine->out_end <= neomm__magazine_end(magazine) &&
+           (limit == 0 || (limit == cache->limit && magazine->inverse == cache->inverse)) &&
+           magazine->object[slots] == magazine;
+}
+
 static void check_magazine(struct tally *tally, uint32_t cpu, const struct neomm_kmem *cache)
 {
     const struct neomm__magazine *magazine = neomm__magazine_of(cache, cpu);
-    uint32_t count = neomm__magazine_kept(magazine), mask = magazine->mask;
-    if (count > magazine->capacity || magazine->capacity > cache->capacity ||
-        (mask != 0 && mask != cache->slots - 1)) {
+    uint32_t count = neomm__magazine_kept(magazine), slots = magazine->slots;
+    if (!bounds_are_good(cache, magazine)) {
         neomm__report(tally->report, "heap: CPU %u holds %u objects of cache %u, at most %u", cpu,
                       count, cache->number, cache->capacity);
         return;
     }
-    for (uint32_t i = 0; i <= mask; i++) {
-        void *object = magazine->object[(magazine->out + i) & mask];
+    size_t first = magazine->out - NEOMM__MAGAZINE_FIRST;
+    for (uint32_t i = 0; i < slots; i++) {
+        void *object = magazine->object[(first + i) % slots];
         bool good = i < count ? is_lent(tally->root, cache, object) : !object;
         for (uint32_t j = 0; j < i && i < count; j++)
-            good = good && magazine->object[(magazine->out + j) & mask] != object;
+            good = good && magazine->object[(first + j) % slots] != object;
         if (!good)
             neomm__report(tally->report, "heap: CPU %u holds %p as a free object of cache %u", cpu,
                           object, cache->number);
@@ -171,7 +184,7 @@ static void check_magazine(struct tally *tally, uint32_t cpu, const struct neomm
 static bool is_entered(struct tally *tally, const struct neomm_kmem *cache)
 {
     for (uint32_t cpu = 0; cpu < tally->root->cpus; cpu++)
-        if (neomm__load_acquire(&neomm__magazine_of(cache, cpu)->entered) != 0) {
+        if (neomm__load_acquire(&neomm__magazine_of(cache, cpu)->door) == NEOMM__MAGAZINE_ENTERED) {
             neomm__report(tally->report, "heap: busy: CPU %u is in its magazine of cache %u", cpu,
                           cache->number);
             return true;

@@ -73,7 +73,8 @@ static uint32_t empty_kept(uint32_t pages, uint32_t ram_frames)
 
 static uint32_t magazine_bytes(const struct neomm_kmem *cache)
 {
-    size_t bytes = offsetof(struct neomm__magazine, object) + cache->slots * sizeof(void *);
+    size_t bytes =
+        offsetof(struct neomm__magazine, object) + (cache->capacity + 1) * sizeof(void *);
     return (uint32_t)NEOMM__ALIGN_UP(bytes, 64);
 }
 
@@ -81,15 +82,14 @@ void neomm__kmem_shape(struct neomm_kmem *cache, uint32_t size,
                        const struct neomm__heap_scale *scale)
 {
     cache->size = size;
-    cache->inverse = UINT32_MAX / size + 1;
     cache->pages = slab_pages(size);
     cache->objects = (cache->pages << NEOMM_PAGE_SHIFT) / size;
-    cache->span = cache->objects * size;
+    cache->inverse = UINT32_MAX / size + ((size & (size - 1)) == 0 ? 2 : 1);
+    cache->limit = cache->objects * (cache->inverse * size); /* that is 2^32 and a little */
     cache->pool = record_bytes(cache->objects) <= NEOMM__RECORD_SMALL_BYTES ? NEOMM__RECORD_SMALL
                                                                             : NEOMM__RECORD_LARGE;
     cache->capacity = magazine_capacity(size, scale);
     cache->capacity_most = cache->capacity;
-    cache->slots = 1u << neomm__log2_up(cache->capacity);
     cache->batch = (cache->capacity + 1) / 2;
     if (cache->batch > NEOMM__BATCH_MAX)
         cache->batch = NEOMM__BATCH_MAX;
@@ -112,14 +112,13 @@ size_t neomm__heap_magazines_bytes(const struct neomm__heap_scale *scale)
     return bytes;
 }
 
-static void fill_tables(struct neomm__heap *heap)
+void neomm__heap_class_table(const struct neomm__heap *heap, uint8_t table[NEOMM__HEAP_UNITS])
 {
-    size_t class_index = 0, offset = 0;
-    for (size_t units = 0; units <= NEOMM__HEAP_UNITS; units++) {
+    uint8_t class_index = 0;
+    for (size_t units = 1; units <= NEOMM__HEAP_UNITS; units++) {
         while (heap->cache[class_index].size < units * NEOMM__HEAP_UNIT)
-            offset += heap->cache[class_index++].magazine_bytes;
-        heap->class_of[units] = (uint8_t)class_index;
-        heap->offset[units] = (uint16_t)offset;
+            class_index++;
+        table[units - 1] = class_index;
     }
 }
 
@@ -137,5 +136,4 @@ void neomm__heap_classes_init(struct neomm__heap *heap)
     }
     for (uint32_t i = 0; i < NEOMM__KMEMS; i++)
         neomm__lock_init(&heap->cache[i].lock, NEOMM_LOCK_CLASS_SLAB);
-    fill_tables(heap);
 }

@@ -26,13 +26,16 @@
 
 #include <neomm/heap_debug.h>
 
+/* For the few lines that every call runs. */
+#define NEOMM__LIKELY(condition)   __builtin_expect(condition, true)
+#define NEOMM__UNLIKELY(condition) __builtin_expect(condition, false)
+
 #define NEOMM__HEAP_UNIT       ((size_t)16)
 #define NEOMM__HEAP_UNIT_SHIFT 4
 /* krealloc gives a run of this size pages that can move without being copied. */
 #define NEOMM__HEAP_MOVING_MIN ((size_t)131072)
 /* Larger requests are runs of pages. */
 #define NEOMM__HEAP_SLAB_MAX ((size_t)8192)
-#define NEOMM__HEAP_UNITS    (NEOMM__HEAP_SLAB_MAX / NEOMM__HEAP_UNIT)
 /* With eight steps a doubling; 32 with four. */
 #define NEOMM__CLASSES_MAX 56u
 /* kmalloc's and the callers'. */
@@ -92,19 +95,18 @@ enum neomm__record_size { NEOMM__RECORD_SMALL, NEOMM__RECORD_LARGE, NEOMM__RECOR
 #define NEOMM__RECORD_SMALL_BYTES 64u
 #define NEOMM__RECORD_LARGE_BYTES 176u
 
-/* What the owner word of a slab's descriptors says. */
-#define NEOMM__SLAB_PAGE_BITS 8u
-static inline uint32_t neomm__slab_owner(uint32_t cache, uint32_t page)
+/* What the owner word of a slab's descriptors says: the cache, and where the slab begins, modulo
+ * 64 KiB. No slab is as long as that, so this tells how far behind its beginning a pointer is. */
+#define NEOMM__SLAB_START_BITS 16u
+_Static_assert(NEOMM__SLAB_PAGES_MAX *NEOMM_PAGE_SIZE <= 1u << NEOMM__SLAB_START_BITS,
+               "offsets in a slab fit");
+static inline uint32_t neomm__slab_owner(uint32_t cache, const void *base)
 {
-    return cache << NEOMM__SLAB_PAGE_BITS | page;
+    return cache << NEOMM__SLAB_START_BITS | (uint16_t)(uintptr_t)base;
 }
-static inline uint32_t neomm__slab_cache(uint32_t owner)
+static inline uint32_t neomm__slab_offset(const struct neomm__frame *entry, const void *pointer)
 {
-    return owner >> NEOMM__SLAB_PAGE_BITS;
-}
-static inline uint32_t neomm__slab_page(uint32_t owner)
-{
-    return owner & ((1u << NEOMM__SLAB_PAGE_BITS) - 1);
+    return (uint16_t)((uint32_t)(uintptr_t)pointer - entry->owner);
 }
 
 enum neomm__slab_list {
@@ -116,20 +118,49 @@ enum neomm__slab_list {
 
 /* ---- caches ---- */
 
+/* Who may be in a magazine; the numbers are such that one comparison with other than 0 will do. */
+enum neomm__magazine_door {
+    NEOMM__MAGAZINE_NEW, /* nobody was inside yet */
+    NEOMM__MAGAZINE_LEFT,
+    NEOMM__MAGAZINE_ENTERED /* the CPU is inside */
+};
+
+/* Where each of a magazine's objects was put, by some bits of its address: see magazine.h. */
+#define NEOMM__RECENT_BITS 7u
+#define NEOMM__RECENT      (1u << NEOMM__RECENT_BITS)
+
 /* The free objects of one cache that a CPU has at hand; see magazine.h for who may touch it. */
 struct neomm__magazine {
-    uint32_t entered; /* the CPU is inside */
-    uint32_t closed;  /* it may not enter: another CPU empties or changes it */
-    uint32_t in, out; /* counts of what came and went, modulo 2^32: the rest is kept */
-    uint32_t capacity;
-    uint32_t mask;     /* slots, a power of two, less 1 */
-    uint32_t budget;   /* objects to be taken before the slow path has a look */
-    uint32_t interval; /* of the cache, when the budget was made; 0: for no object to guard */
-    size_t granted;    /* budgets since the cache was made, so less `budget`: objects taken */
+    uint32_t door;   /* enum neomm__magazine_door */
+    uint32_t closed; /* nobody may enter: another CPU empties or changes it */
+    /* Words from here to slots: of the object to be taken next, and for the one to be put next. */
+    size_t out, in;
+    size_t out_end;    /* the slow path comes when `out` is here; 0: always */
+    uint32_t inverse;  /* the cache's */
+    uint32_t limit;    /* the cache's; 0: the slow path frees */
+    uint32_t slots;    /* objects that it may hold; 0: it cannot be used */
+    uint32_t interval; /* of the cache, when `due` was made; 0: for no object to guard */
+    size_t passed;     /* objects taken before `out` was last at the first slot */
+    size_t due;        /* objects that are taken when the slow path has a look */
     size_t filled;     /* objects that came from slabs less those that went there: taken less freed,
                         * and kept */
-    void *object[];    /* out to in - 1, modulo slots; the others are NULL */
+    uint8_t recent[NEOMM__RECENT];
+    void *object[]; /* from `out` on, round to `in`; the others are NULL; and one that is not */
 };
+#define NEOMM__MAGAZINE_FIRST (offsetof(struct neomm__magazine, object) / sizeof(void *))
+_Static_assert(NEOMM__MAGAZINE_FIRST + NEOMM__MAGAZINE_MAX <= UINT8_MAX, "`recent` can say where");
+
+static inline size_t neomm__magazine_end(const struct neomm__magazine *magazine)
+{
+    return NEOMM__MAGAZINE_FIRST + neomm__load_relaxed(&magazine->slots);
+}
+
+/* Objects that were taken out of it, since its cache was made. A racy look. */
+static inline size_t neomm__magazine_taken(const struct neomm__magazine *magazine)
+{
+    return neomm__load_relaxed(&magazine->passed) + neomm__load_relaxed(&magazine->out) -
+           NEOMM__MAGAZINE_FIRST;
+}
 
 /* What a pointer points at. */
 struct neomm__heap_place {
@@ -174,8 +205,8 @@ enum neomm__kmem_state { NEOMM__KMEM_UNUSED, NEOMM__KMEM_MAKING, NEOMM__KMEM_LIV
 struct neomm_kmem {
     /* What every call reads. */
     uint32_t size;    /* bytes from one object to the next */
-    uint32_t inverse; /* 2^32 / size, rounded up: offset * inverse >> 32 is the index */
-    uint32_t span;    /* bytes of a slab that are objects */
+    uint32_t inverse; /* more than 2^32 / size: offset * inverse >> 32 is the index */
+    uint32_t limit;   /* modulo 2^32, offset * inverse is less for an object's first byte alone */
     uint32_t stride;  /* bytes from one CPU's magazine to the next; of kmalloc's: of all classes */
     struct neomm__magazine *magazine; /* CPU 0's */
     neomm_construct_fn *construct;
@@ -189,7 +220,6 @@ struct neomm_kmem {
     uint32_t pool;           /* of the slabs' records */
     uint32_t capacity;       /* of a magazine: capacity_most, or 0 while there are `ops` */
     uint32_t capacity_most, batch;
-    uint32_t slots;    /* of a magazine: a power of two */
     uint32_t interval; /* objects from one that is guarded to the next, about; 0: none is */
     uint32_t profile;  /* enum neomm_heap_profile */
     const struct neomm__kmem_ops *ops;    /* changed under the lock */
@@ -212,11 +242,12 @@ struct neomm_kmem {
 
 enum neomm__heap_source { NEOMM__SOURCE_MAIN, NEOMM__SOURCE_LARGE, NEOMM__HEAP_SOURCES };
 
-/* What a CPU freed where it must not wait, to be freed by it later. */
+/* A CPU's part. Its size is a power of two, or finding it would take a multiplication. */
 struct neomm__heap_cpu {
-    void *deferred; /* linked through the objects */
+    struct neomm__magazine *magazine[NEOMM__KMEMS]; /* by the cache's number */
+    void *deferred; /* what it freed where it must not wait, linked through the objects */
     uint32_t seen;  /* it has, or may have, magazines with objects in them */
-} __attribute__((aligned(64)));
+} __attribute__((aligned(NEOMM__KMEMS <= 240 ? 256 * sizeof(void *) : 512 * sizeof(void *))));
 
 /* What the shape of caches depends on, beside their objects' size. */
 struct neomm__heap_scale {
@@ -226,9 +257,6 @@ struct neomm__heap_scale {
 };
 
 struct neomm__heap {
-    /* By size in units, rounded up: the class, and where its magazines lie among a CPU's. */
-    uint8_t class_of[NEOMM__HEAP_UNITS + 1];
-    uint16_t offset[NEOMM__HEAP_UNITS + 1];
     uint32_t classes;
     struct neomm__heap_scale scale;
     size_t limit_pages, held_pages; /* of slabs and runs: the most, and now */
@@ -261,12 +289,14 @@ struct neomm__heap {
 /* ---- heap_class.c ---- */
 
 /* The class for a size from 1 to NEOMM__HEAP_SLAB_MAX. */
-static inline unsigned neomm__heap_class_of(const struct neomm__heap *heap, size_t size)
+static inline unsigned neomm__heap_class_of(const struct neomm *root, size_t size)
 {
-    return heap->class_of[(size + NEOMM__HEAP_UNIT - 1) >> NEOMM__HEAP_UNIT_SHIFT];
+    return root->front.class_of[(size - 1) >> NEOMM__HEAP_UNIT_SHIFT];
 }
-/* Fills the tables of classes, in caches 0 to classes - 1, without magazines. */
+_Static_assert(NEOMM__HEAP_SLAB_MAX == NEOMM__HEAP_UNITS * NEOMM__HEAP_UNIT, "each has a class");
+/* Makes the classes, caches 0 to classes - 1, without magazines; and the table of them. */
 void neomm__heap_classes_init(struct neomm__heap *heap);
+void neomm__heap_class_table(const struct neomm__heap *heap, uint8_t table[NEOMM__HEAP_UNITS]);
 /* How slabs and magazines of a cache are for objects of `size` bytes. */
 void neomm__kmem_shape(struct neomm_kmem *cache, uint32_t size,
                        const struct neomm__heap_scale *scale);
@@ -326,6 +356,8 @@ neomm_status neomm__heap_find(struct neomm *root, const void *pointer,
                               struct neomm__heap_place *place);
 /* The same for what is known to be an object, which may be free. */
 void neomm__slab_place(struct neomm *root, const void *object, struct neomm__heap_place *place);
+/* The descriptor of a slab's page anywhere in the direct map; NULL: it is something else. */
+const struct neomm__frame *neomm__far_entry(const struct neomm *root, const void *pointer);
 static inline bool neomm__slab_is_free(const struct neomm__slab *slab, uint32_t index)
 {
     return neomm__load_relaxed(&slab->free_map[index / NEOMM__WORD_BITS]) >>
@@ -335,11 +367,24 @@ static inline bool neomm__slab_is_free(const struct neomm__slab *slab, uint32_t 
 
 /* ---- magazine.c ---- */
 
-/* This CPU's magazine, with the caller pinned to it; it may be opened then, once entered. Until it
- * is it has no capacity. */
+/* This CPU's magazine, with the caller pinned to it. */
 struct neomm__magazine *neomm__magazine_pin(struct neomm *root, const struct neomm_kmem *cache);
-void neomm__magazine_open(const struct neomm__heap *heap, const struct neomm_kmem *cache,
-                          struct neomm__magazine *magazine);
+/* Enters a magazine of this CPU to do anything with it, unless it is entered or closed; it may have
+ * no slots then. */
+bool neomm__magazine_visit(const struct neomm__heap *heap, const struct neomm_kmem *cache,
+                           struct neomm__magazine *magazine);
+/* Inside: takes objects of those that were put there first. The second takes at most as many as are
+ * there and may be taken before the slow path has a look; returns their number. */
+void neomm__magazine_copy(struct neomm__magazine *magazine, uint32_t count, void **objects);
+uint32_t neomm__magazine_take_some(struct neomm__magazine *magazine, uint32_t count,
+                                   void **objects);
+/* If all that this CPU's magazine lacks is that it begins anew at its first slot: does so. */
+bool neomm__magazine_turn(struct neomm *root, const struct neomm_kmem *cache);
+/* Leaves it, for the first lines of kmalloc and kfree to use. */
+void neomm__magazine_part(const struct neomm_kmem *cache, struct neomm__magazine *magazine);
+
+/* Begins a new cache's magazines, which are zeroed, and enters them in the tables of the CPUs. */
+void neomm__magazines_list(struct neomm__heap *heap, const struct neomm_kmem *cache, uint32_t cpus);
 
 /* One object when the magazine has none. NULL: no memory. */
 void *neomm__kmem_refill(struct neomm *root, struct neomm_kmem *cache, size_t size, size_t align,

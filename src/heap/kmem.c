@@ -60,6 +60,7 @@ static bool take_magazines(struct neomm *root, struct neomm_kmem *cache)
     cache->magazine_frames = request.frames;
     cache->magazine = neomm_direct_pointer(root, neomm_frame_paddr(cache->magazine_frame));
     neomm__heap_set_kind(root, cache->magazine_frame, request.frames, NEOMM__KIND_STATE);
+    neomm__magazines_list(root->heap, cache, root->cpus);
     return true;
 }
 
@@ -146,7 +147,7 @@ struct neomm_kmem *neomm_kmem_for(struct neomm *root, size_t size)
     struct neomm__heap *heap = root->heap;
     if (!heap || size == 0 || size > NEOMM__HEAP_SLAB_MAX)
         return NULL;
-    return &heap->cache[neomm__heap_class_of(heap, size)];
+    return &heap->cache[neomm__heap_class_of(root, size)];
 }
 
 static __attribute__((noinline)) void *alloc_slowly(struct neomm *root, struct neomm_kmem *cache,
@@ -168,8 +169,8 @@ void *neomm_kmem_alloc(struct neomm *root, struct neomm_kmem *cache, neomm_flags
 
 neomm_status neomm_kmem_free(struct neomm *root, struct neomm_kmem *cache, void *object)
 {
-    const struct neomm_kmem *under = neomm__kmem_under(root, object);
-    if (under && under == cache && neomm__kmem_push(under, object))
+    const struct neomm__frame *entry = neomm__near_entry(root, object);
+    if (entry && entry->slab_cache == cache->number && neomm__entry_push(root, entry, object))
         return NEOMM_OK;
     return neomm__heap_free(root, cache, object, "kmem_free", NEOMM__CALLER(NULL));
 }

@@ -17,6 +17,17 @@ struct neomm__magazine *neomm__magazine_pin(struct neomm *root, const struct neo
     return neomm__magazine_of(cache, index);
 }
 
+void neomm__magazines_list(struct neomm__heap *heap, const struct neomm_kmem *cache, uint32_t cpus)
+{
+    for (uint32_t cpu = 0; cpu < cpus; cpu++) {
+        struct neomm__magazine *magazine = neomm__magazine_of(cache, cpu);
+        heap->cpu[cpu].magazine[cache->number] = magazine;
+        magazine->out = magazine->in = NEOMM__MAGAZINE_FIRST;
+    }
+}
+
+/* ---- entering it to do anything ---- */
+
 #define BUDGET_MOST ((uint32_t)INT32_MAX)
 
 /* Objects from one that is guarded to the next: half an interval to one and a half, as nobody can
@@ -27,8 +38,7 @@ static uint32_t next_budget(const struct neomm__heap *heap, const struct neomm__
     uint32_t interval = magazine->interval;
     if (!guard || interval == 0 || interval > BUDGET_MOST / 2)
         return BUDGET_MOST;
-    uint64_t random =
-        neomm__mix((uint64_t)guard->seed << 32 ^ magazine->granted ^ (uintptr_t)magazine);
+    uint64_t random = neomm__mix((uint64_t)guard->seed << 32 ^ magazine->due ^ (uintptr_t)magazine);
     return 1 + interval / 2 + (uint32_t)((random >> 32) * interval >> 32);
 }
 
@@ -37,21 +47,108 @@ static void grant(const struct neomm__heap *heap, const struct neomm_kmem *cache
                   struct neomm__magazine *magazine)
 {
     magazine->interval = neomm__load_relaxed(&cache->interval);
-    uint32_t budget = next_budget(heap, magazine);
-    neomm__store_relaxed(&magazine->budget, budget);
-    neomm__store_relaxed(&magazine->granted, magazine->granted + budget);
+    magazine->due = neomm__magazine_taken(magazine) + next_budget(heap, magazine);
 }
 
-/* Inside: a magazine without capacity is a new one, or one of a CPU that was offline. */
-void neomm__magazine_open(const struct neomm__heap *heap, const struct neomm_kmem *cache,
-                          struct neomm__magazine *magazine)
+/* Objects to be taken until the slow path has a look; 0: that is now. */
+static uint32_t budget_of(const struct neomm__magazine *magazine)
 {
-    if (magazine->capacity != 0)
+    size_t left = magazine->due - neomm__magazine_taken(magazine);
+    return left <= BUDGET_MOST ? (uint32_t)left : 0;
+}
+
+/* Inside: it is empty but for so many objects from the first slot on. */
+static void begin_lap(struct neomm__magazine *magazine, uint32_t count)
+{
+    neomm__store_relaxed(&magazine->passed, neomm__magazine_taken(magazine));
+    neomm__store_relaxed(&magazine->out, NEOMM__MAGAZINE_FIRST);
+    neomm__store_relaxed(&magazine->in, NEOMM__MAGAZINE_FIRST + count);
+}
+
+/* Inside: a magazine without slots is a new one, or was emptied. Behind the last slot is something
+ * that is no object: there is never room for one. */
+static void open(const struct neomm__heap *heap, const struct neomm_kmem *cache,
+                 struct neomm__magazine *magazine)
+{
+    uint32_t slots = neomm__load_relaxed(&cache->capacity);
+    if (magazine->slots != 0 || slots == 0)
         return;
-    magazine->mask = cache->slots - 1;
-    neomm__store_relaxed(&magazine->capacity, neomm__load_relaxed(&cache->capacity));
-    if (magazine->budget == 0)
+    magazine->inverse = cache->inverse;
+    magazine->object[slots] = magazine;
+    neomm__store_relaxed(&magazine->slots, slots);
+    if (budget_of(magazine) == 0)
         grant(heap, cache, magazine);
+}
+
+/* To look, not to change what others go by. */
+static bool enter(struct neomm__magazine *magazine)
+{
+    if (magazine->door == NEOMM__MAGAZINE_ENTERED)
+        return false;
+    neomm__magazine_go_in(magazine);
+    if (neomm__load_acquire(&magazine->closed) == 0)
+        return true;
+    neomm__magazine_leave(magazine);
+    return false;
+}
+
+bool neomm__magazine_visit(const struct neomm__heap *heap, const struct neomm_kmem *cache,
+                           struct neomm__magazine *magazine)
+{
+    if (!enter(magazine))
+        return false;
+    open(heap, cache, magazine);
+    neomm__magazine_go_round(magazine);
+    return true;
+}
+
+/* Sets the bounds, unless it is being shut: who does so makes them 0 after `closed`, and the
+ * exchange orders their new values before the look at that. */
+static void set_bounds(struct neomm__magazine *magazine, size_t out_end, uint32_t limit)
+{
+    if (neomm__load_relaxed(&magazine->out_end) == out_end &&
+        neomm__load_relaxed(&magazine->limit) == limit)
+        return;
+    neomm__store_relaxed(&magazine->out_end, out_end);
+    (void)neomm__exchange(&magazine->limit, limit);
+    if (neomm__load_acquire(&magazine->closed) == 0)
+        return;
+    neomm__store_relaxed(&magazine->out_end, 0);
+    neomm__store_relaxed(&magazine->limit, 0);
+}
+
+void neomm__magazine_part(const struct neomm_kmem *cache, struct neomm__magazine *magazine)
+{
+    neomm__magazine_go_round(magazine);
+    size_t end = neomm__magazine_end(magazine), budget = budget_of(magazine);
+    if (magazine->slots == 0)
+        set_bounds(magazine, 0, 0);
+    else
+        set_bounds(magazine, budget < end - magazine->out ? magazine->out + budget : end,
+                   cache->limit);
+    neomm__magazine_leave(magazine);
+}
+
+/* Inside: takes the `count` objects that were put here first. */
+void neomm__magazine_copy(struct neomm__magazine *magazine, uint32_t count, void **objects)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        void **slot = neomm__magazine_slot(magazine, magazine->out);
+        objects[i] = *slot;
+        *slot = NULL;
+        neomm__store_relaxed(&magazine->out, magazine->out + 1);
+        neomm__magazine_go_round(magazine);
+    }
+}
+
+/* Inside: the first objects that may be taken now, at most so many. */
+uint32_t neomm__magazine_take_some(struct neomm__magazine *magazine, uint32_t count, void **objects)
+{
+    uint32_t kept = neomm__magazine_kept(magazine), budget = budget_of(magazine);
+    uint32_t most = kept < budget ? kept : budget;
+    count = count < most ? count : most;
+    neomm__magazine_copy(magazine, count, objects);
+    return count;
 }
 
 /* ---- filling ---- */
@@ -62,20 +159,20 @@ static void fill(struct neomm *root, struct neomm_kmem *cache, struct neomm__mag
 {
     uint32_t count = neomm__slab_take(root, cache, NULL, magazine->object, want, flags);
     neomm__store_relaxed(&magazine->filled, magazine->filled + count);
-    neomm__store_relaxed(&magazine->out, 0);
-    neomm__store_relaxed(&magazine->in, count);
+    begin_lap(magazine, count);
 }
 
 /* Inside. *guard: an object is to be guarded now. */
 static void top_up(struct neomm *root, struct neomm_kmem *cache, struct neomm__magazine *magazine,
                    uint32_t want, neomm_flags_t flags, bool *guard)
 {
-    neomm__magazine_open(root->heap, cache, magazine);
-    if (magazine->budget == 0) {
+    if (magazine->slots == 0)
+        return;
+    if (budget_of(magazine) == 0) {
         *guard = true;
         grant(root->heap, cache, magazine);
     }
-    if (neomm__magazine_kept(magazine) == 0 && magazine->capacity > 0)
+    if (neomm__magazine_kept(magazine) == 0)
         fill(root, cache, magazine, want, flags);
 }
 
@@ -86,11 +183,11 @@ static void *refill(struct neomm *root, struct neomm_kmem *cache, neomm_flags_t 
     struct neomm__magazine *magazine = neomm__magazine_pin(root, cache);
     void *object = NULL;
     bool used = false;
-    if (neomm__magazine_enter(magazine)) {
+    if (neomm__magazine_visit(root->heap, cache, magazine)) {
         top_up(root, cache, magazine, cache->batch, flags, guard);
-        object = neomm__magazine_pop(magazine);
-        used = magazine->capacity > 0;
-        neomm__magazine_leave(magazine);
+        (void)neomm__magazine_take_some(magazine, 1, &object);
+        used = magazine->slots > 0;
+        neomm__magazine_part(cache, magazine);
     }
     neomm_port_unpin();
     if (!used && neomm__slab_take(root, cache, NULL, &object, 1, flags) == 1)
@@ -104,9 +201,9 @@ static void refill_ahead(struct neomm *root, struct neomm_kmem *cache, neomm_fla
                          bool *guard)
 {
     struct neomm__magazine *magazine = neomm__magazine_pin(root, cache);
-    if (neomm__magazine_enter(magazine)) {
+    if (neomm__magazine_visit(root->heap, cache, magazine)) {
         top_up(root, cache, magazine, cache->batch - 1, flags, guard);
-        neomm__magazine_leave(magazine);
+        neomm__magazine_part(cache, magazine);
     }
     neomm_port_unpin();
 }
@@ -175,6 +272,7 @@ static void flush(struct neomm *root, struct neomm_kmem *cache, struct neomm__ma
 {
     void *objects[NEOMM__BATCH_MAX];
     neomm__magazine_copy(magazine, count, objects);
+    neomm__store_relaxed(&magazine->passed, magazine->passed - count);
     uint32_t twice = neomm__slab_put(root, cache, objects, count, surplus);
     neomm__store_relaxed(&magazine->filled, magazine->filled - (count - twice));
 }
@@ -183,6 +281,7 @@ static uint32_t empty(struct neomm *root, struct neomm_kmem *cache,
                       struct neomm__magazine *magazine, struct neomm__frame_list *surplus)
 {
     uint32_t objects = neomm__magazine_kept(magazine);
+    neomm__magazine_go_round(magazine);
     for (uint32_t left = objects, count; left > 0; left -= count) {
         count = left < NEOMM__BATCH_MAX ? left : NEOMM__BATCH_MAX;
         flush(root, cache, magazine, count, surplus);
@@ -192,25 +291,40 @@ static uint32_t empty(struct neomm *root, struct neomm_kmem *cache,
 
 /* ---- freeing ---- */
 
-/* Inside. The fast path looks at the object freed last alone. */
+/* Inside. */
 static bool holds(const struct neomm__magazine *magazine, const void *object)
 {
-    uint32_t i = magazine->out;
-    while (i != magazine->in && magazine->object[i & magazine->mask] != object)
+    uint32_t i = 0;
+    while (i < magazine->slots && magazine->object[i] != object)
         i++;
-    return i != magazine->in;
+    return i < magazine->slots;
 }
 
 bool neomm__kmem_is_kept(const struct neomm_kmem *cache, const void *object)
 {
     struct neomm__magazine *magazine = neomm__magazine_of(cache, neomm_port_pin()->index);
     bool kept = false;
-    if (neomm__magazine_enter(magazine)) {
+    if (enter(magazine)) {
         kept = holds(magazine, object);
         neomm__magazine_leave(magazine);
     }
     neomm_port_unpin();
     return kept;
+}
+
+/* Inside. All that is there is compared where it has to be emptied anyway. */
+static neomm_status push_slowly(struct neomm *root, struct neomm_kmem *cache,
+                                struct neomm__magazine *magazine, void *object,
+                                struct neomm__frame_list *surplus)
+{
+    if (neomm__magazine_knows(magazine, object))
+        return NEOMM_E_DOUBLE_FREE;
+    if (neomm__magazine_kept(magazine) == magazine->slots) {
+        if (neomm__load_relaxed(&cache->profile) != NEOMM_HEAP_FAST && holds(magazine, object))
+            return NEOMM_E_DOUBLE_FREE;
+        flush(root, cache, magazine, cache->batch, surplus);
+    }
+    return neomm__magazine_push(magazine, object) ? NEOMM_OK : NEOMM_E_DOUBLE_FREE;
 }
 
 /* Into the magazine, which is emptied by half if it is full. NEOMM_E_AGAIN: it cannot be used. */
@@ -219,19 +333,25 @@ static neomm_status push_flushed(struct neomm *root, struct neomm_kmem *cache, v
 {
     struct neomm__magazine *magazine = neomm__magazine_pin(root, cache);
     neomm_status status = NEOMM_E_AGAIN;
-    if (neomm__magazine_enter(magazine)) {
-        neomm__magazine_open(root->heap, cache, magazine);
-        if (neomm__load_relaxed(&cache->profile) != NEOMM_HEAP_FAST && holds(magazine, object))
-            status = NEOMM_E_DOUBLE_FREE;
-        else if (magazine->capacity > 0) {
-            if (neomm__magazine_kept(magazine) == magazine->capacity)
-                flush(root, cache, magazine, cache->batch, surplus);
-            status = neomm__magazine_push(magazine, object) ? NEOMM_OK : NEOMM_E_DOUBLE_FREE;
-        }
-        neomm__magazine_leave(magazine);
+    if (neomm__magazine_visit(root->heap, cache, magazine)) {
+        if (magazine->slots > 0)
+            status = push_slowly(root, cache, magazine, object, surplus);
+        neomm__magazine_part(cache, magazine);
     }
     neomm_port_unpin();
     return status;
+}
+
+bool neomm__magazine_turn(struct neomm *root, const struct neomm_kmem *cache)
+{
+    struct neomm__magazine *magazine = neomm__magazine_of(cache, neomm_port_pin()->index);
+    size_t end = neomm__magazine_end(magazine);
+    bool turned = magazine->slots > 0 && (magazine->in == end || magazine->out == end) &&
+                  neomm__magazine_visit(root->heap, cache, magazine);
+    if (turned)
+        neomm__magazine_part(cache, magazine);
+    neomm_port_unpin();
+    return turned;
 }
 
 neomm_status neomm__kmem_flush(struct neomm *root, struct neomm_kmem *cache, void *object)
@@ -289,9 +409,23 @@ static neomm_status put_off(struct neomm *root, void *object)
     return twice ? NEOMM_E_DOUBLE_FREE : NEOMM_OK;
 }
 
+/* Into the magazine, if there is room. */
+static bool push_unlocked(struct neomm *root, const struct neomm_kmem *cache, void *object)
+{
+    struct neomm__magazine *magazine = neomm__magazine_pin(root, cache);
+    bool done = false;
+    if (neomm__magazine_visit(root->heap, cache, magazine)) {
+        done = neomm__magazine_kept(magazine) < magazine->slots &&
+               neomm__magazine_push(magazine, object);
+        neomm__magazine_part(cache, magazine);
+    }
+    neomm_port_unpin();
+    return done;
+}
+
 neomm_status neomm__free_nolock(struct neomm *root, const struct neomm_kmem *cache, void *object)
 {
-    return cache && neomm__kmem_push(cache, object) ? NEOMM_OK : put_off(root, object);
+    return cache && push_unlocked(root, cache, object) ? NEOMM_OK : put_off(root, object);
 }
 
 /* Frees one and returns the next, NULL at the end of the list. Who was freed twice while he waited
@@ -354,7 +488,7 @@ static void interrupt_others(const struct neomm *root)
 static bool wait_until_left(const struct neomm__magazine *magazine, bool own)
 {
     for (uint32_t looks = NEOMM__HEAP_PATIENCE; looks > 0; looks--) {
-        if (neomm__load_acquire(&magazine->entered) == 0)
+        if (neomm__load_acquire(&magazine->door) != NEOMM__MAGAZINE_ENTERED)
             return true;
         if (own)
             return false;
@@ -365,8 +499,12 @@ static bool wait_until_left(const struct neomm__magazine *magazine, bool own)
 
 static void shut(const struct neomm *root, const struct neomm_kmem *cache)
 {
-    for (uint32_t cpu = 0; cpu < root->cpus; cpu++)
-        (void)neomm__exchange(&neomm__magazine_of(cache, cpu)->closed, 1);
+    for (uint32_t cpu = 0; cpu < root->cpus; cpu++) {
+        struct neomm__magazine *magazine = neomm__magazine_of(cache, cpu);
+        (void)neomm__exchange(&magazine->closed, 1);
+        neomm__store_release(&magazine->out_end, 0);
+        neomm__store_release(&magazine->limit, 0);
+    }
 }
 
 static void reopen(const struct neomm *root, const struct neomm_kmem *cache)
@@ -379,11 +517,10 @@ static void reopen(const struct neomm *root, const struct neomm_kmem *cache)
  * that is to be at other intervals. */
 static void reset(const struct neomm_kmem *cache, struct neomm__magazine *magazine)
 {
-    neomm__store_relaxed(&magazine->capacity, 0);
-    if (magazine->interval == neomm__load_relaxed(&cache->interval))
-        return;
-    neomm__store_relaxed(&magazine->granted, magazine->granted - magazine->budget);
-    neomm__store_relaxed(&magazine->budget, 0);
+    begin_lap(magazine, 0);
+    neomm__store_relaxed(&magazine->slots, 0);
+    if (magazine->interval != neomm__load_relaxed(&cache->interval))
+        magazine->due = neomm__magazine_taken(magazine);
 }
 
 /* With the cache's magazines shut. */
@@ -470,9 +607,9 @@ static uint32_t empty_own(struct neomm *root, struct neomm_kmem *cache, uint32_t
     struct neomm__frame_list surplus = {0, 0, 0};
     struct neomm__magazine *magazine = neomm__magazine_of(cache, neomm_port_pin()->index);
     uint32_t objects = 0;
-    if (neomm__magazine_enter(magazine)) {
+    if (enter(magazine)) {
         objects = empty(root, cache, magazine, &surplus);
-        neomm__magazine_leave(magazine);
+        neomm__magazine_part(cache, magazine);
     }
     neomm_port_unpin();
     *frames += neomm__slabs_end(root, &surplus);
@@ -505,8 +642,12 @@ neomm_status neomm_heap_cpu_offline(struct neomm *root, uint32_t cpu)
         struct neomm__frame_list surplus = {0, 0, 0};
         if (!neomm__kmem_is_live(cache))
             continue;
-        (void)empty(root, cache, neomm__magazine_of(cache, cpu), &surplus);
-        neomm__store_relaxed(&neomm__magazine_of(cache, cpu)->capacity, 0);
+        struct neomm__magazine *magazine = neomm__magazine_of(cache, cpu);
+        (void)empty(root, cache, magazine, &surplus);
+        begin_lap(magazine, 0);
+        neomm__store_relaxed(&magazine->slots, 0);
+        neomm__store_relaxed(&magazine->out_end, 0);
+        neomm__store_relaxed(&magazine->limit, 0);
         (void)neomm__slabs_end(root, &surplus);
     }
     neomm__store_release(&root->heap->cpu[cpu].seen, 0);
@@ -523,8 +664,7 @@ void neomm__kmem_served(const struct neomm *root, const struct neomm_kmem *cache
     *freed += neomm__load_relaxed(&cache->freed);
     for (uint32_t cpu = 0; cpu < root->cpus; cpu++) {
         const struct neomm__magazine *magazine = neomm__magazine_of(cache, cpu);
-        size_t taken =
-            neomm__load_relaxed(&magazine->granted) - neomm__load_relaxed(&magazine->budget);
+        size_t taken = neomm__magazine_taken(magazine);
         *allocated += taken;
         *freed += taken + neomm__magazine_kept(magazine) - neomm__load_relaxed(&magazine->filled);
     }

@@ -42,7 +42,7 @@ static void tag(struct neomm *root, const struct neomm__slab *slab, enum neomm__
         struct neomm__frame *entry = neomm__frame(root, frame);
         if (i == 0 && !gone)
             neomm__frame_set(entry, NEOMM__FRAME_TAILS);
-        entry->owner = gone ? 0 : neomm__slab_owner(slab->cache, i);
+        entry->owner = gone ? 0 : neomm__slab_owner(slab->cache, slab->base);
         entry->mapping = record;
         neomm__store_release(&entry->kind, (uint8_t)kind);
     }
@@ -318,6 +318,15 @@ uint32_t neomm__slab_put(struct neomm *root, struct neomm_kmem *cache, void *con
 
 /* ---- from a pointer to its slab ---- */
 
+const struct neomm__frame *neomm__far_entry(const struct neomm *root, const void *pointer)
+{
+    size_t number = ((uintptr_t)pointer - root->front.direct_base) >> NEOMM_PAGE_SHIFT;
+    const struct neomm__frame *entry = NULL;
+    if (number < root->front.direct_frames)
+        entry = neomm__frame(root, neomm_frame((uint32_t)number));
+    return entry && entry->kind == NEOMM__KIND_SLAB ? entry : NULL;
+}
+
 /* The frame under a pointer, and the source that knows it. */
 static const struct neomm_page_source *source_of(const struct neomm *root, const void *pointer,
                                                  neomm_frame_t *frame)
@@ -348,7 +357,7 @@ static neomm_status find_object(struct neomm *root, const struct neomm__frame *e
     place->slab = neomm__record_at(root, entry->mapping);
     place->cache = &root->heap->cache[place->slab->cache];
     size_t offset = (uintptr_t)pointer - (uintptr_t)place->slab->base;
-    if (offset >> NEOMM_PAGE_SHIFT != neomm__slab_page(entry->owner))
+    if (offset != neomm__slab_offset(entry, pointer))
         return NEOMM_E_FOREIGN; /* the same frame under another address */
     place->head = neomm_frame(place->slab->frame);
     place->base = place->slab->base;
