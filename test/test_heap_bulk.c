@@ -170,7 +170,7 @@ static void twice_in_a_row(struct ktap *t)
  * so that nobody is given one that somebody else has. */
 static void freed_again(struct ktap *t)
 {
-    enum { COUNT = 64 };
+    enum { COUNT = 32 };
     void *block[COUNT];
     struct box box;
     if (!box_open(t, &box, t->parameter & 1 ? BOX_WINDOW : BOX_DIRECT, 64, 1))
@@ -178,7 +178,10 @@ static void freed_again(struct ktap *t)
     enum neomm_heap_profile profile = t->parameter & 2 ? NEOMM_HEAP_FAST : NEOMM_HEAP_DEFAULT;
     EXPECT_OK(t, neomm_heap_set_profile(box.root, NULL, profile));
     for (size_t size = 16; size <= 8192; size += size / 4 + 16) {
-        uint32_t count = size <= 256 ? COUNT : size <= 2048 ? 8 : 2;
+        struct neomm_kmem_stats stats;
+        neomm_kmem_stats(box.root, neomm_kmem_for(box.root, size), &stats);
+        uint32_t count = stats.slab_objects < COUNT ? (uint32_t)stats.slab_objects : COUNT;
+        count = size <= 256 ? count : size <= 2048 ? 8 : 2;
         uint64_t refused = bad_frees(&box);
         for (uint32_t i = 0; i < count; i++)
             block[i] = take(&box, size, 0);
