@@ -618,6 +618,8 @@ static void direct_growth(struct ktap *t)
     ASSERT_OK(t, source.run_alloc(env.root, 1u << NEOMM_ORDER_MAX, 1, 0, &run));
     EXPECT_EQ(t, neomm__frame(env.root, source.frame_of(env.root, run))->order, NEOMM_ORDER_MAX);
     source.run_free(env.root, run, 1u << NEOMM_ORDER_MAX);
+    ASSERT_OK(t, source.run_alloc(env.root, 2u << NEOMM_ORDER_MAX, 1, 0, &run));
+    source.run_free(env.root, run, 2u << NEOMM_ORDER_MAX);
     uint8_t *last = neomm_direct_pointer(env.root, env.root->layout.direct.size - 1);
     EXPECT_EQ(t, source.frame_of(env.root, last).number,
               (uint32_t)((env.root->layout.direct.size - 1) >> NEOMM_PAGE_SHIFT));

@@ -2,7 +2,7 @@
  * SPDX-License-Identifier: MIT */
 #include "heap_box.h"
 
-#include "base/root.h"
+#include "heap/heap_priv.h"
 #include "sim/sim.h"
 
 #include <neomm/heap_debug.h>
@@ -248,6 +248,47 @@ static void tracked_anew(struct ktap *t)
     model_close(t, &model);
 }
 
+/* Takes the object out of the list that it must be in. */
+static void strike_out(void *context, const void *object, size_t size, uint64_t age,
+                       const struct neomm_heap_site *site)
+{
+    const void **list = context;
+    (void)size, (void)age, (void)site;
+    while (*list && *list != object)
+        list++;
+    for (; *list; list++)
+        *list = list[1];
+}
+
+/* Slabs are searched in parts, whatever their number of objects is. */
+static void leaks_in_slabs_of_every_size(struct ktap *t)
+{
+    static struct model model;
+    static void *object[2 * NEOMM__SLAB_OBJECTS_MAX], *left[2 * NEOMM__SLAB_OBJECTS_MAX + 1];
+    memset(&model, 0, sizeof(model));
+    if (!box_open(t, &model.box, BOX_DIRECT, 64, 1))
+        return;
+    struct neomm *root = model.box.root;
+    EXPECT_OK(t, neomm_heap_track(root, true));
+    for (uint32_t size = 100; size <= 260; size += 4) {
+        const struct neomm_kmem_options options = {.name = "odd", .size = size, .align = 4};
+        struct neomm_kmem *cache = neomm_kmem_create(root, &options);
+        ASSERT(t, cache != NULL);
+        uint32_t count = 2 * cache->objects;
+        for (uint32_t i = 0; i < count; i++)
+            object[i] = neomm_kmem_alloc(root, cache, 0);
+        memcpy(left, object, count * sizeof(left[0]));
+        left[count] = NULL;
+        EXPECT_EQ(t, neomm_heap_leaks(root, 0, strike_out, left), count);
+        EXPECT(t, left[0] == NULL);
+        EXPECT_OK(t, neomm_kmem_free_bulk(root, cache, count, object));
+        EXPECT_OK(t, neomm_kmem_destroy(root, cache));
+    }
+    EXPECT_OK(t, neomm_heap_track(root, false));
+    model.box.free_before = neomm_pmm_free_frames(root);
+    model_close(t, &model);
+}
+
 /* ---- callers without a record ---- */
 
 static void count_plain(void *context, const struct neomm_heap_site_stats *stats)
@@ -386,6 +427,7 @@ static const uint64_t hardened[] = {0, 1};
 static const struct ktap_case cases[] = {
     KTAP_CASE_WITH(counts_are_exact, hardened),
     KTAP_CASE(tracked_anew),
+    KTAP_CASE(leaks_in_slabs_of_every_size),
     KTAP_CASE(addresses),
     KTAP_CASE(new_caches),
     KTAP_CASE(callers_without_the_macro),

@@ -85,7 +85,8 @@ uint32_t neomm_config_parse(struct neomm_config *config, const char *name, const
 const struct neomm_config_process *neomm_config_process(const struct neomm_config *config,
                                                         const char *name);
 
-/* The profile (enum neomm_heap_profile) for a cache of this name: its section's, else `otherwise`. */
+/* The profile (enum neomm_heap_profile) for a cache of this name: its section's, else `otherwise`.
+ */
 uint32_t neomm_config_cache_profile(const struct neomm_config *config, const char *name,
                                     uint32_t otherwise);
 

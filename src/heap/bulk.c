@@ -25,8 +25,7 @@ static uint32_t take_batch(struct neomm *root, struct neomm_kmem *cache, void **
     uint32_t taken = neomm__slab_take(root, cache, NULL, objects, want, flags);
     if (taken == 0)
         taken = neomm__slab_take_new(root, cache, NULL, objects, want, flags);
-    if (taken > 0)
-        neomm__kmem_count(cache, taken, 0);
+    neomm__kmem_count(cache, taken, 0);
     return taken;
 }
 
@@ -71,8 +70,7 @@ neomm_status neomm_kmem_alloc_bulk(struct neomm *root, struct neomm_kmem *cache,
         (objects[done] = neomm__kmem_refill(root, cache, cache->object_size, cache->align, flags,
                                             caller)) != NULL)
         done++;
-    if (done < count)
-        done += take_slabs(root, cache, objects + done, count - done, flags, caller);
+    done += take_slabs(root, cache, objects + done, count - done, flags, caller);
     if (done < count && neomm__heap_relieve(root, flags))
         done += take_slabs(root, cache, objects + done, count - done, flags, caller);
     if (done < count) {
