@@ -80,6 +80,8 @@ neomm_status neomm_kmem_alloc_bulk(struct neomm *root, struct neomm_kmem *cache,
         done += take_slabs(root, cache, objects + done, count - done, flags, caller);
     if (done < count && neomm__heap_relieve(root, flags))
         done += take_slabs(root, cache, objects + done, count - done, flags, caller);
+    for (uint32_t i = 0; i < done; i++)
+        NEOMM__OBJECT_TAKEN(objects[i], cache->size);
     if (done < count) {
         give_back(root, cache, flags, done, objects);
         NEOMM__COUNT(root, KMALLOC_FAIL);
@@ -101,8 +103,8 @@ static uint32_t push_some(struct neomm *root, const struct neomm_kmem *cache, ui
     uint32_t done = 0;
     if (neomm__magazine_enter(magazine)) {
         neomm__magazine_open(root->heap, cache, magazine);
-        while (done < count && neomm__magazine_push(magazine, objects[done]))
-            done++;
+        for (; done < count && neomm__magazine_push(magazine, objects[done]); done++)
+            NEOMM__OBJECT_FREED(objects[done], cache->size);
         *twice = done < count && *neomm__magazine_slot(magazine, magazine->in - 1) == objects[done];
         neomm__magazine_leave(magazine);
     }
@@ -125,6 +127,8 @@ static neomm_status put_batch(struct neomm *root, struct neomm_kmem *cache, uint
                               void *const *objects)
 {
     struct neomm__frame_list surplus = {0, 0, 0};
+    for (uint32_t i = 0; i < count; i++)
+        NEOMM__OBJECT_FREED(objects[i], cache->size);
     uint32_t twice = neomm__slab_put(root, cache, objects, count, &surplus);
     neomm__kmem_count(cache, 0, count - twice);
     (void)neomm__slabs_end(root, &surplus);

@@ -231,6 +231,8 @@ void *neomm_kmalloc_at(struct neomm *root, size_t size, neomm_flags_t flags,
     void *block = NULL;
     if (size - 1 < root->front.slab_max && !(flags & (NEOMM_ZERO | NEOMM_DMA)))
         block = neomm__magazine_take(neomm__magazine_for(root, size, neomm_port_pin()->index));
+    if (block)
+        NEOMM__OBJECT_TAKEN(block, root->heap->cache[neomm__heap_class_of(root->heap, size)].size);
     return block ? block
                  : alloc_slowly(root, size, natural_align(size), flags, NEOMM__CALLER(site));
 }

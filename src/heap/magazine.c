@@ -161,6 +161,8 @@ void *neomm__kmem_refill(struct neomm *root, struct neomm_kmem *cache, size_t si
         object = ops ? ops->alloc(root, cache, size, flags, caller)
                      : refill_plain(root, cache, size, align, flags, caller);
     } while (!object && ops != neomm__kmem_ops_of(cache));
+    if (object)
+        NEOMM__OBJECT_TAKEN(object, cache->size);
     return object;
 }
 
@@ -226,6 +228,8 @@ static neomm_status push_flushed(struct neomm *root, struct neomm_kmem *cache, v
                 flush(root, cache, magazine, cache->batch, surplus);
             status = neomm__magazine_push(magazine, object) ? NEOMM_OK : NEOMM_E_DOUBLE_FREE;
         }
+        if (status == NEOMM_OK)
+            NEOMM__OBJECT_FREED(object, cache->size);
         neomm__magazine_leave(magazine);
     }
     neomm_port_unpin();
@@ -238,6 +242,7 @@ neomm_status neomm__kmem_flush(struct neomm *root, struct neomm_kmem *cache, voi
     neomm_status status = push_flushed(root, cache, object, &surplus);
     if (status == NEOMM_E_AGAIN) {
         status = NEOMM_E_DOUBLE_FREE;
+        NEOMM__OBJECT_FREED(object, cache->size);
         if (neomm__slab_put(root, cache, &object, 1, &surplus) == 0) {
             neomm__kmem_count(cache, 0, 1);
             status = NEOMM_OK;

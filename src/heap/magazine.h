@@ -114,7 +114,10 @@ static inline void *neomm__magazine_take(struct neomm__magazine *magazine)
 /* An object that this CPU has at hand; NULL: neomm__kmem_refill gets one. */
 static inline void *neomm__kmem_pop(const struct neomm_kmem *cache)
 {
-    return neomm__magazine_take(neomm__magazine_of(cache, neomm_port_pin()->index));
+    void *object = neomm__magazine_take(neomm__magazine_of(cache, neomm_port_pin()->index));
+    if (object)
+        NEOMM__OBJECT_TAKEN(object, cache->size);
+    return object;
 }
 
 /* One with its contents as the flags say. */
@@ -147,6 +150,8 @@ static inline bool neomm__kmem_push(const struct neomm_kmem *cache, void *object
     bool done = false;
     if (neomm__magazine_enter(magazine)) {
         done = neomm__magazine_push(magazine, object);
+        if (done)
+            NEOMM__OBJECT_FREED(object, cache->size);
         neomm__magazine_leave(magazine);
     }
     neomm_port_unpin();
