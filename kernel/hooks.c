@@ -58,6 +58,18 @@ void neomm_hook_settled(neomm_frame_t top, enum neomm_flush_site site)
     (void)site;
 }
 
+void neomm_hook_object_freed(const void *object, size_t size)
+{
+    (void)object;
+    (void)size;
+}
+
+void neomm_hook_object_taken(const void *object, size_t size)
+{
+    (void)object;
+    (void)size;
+}
+
 void neomm_hook_idle(bool idle)
 {
     (void)idle;

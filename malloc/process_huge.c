@@ -7,7 +7,6 @@
 #include "process.h"
 
 #include <errno.h>
-#include <neomm/pmm.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -87,12 +86,10 @@ static struct huge take_out(struct huge *which)
     return taken;
 }
 
-/* All blocks together are not to have more than is reserved, more or less: others come and go. */
+/* With what the engine has they are not to be more than is reserved. */
 static bool has_addresses(size_t bytes)
 {
-    size_t free_bytes = (size_t)neomm_pmm_free_frames(process.root) << NEOMM_PAGE_SHIFT;
-    size_t managed = __atomic_load_n(&process.managed, __ATOMIC_RELAXED);
-    size_t used = huge.figures.held + (managed > free_bytes ? managed - free_bytes : 0);
+    size_t used = huge.figures.held + __atomic_load_n(&process.managed, __ATOMIC_RELAXED);
     return used < process.reserved && bytes <= process.reserved - used;
 }
 

@@ -3,6 +3,7 @@
 #include "tlb.h"
 
 #include <fcntl.h>
+#include <sanitizer/asan_interface.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -129,6 +130,31 @@ void neomm_hook_frames_freed(neomm_frame_t frame, uint32_t count)
     sim_lock(sim);
     sim_arena_freed(sim, frame, count);
     sim_unlock(sim);
+}
+
+/* ---- objects of the heap ---- */
+
+void sim_poison_objects(struct sim *sim, bool on)
+{
+    sim->poison_objects = on;
+    if (!on)
+        ASAN_UNPOISON_MEMORY_REGION(sim->ram, (size_t)sim->mapped);
+}
+
+void neomm_hook_object_freed(const void *object, size_t size)
+{
+    struct sim *sim = sim_place.sim;
+    (void)size;
+    if (sim && sim->poison_objects)
+        ASAN_POISON_MEMORY_REGION(object, size);
+}
+
+void neomm_hook_object_taken(const void *object, size_t size)
+{
+    struct sim *sim = sim_place.sim;
+    (void)size;
+    if (sim && sim->poison_objects)
+        ASAN_UNPOISON_MEMORY_REGION(object, size);
 }
 
 /* ---- locks, other CPUs ---- */

@@ -133,6 +133,8 @@ void sim_destroy(struct sim *sim)
     if (sim->mmu)
         sim_mmu_destroy(sim);
     sim_windows_destroy(sim);
+    if (sim->poison_objects)
+        sim_poison_objects(sim, false);
     sim_arena_destroy(sim);
     for (uint32_t i = 0; sim->cpu && i < sim->options.cpus; i++)
         (void)pthread_mutex_destroy(&sim->cpu[i].serving);

@@ -93,6 +93,7 @@ struct sim {
     struct sim_window window[SIM_WINDOWS];
 
     uint64_t clock, random;
+    bool poison_objects; /* see sim_poison_objects */
     uint64_t fault_nth, fault_seen;
     bool fault_forever;
     enum neomm_flush_site skipped; /* NEOMM_FLUSH_SITES: none */

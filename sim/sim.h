@@ -74,6 +74,12 @@ struct sim_snapshot *sim_snapshot_take(struct sim *sim);
 void sim_snapshot_restore(struct sim *sim, const struct sim_snapshot *snapshot);
 void sim_snapshot_free(struct sim_snapshot *snapshot);
 
+/* Freed objects of the heap cannot be touched from now on, or can again, in programs that are built
+ * with AddressSanitizer: who does is reported by it. Free objects that are there already are not
+ * concerned. Of code that looks at what is free, as tests of the heap's own detection do, it would
+ * be wrong. */
+void sim_poison_objects(struct sim *sim, bool on);
+
 /* ---- the CPU's memory accesses ---- */
 enum sim_access { SIM_READ, SIM_WRITE, SIM_FETCH };
 /* Translates vaddr for one access by the current CPU, through its TLB, setting A and D. True:

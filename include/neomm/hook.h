@@ -92,6 +92,11 @@ bool neomm_hook_fault(enum neomm_fault_site site);
 void neomm_hook_frames_allocated(neomm_frame_t frame, uint32_t count);
 void neomm_hook_frames_freed(neomm_frame_t frame, uint32_t count);
 
+/* A freed object of the heap's is nobody's from here on, kept for a CPU or in its slab; or it is
+ * somebody's again, or its slab is no more. Not of HARDENED caches, which look at what is free. */
+void neomm_hook_object_freed(const void *object, size_t size);
+void neomm_hook_object_taken(const void *object, size_t size);
+
 /* The entry at `entry` changes from `before` to `after`; called right behind the store. */
 void neomm_hook_entry_stored(neomm_paddr_t entry, uint64_t before, uint64_t after);
 

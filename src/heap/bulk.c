@@ -73,6 +73,8 @@ neomm_status neomm_kmem_alloc_bulk(struct neomm *root, struct neomm_kmem *cache,
     done += take_slabs(root, cache, objects + done, count - done, flags, caller);
     if (done < count && neomm__heap_relieve(root, flags))
         done += take_slabs(root, cache, objects + done, count - done, flags, caller);
+    for (uint32_t i = 0; i < done; i++)
+        NEOMM__OBJECT_TAKEN(objects[i], cache->size);
     if (done < count) {
         give_back(root, cache, flags, done, objects);
         NEOMM__COUNT(root, KMALLOC_FAIL);
@@ -95,8 +97,10 @@ static uint32_t push_some(struct neomm *root, const struct neomm_kmem *cache, ui
     if (neomm__magazine_visit(root->heap, cache, magazine)) {
         uint32_t most = magazine->slots - neomm__magazine_kept(magazine);
         most = count < most ? count : most;
-        for (; done < most && neomm__magazine_push(magazine, objects[done]); done++)
+        for (; done < most && neomm__magazine_push(magazine, objects[done]); done++) {
+            NEOMM__OBJECT_FREED(objects[done], cache->size);
             neomm__magazine_go_round(magazine);
+        }
         *twice = done < count && neomm__magazine_knows(magazine, objects[done]);
         neomm__magazine_part(cache, magazine);
     }
@@ -119,6 +123,8 @@ static neomm_status put_batch(struct neomm *root, struct neomm_kmem *cache, uint
                               void *const *objects)
 {
     struct neomm__frame_list surplus = {0, 0, 0};
+    for (uint32_t i = 0; i < count; i++)
+        NEOMM__OBJECT_FREED(objects[i], cache->size);
     uint32_t twice = neomm__slab_put(root, cache, objects, count, &surplus);
     neomm__kmem_count(cache, 0, count - twice);
     (void)neomm__slabs_end(root, &surplus);

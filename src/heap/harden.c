@@ -230,6 +230,7 @@ static void *take_clean(struct neomm *root, struct neomm_kmem *cache, neomm_flag
             neomm__slab_take_new(root, cache, &neomm__hardened_ops, &object, 1, flags) == 0)
             return NULL;
         neomm__slab_place(root, object, place);
+        NEOMM__OBJECT_TAKEN(object, cache->size);
         const uint8_t *damage = damage_of(place, object);
         if (!damage)
             return object;

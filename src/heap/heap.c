@@ -285,8 +285,10 @@ void *neomm_kmalloc_at(struct neomm *root, size_t size, neomm_flags_t flags,
     void *block = NULL;
     if (size - 1 < root->front.slab_max && !(flags & (NEOMM_ZERO | NEOMM_DMA)))
         block = neomm__magazine_take(neomm__magazine_for(root, size, neomm_port_pin()->index));
-    return NEOMM__LIKELY(block != NULL) ? block
-                                        : kmalloc_slowly(root, size, flags, NEOMM__CALLER(site));
+    if (NEOMM__UNLIKELY(!block))
+        return kmalloc_slowly(root, size, flags, NEOMM__CALLER(site));
+    NEOMM__OBJECT_TAKEN(block, root->heap->cache[neomm__heap_class_of(root, size)].size);
+    return block;
 }
 
 void *neomm_kmalloc_array_at(struct neomm *root, size_t count, size_t size, neomm_flags_t flags,

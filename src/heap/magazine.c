@@ -260,6 +260,8 @@ void *neomm__kmem_refill(struct neomm *root, struct neomm_kmem *cache, size_t si
         object = ops ? ops->alloc(root, cache, size, flags, caller)
                      : refill_plain(root, cache, size, align, flags, caller);
     } while (!object && turns != neomm__load_acquire(&cache->turns));
+    if (object)
+        NEOMM__OBJECT_TAKEN(object, cache->size);
     return object;
 }
 
@@ -336,6 +338,8 @@ static neomm_status push_flushed(struct neomm *root, struct neomm_kmem *cache, v
     if (neomm__magazine_visit(root->heap, cache, magazine)) {
         if (magazine->slots > 0)
             status = push_slowly(root, cache, magazine, object, surplus);
+        if (status == NEOMM_OK)
+            NEOMM__OBJECT_FREED(object, cache->size);
         neomm__magazine_part(cache, magazine);
     }
     neomm_port_unpin();
@@ -360,6 +364,7 @@ neomm_status neomm__kmem_flush(struct neomm *root, struct neomm_kmem *cache, voi
     neomm_status status = push_flushed(root, cache, object, &surplus);
     if (status == NEOMM_E_AGAIN) {
         status = NEOMM_E_DOUBLE_FREE;
+        NEOMM__OBJECT_FREED(object, cache->size);
         if (neomm__slab_put(root, cache, &object, 1, &surplus) == 0) {
             neomm__kmem_count(cache, 0, 1);
             status = NEOMM_OK;
@@ -417,6 +422,8 @@ static bool push_unlocked(struct neomm *root, const struct neomm_kmem *cache, vo
     if (neomm__magazine_visit(root->heap, cache, magazine)) {
         done = neomm__magazine_kept(magazine) < magazine->slots &&
                neomm__magazine_push(magazine, object);
+        if (done)
+            NEOMM__OBJECT_FREED(object, cache->size);
         neomm__magazine_part(cache, magazine);
     }
     neomm_port_unpin();

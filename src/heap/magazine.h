@@ -136,15 +136,18 @@ static inline void *neomm__magazine_take(struct neomm__magazine *magazine)
     return object;
 }
 
-/* The same for an object so many bytes behind the beginning of its slab, if it is one. */
+/* The same for an object so many bytes behind the beginning of its slab, if it is one. `size` is
+ * for who watches objects. */
 static inline bool neomm__magazine_put(struct neomm__magazine *magazine, void *object,
-                                       uint32_t offset)
+                                       uint32_t offset, uint32_t size)
 {
     bool done = false;
     if (NEOMM__LIKELY(magazine->door == NEOMM__MAGAZINE_LEFT)) {
         neomm__magazine_go_in(magazine);
         if (NEOMM__LIKELY(offset * magazine->inverse < neomm__load_acquire(&magazine->limit)))
             done = neomm__magazine_push(magazine, object);
+        if (done)
+            NEOMM__OBJECT_FREED(object, size);
         neomm__magazine_leave(magazine);
     }
     neomm_port_unpin();
@@ -154,7 +157,10 @@ static inline bool neomm__magazine_put(struct neomm__magazine *magazine, void *o
 /* An object that this CPU has at hand; NULL: neomm__kmem_refill gets one. */
 static inline void *neomm__kmem_pop(const struct neomm_kmem *cache)
 {
-    return neomm__magazine_take(neomm__magazine_of(cache, neomm_port_pin()->index));
+    void *object = neomm__magazine_take(neomm__magazine_of(cache, neomm_port_pin()->index));
+    if (object)
+        NEOMM__OBJECT_TAKEN(object, cache->size);
+    return object;
 }
 
 /* One with its contents as the flags say. */
@@ -205,7 +211,8 @@ static inline bool neomm__entry_push(const struct neomm *root, const struct neom
 {
     struct neomm__heap_cpu *cpu = &root->front.cpu[neomm_port_pin()->index];
     return neomm__magazine_put(cpu->magazine[entry->slab_cache], pointer,
-                               neomm__slab_offset(entry, pointer));
+                               neomm__slab_offset(entry, pointer),
+                               root->heap->cache[entry->slab_cache].size);
 }
 
 /* Frees an object of a slab of near frames. It is pinned before it looks at anything, so that all
@@ -219,7 +226,8 @@ static inline bool neomm__near_push(const struct neomm *root, void *pointer)
         return false;
     }
     return neomm__magazine_put(root->front.cpu[index].magazine[entry->slab_cache], pointer,
-                               neomm__slab_offset(entry, pointer));
+                               neomm__slab_offset(entry, pointer),
+                               root->heap->cache[entry->slab_cache].size);
 }
 
 /* A multiple of the size has no fraction (D. Lemire, "Faster remainder by direct computation",

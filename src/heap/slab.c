@@ -108,6 +108,7 @@ static uint32_t destroy(struct neomm *root, struct neomm__slab *slab)
     if (slab->ledger)
         slab->ops->ledger_free(root, &root->heap->cache[slab->cache], slab->ledger);
     tag(root, slab, NEOMM__KIND_NONE, 0);
+    NEOMM__OBJECT_TAKEN(base, pages * NEOMM_PAGE_SIZE);
     neomm__pages_give(root->heap, source, base, pages);
     return pages + neomm__record_free(root, paddr);
 }

@@ -74,6 +74,18 @@ void neomm_hook_frames_freed(neomm_frame_t frame, uint32_t count)
     (void)frame, (void)count;
 }
 
+void neomm_hook_object_freed(const void *object, size_t size)
+{
+    (void)object;
+    (void)size;
+}
+
+void neomm_hook_object_taken(const void *object, size_t size)
+{
+    (void)object;
+    (void)size;
+}
+
 void neomm_hook_yield(void)
 {
 }

@@ -4,6 +4,8 @@
 
 #include <errno.h>
 #include <malloc.h>
+#include <neomm/pmm.h>
+#include <neomm/stats.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -368,7 +370,42 @@ static void arena_grows(struct ktap *t)
     expect_sound(t, before);
 }
 
+/* Calls of the engine's that failed. */
+static uint64_t failures(void)
+{
+    static struct neomm_snapshot snapshot;
+    struct process_thread *self = process_enter_any();
+    neomm_snapshot_take(process.root, &snapshot);
+    process_leave_any(self);
+    return snapshot.counter[NEOMM_COUNTER_KMALLOC_FAIL];
+}
+
+/* Much is free, but in pieces too small: more memory is brought before anything fails. */
+static void much_in_pieces(struct ktap *t)
+{
+    enum { PIECES = 20000 };
+    static void *piece[PIECES];
+    uint64_t before = live_objects(), failures_before = failures();
+    size_t count = 0, managed = process.managed;
+    while (count < PIECES &&
+           (process.managed == managed || neomm_pmm_free_frames(process.root) > 64) &&
+           (piece[count] = malloc(16384)))
+        count++;
+    for (size_t i = 0; i < count; i += 2)
+        free(piece[i]);
+    void *large = malloc(MIB / 2 + 5);
+    void *larger = malloc(MIB + 5);
+    EXPECT(t, count > 100 && large && larger);
+    EXPECT_EQ(t, failures(), failures_before);
+    free(large);
+    free(larger);
+    for (size_t i = 1; i < count; i += 2)
+        free(piece[i]);
+    expect_sound(t, before);
+}
+
 static const struct ktap_case cases[] = {
+    KTAP_CASE(much_in_pieces), /* before there is much memory that would have to be filled */
     KTAP_CASE(sizes),           KTAP_CASE(size_zero),
     KTAP_CASE(too_large),       KTAP_CASE(alignments),
     KTAP_CASE(huge_alignments), KTAP_CASE(odd_alignments),
