@@ -53,10 +53,10 @@ static uint32_t slab_pages(uint32_t size)
     return best;
 }
 
-/* What a CPU keeps of one cache is at most 32 KiB, and a thousandth of all memory. */
+/* What a CPU keeps of one cache is at most 128 KiB, and a thousandth of all memory. */
 static uint32_t magazine_capacity(uint32_t size, uint32_t ram_frames)
 {
-    uint32_t bytes = ram_frames < 8192 ? ram_frames * 4 : 32768, fits = bytes / size;
+    uint32_t bytes = ram_frames < 32768 ? ram_frames * 4 : 131072, fits = bytes / size;
     if (fits > NEOMM__MAGAZINE_MAX)
         return NEOMM__MAGAZINE_MAX;
     return fits < 2 ? 2 : fits;
