@@ -83,7 +83,7 @@ static void seldom(struct ktap *t)
     if (!box_open(t, &box, BOX_DIRECT, 64, 2))
         return;
     struct neomm_kmem *cache = neomm_kmem_for(box.root, (size_t)t->parameter);
-    size_t kept = 32768 / (size_t)t->parameter;
+    size_t kept = 65536 / (size_t)t->parameter;
     size_t batch = kept / 2 < BATCH ? kept / 2 : BATCH;
     for (uint32_t i = 0; i < count; i++) {
         struct account before = account_of(&box, cache);

@@ -83,7 +83,7 @@ static void shapes(struct ktap *t)
         if (size <= NEOMM__HEAP_SLAB_MAX)
             EXPECT((t), (cache.pages * NEOMM_PAGE_SIZE - cache.objects * size) * 8 <=
                             cache.pages * NEOMM_PAGE_SIZE);
-        EXPECT((t), cache.capacity * (size_t)size <= 32768 || cache.capacity == 2);
+        EXPECT((t), cache.capacity * (size_t)size <= 131072 || cache.capacity == 2);
         EXPECT(t, cache.empty_kept * cache.pages <= 64 || cache.empty_kept == 1);
     }
     box_close(t, &box);

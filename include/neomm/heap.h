@@ -103,12 +103,13 @@ neomm_status neomm_heap_init(struct neomm *root, const struct neomm_heap_options
 neomm_status neomm_heap_fini(struct neomm *root);
 
 /* Frees `pointer` (NULL: nothing happens). What cannot be freed is logged, counted, and changes
- * nothing: NEOMM_E_INVALID (inside a block, not its start), NEOMM_E_DOUBLE_FREE (the object that
- * this CPU freed last, or anything in memory that is free by now), NEOMM_E_FOREIGN (all else). Any
- * other double free is found and logged when the object gets to its slab, which is with a batch of
- * others; until then it may be handed out twice. Caches of profile HARDENED (heap_debug.h) find
- * each one at once. Interrupts: yes. Cost: constant while the CPU has room for free objects, else a
- * batch, at most 32, to the slabs. */
+ * nothing: NEOMM_E_INVALID (inside a block, not its start), NEOMM_E_DOUBLE_FREE (the object of its
+ * size that this CPU freed last, most that it freed not long before and keeps still, or anything in
+ * memory that is free by now), NEOMM_E_FOREIGN (all else). Any other double free is found and
+ * logged when the object gets to its slab, which is with a batch of others; until then it may be
+ * handed out twice. Caches of profile HARDENED (heap_debug.h) find each one at once. Interrupts:
+ * yes. Cost: constant while the CPU has room for free objects, else a batch, at most 32, to the
+ * slabs. */
 neomm_status neomm_kfree(struct neomm *root, void *pointer);
 
 /* The same, for a caller that knows the size: NEOMM_E_INVALID, and nothing is freed, if the block

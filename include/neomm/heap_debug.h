@@ -2,7 +2,8 @@
  * SPDX-License-Identifier: MIT
  *
  * Whatever the profile, kfree refuses pointers that are none of the heap's, or not at the start of
- * a block, and the object that was freed just before. More costs time or memory and can be chosen
+ * a block, the object that was freed just before, and most that the CPU freed not long before and
+ * keeps still. More costs time or memory and can be chosen
  * for each cache while it is in use; objects that live then are treated as they were made.
  */
 #ifndef NEOMM_HEAP_DEBUG_H

@@ -53,11 +53,12 @@ static uint32_t slab_pages(uint32_t size)
     return best;
 }
 
-/* What a CPU keeps of one cache is at most 32 KiB, a thousandth of all memory, and what the
+/* What a CPU keeps of one cache is at most 128 KiB, a thousandth of all memory, and what the
  * configuration says. */
 static uint32_t magazine_capacity(uint32_t size, const struct neomm__heap_scale *scale)
 {
-    uint32_t bytes = scale->ram_frames < 8192 ? scale->ram_frames * 4 : 32768, fits = bytes / size;
+    uint32_t bytes = scale->ram_frames < 32768 ? scale->ram_frames * 4 : 131072;
+    uint32_t fits = bytes / size;
     if (fits > scale->magazine)
         return scale->magazine;
     return fits < 2 ? 2 : fits;

@@ -51,7 +51,7 @@ static inline void neomm__magazine_go_in(struct neomm__magazine *magazine)
 static inline uint32_t neomm__magazine_hash(const void *object)
 {
     /* Objects of a class that lie less than half a magazine apart have different hashes. */
-    return (uint32_t)(uintptr_t)object * 0xbc9a0e0du >> (32 - NEOMM__RECENT_BITS);
+    return (uint32_t)(uintptr_t)object * 0x4b53d283u >> (32 - NEOMM__RECENT_BITS);
 }
 
 static inline void **neomm__magazine_slot(struct neomm__magazine *magazine, size_t number)

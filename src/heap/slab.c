@@ -1,6 +1,6 @@
 /* Slabs: pages cut into objects of one size, and the way from a pointer to its slab.
  * SPDX-License-Identifier: MIT */
-#include "heap_priv.h"
+#include "magazine.h"
 
 #include "pmm/pmm_priv.h"
 
@@ -296,11 +296,24 @@ bool neomm__slab_put_one(struct neomm *root, struct neomm_kmem *cache,
     return true;
 }
 
+/* Objects that were freed in any order lie in slabs whose records are far away; they come all at
+ * once if they are asked for before the first is needed. */
+static void fetch_records(const struct neomm *root, void *const *objects, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        const struct neomm__frame *entry = neomm__near_entry(root, objects[i]);
+        if (entry)
+            __builtin_prefetch(neomm__record_at(root, entry->mapping), 1);
+    }
+}
+
 uint32_t neomm__slab_put(struct neomm *root, struct neomm_kmem *cache, void *const *objects,
                          uint32_t count, struct neomm__frame_list *surplus)
 {
     struct neomm__heap_place place[NEOMM__BATCH_MAX];
     uint32_t twice = 0;
+    if (count > 1)
+        fetch_records(root, objects, count);
     for (uint32_t i = 0; i < count; i++)
         if (neomm__heap_find(root, objects[i], &place[i]) != NEOMM_OK)
             place[i].slab = NULL;
