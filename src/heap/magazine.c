@@ -74,7 +74,7 @@ static void open(const struct neomm__heap *heap, const struct neomm_kmem *cache,
     if (magazine->slots != 0 || slots == 0)
         return;
     magazine->inverse = cache->inverse;
-    magazine->object[slots] = magazine;
+    neomm__store_relaxed(&magazine->object[slots], magazine);
     neomm__store_relaxed(&magazine->slots, slots);
     if (budget_of(magazine) == 0)
         grant(heap, cache, magazine);
@@ -135,7 +135,7 @@ void neomm__magazine_copy(struct neomm__magazine *magazine, uint32_t count, void
     for (uint32_t i = 0; i < count; i++) {
         void **slot = neomm__magazine_slot(magazine, magazine->out);
         objects[i] = *slot;
-        *slot = NULL;
+        neomm__store_relaxed(slot, NULL);
         neomm__store_relaxed(&magazine->out, magazine->out + 1);
         neomm__magazine_go_round(magazine);
     }
@@ -157,7 +157,10 @@ uint32_t neomm__magazine_take_some(struct neomm__magazine *magazine, uint32_t co
 static void fill(struct neomm *root, struct neomm_kmem *cache, struct neomm__magazine *magazine,
                  uint32_t want, neomm_flags_t flags)
 {
-    uint32_t count = neomm__slab_take(root, cache, NULL, magazine->object, want, flags);
+    void *objects[NEOMM__BATCH_MAX];
+    uint32_t count = neomm__slab_take(root, cache, NULL, objects, want, flags);
+    for (uint32_t i = 0; i < count; i++)
+        neomm__store_relaxed(&magazine->object[i], objects[i]);
     neomm__store_relaxed(&magazine->filled, magazine->filled + count);
     begin_lap(magazine, count);
 }

@@ -75,7 +75,7 @@ static inline bool neomm__magazine_push(struct neomm__magazine *magazine, void *
     if (NEOMM__UNLIKELY(*slot || neomm__magazine_knows(magazine, object)))
         return false;
     magazine->recent[neomm__magazine_hash(object)] = (uint8_t)in;
-    *slot = object;
+    neomm__store_relaxed(slot, object);
     neomm__store_relaxed(&magazine->in, in + 1);
     return true;
 }
@@ -90,7 +90,7 @@ static inline void *neomm__magazine_pop(struct neomm__magazine *magazine)
         return NULL;
     void **slot = neomm__magazine_slot(magazine, out), *object = *slot;
     if (NEOMM__LIKELY(object != NULL)) {
-        *slot = NULL;
+        neomm__store_relaxed(slot, NULL);
         neomm__store_relaxed(&magazine->out, out + 1);
     }
     return object;
