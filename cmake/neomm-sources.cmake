@@ -93,6 +93,9 @@ set(NEOMM_VMM_SOURCES
   src/vmm/fault.c
   src/vmm/mmap.c
   src/vmm/region.c
+  src/vmm/region_check.c
+  src/vmm/region_gap.c
+  src/vmm/region_tree.c
   src/vmm/space.c
   src/vmm/user_copy.c
   src/vmm/valloc.c

@@ -39,10 +39,13 @@ static void unmap_leaves(struct neomm *root, struct neomm_space *space, neomm_va
     NEOMM__ASSERT(status == NEOMM_OK);
 }
 
+/* Takes away what is mapped in the range; needs room for two. */
 static void clear_range(struct neomm *root, struct neomm_space *space, neomm_vaddr_t start,
                         uint64_t size)
 {
-    uint64_t bytes = neomm__region_clear(&space->map, start, start + (neomm_vaddr_t)size);
+    neomm_vaddr_t end = start + (neomm_vaddr_t)size;
+    neomm__regions_isolate(&space->map, start, end);
+    uint64_t bytes = neomm__regions_remove(&space->map, start, end);
     space->virtual_pages -= bytes >> NEOMM_PAGE_SHIFT;
     unmap_leaves(root, space, start, size);
 }
@@ -52,24 +55,33 @@ static neomm_status place(struct neomm *root, struct neomm_space *space, neomm_v
                           uint64_t size, unsigned flags)
 {
     const struct neomm_layout *layout = &root->layout;
-    neomm_vaddr_t end = *address + (neomm_vaddr_t)size;
-    uint32_t at;
     if (flags & NEOMM_MAP_FIXED)
         return NEOMM_OK;
-    if (flags & NEOMM_MAP_EXACT) {
-        at = neomm__region_first(&space->map, *address);
-        return at < space->map.count && space->map.regions[at].start < end ? NEOMM_E_EXISTS
-                                                                           : NEOMM_OK;
-    }
+    if (flags & NEOMM_MAP_EXACT)
+        return neomm__region_is_free(&space->map, *address, *address + (neomm_vaddr_t)size)
+                   ? NEOMM_OK
+                   : NEOMM_E_EXISTS;
     /* Page 0 is given to those who ask for it, never chosen. */
     neomm_vaddr_t lowest = layout->user_base ? layout->user_base : NEOMM_PAGE_SIZE;
-    neomm_vaddr_t found = 0;
-    if (*address >= lowest)
-        found = neomm__region_gap(&space->map, *address, layout->user_limit, size);
-    if (found == 0)
-        found = neomm__region_gap(&space->map, lowest, layout->user_limit, size);
-    *address = found;
-    return found == 0 ? NEOMM_E_NOSPACE : NEOMM_OK;
+    struct neomm__region_request request = {.low = *address,
+                                            .high = layout->user_limit,
+                                            .size = (neomm_vaddr_t)size,
+                                            .align = NEOMM_PAGE_SIZE};
+    if (*address >= lowest && neomm__region_gap(&space->map, &request, address))
+        return NEOMM_OK;
+    request.low = lowest;
+    return neomm__region_gap(&space->map, &request, address) ? NEOMM_OK : NEOMM_E_NOSPACE;
+}
+
+static void add_region(struct neomm_space *space, neomm_vaddr_t start, uint64_t size,
+                       neomm_prot_t prot)
+{
+    struct neomm__region *region = neomm__region_take(&space->map);
+    region->start = region->floor = start;
+    region->end = start + (neomm_vaddr_t)size;
+    region->prot = prot;
+    neomm__region_add(&space->map, region);
+    space->virtual_pages += size >> NEOMM_PAGE_SHIFT;
 }
 
 static neomm_status mmap_locked(struct neomm *root, struct neomm_space *space,
@@ -80,17 +92,19 @@ static neomm_status mmap_locked(struct neomm *root, struct neomm_space *space,
     neomm_status status = place(root, space, &at, size, flags);
     if (status != NEOMM_OK)
         return status;
-    uint64_t replaced = neomm__region_bytes(&space->map, at, at + (neomm_vaddr_t)size);
+    uint64_t replaced = 0;
+    if (flags & NEOMM_MAP_FIXED)
+        replaced = neomm__region_bytes(&space->map, at, at + (neomm_vaddr_t)size);
     uint64_t pages = space->virtual_pages + ((size - replaced) >> NEOMM_PAGE_SHIFT);
     if (pages > space->limits.virtual_bytes >> NEOMM_PAGE_SHIFT)
         return NEOMM_E_LIMIT;
-    status = neomm__region_reserve(root, &space->map, 2);
+    status = neomm__regions_reserve(root, &space->map, 3);
     if (status != NEOMM_OK)
         return status;
     if (flags & NEOMM_MAP_FIXED)
         clear_range(root, space, at, size);
-    neomm__region_insert(&space->map, (struct neomm__region){at, at + (neomm_vaddr_t)size, prot});
-    space->virtual_pages += size >> NEOMM_PAGE_SHIFT;
+    add_region(space, at, size, prot);
+    neomm__regions_collect(root, &space->map);
     *address = at;
     return NEOMM_OK;
 }
@@ -156,12 +170,22 @@ neomm_status neomm_munmap(struct neomm *root, struct neomm_space *space, neomm_v
         return status;
     do {
         neomm__mutex_lock(&space->lock);
-        status = neomm__region_reserve(root, &space->map, 1);
+        status = neomm__regions_reserve(root, &space->map, 2);
         if (status == NEOMM_OK)
             clear_range(root, space, address, size);
+        neomm__regions_collect(root, &space->map);
         neomm__mutex_unlock(&space->lock);
     } while (retry_after_reclaim(root, status, &attempt));
     return status;
+}
+
+static void set_prot(struct neomm__region_map *map, neomm_vaddr_t start, neomm_vaddr_t end,
+                     neomm_prot_t prot)
+{
+    struct neomm__region_place at = neomm__region_place(map, start);
+    struct neomm__region *region = neomm__region_at(at);
+    for (; region && region->start < end; region = neomm__region_next(&at))
+        region->prot = prot;
 }
 
 static neomm_status mprotect_locked(struct neomm *root, struct neomm_space *space,
@@ -170,18 +194,19 @@ static neomm_status mprotect_locked(struct neomm *root, struct neomm_space *spac
     neomm_vaddr_t end = start + (neomm_vaddr_t)size;
     if (!neomm__region_covers(&space->map, start, end))
         return NEOMM_E_NOENT;
-    neomm_status status = neomm__region_reserve(root, &space->map, 2);
+    neomm_status status = neomm__regions_reserve(root, &space->map, 2);
     if (status != NEOMM_OK)
         return status;
     /* A leaf of the shared zero frame must never become writable, so where that frame is in use
      * the right to write arrives by a fault, page by page. */
     neomm_prot_t now = neomm_frame_is_nil(root->vmm->zero) ? prot : prot & ~NEOMM_PROT_WRITE;
+    neomm__regions_isolate(&space->map, start, end);
     status = neomm_paging_protect(root, &space->tables, start, (size_t)size, now);
-    if (status != NEOMM_OK)
-        return status;
-    (void)neomm__region_clear(&space->map, start, end);
-    neomm__region_insert(&space->map, (struct neomm__region){start, end, prot});
-    return NEOMM_OK;
+    if (status == NEOMM_OK)
+        set_prot(&space->map, start, end, prot);
+    neomm__regions_restore(&space->map, start, end);
+    neomm__regions_collect(root, &space->map);
+    return status;
 }
 
 neomm_status neomm_mprotect(struct neomm *root, struct neomm_space *space, neomm_vaddr_t address,

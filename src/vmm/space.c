@@ -102,7 +102,7 @@ neomm_status neomm_space_destroy(struct neomm *root, struct neomm_space *space)
     NEOMM__ASSERT(status == NEOMM_OK && space->resident_pages == 0 && space->swap_pages == 0);
     status = neomm_paging_destroy(root, &space->tables);
     NEOMM__ASSERT(status == NEOMM_OK);
-    neomm__region_free(root, &space->map);
+    neomm__regions_free(root, &space->map);
     neomm__mutex_unlock(&space->lock);
     return neomm_kfree(root, space);
 }

@@ -14,12 +14,13 @@ static void check_regions(struct check *check)
 {
     const struct neomm__region_map *map = &check->space->map;
     uint64_t pages = 0;
-    for (uint32_t i = 0; i < map->count; i++) {
-        const struct neomm__region *region = &map->regions[i];
-        if (region->start >= region->end || (i > 0 && map->regions[i - 1].end > region->start) ||
-            !neomm__is_user_range(check->root, region->start, region->end - region->start))
-            neomm__report(check->report, "vmm: space %u: region %u [%#zx, %#zx) is out of order",
-                          check->space->index, i, (size_t)region->start, (size_t)region->end);
+    neomm__region_map_fsck(map, check->space->index, check->report);
+    struct neomm__region_place place = neomm__region_place(map, 0);
+    const struct neomm__region *region = neomm__region_at(place);
+    for (; region; region = neomm__region_next(&place)) {
+        if (!neomm__is_user_range(check->root, region->start, region->end - region->start))
+            neomm__report(check->report, "vmm: space %u: region [%#zx, %#zx) is not the user's",
+                          check->space->index, (size_t)region->start, (size_t)region->end);
         pages += (region->end - region->start) >> NEOMM_PAGE_SHIFT;
     }
     if (pages != check->space->virtual_pages)

@@ -5,7 +5,7 @@
  * and by which everything that belongs to a frame of the space is decided. It is never held over
  * I/O or an allocation that may reclaim: code that gave it up looks again at what it relied on.
  *
- *   vmm->space[index] -> space -> regions[]           sorted, disjoint
+ *   vmm->space[index] -> space -> map                 a tree of regions, see region_tree.h
  *                              -> tables              leaves: frames and swap entries
  *                              -> policy              own domain, if its residence is limited
  *   frame descriptor  -> mapping = (space index, page): the way back
@@ -16,6 +16,7 @@
 #include "base/bits.h"
 #include "base/hook.h"
 #include "base/root.h"
+#include "vmm/region_tree.h"
 
 #include <neomm/heap.h>
 #include <neomm/paging.h>
@@ -24,17 +25,6 @@
 #include <neomm/vmm.h>
 
 #define NEOMM__SPACE_MAX 4096u
-
-/* Anonymous private memory with the same rights. */
-struct neomm__region {
-    neomm_vaddr_t start, end; /* page aligned, [start, end) */
-    neomm_prot_t prot;
-};
-
-struct neomm__region_map {
-    struct neomm__region *regions;
-    uint32_t count, capacity;
-};
 
 struct neomm_space {
     struct neomm__lock lock; /* SPACE: all below */
@@ -52,6 +42,7 @@ struct neomm__vmm {
     struct neomm__lock spaces_lock; /* SPACES: the table */
     struct neomm__lock policy_lock; /* POLICY: every instance's lists */
     struct neomm_policy global;
+    struct neomm_kmem *region_cache, *node_cache;
     neomm_frame_t zero; /* the shared frame of zeros, nil: not used */
     uint32_t spaces;
     uint32_t vallocs;                            /* ranges of valloc that exist */
@@ -59,30 +50,46 @@ struct neomm__vmm {
     struct neomm_space *space[NEOMM__SPACE_MAX]; /* index 0 is the kernel's: never used */
 };
 
-/* ---- region.c: the ordered map ---- */
+/* ---- region.c: who may be inside ---- */
 
-/* The first region that ends above vaddr; map->count if none. */
-uint32_t neomm__region_first(const struct neomm__region_map *map, neomm_vaddr_t vaddr);
-/* The region that holds vaddr, NULL if none. */
+/* Becomes a user of the region that holds vaddr; NULL: none does. Neither sleep nor an allocation
+ * that may reclaim until neomm__region_exit. May wait for the space's lock before. */
+struct neomm__region *neomm__region_enter(struct neomm *root, struct neomm_space *space,
+                                          neomm_vaddr_t vaddr);
+/* The same without waiting: NULL also where the region is being changed. */
+struct neomm__region *neomm__region_try_enter(struct neomm *root, struct neomm_space *space,
+                                              neomm_vaddr_t vaddr);
+void neomm__region_exit(struct neomm__region *region);
+/* Keeps others out and waits until nobody is inside; the space's lock is held. */
+void neomm__region_close(struct neomm__region *region);
+void neomm__region_open(struct neomm__region *region);
+/* The flags of the region at vaddr, as they were at some moment; false: there is none. No lock. */
+bool neomm__region_flags_at(struct neomm *root, const struct neomm_space *space,
+                            neomm_vaddr_t vaddr, uint32_t *flags);
+
+/* ---- region.c: ranges, with the space's lock ---- */
+
+/* The first region that ends above vaddr, NULL: none. */
+struct neomm__region *neomm__region_first(const struct neomm__region_map *map, neomm_vaddr_t vaddr);
+/* The region that holds vaddr, NULL: none. */
 struct neomm__region *neomm__region_find(const struct neomm__region_map *map, neomm_vaddr_t vaddr);
-/* Room for `more` further regions, so that what follows cannot fail. May sleep. */
-neomm_status neomm__region_reserve(struct neomm *root, struct neomm__region_map *map,
-                                   uint32_t more);
-/* Removes [start, end) from the map, splitting at the ends; needs room for one. The bytes that
- * were mapped come back. */
-uint64_t neomm__region_clear(struct neomm__region_map *map, neomm_vaddr_t start, neomm_vaddr_t end);
-/* Adds a region over a gap, merged with equal neighbours; needs room for one. */
-void neomm__region_insert(struct neomm__region_map *map, struct neomm__region region);
-/* Lowest gap of `size` bytes at or above `from` and below `limit`; 0 if none. */
-neomm_vaddr_t neomm__region_gap(const struct neomm__region_map *map, neomm_vaddr_t from,
-                                neomm_vaddr_t limit, uint64_t size);
-/* True if all of [start, end) is mapped. */
+/* Is nothing of [start, end) mapped? All of it? How many bytes? */
+bool neomm__region_is_free(const struct neomm__region_map *map, neomm_vaddr_t start,
+                           neomm_vaddr_t end);
 bool neomm__region_covers(const struct neomm__region_map *map, neomm_vaddr_t start,
                           neomm_vaddr_t end);
-/* Bytes of [start, end) that are mapped. */
 uint64_t neomm__region_bytes(const struct neomm__region_map *map, neomm_vaddr_t start,
                              neomm_vaddr_t end);
-void neomm__region_free(struct neomm *root, struct neomm__region_map *map);
+/* Splits regions at both ends of the range and closes those inside; needs room for two. */
+void neomm__regions_isolate(struct neomm__region_map *map, neomm_vaddr_t start, neomm_vaddr_t end);
+/* Opens the regions of an isolated range again, joined with neighbours that are alike. */
+void neomm__regions_restore(struct neomm__region_map *map, neomm_vaddr_t start, neomm_vaddr_t end);
+/* Takes the regions of an isolated range out of the map; their bytes come back. */
+uint64_t neomm__regions_remove(struct neomm__region_map *map, neomm_vaddr_t start,
+                               neomm_vaddr_t end);
+/* Enters a region, which neomm__region_take gave, over a range that is free, and joins it with
+ * neighbours that are alike; needs room for one. */
+void neomm__region_add(struct neomm__region_map *map, struct neomm__region *region);
 
 /* ---- space.c ---- */
 
