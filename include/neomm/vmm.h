@@ -54,6 +54,12 @@ struct neomm_fault_result {
     enum neomm_fault_kind kind;
 };
 
+/* A stretch of addresses that was mapped with the same rights. */
+struct neomm_region_info {
+    neomm_vaddr_t start, end; /* [start, end) */
+    neomm_prot_t prot;
+};
+
 struct neomm_space_stats {
     uint32_t index;
     uint32_t regions;
@@ -103,6 +109,11 @@ neomm_status neomm_munmap(struct neomm *root, struct neomm_space *space, neomm_v
 /* Changes rights. NEOMM_E_NOENT: a part of the range is not mapped, nothing has changed. */
 neomm_status neomm_mprotect(struct neomm *root, struct neomm_space *space, neomm_vaddr_t address,
                             uint64_t size, neomm_prot_t prot);
+
+/* What is mapped at `address`. NEOMM_E_NOENT: nothing. Waits for nobody if it finds something, else
+ * for a call that is just changing the space. Cost: the log of the regions. May sleep. */
+neomm_status neomm_region_at(struct neomm *root, struct neomm_space *space, neomm_vaddr_t address,
+                             struct neomm_region_info *info);
 
 /* A page fault of this space's task at `address`; `error` is the CPU's error code
  * (NEOMM_PF_*). May sleep. The outcome is also returned in `result` with what was done. */

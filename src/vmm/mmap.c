@@ -185,7 +185,7 @@ static void set_prot(struct neomm__region_map *map, neomm_vaddr_t start, neomm_v
     struct neomm__region_place at = neomm__region_place(map, start);
     struct neomm__region *region = neomm__region_at(at);
     for (; region && region->start < end; region = neomm__region_next(&at))
-        region->prot = prot;
+        neomm__region_tree_change(map, region, prot, region->flags);
 }
 
 static neomm_status mprotect_locked(struct neomm *root, struct neomm_space *space,

@@ -35,14 +35,15 @@ static bool contains(const struct neomm__region *region, neomm_vaddr_t vaddr)
 struct neomm__region *neomm__region_try_enter(struct neomm *root, struct neomm_space *space,
                                               neomm_vaddr_t vaddr)
 {
-    struct neomm__region *region;
+    struct neomm__region_sight sight;
     neomm_irq_t irq = neomm__epoch_enter(root);
-    bool entered = neomm__region_search(&space->map, vaddr, &region) && region && try_enter(region);
+    bool entered =
+        neomm__region_search(&space->map, vaddr, &sight) && sight.region && try_enter(sight.region);
     neomm__epoch_leave(root, irq);
-    if (entered && contains(region, vaddr))
-        return region;
+    if (entered && contains(sight.region, vaddr))
+        return sight.region;
     if (entered)
-        neomm__region_exit(region);
+        neomm__region_exit(sight.region);
     return NULL;
 }
 
@@ -80,17 +81,47 @@ void neomm__region_open(struct neomm__region *region)
     neomm__store_release(&region->users, 0);
 }
 
-bool neomm__region_flags_at(struct neomm *root, const struct neomm_space *space,
-                            neomm_vaddr_t vaddr, uint32_t *flags)
+/* ---- looking without the lock ---- */
+
+/* Changes that are in the way of a search before it gives up. */
+#define ATTEMPTS 3u
+
+static bool describe(const struct neomm__region_sight *sight, neomm_vaddr_t vaddr,
+                     struct neomm_region_info *info, uint32_t *flags)
 {
-    struct neomm__region *region;
+    const struct neomm__region *region = sight->region;
+    info->start = neomm__peek(&region->start);
+    info->end = neomm__peek(&region->end);
+    info->prot = neomm__peek(&region->prot);
+    *flags = neomm__peek(&region->flags);
+    return vaddr >= info->start && vaddr < info->end;
+}
+
+bool neomm__region_look(struct neomm *root, const struct neomm_space *space, neomm_vaddr_t vaddr,
+                        struct neomm_region_info *info, uint32_t *flags)
+{
+    struct neomm__region_sight sight;
+    bool found = false;
     neomm_irq_t irq = neomm__epoch_enter(root);
-    while (!neomm__region_search(&space->map, vaddr, &region))
-        neomm__spin();
-    bool found = region && neomm__peek(&region->start) <= vaddr;
-    *flags = found ? neomm__load_acquire(&region->flags) : 0;
+    for (unsigned i = 0; i < ATTEMPTS && !found; i++)
+        found = neomm__region_search(&space->map, vaddr, &sight) && sight.region &&
+                describe(&sight, vaddr, info, flags) && neomm__region_unchanged(&sight);
     neomm__epoch_leave(root, irq);
     return found;
+}
+
+neomm_status neomm_region_at(struct neomm *root, struct neomm_space *space, neomm_vaddr_t address,
+                             struct neomm_region_info *info)
+{
+    uint32_t flags;
+    if (neomm__region_look(root, space, address, info, &flags))
+        return NEOMM_OK;
+    struct neomm__region *region = neomm__region_enter(root, space, address);
+    if (!region)
+        return NEOMM_E_NOENT;
+    *info = (struct neomm_region_info){region->start, region->end, region->prot};
+    neomm__region_exit(region);
+    return NEOMM_OK;
 }
 
 /* ---- looking, with the space's lock ---- */
@@ -160,7 +191,7 @@ static void split(struct neomm__region_map *map, struct neomm__region *region, n
         upper->offset += (at - region->start) >> NEOMM_PAGE_SHIFT;
     upper->users = NEOMM__REGION_CLOSED;
     neomm__region_tree_move(map, region, region->floor, region->start, at);
-    neomm__region_tree_insert(map, upper);
+    neomm__region_tree_insert(map, upper, neomm__region_place(map, at));
 }
 
 /* The floor of a region is given up where somebody maps over it. */
@@ -176,13 +207,14 @@ static void cut_floor(struct neomm__region_map *map, struct neomm__region *regio
 
 void neomm__regions_isolate(struct neomm__region_map *map, neomm_vaddr_t start, neomm_vaddr_t end)
 {
-    struct neomm__region *region = neomm__region_first(map, start);
+    struct neomm__region_place place = neomm__region_place(map, start);
+    struct neomm__region *region = neomm__region_at(place);
     if (region && region->start < start) {
         neomm__region_close(region);
         split(map, region, start);
         neomm__region_open(region);
+        place = neomm__region_place(map, start);
     }
-    struct neomm__region_place place = neomm__region_place(map, start);
     for (region = neomm__region_at(place); region && region->start < end;
          region = neomm__region_next(&place)) {
         neomm__region_close(region);
@@ -203,9 +235,10 @@ static bool alike(const struct neomm__region *low, const struct neomm__region *h
            low->offset + ((low->end - low->start) >> NEOMM_PAGE_SHIFT) == high->offset;
 }
 
-static void drop(struct neomm__region_map *map, struct neomm__region *region)
+static void drop(struct neomm__region_map *map, struct neomm__region_place place)
 {
-    neomm__region_tree_remove(map, region);
+    struct neomm__region *region = neomm__region_at(place);
+    neomm__region_tree_remove(map, place);
     neomm__store_release(&region->users, NEOMM__REGION_DEAD);
 }
 
@@ -216,7 +249,7 @@ static struct neomm__region *join(struct neomm__region_map *map, struct neomm__r
     neomm_vaddr_t end = high->end;
     neomm__region_close(low);
     neomm__region_close(high);
-    drop(map, high);
+    drop(map, neomm__region_place(map, high->start));
     neomm__region_tree_move(map, low, low->floor, low->start, end);
     neomm__region_open(low);
     return low;
@@ -244,11 +277,14 @@ uint64_t neomm__regions_remove(struct neomm__region_map *map, neomm_vaddr_t star
                                neomm_vaddr_t end)
 {
     uint64_t bytes = 0;
-    struct neomm__region *region = neomm__region_first(map, start);
-    while (region && region->start < end) {
+    while (start < end) {
+        struct neomm__region_place place = neomm__region_place(map, start);
+        const struct neomm__region *region = neomm__region_at(place);
+        if (!region || region->start >= end)
+            break;
+        start = region->end;
         bytes += region->end - region->start;
-        drop(map, region);
-        region = neomm__region_first(map, start);
+        drop(map, place);
     }
     return bytes;
 }
@@ -262,7 +298,7 @@ void neomm__region_add(struct neomm__region_map *map, struct neomm__region *regi
     cut_floor(map, after, end);
     if (before && before->end > region->floor)
         region->floor = before->end;
-    neomm__region_tree_insert(map, region);
+    neomm__region_tree_insert(map, region, place);
     if ((before && alike(before, region)) || (after && alike(region, after)))
         neomm__regions_restore(map, start, end);
 }

@@ -35,7 +35,8 @@ static void check_region(struct walk *walk, const struct neomm__region_node *lea
 
 static void check_shape(struct walk *walk, const struct neomm__region_node *node)
 {
-    if (node->count == 0 || node->count > NEOMM__REGION_FANOUT || (node->version & 1) || node->dead)
+    if ((node->count == 0 && walk->map->top != node) || node->count > NEOMM__REGION_FANOUT ||
+        (node->version & 1) || node->dead)
         complain(walk, node, "empty, overfull or half changed");
     if (!node->parent && node->level > 0 && node->count < 2)
         complain(walk, node, "the top has one child");

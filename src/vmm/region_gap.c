@@ -83,7 +83,7 @@ static neomm_vaddr_t last_end(const struct neomm__region_map *map)
 bool neomm__region_gap(const struct neomm__region_map *map,
                        const struct neomm__region_request *request, neomm_vaddr_t *found)
 {
-    if (!map->top)
+    if (map->count == 0)
         return fits(request, 0, request->high, found);
     neomm_vaddr_t end = last_end(map);
     if (request->downwards)

@@ -3,9 +3,9 @@
  *
  * Invariants, but while a change runs: the key of a child is its own first key; the value of a
  * child is its largest gap, where the gap before a region begins at the end of the region before
- * it, in whichever leaf that is; no node is empty, and the top has two children at least or is a
- * leaf. A leaf that loses regions is joined with a neighbour when both together fill three quarters
- * of a node at most.
+ * it, in whichever leaf that is; no node is empty but a leaf that is the top, and a top that is
+ * none has two children at least. A leaf that loses regions is joined with a neighbour when both
+ * together fill three quarters of a node at most.
  */
 #include "base/epoch.h"
 #include "vmm/vmm_priv.h"
@@ -121,20 +121,18 @@ void neomm__regions_collect(struct neomm *root, struct neomm__region_map *map)
     }
 }
 
-/* The leaves hold all regions; each node is the first child of nobody but its parent, so the tree
- * is taken down along its left edge. */
 void neomm__regions_free(struct neomm *root, struct neomm__region_map *map)
 {
-    for (struct neomm__region_place place = neomm__region_place(map, 0); place.leaf;) {
-        struct neomm__region *region = neomm__region_at(place);
-        neomm__region_tree_remove(map, region);
-        place = neomm__region_place(map, 0);
-    }
+    struct neomm__region_place place;
+    while ((place = neomm__region_place(map, 0)).leaf)
+        neomm__region_tree_remove(map, place);
     neomm__epoch_synchronise(root);
     free_limbo(root, &map->open);
     free_limbo(root, &map->closed);
-    struct neomm__region_limbo spares = {map->spare_region, map->spare_node, 0, 0};
-    free_limbo(root, &spares);
+    struct neomm__region_limbo rest = {map->spare_region, map->spare_node, 0, 0};
+    free_limbo(root, &rest);
+    if (map->top)
+        (void)neomm_kmem_free(root, root->vmm->node_cache, map->top);
     *map = (struct neomm__region_map){0};
 }
 
@@ -166,8 +164,8 @@ static void settle(struct neomm__region_map *map)
     neomm_port_irq_restore(map->irq);
 }
 
-static void put(struct neomm__region_node *node, unsigned i, neomm_vaddr_t key,
-                neomm_vaddr_t value, void *child)
+static void put(struct neomm__region_node *node, unsigned i, neomm_vaddr_t key, neomm_vaddr_t value,
+                void *child)
 {
     neomm__poke(&node->key[i], key);
     neomm__poke(&node->value[i], value);
@@ -206,6 +204,13 @@ static unsigned index_in(const struct neomm__region_node *parent,
     return i;
 }
 
+/* The same where the parent's key is the node's. */
+static inline unsigned index_by_key(const struct neomm__region_node *parent,
+                                    const struct neomm__region_node *node)
+{
+    return neomm__region_slot(parent, node->key[0]) - 1;
+}
+
 /* ---- keys and gaps upwards ---- */
 
 neomm_vaddr_t neomm__region_largest_gap(const struct neomm__region_node *node)
@@ -226,7 +231,7 @@ static void fix_gaps(struct neomm__region_node *node)
 {
     for (; node && node->parent; node = node->parent) {
         neomm_vaddr_t gap = neomm__region_largest_gap(node);
-        neomm_vaddr_t *value = &node->parent->value[index_in(node->parent, node)];
+        neomm_vaddr_t *value = &node->parent->value[index_by_key(node->parent, node)];
         if (*value == gap)
             return;
         neomm__poke(value, gap);
@@ -293,7 +298,7 @@ struct neomm__region *neomm__region_before(const struct neomm__region_map *map,
         return leaf->child[place.index - 1];
     else
         leaf = leaf->before;
-    return leaf ? leaf->child[leaf->count - 1] : NULL;
+    return leaf && leaf->count > 0 ? leaf->child[leaf->count - 1] : NULL;
 }
 
 /* ---- inserting ---- */
@@ -308,8 +313,8 @@ static void grow(struct neomm__region_map *map, struct neomm__region_node *first
     neomm__store_release(&map->top, top);
 }
 
-/* A full node is parted in the middle; at an end of the tree so that what grows there, by one region
- * after the other, leaves full nodes behind. */
+/* A full node is parted in the middle; at an end of the tree so that what grows there, by one
+ * region after the other, leaves full nodes behind. */
 static unsigned part_at(unsigned at)
 {
     return at == FANOUT ? FANOUT - 1 : at == 0 ? 1 : FANOUT / 2;
@@ -328,7 +333,7 @@ static void link_leaf(struct neomm__region_node *left, struct neomm__region_node
 static void split(struct neomm__region_map *map, struct neomm__region_node *node, unsigned at)
 {
     struct neomm__region_node *right = take_node(map, node->level), *parent = node->parent;
-    unsigned keep = part_at(at), index = index_in(parent, node);
+    unsigned keep = part_at(at), index = index_by_key(parent, node);
     touch(map, node);
     touch(map, parent);
     for (unsigned i = keep; i < FANOUT; i++) {
@@ -353,39 +358,52 @@ static void make_room(struct neomm__region_map *map, struct neomm__region_node *
         return;
     if (!node->parent)
         grow(map, node);
-    make_room(map, node->parent, index_in(node->parent, node) + 1);
+    make_room(map, node->parent, index_by_key(node->parent, node) + 1);
     split(map, node, at);
 }
 
-static void insert_first(struct neomm__region_map *map, struct neomm__region *region)
+static struct neomm__region_node *first_leaf(struct neomm__region_map *map)
 {
     struct neomm__region_node *leaf = take_node(map, 0);
-    put(leaf, 0, region->floor, region->end, region);
-    leaf->count = 1;
     map->height = 1;
     neomm__store_release(&map->top, leaf);
+    return leaf;
 }
 
-void neomm__region_tree_insert(struct neomm__region_map *map, struct neomm__region *region)
+/* Where to insert before `place`: rather at the end of a leaf than at the beginning of the next. */
+static struct neomm__region_place place_to_insert(struct neomm__region_map *map,
+                                                  struct neomm__region_place place)
 {
-    struct neomm__region_node *leaf = leaf_for(map, region->floor);
+    struct neomm__region_node *leaf = place.leaf;
+    if (!map->top)
+        return (struct neomm__region_place){first_leaf(map), 0};
+    if (!leaf)
+        leaf = leaf_for(map, NO_KEY - 1);
+    else if (place.index == 0 && leaf->before)
+        leaf = leaf->before;
+    else
+        return place;
+    return (struct neomm__region_place){leaf, leaf->count};
+}
+
+void neomm__region_tree_insert(struct neomm__region_map *map, struct neomm__region *region,
+                               struct neomm__region_place place)
+{
+    place = place_to_insert(map, place);
+    if (place.leaf->count == FANOUT) {
+        make_room(map, place.leaf, place.index);
+        place.leaf = leaf_for(map, region->floor);
+        place.index = neomm__region_slot(place.leaf, region->floor);
+    }
+    struct neomm__region_node *leaf = place.leaf;
     map->count++;
-    if (!leaf) {
-        insert_first(map, region);
-        return;
-    }
-    if (leaf->count == FANOUT) {
-        make_room(map, leaf, neomm__region_slot(leaf, region->floor));
-        leaf = leaf_for(map, region->floor);
-    }
-    unsigned at = neomm__region_slot(leaf, region->floor);
     touch(map, leaf);
-    open_entry(leaf, at);
-    put(leaf, at, region->floor, region->end, region);
-    if (at == 0)
+    open_entry(leaf, place.index);
+    put(leaf, place.index, region->floor, region->end, region);
+    if (place.index == 0)
         fix_keys(map, leaf);
     fix_gaps(leaf);
-    if (at + 1u == leaf->count)
+    if (place.index + 1u == leaf->count)
         fix_gaps(leaf->next);
     settle(map);
 }
@@ -422,12 +440,6 @@ static void lower_top(struct neomm__region_map *map)
 static void remove_node(struct neomm__region_map *map, struct neomm__region_node *node)
 {
     struct neomm__region_node *parent = node->parent;
-    if (!parent) {
-        map->height = 0;
-        neomm__store_release(&map->top, NULL);
-        retire(map, node);
-        return;
-    }
     unsigned index = index_in(parent, node);
     touch(map, parent);
     close_entry(parent, index);
@@ -462,33 +474,31 @@ static bool join(struct neomm__region_map *map, struct neomm__region_node *left,
 static void join_upwards(struct neomm__region_map *map, struct neomm__region_node *node)
 {
     for (struct neomm__region_node *parent; (parent = node->parent) != NULL; node = parent) {
-        unsigned index = index_in(parent, node);
+        unsigned index = index_by_key(parent, node);
         if (!(index + 1 < parent->count && join(map, node, parent->child[index + 1])) &&
             !(index > 0 && join(map, parent->child[index - 1], node)))
             break;
     }
 }
 
-void neomm__region_tree_remove(struct neomm__region_map *map, struct neomm__region *region)
+void neomm__region_tree_remove(struct neomm__region_map *map, struct neomm__region_place place)
 {
-    struct neomm__region_node *leaf = leaf_for(map, region->floor);
-    unsigned at = neomm__region_slot(leaf, region->floor) - 1;
-    struct neomm__region_node *next = leaf->next;
-    NEOMM__ASSERT(leaf->child[at] == region);
+    struct neomm__region_node *leaf = place.leaf, *next = leaf->next;
+    struct neomm__region *region = leaf->child[place.index];
     touch(map, leaf);
-    close_entry(leaf, at);
+    close_entry(leaf, place.index);
     map->count--;
-    if (leaf->count == 0) {
-        remove_node(map, leaf);
-    } else {
-        if (at == 0)
+    if (leaf->count > 0) {
+        if (place.index == 0)
             fix_keys(map, leaf);
         fix_gaps(leaf);
         join_upwards(map, leaf);
+    } else if (leaf->parent) {
+        remove_node(map, leaf);
     }
-    fix_gaps(next && next->dead ? NULL : next);
-    if (map->top)
-        lower_top(map);
+    if (next && !next->dead)
+        fix_gaps(next);
+    lower_top(map);
     settle(map);
     region->next = map->open.regions;
     map->open.regions = region;
@@ -515,13 +525,30 @@ void neomm__region_tree_move(struct neomm__region_map *map, struct neomm__region
     settle(map);
 }
 
+void neomm__region_tree_change(struct neomm__region_map *map, struct neomm__region *region,
+                               neomm_prot_t prot, uint32_t flags)
+{
+    touch(map, leaf_for(map, region->floor));
+    neomm__poke(&region->prot, prot);
+    neomm__poke(&region->flags, flags);
+    settle(map);
+}
+
 /* ---- without the lock ---- */
 
-bool neomm__region_search(const struct neomm__region_map *map, neomm_vaddr_t vaddr,
-                          struct neomm__region **region)
+/* A leaf is seldom in a cache: all of it is asked for at once. */
+static inline void prefetch(const struct neomm__region_node *leaf)
 {
-    *region = NULL;
-    struct neomm__region_node *node = neomm__load_acquire(&map->top);
+    for (unsigned i = 0; i < sizeof(*leaf); i += 64)
+        __builtin_prefetch((const uint8_t *)leaf + i);
+}
+
+/* The leaf that has vaddr, if it is in any, and its version. */
+static bool descend(const struct neomm__region_map *map, neomm_vaddr_t vaddr,
+                    struct neomm__region_sight *sight)
+{
+    const struct neomm__region_node *node = neomm__load_acquire(&map->top);
+    sight->leaf = node;
     if (!node)
         return true;
     uint32_t version = neomm__load_acquire(&node->version);
@@ -529,20 +556,31 @@ bool neomm__region_search(const struct neomm__region_map *map, neomm_vaddr_t vad
         return false;
     while (node->level > 0) {
         unsigned slot = neomm__region_slot(node, vaddr);
-        struct neomm__region_node *child = neomm__peek(&node->child[slot > 0 ? slot - 1 : 0]);
+        const struct neomm__region_node *child = neomm__peek(&node->child[slot > 0 ? slot - 1 : 0]);
         if (neomm__load_acquire(&node->version) != version)
             return false;
+        if (node->level == 1)
+            prefetch(child);
         uint32_t below = neomm__load_acquire(&child->version);
         if ((below & 1) || neomm__peek(&node->version) != version)
             return false;
         node = child;
         version = below;
     }
-    unsigned slot = neomm__region_slot(node, vaddr);
-    bool inside = slot > 0 && neomm__peek(&node->value[slot - 1]) > vaddr;
-    struct neomm__region *found = inside ? neomm__peek(&node->child[slot - 1]) : NULL;
-    if (neomm__load_acquire(&node->version) != version)
-        return false;
-    *region = found;
+    sight->leaf = node;
+    sight->version = version;
     return true;
+}
+
+bool neomm__region_search(const struct neomm__region_map *map, neomm_vaddr_t vaddr,
+                          struct neomm__region_sight *sight)
+{
+    sight->region = NULL;
+    if (!descend(map, vaddr, sight))
+        return false;
+    const struct neomm__region_node *leaf = sight->leaf;
+    unsigned slot = leaf ? neomm__region_slot(leaf, vaddr) : 0;
+    if (slot > 0 && neomm__peek(&leaf->value[slot - 1]) > vaddr)
+        sight->region = neomm__peek(&leaf->child[slot - 1]);
+    return neomm__region_unchanged(sight);
 }

@@ -118,14 +118,19 @@ struct neomm__region *neomm__region_at(struct neomm__region_place place);
 struct neomm__region *neomm__region_next(struct neomm__region_place *place);
 struct neomm__region *neomm__region_before(const struct neomm__region_map *map,
                                            struct neomm__region_place place);
-/* Enters a region whose range, from the floor on, is free; needs room for one. */
-void neomm__region_tree_insert(struct neomm__region_map *map, struct neomm__region *region);
-/* Takes the region out and puts it in limbo. */
-void neomm__region_tree_remove(struct neomm__region_map *map, struct neomm__region *region);
+/* Enters a region whose range, from the floor on, is free, before the place that
+ * neomm__region_place gave for its start; needs room for one. */
+void neomm__region_tree_insert(struct neomm__region_map *map, struct neomm__region *region,
+                               struct neomm__region_place place);
+/* Takes the region there out and puts it in limbo. */
+void neomm__region_tree_remove(struct neomm__region_map *map, struct neomm__region_place place);
 /* Moves the bounds of a region in the map; they reach no neighbour. Nobody is inside. */
 void neomm__region_tree_move(struct neomm__region_map *map, struct neomm__region *region,
                              neomm_vaddr_t floor, neomm_vaddr_t start, neomm_vaddr_t end);
-/* Frees what no search can see any more, a bounded part at a time. */
+/* Changes rights and flags. Nobody is inside. */
+void neomm__region_tree_change(struct neomm__region_map *map, struct neomm__region *region,
+                               neomm_prot_t prot, uint32_t flags);
+/* Frees what no search can see any more. */
 void neomm__regions_collect(struct neomm *root, struct neomm__region_map *map);
 /* Empties the map and frees all, also what is reserved. Nobody searches it, or will. */
 void neomm__regions_free(struct neomm *root, struct neomm__region_map *map);
@@ -139,10 +144,21 @@ bool neomm__region_gap(const struct neomm__region_map *map,
 
 /* ---- without the lock, inside an epoch ---- */
 
-/* The region that has vaddr between its floor and its end, NULL: none. The region is good to be
- * looked at until the epoch is left. `false`: a change was in the way, search again. */
+/* What a search found, and where: as long as the leaf has this version the region has not changed.
+ * The region is good to be looked at until the epoch is left. */
+struct neomm__region_sight {
+    struct neomm__region *region; /* that has the address between its floor and its end, or NULL */
+    const struct neomm__region_node *leaf; /* NULL: the map is empty */
+    uint32_t version;
+};
+
+/* `false`: a change was in the way, search again. */
 bool neomm__region_search(const struct neomm__region_map *map, neomm_vaddr_t vaddr,
-                          struct neomm__region **region);
+                          struct neomm__region_sight *sight);
+static inline bool neomm__region_unchanged(const struct neomm__region_sight *sight)
+{
+    return !sight->leaf || neomm__load_acquire(&sight->leaf->version) == sight->version;
+}
 
 /* Entries of the node whose key is at most vaddr: in one group of eight, after the first keys of
  * the groups. */

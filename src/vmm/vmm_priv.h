@@ -63,9 +63,10 @@ void neomm__region_exit(struct neomm__region *region);
 /* Keeps others out and waits until nobody is inside; the space's lock is held. */
 void neomm__region_close(struct neomm__region *region);
 void neomm__region_open(struct neomm__region *region);
-/* The flags of the region at vaddr, as they were at some moment; false: there is none. No lock. */
-bool neomm__region_flags_at(struct neomm *root, const struct neomm_space *space,
-                            neomm_vaddr_t vaddr, uint32_t *flags);
+/* The region at vaddr as it was at some moment; false: there was none, or it was about to be
+ * joined, parted or moved. No lock. */
+bool neomm__region_look(struct neomm *root, const struct neomm_space *space, neomm_vaddr_t vaddr,
+                        struct neomm_region_info *info, uint32_t *flags);
 
 /* ---- region.c: ranges, with the space's lock ---- */
 
