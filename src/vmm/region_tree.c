@@ -226,16 +226,60 @@ neomm_vaddr_t neomm__region_largest_gap(const struct neomm__region_node *node)
     return most;
 }
 
-/* The node's regions or their bounds have changed. Gaps are not what searches look at. */
+/* The largest of some gaps below the node was `was` and is `is` now; the others are as before. Gaps
+ * are not what searches look at. */
+static void fix_gap(struct neomm__region_node *node, neomm_vaddr_t was, neomm_vaddr_t is)
+{
+    for (; node->parent; node = node->parent) {
+        neomm_vaddr_t *value = &node->parent->value[index_by_key(node->parent, node)], old = *value;
+        if (is < old && was < old)
+            return;
+        if (is < old)
+            is = neomm__region_largest_gap(node);
+        if (is == old)
+            return;
+        neomm__poke(value, is);
+        was = old;
+    }
+}
+
+/* The node's entries are others. */
 static void fix_gaps(struct neomm__region_node *node)
 {
-    for (; node && node->parent; node = node->parent) {
-        neomm_vaddr_t gap = neomm__region_largest_gap(node);
-        neomm_vaddr_t *value = &node->parent->value[index_by_key(node->parent, node)];
-        if (*value == gap)
-            return;
-        neomm__poke(value, gap);
+    fix_gap(node, NO_KEY, neomm__region_largest_gap(node));
+}
+
+static neomm_vaddr_t gap_before(const struct neomm__region_node *leaf, unsigned i)
+{
+    const struct neomm__region_node *before = leaf->before;
+    if (i > 0)
+        return leaf->key[i] - leaf->value[i - 1];
+    return leaf->key[0] - (before ? before->value[before->count - 1] : 0);
+}
+
+/* The gaps that a change at entry i has to do with: the largest of those in the leaf, and that in
+ * front of the next. */
+struct gaps {
+    neomm_vaddr_t here, next;
+};
+
+static struct gaps gaps_around(const struct neomm__region_node *leaf, unsigned i, unsigned entries)
+{
+    struct gaps gaps = {0, 0};
+    for (; entries > 0 && i < leaf->count; i++, entries--) {
+        neomm_vaddr_t gap = gap_before(leaf, i);
+        gaps.here = gap > gaps.here ? gap : gaps.here;
     }
+    if (entries > 0 && leaf->next && leaf->count > 0)
+        gaps.next = gap_before(leaf->next, 0);
+    return gaps;
+}
+
+static void fix_gaps_around(struct neomm__region_node *leaf, struct gaps was, struct gaps is)
+{
+    fix_gap(leaf, was.here, is.here);
+    if (leaf->next)
+        fix_gap(leaf->next, was.next, is.next);
 }
 
 /* The node's first key has changed. */
@@ -396,15 +440,14 @@ void neomm__region_tree_insert(struct neomm__region_map *map, struct neomm__regi
         place.index = neomm__region_slot(place.leaf, region->floor);
     }
     struct neomm__region_node *leaf = place.leaf;
+    struct gaps was = gaps_around(leaf, place.index, 1);
     map->count++;
     touch(map, leaf);
     open_entry(leaf, place.index);
     put(leaf, place.index, region->floor, region->end, region);
     if (place.index == 0)
         fix_keys(map, leaf);
-    fix_gaps(leaf);
-    if (place.index + 1u == leaf->count)
-        fix_gaps(leaf->next);
+    fix_gaps_around(leaf, was, gaps_around(leaf, place.index, 2));
     settle(map);
 }
 
@@ -485,19 +528,20 @@ void neomm__region_tree_remove(struct neomm__region_map *map, struct neomm__regi
 {
     struct neomm__region_node *leaf = place.leaf, *next = leaf->next;
     struct neomm__region *region = leaf->child[place.index];
+    struct gaps was = gaps_around(leaf, place.index, 2);
     touch(map, leaf);
     close_entry(leaf, place.index);
     map->count--;
     if (leaf->count > 0) {
         if (place.index == 0)
             fix_keys(map, leaf);
-        fix_gaps(leaf);
+        fix_gaps_around(leaf, was, gaps_around(leaf, place.index, 1));
         join_upwards(map, leaf);
     } else if (leaf->parent) {
         remove_node(map, leaf);
+        if (next)
+            fix_gaps(next);
     }
-    if (next && !next->dead)
-        fix_gaps(next);
     lower_top(map);
     settle(map);
     region->next = map->open.regions;
@@ -511,6 +555,7 @@ void neomm__region_tree_move(struct neomm__region_map *map, struct neomm__region
     struct neomm__region_node *leaf = leaf_for(map, region->floor);
     unsigned at = neomm__region_slot(leaf, region->floor) - 1;
     NEOMM__ASSERT(leaf->child[at] == region);
+    struct gaps was = gaps_around(leaf, at, 2);
     touch(map, leaf);
     neomm__poke(&leaf->key[at], floor);
     neomm__poke(&leaf->value[at], end);
@@ -519,9 +564,7 @@ void neomm__region_tree_move(struct neomm__region_map *map, struct neomm__region
     neomm__poke(&region->end, end);
     if (at == 0)
         fix_keys(map, leaf);
-    fix_gaps(leaf);
-    if (at + 1u == leaf->count)
-        fix_gaps(leaf->next);
+    fix_gaps_around(leaf, was, gaps_around(leaf, at, 2));
     settle(map);
 }
 
