@@ -35,9 +35,9 @@
 #define NEOMM__REGION_SEQUENTIAL 0x010u
 #define NEOMM__REGION_RANDOM     0x020u
 #define NEOMM__REGION_PHYSICAL   0x040u /* leaves lead to memory that is not the space's */
-#define NEOMM__REGION_NORESERVE  0x080u /* not in the commit account */
+#define NEOMM__REGION_NORESERVE  0x080u /* never in the commit account */
 #define NEOMM__REGION_SHARED     0x100u
-#define NEOMM__REGION_HEAP       0x200u /* what brk moves */
+#define NEOMM__REGION_COMMITTED  0x200u /* in the commit account */
 
 /* Bits of `users`, which also counts the tasks inside. */
 #define NEOMM__REGION_CLOSED 0x80000000u

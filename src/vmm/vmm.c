@@ -22,6 +22,17 @@ static neomm_status make_zero_page(struct neomm *root, struct neomm__vmm *vmm, b
     return neomm_pmm_alloc(root, 0, NEOMM_ZERO | NEOMM_NORECLAIM, &vmm->zero);
 }
 
+static uint64_t usable_frames(struct neomm *root)
+{
+    uint64_t frames = 0;
+    for (unsigned zone = 0; zone < NEOMM_ZONES; zone++) {
+        struct neomm_zone_stats stats;
+        neomm_pmm_zone_stats(root, (enum neomm_zone)zone, &stats);
+        frames += stats.free + stats.used;
+    }
+    return frames;
+}
+
 static bool make_caches(struct neomm *root, struct neomm__vmm *vmm)
 {
     const struct neomm_kmem_options region = {.name = "region",
@@ -66,6 +77,9 @@ neomm_status neomm_vmm_init(struct neomm *root, const struct neomm_vmm_options *
     neomm__lock_init(&vmm->policy_lock, NEOMM_LOCK_CLASS_POLICY);
     neomm_policy_init(&vmm->global, root, policy, 0);
     vmm->next_index = 1;
+    vmm->ram_pages = usable_frames(root);
+    vmm->aslr = options && options->aslr;
+    vmm->overcommit = options ? options->overcommit : NEOMM_OVERCOMMIT_HEURISTIC;
     neomm_status status =
         make_zero_page(root, vmm, options ? options->zero_page : root->config.zero_page);
     if (status == NEOMM_OK && !make_caches(root, vmm))

@@ -34,7 +34,11 @@ struct neomm_space {
     struct neomm_tables tables;
     struct neomm__region_map map;
     struct neomm_policy policy; /* ops NULL: the global domain */
-    uint64_t virtual_pages, resident_pages, swap_pages;
+    uint64_t virtual_pages, locked_pages, resident_pages, swap_pages;
+    neomm_vaddr_t random;               /* what is placed by itself keeps this distance, see aslr */
+    neomm_vaddr_t heap_start, heap_end; /* of brk; start 0: there is none */
+    uint32_t lock_future;               /* flags of new regions */
+    bool lock_now;                      /* and their pages are brought in */
     uint64_t faults_zero, faults_swap_in, faults_other, evictions, swap_writes;
 };
 
@@ -43,6 +47,10 @@ struct neomm__vmm {
     struct neomm__lock policy_lock; /* POLICY: every instance's lists */
     struct neomm_policy global;
     struct neomm_kmem *region_cache, *node_cache;
+    uint64_t ram_pages; /* that there are for use */
+    uint32_t committed; /* pages promised to all spaces */
+    enum neomm_overcommit overcommit;
+    bool aslr;
     neomm_frame_t zero; /* the shared frame of zeros, nil: not used */
     uint32_t spaces;
     uint32_t vallocs;                            /* ranges of valloc that exist */
@@ -92,7 +100,53 @@ uint64_t neomm__regions_remove(struct neomm__region_map *map, neomm_vaddr_t star
  * neighbours that are alike; needs room for one. */
 void neomm__region_add(struct neomm__region_map *map, struct neomm__region *region);
 
+/* ---- account.c, with the space's lock ---- */
+
+/* Pages of regions, by what they count against. */
+struct neomm__cost {
+    uint64_t pages, locked, committed;
+};
+
+void neomm__cost_add(struct neomm__cost *cost, uint64_t pages, uint32_t flags);
+struct neomm__cost neomm__range_cost(const struct neomm__region_map *map, neomm_vaddr_t start,
+                                     neomm_vaddr_t end);
+/* The flags of a region with these rights: once it could be written it stays committed. */
+uint32_t neomm__region_commits(uint32_t flags, neomm_prot_t prot);
+/* Counts `more`, if the limits allow for it once `less` will be gone: NEOMM_E_LIMIT. */
+neomm_status neomm__charge(struct neomm *root, struct neomm_space *space,
+                           const struct neomm__cost *more, const struct neomm__cost *less);
+void neomm__uncharge(struct neomm *root, struct neomm_space *space, const struct neomm__cost *less);
+
+/* ---- mmap.c ---- */
+
+/* Rounds the size up to pages and checks the range. */
+neomm_status neomm__range_check(const struct neomm *root, neomm_vaddr_t address, uint64_t *size);
+/* Unmaps the leaves of a range in which no fault can be. */
+void neomm__leaves_clear(struct neomm *root, struct neomm_space *space, neomm_vaddr_t start,
+                         neomm_vaddr_t end);
+/* Takes away what is mapped in the range; needs room for two. */
+void neomm__range_clear(struct neomm *root, struct neomm_space *space, neomm_vaddr_t start,
+                        neomm_vaddr_t end);
+/* Adds a region with these bounds, rights, flags and offset; charged, and with room for one. */
+void neomm__range_add(struct neomm_space *space, const struct neomm__region *like);
+/* A free range, near the hint if there is one. */
+bool neomm__range_place(struct neomm *root, struct neomm_space *space, neomm_vaddr_t hint,
+                        uint64_t size, bool down, neomm_vaddr_t *found);
+/* Memory was short: without locks, has reclaim helped, and is it worth another attempt? */
+bool neomm__retry_after_reclaim(struct neomm *root, neomm_status status, unsigned *attempt);
+/* Touches each page as the user would; without locks. What was touched stays on an error. */
+neomm_status neomm__populate(struct neomm *root, struct neomm_space *space, neomm_vaddr_t start,
+                             neomm_vaddr_t end, bool write);
+
+/* ---- grow.c ---- */
+
+/* Lets the stack above the page grow down to it; the space's lock is held. */
+bool neomm__stack_grow(struct neomm *root, struct neomm_space *space, neomm_vaddr_t page);
+
 /* ---- space.c ---- */
+
+/* A distance for a space to keep, 0 where that is not wanted. */
+neomm_vaddr_t neomm__space_random(struct neomm *root);
 
 /* The space with this index, locked; NULL if there is none or somebody else has the lock. */
 struct neomm_space *neomm__space_try_lock(struct neomm *root, uint32_t index);
@@ -119,6 +173,9 @@ void neomm__user_frame_leave(struct neomm *root, struct neomm_space *space, neom
                              const struct neomm_swap_entry *kept);
 /* Drops a reference that was taken to keep the frame over I/O. */
 void neomm__user_frame_put(struct neomm *root, neomm_frame_t frame);
+/* A leaf that was elsewhere in the space, which is locked, is at `vaddr` now. */
+void neomm__user_leaf_moved(struct neomm *root, struct neomm_space *space, neomm_vaddr_t vaddr,
+                            const struct neomm_mapping *leaf);
 /* A neomm_leaf_fn, context a struct neomm__release: what unmapping leaves to do. */
 struct neomm__release {
     struct neomm *root;
@@ -134,6 +191,9 @@ void neomm__user_leaf_release(void *context, neomm_vaddr_t vaddr, const struct n
 neomm_status neomm__evict_one(struct neomm *root, struct neomm_space *space);
 /* Makes room in swap: a resident page of the space gives up the slot with its clean copy. */
 bool neomm__release_a_slot(struct neomm *root, struct neomm_space *space);
+/* Evicts the page at vaddr, if there is one and it can go now. The space's lock is held and may be
+ * given up in between. */
+void neomm__evict_at(struct neomm *root, struct neomm_space *space, neomm_vaddr_t vaddr);
 /* Frees about `frames` frames, wherever they are. Called without locks. */
 uint32_t neomm__reclaim(struct neomm *root, uint32_t frames);
 
