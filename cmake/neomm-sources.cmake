@@ -90,10 +90,18 @@ set(NEOMM_SWAP_SOURCES
   src/swap/swap_io.c)
 
 set(NEOMM_VMM_SOURCES
+  src/vmm/account.c
+  src/vmm/advice.c
   src/vmm/evict.c
   src/vmm/fault.c
+  src/vmm/grow.c
+  src/vmm/mlock.c
   src/vmm/mmap.c
+  src/vmm/mremap.c
   src/vmm/region.c
+  src/vmm/region_check.c
+  src/vmm/region_gap.c
+  src/vmm/region_tree.c
   src/vmm/space.c
   src/vmm/user_copy.c
   src/vmm/valloc.c

@@ -259,8 +259,9 @@ static struct sim *begin(void *context, uint64_t seed)
                                         .cpus = m->cpus,
                                         .swap_pages = 32,
                                         .seed = seed};
-    const struct neomm_limits limits = {
-        NEOMM_UNLIMITED, m->plan->limited ? 2 * PAGE : NEOMM_UNLIMITED, NEOMM_UNLIMITED};
+    const struct neomm_limits limits = {NEOMM_UNLIMITED,
+                                        m->plan->limited ? 2 * PAGE : NEOMM_UNLIMITED,
+                                        NEOMM_UNLIMITED, NEOMM_UNLIMITED};
     m->mistakes = 0;
     if (!env_open(m->t, &m->env, &options))
         return NULL;

@@ -19,17 +19,75 @@ struct neomm_limits {
     uint64_t virtual_bytes;
     uint64_t resident_bytes; /* reached: the space evicts one of its own pages a fault */
     uint64_t swap_bytes;
+    uint64_t locked_bytes; /* of regions that are locked, touched or not */
+};
+
+/* What may be promised: the pages of private memory that has ever been writable, in all spaces
+ * together, against all of RAM and swap. */
+enum neomm_overcommit {
+    NEOMM_OVERCOMMIT_HEURISTIC, /* a single mapping of more than RAM and swap is refused */
+    NEOMM_OVERCOMMIT_ALWAYS,    /* nothing is */
+    NEOMM_OVERCOMMIT_REFUSE     /* what does not fit into RAM and swap with all others is */
 };
 
 struct neomm_vmm_options {
     const char *policy; /* replacement policy; NULL: clock */
     bool zero_page;     /* read faults of anonymous memory share one frame of zeros */
+    bool aslr;          /* what is placed by itself begins at a distance of NEOMM_ASLR_BITS random
+                         * bits, in pages, that each space draws from the port's entropy */
+    enum neomm_overcommit overcommit;
 };
 
+/* As Linux does by default for mmap on these machines. */
+#if UINTPTR_MAX > 0xffffffffu
+#define NEOMM_ASLR_BITS 28u
+#else
+#define NEOMM_ASLR_BITS 8u
+#endif
+
 /* Flags of neomm_mmap. */
-#define NEOMM_MAP_FIXED    0x1u /* exactly at the address; what is there is replaced */
-#define NEOMM_MAP_EXACT    0x2u /* exactly at the address, NEOMM_E_EXISTS if something is there */
-#define NEOMM_MAP_POPULATE 0x4u
+#define NEOMM_MAP_FIXED     0x001u /* exactly at the address; what is there is replaced */
+#define NEOMM_MAP_EXACT     0x002u /* exactly at the address, NEOMM_E_EXISTS if something is there */
+#define NEOMM_MAP_POPULATE  0x004u
+#define NEOMM_MAP_STACK     0x008u /* grows down by faults up to NEOMM_STACK_GUARD below it */
+#define NEOMM_MAP_HUGE      0x010u /* as NEOMM_ADVICE_HUGEPAGE */
+#define NEOMM_MAP_LOCKED    0x020u /* as neomm_mlock at once */
+#define NEOMM_MAP_NORESERVE 0x040u /* not in the commit account */
+#define NEOMM_MAP_DOWN      0x080u /* placed as high as possible, instead of as low */
+
+/* Bytes below a stack that nothing is placed in by itself, and that stay free when it grows. */
+#define NEOMM_STACK_GUARD ((size_t)256 * NEOMM_PAGE_SIZE)
+
+/* Flags of neomm_mremap. */
+#define NEOMM_REMAP_MAYMOVE 0x1u
+#define NEOMM_REMAP_FIXED   0x2u /* to exactly the address; what is there is replaced */
+#define NEOMM_REMAP_KEEP    0x4u /* the old range stays mapped, and empty */
+
+/* What neomm_madvise is told of a range. */
+enum neomm_advice {
+    NEOMM_ADVICE_NORMAL,
+    NEOMM_ADVICE_SEQUENTIAL,
+    NEOMM_ADVICE_RANDOM,
+    NEOMM_ADVICE_WILLNEED, /* reads back what is in swap */
+    NEOMM_ADVICE_DONTNEED, /* gives the contents up: zeros from now on */
+    NEOMM_ADVICE_FREE,     /* the same; Linux may wait until memory is short */
+    NEOMM_ADVICE_HUGEPAGE,
+    NEOMM_ADVICE_NOHUGEPAGE,
+    NEOMM_ADVICE_COLD,          /* as if it had not been used for long */
+    NEOMM_ADVICE_PAGEOUT,       /* evicts it */
+    NEOMM_ADVICE_POPULATE_READ, /* touches each page */
+    NEOMM_ADVICE_POPULATE_WRITE /* writes to each page */
+};
+
+/* Flags of neomm_msync; ASYNC and SYNC exclude each other. */
+#define NEOMM_MS_ASYNC      0x1u
+#define NEOMM_MS_INVALIDATE 0x2u
+#define NEOMM_MS_SYNC       0x4u
+
+/* Flags of neomm_mlock (ONFAULT) and neomm_mlockall. */
+#define NEOMM_LOCK_CURRENT 0x1u /* what is mapped now */
+#define NEOMM_LOCK_FUTURE  0x2u /* what will be mapped */
+#define NEOMM_LOCK_ONFAULT 0x4u /* pages are locked when they are touched, not brought in now */
 
 /* How a fault ended, for the kernel to act on. */
 enum neomm_fault_outcome {
@@ -54,6 +112,12 @@ struct neomm_fault_result {
     enum neomm_fault_kind kind;
 };
 
+/* A stretch of addresses that was mapped with the same rights. */
+struct neomm_region_info {
+    neomm_vaddr_t start, end; /* [start, end) */
+    neomm_prot_t prot;
+};
+
 struct neomm_space_stats {
     uint32_t index;
     uint32_t regions;
@@ -62,6 +126,7 @@ struct neomm_space_stats {
     uint64_t faults_zero, faults_swap_in, faults_other;
     uint64_t evictions;   /* pages that left memory */
     uint64_t swap_writes; /* of them, written (others were clean in their slot) */
+    uint64_t locked_bytes;
 };
 
 NEOMM_EXTERN_C_BEGIN
@@ -88,21 +153,95 @@ struct neomm_tables *neomm_space_tables(struct neomm_space *space);
 void neomm_space_stats(struct neomm *root, struct neomm_space *space,
                        struct neomm_space_stats *stats);
 
-/* Maps anonymous private memory of `size` bytes (rounded up to pages). *address: in, the hint or
- * the exact place; out, where. NEOMM_E_INVALID (size 0), NEOMM_E_ALIGN, NEOMM_E_RANGE,
- * NEOMM_E_ACCESS (WRITE with EXEC), NEOMM_E_EXISTS, NEOMM_E_NOSPACE, NEOMM_E_LIMIT,
- * NEOMM_E_NOMEM; nothing has changed then. May sleep. */
+/* All calls on ranges: addresses are whole pages (NEOMM_E_ALIGN), sizes are rounded up to pages and
+ * not 0 (NEOMM_E_INVALID), the range lies in the user's half (NEOMM_E_RANGE). They may sleep and
+ * may reclaim: with no lock held, not in interrupts. NEOMM_E_NOMEM: memory for the map of regions,
+ * or for page tables, was missing; unless said otherwise nothing has changed after an error. Cost:
+ * the log of the space's regions, and what is said of each. */
+
+/* Maps anonymous private memory of `size` bytes. *address: in, the hint or the exact place; out,
+ * where. A hint is taken as the lowest (DOWN: the highest end) address to be tried first.
+ * NEOMM_E_INVALID (unknown flags too), NEOMM_E_ALIGN, NEOMM_E_RANGE, NEOMM_E_ACCESS (WRITE with
+ * EXEC), NEOMM_E_EXISTS, NEOMM_E_NOSPACE, NEOMM_E_LIMIT (of the space, or overcommit),
+ * NEOMM_E_NOMEM. With POPULATE or LOCKED the pages are brought in; if that fails nothing stays
+ * mapped, and what FIXED replaced is lost. */
 neomm_status neomm_mmap(struct neomm *root, struct neomm_space *space, neomm_vaddr_t *address,
                         uint64_t size, neomm_prot_t prot, unsigned flags);
 
-/* Unmaps [address, address + size): any range, holes are fine. NEOMM_E_NOMEM when a region had
- * to be split and no memory was left: nothing has changed. May sleep. */
+/* Maps physical memory from `paddr` on: a device's registers, with its cache type. All of it is
+ * there at once, is never evicted, and is the caller's to keep. Flags: FIXED, EXACT, DOWN. Errors
+ * as neomm_mmap and neomm_paging_map; with FIXED, what was there is lost on NEOMM_E_NOMEM. */
+neomm_status neomm_mmap_physical(struct neomm *root, struct neomm_space *space,
+                                 neomm_vaddr_t *address, neomm_paddr_t paddr, uint64_t size,
+                                 neomm_prot_t prot, enum neomm_cache cache, unsigned flags);
+
+/* Unmaps [address, address + size): any range, holes are fine. Cost: the pages that were there. */
 neomm_status neomm_munmap(struct neomm *root, struct neomm_space *space, neomm_vaddr_t address,
                           uint64_t size);
 
-/* Changes rights. NEOMM_E_NOENT: a part of the range is not mapped, nothing has changed. */
+/* Changes rights. NEOMM_E_NOENT: a part of the range is not mapped; NEOMM_E_LIMIT: overcommit.
+ * Cost: the pages that are there. */
 neomm_status neomm_mprotect(struct neomm *root, struct neomm_space *space, neomm_vaddr_t address,
                             uint64_t size, neomm_prot_t prot);
+
+/* Makes a mapping longer or shorter, where it is or (MAYMOVE) elsewhere; pages move, they are not
+ * copied. *address: in, with FIXED the place; out, where it is. The old range lies in one region
+ * (NEOMM_E_NOENT) of memory that is not physical (NEOMM_E_UNSUPPORTED, unless it only shrinks in
+ * place). FIXED and KEEP need MAYMOVE, KEEP the same size, and FIXED a range apart from the old one
+ * (NEOMM_E_INVALID). NEOMM_E_NOSPACE: no room, or none there without MAYMOVE; NEOMM_E_LIMIT;
+ * NEOMM_E_NOMEM: nothing has moved, but with FIXED what was at its place is lost, and what a
+ * shorter size leaves over is unmapped. Cost: the pages that move. */
+neomm_status neomm_mremap(struct neomm *root, struct neomm_space *space, neomm_vaddr_t old,
+                          uint64_t old_size, uint64_t size, unsigned flags, neomm_vaddr_t *address);
+
+/* NEOMM_E_NOENT: a part of the range is not mapped; the advice was taken for the rest.
+ * NEOMM_E_INVALID: unknown advice; contents of locked or physical memory are to be given up, or
+ * physical memory to be evicted; all before that was done. POPULATE_*: NEOMM_E_FAULT where a page
+ * may not be touched so, NEOMM_E_NOMEM; pages before it are there. */
+neomm_status neomm_madvise(struct neomm *root, struct neomm_space *space, neomm_vaddr_t address,
+                           uint64_t size, enum neomm_advice advice);
+
+/* There is nothing to write back in memory without a pager. NEOMM_E_INVALID: flags; NEOMM_E_NOENT:
+ * a part is not mapped; NEOMM_E_BUSY: INVALIDATE, and a part is locked. */
+neomm_status neomm_msync(struct neomm *root, struct neomm_space *space, neomm_vaddr_t address,
+                         uint64_t size, unsigned flags);
+
+/* Keeps the pages of a range in memory, and (without ONFAULT) brings them in; pages without rights
+ * are not brought in. Locks do not nest. NEOMM_E_NOENT: a part is not mapped; NEOMM_E_LIMIT;
+ * NEOMM_E_NOMEM, NEOMM_E_FAULT: the range is locked, but not all of it could be brought in. */
+neomm_status neomm_mlock(struct neomm *root, struct neomm_space *space, neomm_vaddr_t address,
+                         uint64_t size, unsigned flags);
+neomm_status neomm_munlock(struct neomm *root, struct neomm_space *space, neomm_vaddr_t address,
+                           uint64_t size);
+/* NEOMM_E_INVALID: neither CURRENT nor FUTURE. munlockall ends FUTURE, too. */
+neomm_status neomm_mlockall(struct neomm *root, struct neomm_space *space, unsigned flags);
+neomm_status neomm_munlockall(struct neomm *root, struct neomm_space *space);
+
+/* pages[i] becomes 1 if the range's page i is in memory, else 0. NEOMM_E_NOENT: a part is not
+ * mapped. What it tells may have changed already. */
+neomm_status neomm_mincore(struct neomm *root, struct neomm_space *space, neomm_vaddr_t address,
+                           uint64_t size, uint8_t *pages);
+
+/* The heap of a process, which begins at `start`; before the first neomm_brk, and again after
+ * neomm_space_reset. */
+neomm_status neomm_brk_set(struct neomm *root, struct neomm_space *space, neomm_vaddr_t start);
+/* Moves the end of the heap, any address, to `end`; *now (may be NULL) is where it is afterwards.
+ * NEOMM_E_RANGE: below the start, or no user address; NEOMM_E_EXISTS: something is in the way;
+ * NEOMM_E_NOENT: without neomm_brk_set; NEOMM_E_LIMIT; NEOMM_E_NOMEM. */
+neomm_status neomm_brk(struct neomm *root, struct neomm_space *space, neomm_vaddr_t end,
+                       neomm_vaddr_t *now);
+/* The same by a difference; *before (may be NULL): where the end was. */
+neomm_status neomm_sbrk(struct neomm *root, struct neomm_space *space, intptr_t change,
+                        neomm_vaddr_t *before);
+
+/* As before an exec: everything is unmapped, nothing will be locked, the heap has no start, and a
+ * new random distance is drawn. It may be loaded; limits stay. */
+neomm_status neomm_space_reset(struct neomm *root, struct neomm_space *space);
+
+/* What is mapped at `address`. NEOMM_E_NOENT: nothing. Waits for nobody if it finds something, else
+ * for a call that is just changing the space. Cost: the log of the regions. May sleep. */
+neomm_status neomm_region_at(struct neomm *root, struct neomm_space *space, neomm_vaddr_t address,
+                             struct neomm_region_info *info);
 
 /* A page fault of this space's task at `address`; `error` is the CPU's error code
  * (NEOMM_PF_*). May sleep. The outcome is also returned in `result` with what was done. */

@@ -121,6 +121,7 @@ static void json_space(struct json *json, const struct neomm_space_stats *space)
     number(json, "faults_other", space->faults_other);
     number(json, "evictions", space->evictions);
     number(json, "swap_writes", space->swap_writes);
+    number(json, "locked_bytes", space->locked_bytes);
     close(json, '}');
 }
 

@@ -231,6 +231,14 @@ static enum neomm_verdict tell(struct neomm *root, struct neomm_policy *policy, 
     return verdict;
 }
 
+/* Is the page in a region that is locked in memory? */
+static bool is_locked(struct neomm *root, const struct neomm_space *space, neomm_vaddr_t vaddr)
+{
+    struct neomm_region_info info;
+    uint32_t flags;
+    return neomm__region_look(root, space, vaddr, &info, &flags) && (flags & NEOMM__REGION_LOCKED);
+}
+
 /* Tests one candidate and evicts it if the policy says so; `insist`: also if it was used since it
  * was tested last. A page that cannot go is passed as if it had been used, so that the search moves
  * on. NEOMM_E_AGAIN: kept, try the next. */
@@ -240,6 +248,10 @@ static neomm_status try_candidate(struct neomm *root, struct neomm_policy *polic
     const struct neomm__frame *entry = neomm__frame(root, candidate->frame);
     struct neomm_mapping leaf = {.state = NEOMM_MAPPING_NONE};
     if (neomm__frame_has(entry, NEOMM__FRAME_BUSY)) {
+        (void)tell(root, policy, candidate->frame, true, true);
+        return NEOMM_E_AGAIN;
+    }
+    if (is_locked(root, candidate->space, candidate->vaddr)) {
         (void)tell(root, policy, candidate->frame, true, true);
         return NEOMM_E_AGAIN;
     }
@@ -289,6 +301,19 @@ neomm_status neomm__evict_one(struct neomm *root, struct neomm_space *space)
 }
 
 /* ---- for others ---- */
+
+void neomm__evict_at(struct neomm *root, struct neomm_space *space, neomm_vaddr_t vaddr)
+{
+    struct neomm_mapping leaf;
+    if (neomm_paging_query(root, &space->tables, vaddr, &leaf) != NEOMM_OK ||
+        leaf.state != NEOMM_MAPPING_PRESENT)
+        return;
+    neomm_frame_t frame = neomm_paddr_frame(leaf.paddr);
+    const struct neomm__frame *entry = neomm__frame(root, frame);
+    if (entry && entry->mapping == neomm__mapping_make(space->index, vaddr) &&
+        neomm__frame_has(entry, NEOMM__FRAME_POLICY) && !neomm__frame_has(entry, NEOMM__FRAME_BUSY))
+        (void)evict_page(root, space, frame);
+}
 
 uint32_t neomm_space_evict(struct neomm *root, struct neomm_space *space, uint32_t count)
 {

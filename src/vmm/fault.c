@@ -262,6 +262,8 @@ static enum round round_locked(struct work *work, uint32_t error, struct neomm_f
 {
     const struct neomm__region *region = neomm__region_find(&work->space->map, work->page);
     struct neomm_mapping old;
+    if (!region && neomm__stack_grow(work->root, work->space, work->page))
+        return AGAIN;
     if (!region)
         return finish(result, NEOMM_FAULT_SEGV, NEOMM_FAULT_NONE);
     if (!permits(region->prot, error))
@@ -271,6 +273,8 @@ static enum round round_locked(struct work *work, uint32_t error, struct neomm_f
         return finish(result, NEOMM_FAULT_SEGV, NEOMM_FAULT_NONE);
     if (old.state == NEOMM_MAPPING_PRESENT)
         return round_present(work, &old, result);
+    if (region->flags & NEOMM__REGION_PHYSICAL)
+        return finish(result, NEOMM_FAULT_BUS, NEOMM_FAULT_NONE);
     if (old.state == NEOMM_MAPPING_NONE && !work->write &&
         !neomm_frame_is_nil(work->root->vmm->zero))
         return round_zero_page(work, &old, result);

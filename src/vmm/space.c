@@ -36,6 +36,14 @@ static void leave_table(struct neomm__vmm *vmm, struct neomm_space *space)
     neomm__mutex_unlock(&vmm->spaces_lock);
 }
 
+neomm_vaddr_t neomm__space_random(struct neomm *root)
+{
+    if (!root->vmm->aslr)
+        return 0;
+    const uint64_t mask = ((uint64_t)1 << NEOMM_ASLR_BITS) - 1;
+    return (neomm_vaddr_t)(neomm_port_entropy() & mask) << NEOMM_PAGE_SHIFT;
+}
+
 neomm_status neomm_space_create(struct neomm *root, const struct neomm_limits *limits,
                                 struct neomm_space **space)
 {
@@ -48,8 +56,10 @@ neomm_status neomm_space_create(struct neomm *root, const struct neomm_limits *l
     if (!made)
         return NEOMM_E_NOMEM;
     neomm__lock_init(&made->lock, NEOMM_LOCK_CLASS_SPACE);
-    made->limits =
-        limits ? *limits : (struct neomm_limits){NEOMM_UNLIMITED, NEOMM_UNLIMITED, NEOMM_UNLIMITED};
+    made->limits = limits ? *limits
+                          : (struct neomm_limits){NEOMM_UNLIMITED, NEOMM_UNLIMITED, NEOMM_UNLIMITED,
+                                                  NEOMM_UNLIMITED};
+    made->random = neomm__space_random(root);
     neomm_status status = enter_table(vmm, made);
     if (status == NEOMM_OK) {
         if (made->limits.resident_bytes != NEOMM_UNLIMITED)
@@ -95,14 +105,11 @@ neomm_status neomm_space_destroy(struct neomm *root, struct neomm_space *space)
         return NEOMM_E_BUSY;
     leave_table(root->vmm, space);
     wait_until_left(space);
-    struct neomm__release release = {root, space};
-    neomm_status status = neomm_paging_unmap(root, &space->tables, layout->user_base,
-                                             layout->user_limit - layout->user_base,
-                                             neomm__user_leaf_release, &release, NULL);
-    NEOMM__ASSERT(status == NEOMM_OK && space->resident_pages == 0 && space->swap_pages == 0);
-    status = neomm_paging_destroy(root, &space->tables);
+    neomm__range_clear(root, space, layout->user_base, layout->user_limit);
+    NEOMM__ASSERT(space->resident_pages == 0 && space->swap_pages == 0);
+    neomm_status status = neomm_paging_destroy(root, &space->tables);
     NEOMM__ASSERT(status == NEOMM_OK);
-    neomm__region_free(root, &space->map);
+    neomm__regions_free(root, &space->map);
     neomm__mutex_unlock(&space->lock);
     return neomm_kfree(root, space);
 }
@@ -166,6 +173,7 @@ void neomm_space_stats(struct neomm *root, struct neomm_space *space,
         .virtual_bytes = space->virtual_pages << NEOMM_PAGE_SHIFT,
         .resident_bytes = space->resident_pages << NEOMM_PAGE_SHIFT,
         .swap_bytes = space->swap_pages << NEOMM_PAGE_SHIFT,
+        .locked_bytes = space->locked_pages << NEOMM_PAGE_SHIFT,
         .table_bytes = (uint64_t)(space->tables.table_frames + 1) << NEOMM_PAGE_SHIFT,
         .faults_zero = space->faults_zero,
         .faults_swap_in = space->faults_swap_in,
@@ -234,6 +242,17 @@ void neomm__user_frame_leave(struct neomm *root, struct neomm_space *space, neom
     entry->mappings = 0;
     space->resident_pages--;
     neomm__user_frame_put(root, frame);
+}
+
+void neomm__user_leaf_moved(struct neomm *root, struct neomm_space *space, neomm_vaddr_t vaddr,
+                            const struct neomm_mapping *leaf)
+{
+    if (leaf->state != NEOMM_MAPPING_PRESENT || leaf->paddr == neomm_frame_paddr(root->vmm->zero))
+        return;
+    struct neomm__frame *entry = neomm__frame(root, neomm_paddr_frame(leaf->paddr));
+    neomm_irq_t irq = neomm__lock(&root->vmm->policy_lock);
+    entry->mapping = neomm__mapping_make(space->index, vaddr);
+    neomm__unlock(&root->vmm->policy_lock, irq);
 }
 
 void neomm__user_leaf_release(void *context, neomm_vaddr_t vaddr, const struct neomm_mapping *leaf)

@@ -7,25 +7,33 @@ struct check {
     struct neomm *root;
     struct neomm_space *space;
     struct neomm__report *report;
-    uint64_t resident, swapped;
+    uint64_t resident, swapped, committed;
 };
+
+static void check_count(struct check *check, const char *what, uint64_t found, uint64_t counted)
+{
+    if (found != counted)
+        neomm__report(check->report, "vmm: space %u: %llu pages %s, counted are %llu",
+                      check->space->index, (unsigned long long)found, what,
+                      (unsigned long long)counted);
+}
 
 static void check_regions(struct check *check)
 {
     const struct neomm__region_map *map = &check->space->map;
-    uint64_t pages = 0;
-    for (uint32_t i = 0; i < map->count; i++) {
-        const struct neomm__region *region = &map->regions[i];
-        if (region->start >= region->end || (i > 0 && map->regions[i - 1].end > region->start) ||
-            !neomm__is_user_range(check->root, region->start, region->end - region->start))
-            neomm__report(check->report, "vmm: space %u: region %u [%#zx, %#zx) is out of order",
-                          check->space->index, i, (size_t)region->start, (size_t)region->end);
-        pages += (region->end - region->start) >> NEOMM_PAGE_SHIFT;
+    struct neomm__cost cost = {0, 0, 0};
+    neomm__region_map_fsck(map, check->space->index, check->report);
+    struct neomm__region_place place = neomm__region_place(map, 0);
+    const struct neomm__region *region = neomm__region_at(place);
+    for (; region; region = neomm__region_next(&place)) {
+        if (!neomm__is_user_range(check->root, region->start, region->end - region->start))
+            neomm__report(check->report, "vmm: space %u: region [%#zx, %#zx) is not the user's",
+                          check->space->index, (size_t)region->start, (size_t)region->end);
+        neomm__cost_add(&cost, (region->end - region->start) >> NEOMM_PAGE_SHIFT, region->flags);
     }
-    if (pages != check->space->virtual_pages)
-        neomm__report(check->report, "vmm: space %u: regions hold %llu pages, counted are %llu",
-                      check->space->index, (unsigned long long)pages,
-                      (unsigned long long)check->space->virtual_pages);
+    check_count(check, "in regions", cost.pages, check->space->virtual_pages);
+    check_count(check, "in locked regions", cost.locked, check->space->locked_pages);
+    check->committed += cost.committed;
 }
 
 static void check_present(struct check *check, neomm_vaddr_t vaddr,
@@ -65,27 +73,22 @@ static void check_leaf(void *context, neomm_vaddr_t vaddr, const struct neomm_ma
         neomm__report(check->report, "vmm: space %u: %#zx has rights %#x, its region %#x",
                       check->space->index, (size_t)vaddr, leaf->prot, region->prot);
     }
+    if (region && (region->flags & NEOMM__REGION_PHYSICAL))
+        return;
     if (leaf->state == NEOMM_MAPPING_PRESENT)
         check_present(check, vaddr, leaf);
     else
         check->swapped++;
 }
 
-static void check_count(struct check *check, const char *what, uint64_t found, uint64_t counted)
-{
-    if (found != counted)
-        neomm__report(check->report, "vmm: space %u: %llu pages %s, counted are %llu",
-                      check->space->index, (unsigned long long)found, what,
-                      (unsigned long long)counted);
-}
-
 /* Pages of spaces without a domain of their own come back. */
-static uint64_t check_space(struct neomm *root, struct neomm_space *space,
+static uint64_t check_space(struct neomm *root, struct neomm_space *space, uint64_t *committed,
                             struct neomm__report *report)
 {
     const struct neomm_layout *layout = &root->layout;
-    struct check check = {root, space, report, 0, 0};
+    struct check check = {root, space, report, 0, 0, 0};
     check_regions(&check);
+    *committed += check.committed;
     neomm_status status =
         neomm_paging_walk(root, &space->tables, layout->user_base,
                           layout->user_limit - layout->user_base, check_leaf, &check);
@@ -105,16 +108,19 @@ static uint64_t check_space(struct neomm *root, struct neomm_space *space,
 void neomm__vmm_fsck(struct neomm *root, struct neomm__report *report)
 {
     struct neomm__vmm *vmm = root->vmm;
-    uint64_t global = 0;
+    uint64_t global = 0, committed = 0;
     uint32_t spaces = 0;
     for (uint32_t i = 1; i < NEOMM__SPACE_MAX; i++) {
         if (!vmm->space[i])
             continue;
         spaces++;
-        global += check_space(root, vmm->space[i], report);
+        global += check_space(root, vmm->space[i], &committed, report);
     }
     if (spaces != vmm->spaces)
         neomm__report(report, "vmm: %u spaces in the table, counted are %u", spaces, vmm->spaces);
+    if (committed != vmm->committed)
+        neomm__report(report, "vmm: %llu pages are committed, counted are %u",
+                      (unsigned long long)committed, vmm->committed);
     neomm__policy_fsck(&vmm->global, report);
     if (global != vmm->global.count)
         neomm__report(report, "vmm: the global domain holds %u frames, its spaces %llu",
