@@ -93,6 +93,7 @@ set(NEOMM_VMM_SOURCES
   src/vmm/fault.c
   src/vmm/mmap.c
   src/vmm/region.c
+  src/vmm/rmap.c
   src/vmm/space.c
   src/vmm/user_copy.c
   src/vmm/valloc.c

@@ -37,7 +37,8 @@
     X(EVICT_TEST, "evict_tests", "accessed bits tested for replacement")                           \
     X(EVICTION, "evictions", "pages that left memory")                                             \
     X(SWAP_WRITE, "swap_writes", "pages written to swap")                                          \
-    X(SWAP_READ, "swap_reads", "pages read from swap")
+    X(SWAP_READ, "swap_reads", "pages read from swap")                                             \
+    X(RMAP_PROBE, "rmap_probes", "words of mapping sets looked at")
 
 enum neomm_counter {
 #define NEOMM_COUNTER_ENUM(name, key, text) NEOMM_COUNTER_##name,
