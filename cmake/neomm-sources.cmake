@@ -92,10 +92,12 @@ set(NEOMM_VMM_SOURCES
   src/vmm/evict.c
   src/vmm/fault.c
   src/vmm/mmap.c
+  src/vmm/reclaim.c
   src/vmm/region.c
   src/vmm/rmap.c
   src/vmm/space.c
   src/vmm/user_copy.c
+  src/vmm/user_frame.c
   src/vmm/valloc.c
   src/vmm/vmm.c
   src/vmm/vmm_fsck.c)

@@ -32,6 +32,7 @@
     X(BAD_FREE, "bad_frees", "invalid frees refused")                                              \
     X(FAULT_ZERO, "faults_zero", "first touches of a page")                                        \
     X(FAULT_SWAP_IN, "faults_swap_in", "pages read back from swap")                                \
+    X(FAULT_COPY, "faults_copy", "pages copied on a write")                                        \
     X(FAULT_OTHER, "faults_other", "faults resolved without a new page")                           \
     X(FAULT_FAILED, "faults_failed", "faults that ended in an error")                              \
     X(EVICT_TEST, "evict_tests", "accessed bits tested for replacement")                           \

@@ -44,9 +44,10 @@ enum neomm_fault_outcome {
 /* What a resolved fault did. */
 enum neomm_fault_kind {
     NEOMM_FAULT_NONE,
-    NEOMM_FAULT_ZERO,    /* first touch: a new frame of zeros */
-    NEOMM_FAULT_SWAP_IN, /* read back from swap */
-    NEOMM_FAULT_SPURIOUS /* already mapped as needed */
+    NEOMM_FAULT_ZERO,     /* first touch: a new frame of zeros */
+    NEOMM_FAULT_SWAP_IN,  /* read back from swap */
+    NEOMM_FAULT_SPURIOUS, /* already mapped as needed */
+    NEOMM_FAULT_COPY      /* a copy of its own of what others have, too */
 };
 
 struct neomm_fault_result {
@@ -59,9 +60,10 @@ struct neomm_space_stats {
     uint32_t regions;
     uint64_t virtual_bytes, resident_bytes, swap_bytes;
     uint64_t table_bytes;
-    uint64_t faults_zero, faults_swap_in, faults_other;
-    uint64_t evictions;   /* pages that left memory */
+    uint64_t faults_zero, faults_swap_in, faults_other; /* on i386 these and below modulo 2^32 */
+    uint64_t evictions;                                              /* pages that left memory */
     uint64_t swap_writes; /* of them, written (others were clean in their slot) */
+    uint64_t faults_copy; /* pages copied since others had them, too */
 };
 
 NEOMM_EXTERN_C_BEGIN
@@ -75,8 +77,10 @@ neomm_status neomm_vmm_fini(struct neomm *root);
 /* A new empty space. limits may be NULL (none). NEOMM_E_NOMEM, NEOMM_E_NOSPACE. */
 neomm_status neomm_space_create(struct neomm *root, const struct neomm_limits *limits,
                                 struct neomm_space **space);
-/* Exit: unmaps everything, frees frames, slots and tables. No CPU may have it loaded
- * (NEOMM_E_BUSY), no task be inside it. */
+/* One more task uses the space (as after vfork): it is destroyed as often as it has tasks. */
+void neomm_space_share(struct neomm *root, struct neomm_space *space);
+/* Exit of a task; with the last one of the space: unmaps everything, frees frames, slots and
+ * tables. Then no CPU may have it loaded (NEOMM_E_BUSY), no task be inside it. */
 neomm_status neomm_space_destroy(struct neomm *root, struct neomm_space *space);
 
 /* Loads the space on this CPU; NULL: the kernel's tables. */

@@ -360,7 +360,8 @@ static neomm_status exchange_here(struct cursor *c, const struct neomm_mapping *
 
 static neomm_status engine_exchange(struct neomm *root, struct neomm_tables *tables,
                                     neomm_vaddr_t vaddr, const struct neomm_mapping *expect,
-                                    const struct neomm_mapping *next, struct neomm_mapping *last)
+                                    const struct neomm_mapping *next, struct neomm_mapping *last,
+                                    bool exact)
 {
     struct cursor c;
     if (next->state == NEOMM_MAPPING_SWAPPED && !entry_swap_fits(&next->swap))

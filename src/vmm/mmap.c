@@ -173,10 +173,10 @@ static neomm_status mprotect_locked(struct neomm *root, struct neomm_space *spac
     neomm_status status = neomm__region_reserve(root, &space->map, 2);
     if (status != NEOMM_OK)
         return status;
-    /* A leaf of the shared zero frame must never become writable, so where that frame is in use
-     * the right to write arrives by a fault, page by page. */
-    neomm_prot_t now = neomm_frame_is_nil(root->vmm->zero) ? prot : prot & ~NEOMM_PROT_WRITE;
-    status = neomm_paging_protect(root, &space->tables, start, (size_t)size, now);
+    /* A leaf of the frame of zeros, or of one that other spaces have, too, must never become
+     * writable, so the right to write arrives by a fault, page by page. */
+    status =
+        neomm_paging_protect(root, &space->tables, start, (size_t)size, prot & ~NEOMM_PROT_WRITE);
     if (status != NEOMM_OK)
         return status;
     (void)neomm__region_clear(&space->map, start, end);

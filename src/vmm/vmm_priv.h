@@ -1,10 +1,10 @@
 /* The address-space layer's own structures.
  * SPDX-License-Identifier: MIT
  *
- * A space has one sleeping lock, which is held for every look at its regions, and by whoever gives a
- * page a leaf or takes it away, but for eviction: that goes from the frame to its leaves, and knows
- * spaces by their index and a hold only. A leaf changes by compare-exchange; who loses looks again.
- * The lock is never held over I/O or an allocation that may reclaim.
+ * A space has one sleeping lock, which is held for every look at its regions, and by whoever gives
+ * a page a leaf or takes it away, but for eviction: that goes from the frame to its leaves, and
+ * knows spaces by their index and a hold only. A leaf changes by compare-exchange; who loses looks
+ * again. The lock is never held over I/O or an allocation that may reclaim.
  *
  *   vmm->space[index] -> space -> regions[]           sorted, disjoint
  *                              -> tables              leaves: frames and swap entries
@@ -41,10 +41,10 @@ struct neomm__region_map {
 struct neomm_space {
     struct neomm__lock lock; /* SPACE: regions, virtual_pages */
     uint32_t index;
-    uint32_t busy;    /* holds; destroying the space waits for them; a futex */
-    uint32_t users;   /* tasks that share it */
-    uint32_t filling; /* fork fills its tables, which nobody else may touch */
-    bool dying;       /* under spaces_lock: not to be found by its index any more */
+    uint32_t busy;      /* holds; destroying the space waits for them; a futex */
+    uint32_t users;     /* tasks that share it */
+    uint32_t filling;   /* fork fills its tables, which nobody else may touch */
+    bool dying;         /* under spaces_lock: not to be found by its index any more */
     neomm_vaddr_t hand; /* where eviction goes on, when its own domain has nothing left */
     struct neomm_limits limits;
     struct neomm_tables tables;
