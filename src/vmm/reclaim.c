@@ -151,18 +151,20 @@ static neomm_status evict_a_leaf(struct neomm *root, struct neomm_space *space)
     return status;
 }
 
+/* Has the space a domain of its own, and pages that are not in it? */
+static bool has_shared_pages(struct neomm *root, struct neomm_space *space)
+{
+    return space->policy.ops &&
+           neomm__load_acquire(&space->resident_pages) > domain_size(root, &space->policy);
+}
+
 neomm_status neomm__evict_one(struct neomm *root, struct neomm_space *space)
 {
-    struct neomm_policy *policy = space ? neomm__space_policy(root, space) : &root->vmm->global;
-    neomm_status status = evict_from_domain(root, policy, space);
-    for (unsigned i = 0; i < 8 && space && space->policy.ops &&
-                         (status == NEOMM_E_NOENT || status == NEOMM_E_AGAIN);
-         i++) {
-        neomm_status next = evict_a_leaf(root, space);
-        if (next == NEOMM_E_NOENT)
-            break;
-        status = next;
-    }
+    if (!space)
+        return evict_from_domain(root, &root->vmm->global, NULL);
+    neomm_status status = evict_from_domain(root, neomm__space_policy(root, space), space);
+    if ((status == NEOMM_E_NOENT || status == NEOMM_E_AGAIN) && has_shared_pages(root, space))
+        status = evict_a_leaf(root, space);
     return status;
 }
 
