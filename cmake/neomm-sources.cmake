@@ -91,6 +91,7 @@ set(NEOMM_SWAP_SOURCES
 set(NEOMM_VMM_SOURCES
   src/vmm/evict.c
   src/vmm/fault.c
+  src/vmm/fork.c
   src/vmm/mmap.c
   src/vmm/reclaim.c
   src/vmm/region.c

@@ -83,6 +83,14 @@ void neomm_space_share(struct neomm *root, struct neomm_space *space);
  * tables. Then no CPU may have it loaded (NEOMM_E_BUSY), no task be inside it. */
 neomm_status neomm_space_destroy(struct neomm *root, struct neomm_space *space);
 
+/* A copy of the space, with the same limits: both see what the memory holds now, and neither sees
+ * what the other writes from now on. Pages are copied at the first write; one that is pinned, at
+ * once. NEOMM_E_NOMEM, NEOMM_E_NOSPACE; NEOMM_E_LIMIT: a page has 393,216 mappings; nothing has
+ * changed then, but that writes of the parent may fault once. May sleep. Cost: the regions, and the
+ * entries of the parent's page tables. */
+neomm_status neomm_space_fork(struct neomm *root, struct neomm_space *parent,
+                              struct neomm_space **child);
+
 /* Loads the space on this CPU; NULL: the kernel's tables. */
 void neomm_space_activate(struct neomm *root, struct neomm_space *space);
 uint32_t neomm_space_index(const struct neomm_space *space);

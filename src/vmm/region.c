@@ -145,6 +145,22 @@ uint64_t neomm__region_bytes(const struct neomm__region_map *map, neomm_vaddr_t 
     return bytes;
 }
 
+neomm_status neomm__region_copy(struct neomm *root, const struct neomm__region_map *from,
+                                struct neomm__region_map *to)
+{
+    while (to->capacity < from->count) {
+        to->count = to->capacity;
+        neomm_status status = neomm__region_reserve(root, to, 1);
+        to->count = 0;
+        if (status != NEOMM_OK)
+            return status;
+    }
+    if (from->count != 0)
+        memcpy(to->regions, from->regions, from->count * sizeof(from->regions[0]));
+    to->count = from->count;
+    return NEOMM_OK;
+}
+
 void neomm__region_free(struct neomm *root, struct neomm__region_map *map)
 {
     (void)neomm_kfree(root, map->regions);

@@ -89,6 +89,9 @@ bool neomm__region_covers(const struct neomm__region_map *map, neomm_vaddr_t sta
 /* Bytes of [start, end) that are mapped. */
 uint64_t neomm__region_bytes(const struct neomm__region_map *map, neomm_vaddr_t start,
                              neomm_vaddr_t end);
+/* Makes an empty map equal to another. NEOMM_E_NOMEM. */
+neomm_status neomm__region_copy(struct neomm *root, const struct neomm__region_map *from,
+                                struct neomm__region_map *to);
 void neomm__region_free(struct neomm *root, struct neomm__region_map *map);
 
 /* ---- space.c ---- */
