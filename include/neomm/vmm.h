@@ -74,7 +74,7 @@ enum neomm_advice {
     NEOMM_ADVICE_HUGEPAGE,
     NEOMM_ADVICE_NOHUGEPAGE,
     NEOMM_ADVICE_COLD,          /* as if it had not been used for long */
-    NEOMM_ADVICE_PAGEOUT,       /* evicts it */
+    NEOMM_ADVICE_PAGEOUT,       /* evicts what no other space has, too */
     NEOMM_ADVICE_POPULATE_READ, /* touches each page */
     NEOMM_ADVICE_POPULATE_WRITE /* writes to each page */
 };
@@ -102,9 +102,10 @@ enum neomm_fault_outcome {
 /* What a resolved fault did. */
 enum neomm_fault_kind {
     NEOMM_FAULT_NONE,
-    NEOMM_FAULT_ZERO,    /* first touch: a new frame of zeros */
-    NEOMM_FAULT_SWAP_IN, /* read back from swap */
-    NEOMM_FAULT_SPURIOUS /* already mapped as needed */
+    NEOMM_FAULT_ZERO,     /* first touch: a new frame of zeros */
+    NEOMM_FAULT_SWAP_IN,  /* read back from swap */
+    NEOMM_FAULT_SPURIOUS, /* already mapped as needed */
+    NEOMM_FAULT_COPY      /* a copy of its own of what others have, too */
 };
 
 struct neomm_fault_result {
@@ -123,10 +124,11 @@ struct neomm_space_stats {
     uint32_t regions;
     uint64_t virtual_bytes, resident_bytes, swap_bytes;
     uint64_t table_bytes;
-    uint64_t faults_zero, faults_swap_in, faults_other;
-    uint64_t evictions;   /* pages that left memory */
+    uint64_t faults_zero, faults_swap_in, faults_other; /* on i386 these and below modulo 2^32 */
+    uint64_t evictions;                                 /* pages that left memory */
     uint64_t swap_writes; /* of them, written (others were clean in their slot) */
     uint64_t locked_bytes;
+    uint64_t faults_copy; /* pages copied since others had them, too */
 };
 
 NEOMM_EXTERN_C_BEGIN
@@ -140,9 +142,20 @@ neomm_status neomm_vmm_fini(struct neomm *root);
 /* A new empty space. limits may be NULL (none). NEOMM_E_NOMEM, NEOMM_E_NOSPACE. */
 neomm_status neomm_space_create(struct neomm *root, const struct neomm_limits *limits,
                                 struct neomm_space **space);
-/* Exit: unmaps everything, frees frames, slots and tables. No CPU may have it loaded
- * (NEOMM_E_BUSY), no task be inside it. */
+/* One more task uses the space (as after vfork): it is destroyed as often as it has tasks. */
+void neomm_space_share(struct neomm *root, struct neomm_space *space);
+/* Exit of a task; with the last one of the space: unmaps everything, frees frames, slots and
+ * tables. Then no CPU may have it loaded (NEOMM_E_BUSY), no task be inside it. */
 neomm_status neomm_space_destroy(struct neomm *root, struct neomm_space *space);
+
+/* A copy of the space, with the same limits: both see what the memory holds now, and neither sees
+ * what the other writes from now on. Pages are copied at the first write; one that is pinned, at
+ * once. Where the heap and the stacks are is inherited, locks on memory are not; physical mappings
+ * lead to the same memory. NEOMM_E_NOMEM, NEOMM_E_NOSPACE; NEOMM_E_LIMIT: overcommit, or a page has
+ * 393,216 mappings; nothing has changed then, but that writes of the parent may fault once. May
+ * sleep. Cost: the regions, and the entries of the parent's page tables. */
+neomm_status neomm_space_fork(struct neomm *root, struct neomm_space *parent,
+                              struct neomm_space **child);
 
 /* Loads the space on this CPU; NULL: the kernel's tables. */
 void neomm_space_activate(struct neomm *root, struct neomm_space *space);

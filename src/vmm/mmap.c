@@ -336,6 +336,23 @@ static void set_prot(struct neomm__region_map *map, neomm_vaddr_t start, neomm_v
         neomm__region_tree_change(map, region, prot, neomm__region_commits(region->flags, prot));
 }
 
+/* A leaf of the frame of zeros, or of one that other spaces have, too, must never become writable,
+ * so the right to write arrives by a fault, page by page; not for physical memory. */
+static neomm_status protect_leaves(struct neomm *root, struct neomm_space *space,
+                                   neomm_vaddr_t start, neomm_vaddr_t end, neomm_prot_t prot)
+{
+    neomm_status status = NEOMM_OK;
+    struct neomm__region_place at = neomm__region_place(&space->map, start);
+    struct neomm__region *region = neomm__region_at(at);
+    for (; region && region->start < end && status == NEOMM_OK; region = neomm__region_next(&at)) {
+        bool physical = region->flags & NEOMM__REGION_PHYSICAL;
+        status =
+            neomm_paging_protect(root, &space->tables, region->start, region->end - region->start,
+                                 physical ? prot : prot & ~NEOMM_PROT_WRITE);
+    }
+    return status;
+}
+
 static neomm_status protect_isolated(struct neomm *root, struct neomm_space *space,
                                      neomm_vaddr_t start, neomm_vaddr_t end, neomm_prot_t prot)
 {
@@ -343,10 +360,7 @@ static neomm_status protect_isolated(struct neomm *root, struct neomm_space *spa
     neomm_status status = neomm__charge(root, space, &more, &none);
     if (status != NEOMM_OK)
         return status;
-    /* A leaf of the shared zero frame must never become writable, so where that frame is in use
-     * the right to write arrives by a fault, page by page. */
-    neomm_prot_t now = neomm_frame_is_nil(root->vmm->zero) ? prot : prot & ~NEOMM_PROT_WRITE;
-    status = neomm_paging_protect(root, &space->tables, start, end - start, now);
+    status = protect_leaves(root, space, start, end, prot);
     if (status == NEOMM_OK)
         set_prot(&space->map, start, end, prot);
     else

@@ -2,8 +2,9 @@
  * SPDX-License-Identifier: MIT
  *
  * Pages move leaf by leaf: the old leaf is taken out and invalidated, then the new one is stored
- * with what the old one was at that moment; in between the page is nowhere, and both ranges are
- * closed to faults. When a table for the new leaf is missing, all leaves go back, into tables that
+ * with what the old one was at that moment; in between the page is nowhere, and its frame's mapping
+ * set learns of the new place. The old range is closed to faults, and nothing of the new one is
+ * mapped yet. When a table for the new leaf is missing, all leaves go back, into tables that
  * are still there.
  */
 #include "vmm/vmm_priv.h"
@@ -26,11 +27,11 @@ static neomm_status move_leaf(const struct move *move, neomm_vaddr_t from, neomm
     neomm_status status = neomm_paging_exchange(root, tables, from, leaf, &none, &last);
     if (status != NEOMM_OK)
         return status;
+    neomm__user_leaf_moves(root, move->space, &last, from, to);
     status = neomm_paging_exchange(root, tables, to, &none, &last, NULL);
-    if (status == NEOMM_OK) {
-        neomm__user_leaf_moved(root, move->space, to, &last);
+    if (status == NEOMM_OK)
         return NEOMM_OK;
-    }
+    neomm__user_leaf_moves(root, move->space, &last, to, from);
     neomm_status back = neomm_paging_exchange(root, tables, from, &none, &last, NULL);
     NEOMM__ASSERT(back == NEOMM_OK);
     return status;
