@@ -203,7 +203,7 @@ static void random_families(struct ktap *t)
                                         .whims = 1,
                                         .no_zero_page = !(t->parameter & 2)};
     const struct neomm_limits limits = {NEOMM_UNLIMITED, limit ? limit * PAGE : NEOMM_UNLIMITED,
-                                        NEOMM_UNLIMITED};
+                                        NEOMM_UNLIMITED, NEOMM_UNLIMITED};
     uint64_t steps = share_of(20000);
     ASSERT(t, family_open(t, &family, &options, &limits));
     for (uint64_t i = 0; i < steps && t->failures == 0; i++) {

@@ -199,8 +199,9 @@ static const uint64_t formats[] = ENV_FORMATS;
 
 static bool make_parent(struct match *m)
 {
-    const struct neomm_limits limits = {
-        NEOMM_UNLIMITED, m->plan->limited ? 2 * PAGE : NEOMM_UNLIMITED, NEOMM_UNLIMITED};
+    const struct neomm_limits limits = {NEOMM_UNLIMITED,
+                                        m->plan->limited ? 2 * PAGE : NEOMM_UNLIMITED,
+                                        NEOMM_UNLIMITED, NEOMM_UNLIMITED};
     struct neomm *root = m->env.root;
     m->at = neomm_layout_of(root)->user_base;
     if (neomm_space_create(root, &limits, &m->parent) != NEOMM_OK ||
