@@ -75,14 +75,15 @@ static void stacks_grow(struct ktap *t)
     struct world w;
     struct neomm_region_info info;
     ASSERT(t, world_open(t, &w, NULL, NULL));
-    neomm_vaddr_t at = map(&w, 0, 4, RW, NEOMM_MAP_STACK);
-    EXPECT_EQ(t, at - w.base, NEOMM_STACK_GUARD);
+    neomm_vaddr_t at = map(&w, w.base + NEOMM_STACK_GUARD, 4, RW, NEOMM_MAP_STACK);
+    EXPECT_EQ(t, at - w.base, 2 * NEOMM_STACK_GUARD);
     EXPECT_OK(t, put(&w, at - PAGE, 1));
     EXPECT_OK(t, neomm_region_at(w.root, w.space, at, &info));
     EXPECT_EQ(t, at - info.start, PAGE);
     EXPECT_EQ(t, stats_of(&w).virtual_bytes, 5 * PAGE);
     /* Far below it is no access of the stack. */
-    EXPECT_EQ(t, put(&w, w.base, 1), NEOMM_E_FAULT);
+    EXPECT_EQ(t, put(&w, at - PAGE - NEOMM_STACK_GUARD - PAGE, 1), NEOMM_E_FAULT);
+    EXPECT_OK(t, put(&w, at - PAGE - NEOMM_STACK_GUARD, 1));
     world_close(&w);
 }
 
@@ -158,16 +159,17 @@ static void devices_are_mapped(struct ktap *t)
     const neomm_paddr_t device = (neomm_paddr_t)0xfe000000;
     ASSERT(t, world_open(t, &w, NULL, NULL));
     neomm_vaddr_t at = 0;
-    EXPECT_OK(t, neomm_mmap_physical(w.root, w.space, &at, device, 8 * PAGE, RW, NEOMM_CACHE_UC, 0));
+    EXPECT_OK(t,
+              neomm_mmap_physical(w.root, w.space, &at, device, 8 * PAGE, RW, NEOMM_CACHE_UC, 0));
     EXPECT_OK(t, neomm_paging_query(w.root, neomm_space_tables(w.space), at + 3 * PAGE, &leaf));
     EXPECT_EQ(t, leaf.paddr, device + 3 * PAGE);
     EXPECT_EQ(t, leaf.cache, NEOMM_CACHE_UC);
     EXPECT_OK(t, neomm_munmap(w.root, w.space, at + PAGE, PAGE));
     EXPECT_OK(t, neomm_mprotect(w.root, w.space, at + 4 * PAGE, PAGE, NEOMM_PROT_READ));
     neomm_vaddr_t to = at;
-    EXPECT_EQ(t, neomm_mremap(w.root, w.space, at + 2 * PAGE, PAGE, 9 * PAGE, NEOMM_REMAP_MAYMOVE,
-                              &to),
-              NEOMM_E_UNSUPPORTED);
+    EXPECT_EQ(
+        t, neomm_mremap(w.root, w.space, at + 2 * PAGE, PAGE, 9 * PAGE, NEOMM_REMAP_MAYMOVE, &to),
+        NEOMM_E_UNSUPPORTED);
     EXPECT_EQ(t, neomm_madvise(w.root, w.space, at, PAGE, NEOMM_ADVICE_DONTNEED), NEOMM_E_INVALID);
     EXPECT_EQ(t, neomm_madvise(w.root, w.space, at, PAGE, NEOMM_ADVICE_PAGEOUT), NEOMM_E_INVALID);
     EXPECT_OK(t, neomm_mlock(w.root, w.space, at, PAGE, 0));
@@ -181,11 +183,12 @@ static void devices_are_mapped(struct ktap *t)
     struct neomm_region_info info;
     EXPECT_OK(t, neomm_region_at(w.root, w.space, next, &info));
     EXPECT_EQ(t, next - info.start, 3 * PAGE);
-    EXPECT_EQ(t, neomm_mmap_physical(w.root, w.space, &next, device + 1, PAGE, RW, NEOMM_CACHE_UC,
-                                     0),
+    EXPECT_EQ(t,
+              neomm_mmap_physical(w.root, w.space, &next, device + 1, PAGE, RW, NEOMM_CACHE_UC, 0),
               NEOMM_E_ALIGN);
-    EXPECT_EQ(t, neomm_mmap_physical(w.root, w.space, &next, device, PAGE, RW, NEOMM_CACHE_UC,
-                                     NEOMM_MAP_LOCKED),
+    EXPECT_EQ(t,
+              neomm_mmap_physical(w.root, w.space, &next, device, PAGE, RW, NEOMM_CACHE_UC,
+                                  NEOMM_MAP_LOCKED),
               NEOMM_E_INVALID);
     world_close(&w);
 }
@@ -343,11 +346,11 @@ static void moves_behind_itself(struct ktap *t)
 }
 
 static const struct ktap_case cases[] = {
-    KTAP_CASE_WITH(stacks_grow, formats),          KTAP_CASE_WITH(guards_are_kept, formats),
+    KTAP_CASE_WITH(stacks_grow, formats),           KTAP_CASE_WITH(guards_are_kept, formats),
     KTAP_CASE_WITH(stacks_stop_at_limits, formats), KTAP_CASE_WITH(heaps_move_their_end, formats),
-    KTAP_CASE_WITH(devices_are_mapped, formats),   KTAP_CASE_WITH(places_are_as_asked, formats),
-    KTAP_CASE_WITH(random_distances, formats),     KTAP_CASE_WITH(locked_memory_stays, formats),
-    KTAP_CASE_WITH(promises_are_counted, formats), KTAP_CASE_WITH(moves_far, formats),
+    KTAP_CASE_WITH(devices_are_mapped, formats),    KTAP_CASE_WITH(places_are_as_asked, formats),
+    KTAP_CASE_WITH(random_distances, formats),      KTAP_CASE_WITH(locked_memory_stays, formats),
+    KTAP_CASE_WITH(promises_are_counted, formats),  KTAP_CASE_WITH(moves_far, formats),
     KTAP_CASE_WITH(moves_behind_itself, formats),
 };
 KTAP_SUITE(vmm_ranges, cases);
