@@ -99,7 +99,8 @@ struct remap {
     unsigned flags;
 };
 
-/* What becomes of the old range once the leaves have gone. */
+/* What becomes of the old range once the leaves have gone; before the new region is there, which
+ * may be a neighbour that it is joined with. */
 static void leave_old(struct neomm *root, struct neomm_space *space, const struct remap *remap)
 {
     neomm_vaddr_t end = remap->old + remap->old_size;
@@ -131,8 +132,8 @@ static neomm_status move_region(struct neomm *root, struct neomm_space *space,
     }
     like.start = remap->to;
     like.end = remap->to + remap->size;
-    neomm__range_add(space, &like);
     leave_old(root, space, remap);
+    neomm__range_add(space, &like);
     return NEOMM_OK;
 }
 
