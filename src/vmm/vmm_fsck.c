@@ -120,9 +120,12 @@ static void check_frame(struct neomm *root, neomm_frame_t frame, struct frames *
     const char *wrong = neomm__rmap_fsck(root, entry);
     if (wrong)
         neomm__report(report, "vmm: frame %#x: its mapping set %s", frame.number, wrong);
-    if (entry->mappings == 0 || entry->references % NEOMM__FRAME_PIN != 1)
-        neomm__report(report, "vmm: frame %#x: %u mappings, %u references", frame.number,
-                      entry->mappings, entry->references);
+    uint32_t pins = neomm__frame_pins(entry), others = entry->references % NEOMM__FRAME_PIN;
+    if (others != (entry->mappings != 0) || entry->mappings + pins == 0)
+        neomm__report(report, "vmm: frame %#x: %u mappings, %u references and %u pins",
+                      frame.number, entry->mappings, others, pins);
+    if (entry->mappings == 0)
+        return;
     frames->mappings += entry->mappings;
     frames->own += entry->kind == NEOMM__KIND_USER;
     frames->shared += entry->kind == NEOMM__KIND_SHARED;

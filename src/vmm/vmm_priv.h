@@ -57,6 +57,8 @@ struct neomm_space {
 
 struct neomm__vmm {
     struct neomm__lock spaces_lock; /* SPACES: the table */
+    uint32_t evictions_ended;       /* a futex, and how many wait for it */
+    uint32_t evictions_awaited;
     struct neomm__lock policy_lock; /* POLICY: every instance's lists */
     struct neomm_policy global;
     neomm_frame_t zero; /* the shared frame of zeros, nil: not used */
@@ -150,6 +152,7 @@ struct neomm__frame *neomm__user_frame_hold(struct neomm *root, struct neomm_spa
                                             neomm_vaddr_t vaddr, neomm_paddr_t paddr);
 /* Drops a reference. */
 void neomm__user_frame_put(struct neomm *root, neomm_frame_t frame);
+void neomm__user_frame_unpin(struct neomm *root, neomm_frame_t frame);
 /* May the only leaf of the frame become writable? Nobody else has it, nor is it being copied. */
 bool neomm__user_frame_is_exclusive(const struct neomm__frame *entry);
 /* NEOMM_E_NOMEM: a frame above the direct map found no slot. */
@@ -182,6 +185,17 @@ uint32_t neomm__reclaim(struct neomm *root, uint32_t frames);
 
 /* A neomm_reclaim_fn, context the root. */
 uint32_t neomm__reclaim_callback(void *context, uint32_t frames, neomm_flags_t flags);
+
+/* ---- evict.c: waiting for a frame that is being evicted ---- */
+
+/* Before the frame is looked at; then, if it was `busy`, sleeps until an eviction has ended since.
+ */
+uint32_t neomm__evictions_wait_begin(struct neomm__vmm *vmm);
+void neomm__evictions_wait_end(struct neomm__vmm *vmm, uint32_t ended, bool busy);
+
+/* In the error code of a fault, beside those of the CPU: a read that must find a page of its own.
+ */
+#define NEOMM__PF_UNSHARE 0x10000u
 
 /* ---- vmm_fsck.c ---- */
 void neomm__vmm_fsck(struct neomm *root, struct neomm__report *report);
