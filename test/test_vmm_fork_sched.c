@@ -25,7 +25,8 @@ enum act {
     EVICT,
     UNMAP, /* in the parent */
     PROTECT,
-    RECLAIM
+    RECLAIM,
+    PIN /* and a device writes this CPU's word of each of the parent's pages */
 };
 
 struct plan {
@@ -60,6 +61,14 @@ static const struct plan plans[] = {
     {"copy, copy, reclaim", {TOUCH, TOUCH_CHILD, RECLAIM}, true, false, false, true},
     {"copy, exit, reclaim", {TOUCH, EXIT, RECLAIM}, true, true, false, true},
     {"fork, copy, evict", {FORK, TOUCH_CHILD, EVICT}, true, false, false, true},
+    {"pin, evict", {PIN, EVICT}, false, false, false, true},
+    {"pin, reclaim", {PIN, RECLAIM}, true, false, false, true},
+    {"pin, fork", {PIN, FORK}, false, false, false, true},
+    {"pin, copy", {PIN, TOUCH}, true, false, false, true},
+    {"pin from swap, copy by the child", {PIN, TOUCH_CHILD}, true, true, false, true},
+    {"pin, unmap", {PIN, UNMAP}, true, false, false, false},
+    {"pin, pin", {PIN, PIN}, true, false, false, true},
+    {"pin, fork, evict", {PIN, FORK, EVICT}, true, false, false, true},
 };
 #define PLANS (sizeof(plans) / sizeof(plans[0]))
 
@@ -153,6 +162,26 @@ static void fork_and_use(struct match *m, uint32_t cpu)
     destroy(m, cpu, child);
 }
 
+static void pin(struct match *m, uint32_t cpu)
+{
+    for (uint32_t page = 0; page < m->pages; page++) {
+        neomm_frame_t frame;
+        uint32_t done;
+        neomm_status status =
+            neomm_user_pin(m->env.root, m->parent, m->at + page * PAGE, 1, true, &frame, &done);
+        if (m->plan->mapped)
+            expect(m, cpu, status == NEOMM_OK, "a page could not be pinned");
+        if (status != NEOMM_OK)
+            continue;
+        uint64_t *words = neomm_frame_map(m->env.root, frame);
+        sim_sched_point();
+        words[cpu]++;
+        sim_sched_point();
+        neomm_frame_unmap(m->env.root, words);
+        neomm_user_unpin(m->env.root, &frame, 1, true);
+    }
+}
+
 static void run(void *context, uint32_t cpu)
 {
     struct match *m = context;
@@ -165,6 +194,9 @@ static void run(void *context, uint32_t cpu)
         break;
     case TOUCH_CHILD:
         touch(m, cpu, m->child);
+        break;
+    case PIN:
+        pin(m, cpu);
         break;
     case FORK:
         fork_and_use(m, cpu);
@@ -237,15 +269,20 @@ static struct sim *begin(void *context, uint64_t seed)
     return m->env.machine;
 }
 
+static bool writes_to(enum act act, bool child)
+{
+    return child ? act == TOUCH_CHILD : act == TOUCH || act == COPY_OUT || act == PIN;
+}
+
 /* Each CPU's writes are in its space, once, and in no other. */
-static void check_pages(struct match *m, struct neomm_space *space, enum act mine, enum act too)
+static void check_pages(struct match *m, struct neomm_space *space, bool child)
 {
     neomm_space_activate(m->env.root, space);
     for (uint32_t page = 0; page < m->pages; page++)
         for (uint32_t word = 0; word <= THE_CHILD; word++) {
             uint64_t value = 0, want = word == CONSTANT ? 100 + page : 0;
             if (word < m->cpus)
-                want = m->plan->act[word] == mine || m->plan->act[word] == too;
+                want = writes_to(m->plan->act[word], child);
             if (access_word(m, space, page, word, &value, false))
                 expect(m, word, value == want, "a page is not what it must be in the end");
             else
@@ -264,9 +301,9 @@ static bool end(void *context, enum sim_sched_end how)
         return false;
     }
     env_fsck(m->t, &m->env);
-    check_pages(m, m->parent, TOUCH, COPY_OUT);
+    check_pages(m, m->parent, false);
     if (m->child)
-        check_pages(m, m->child, TOUCH_CHILD, TOUCH_CHILD);
+        check_pages(m, m->child, true);
     destroy(m, 0, m->parent);
     destroy(m, 0, m->child);
     env_close(m->t, &m->env);
@@ -299,8 +336,8 @@ static uint64_t factor(void)
 }
 
 /* Parameter: number of the plan. */
-static const uint64_t plan_numbers[] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10,
-                                        11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21};
+static const uint64_t plan_numbers[] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14,
+                                        15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29};
 _Static_assert(sizeof(plan_numbers) / sizeof(plan_numbers[0]) == PLANS, "each plan is run");
 
 static void by_seed(struct ktap *t)

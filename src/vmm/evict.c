@@ -257,7 +257,7 @@ static neomm_status replace_unlocked(struct neomm__eviction *e, const struct neo
 
 static bool may_go(const struct neomm__eviction *e)
 {
-    return !neomm__frame_has(e->entry, NEOMM__FRAME_DIRTY) && neomm__frame_pins(e->entry) == 0;
+    return !neomm__frame_has(e->entry, NEOMM__FRAME_DIRTY);
 }
 
 /* One round over the set. Removing lets others move up, so where one went the next is looked for;
@@ -323,15 +323,44 @@ static bool find_owner(struct neomm__eviction *e)
     return false;
 }
 
-/* One CPU at a time evicts a frame. */
+/* ---- one at a time ---- */
+
+uint32_t neomm__evictions_wait_begin(struct neomm__vmm *vmm)
+{
+    (void)neomm__fetch_add(&vmm->evictions_awaited, 1);
+    return neomm__load_acquire(&vmm->evictions_ended);
+}
+
+void neomm__evictions_wait_end(struct neomm__vmm *vmm, uint32_t ended, bool busy)
+{
+    if (busy)
+        (void)neomm_port_wait(&vmm->evictions_ended, ended, UINT64_MAX);
+    (void)neomm__fetch_sub(&vmm->evictions_awaited, 1);
+}
+
+static void make_free(struct neomm__eviction *e)
+{
+    struct neomm__vmm *vmm = e->root->vmm;
+    neomm__frame_clear(e->entry, NEOMM__FRAME_BUSY);
+    if (neomm__fetch_add(&vmm->evictions_awaited, 0) == 0)
+        return;
+    (void)neomm__fetch_add(&vmm->evictions_ended, 1);
+    neomm_port_wake(&vmm->evictions_ended, UINT32_MAX);
+}
+
+/* The frame is marked before its pins are looked at: see pin_leaf. */
 static bool make_busy(struct neomm__eviction *e)
 {
     neomm_irq_t irq = neomm__rmap_lock(e->entry);
-    bool free = !neomm__frame_has(e->entry, NEOMM__FRAME_BUSY) && neomm__frame_pins(e->entry) == 0;
-    if (free)
+    bool marked = !neomm__frame_has(e->entry, NEOMM__FRAME_BUSY);
+    if (marked)
         neomm__frame_set(e->entry, NEOMM__FRAME_BUSY);
     neomm__rmap_unlock(e->entry, irq);
-    return free;
+    if (marked && neomm__fetch_add(&e->entry->references, 0) >= NEOMM__FRAME_PIN) {
+        make_free(e);
+        marked = false;
+    }
+    return marked;
 }
 
 neomm_status neomm__evict_frame(struct neomm__eviction *e)
@@ -343,6 +372,6 @@ neomm_status neomm__evict_frame(struct neomm__eviction *e)
         status = evict_owned(e);
         neomm__space_drop(e->owner);
     }
-    neomm__frame_clear(e->entry, NEOMM__FRAME_BUSY);
+    make_free(e);
     return status;
 }

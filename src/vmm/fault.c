@@ -17,7 +17,7 @@ struct work {
     struct neomm *root;
     struct neomm_space *space;
     neomm_vaddr_t page;
-    bool write;
+    bool write; /* the page must be the space's own */
     neomm_prot_t region_prot;
     neomm_frame_t frame;          /* fetched and not yet mapped, nil: none */
     struct neomm_swap_entry read; /* whose contents are in the frame, with a count that keeps them
@@ -388,7 +388,7 @@ enum neomm_fault_outcome neomm_fault(struct neomm *root, struct neomm_space *spa
         .root = root,
         .space = space,
         .page = NEOMM__ALIGN_DOWN(address, NEOMM_PAGE_SIZE),
-        .write = error & NEOMM_PF_WRITE,
+        .write = error & (NEOMM_PF_WRITE | NEOMM__PF_UNSHARE),
     };
     enum round round = AGAIN;
     *result = (struct neomm_fault_result){NEOMM_FAULT_RETRY, NEOMM_FAULT_NONE};

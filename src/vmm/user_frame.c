@@ -76,10 +76,10 @@ neomm_status neomm__user_frame_share(struct neomm *root, struct neomm_space *fro
 
 /* ---- going ---- */
 
-void neomm__user_frame_put(struct neomm *root, neomm_frame_t frame)
+static void put(struct neomm *root, neomm_frame_t frame, uint32_t reference)
 {
     struct neomm__frame *entry = neomm__frame(root, frame);
-    if (neomm__fetch_sub(&entry->references, 1) != 1)
+    if (neomm__fetch_sub(&entry->references, reference) != reference)
         return;
     neomm__store_release(&entry->references, 1);
     entry->kind = NEOMM__KIND_NONE;
@@ -87,6 +87,16 @@ void neomm__user_frame_put(struct neomm *root, neomm_frame_t frame)
     entry->owner = 0;
     neomm_status status = neomm_pmm_free(root, frame, 0);
     NEOMM__ASSERT(status == NEOMM_OK);
+}
+
+void neomm__user_frame_put(struct neomm *root, neomm_frame_t frame)
+{
+    put(root, frame, 1);
+}
+
+void neomm__user_frame_unpin(struct neomm *root, neomm_frame_t frame)
+{
+    put(root, frame, NEOMM__FRAME_PIN);
 }
 
 /* The set is empty, and locked. */
