@@ -93,6 +93,8 @@ set(NEOMM_VMM_SOURCES
   src/vmm/fault.c
   src/vmm/fork.c
   src/vmm/mmap.c
+  src/vmm/object.c
+  src/vmm/page_tree.c
   src/vmm/reclaim.c
   src/vmm/region.c
   src/vmm/rmap.c

@@ -204,7 +204,7 @@ static void random_families(struct ktap *t)
                                         .no_zero_page = !(t->parameter & 2)};
     const struct neomm_limits limits = {NEOMM_UNLIMITED, limit ? limit * PAGE : NEOMM_UNLIMITED,
                                         NEOMM_UNLIMITED};
-    uint64_t steps = share_of(20000);
+    uint64_t steps = share_of(8000);
     ASSERT(t, family_open(t, &family, &options, &limits));
     for (uint64_t i = 0; i < steps && t->failures == 0; i++) {
         step(&family);

@@ -162,7 +162,8 @@ static neomm_status copy_regions(struct fork *fork)
     neomm_status status = neomm__region_copy(fork->root, map, &fork->child->map);
     fork->child->virtual_pages = status == NEOMM_OK ? fork->parent->virtual_pages : 0;
     for (uint32_t i = 0; status == NEOMM_OK && i < map->count; i++)
-        status = copy_range(fork, map->regions[i].start, map->regions[i].end);
+        if (map->regions[i].object == 0) /* the child faults an object's pages in by itself */
+            status = copy_range(fork, map->regions[i].start, map->regions[i].end);
     return status;
 }
 

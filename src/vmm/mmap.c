@@ -4,7 +4,7 @@
  * Each reserves the room it may need in the region map before it changes anything, so that
  * running out of memory leaves the space as it was.
  */
-#include "vmm/vmm_priv.h"
+#include "vmm/object.h"
 
 /* Protection bits as x86 has them: whatever can be written or run can be read. */
 static neomm_status check_prot(neomm_prot_t prot)
@@ -39,9 +39,25 @@ static void unmap_leaves(struct neomm *root, struct neomm_space *space, neomm_va
     NEOMM__ASSERT(status == NEOMM_OK);
 }
 
+/* Each region of an object has a reference of it: one that is cut out in the middle becomes two. */
+static void count_objects(struct neomm *root, const struct neomm__region_map *map,
+                          neomm_vaddr_t start, neomm_vaddr_t end)
+{
+    uint32_t at = neomm__region_first(map, start);
+    for (; at < map->count && map->regions[at].start < end; at++) {
+        const struct neomm__region *region = &map->regions[at];
+        bool before = region->start<start, after = region->end> end;
+        if (before && after)
+            neomm__object_get(root, region->object);
+        else if (!before && !after)
+            neomm__object_put(root, region->object);
+    }
+}
+
 static void clear_range(struct neomm *root, struct neomm_space *space, neomm_vaddr_t start,
                         uint64_t size)
 {
+    count_objects(root, &space->map, start, start + (neomm_vaddr_t)size);
     uint64_t bytes = neomm__region_clear(&space->map, start, start + (neomm_vaddr_t)size);
     space->virtual_pages -= bytes >> NEOMM_PAGE_SHIFT;
     unmap_leaves(root, space, start, size);
@@ -73,8 +89,8 @@ static neomm_status place(struct neomm *root, struct neomm_space *space, neomm_v
 }
 
 static neomm_status mmap_locked(struct neomm *root, struct neomm_space *space,
-                                neomm_vaddr_t *address, uint64_t size, neomm_prot_t prot,
-                                unsigned flags)
+                                neomm_vaddr_t *address, uint64_t size, unsigned flags,
+                                struct neomm__region region)
 {
     neomm_vaddr_t at = *address;
     neomm_status status = place(root, space, &at, size, flags);
@@ -89,7 +105,10 @@ static neomm_status mmap_locked(struct neomm *root, struct neomm_space *space,
         return status;
     if (flags & NEOMM_MAP_FIXED)
         clear_range(root, space, at, size);
-    neomm__region_insert(&space->map, (struct neomm__region){at, at + (neomm_vaddr_t)size, prot});
+    region.start = at;
+    region.end = at + (neomm_vaddr_t)size;
+    neomm__object_get(root, region.object);
+    neomm__region_insert(&space->map, region);
     space->virtual_pages += size >> NEOMM_PAGE_SHIFT;
     *address = at;
     return NEOMM_OK;
@@ -120,10 +139,11 @@ static bool retry_after_reclaim(struct neomm *root, neomm_status status, unsigne
     return status == NEOMM_E_NOMEM && ++*attempt < ATTEMPTS && neomm__reclaim(root, 8) != 0;
 }
 
-neomm_status neomm_mmap(struct neomm *root, struct neomm_space *space, neomm_vaddr_t *address,
-                        uint64_t size, neomm_prot_t prot, unsigned flags)
+static neomm_status map(struct neomm *root, struct neomm_space *space, neomm_vaddr_t *address,
+                        uint64_t size, unsigned flags, const struct neomm__region *region)
 {
     unsigned attempt = 0;
+    neomm_prot_t prot = region->prot;
     neomm_status status = check_prot(prot);
     if (status != NEOMM_OK)
         return status;
@@ -136,8 +156,9 @@ neomm_status neomm_mmap(struct neomm *root, struct neomm_space *space, neomm_vad
         return NEOMM_E_ALIGN;
     do {
         neomm__mutex_lock(&space->lock);
-        status = mmap_locked(root, space, address, size, prot, flags);
+        status = mmap_locked(root, space, address, size, flags, *region);
         neomm__mutex_unlock(&space->lock);
+        neomm__objects_end(root);
     } while (retry_after_reclaim(root, status, &attempt));
     if (status != NEOMM_OK || !(flags & NEOMM_MAP_POPULATE) || prot == NEOMM_PROT_NONE)
         return status;
@@ -145,6 +166,26 @@ neomm_status neomm_mmap(struct neomm *root, struct neomm_space *space, neomm_vad
     if (status != NEOMM_OK)
         (void)neomm_munmap(root, space, *address, size);
     return status;
+}
+
+neomm_status neomm_mmap(struct neomm *root, struct neomm_space *space, neomm_vaddr_t *address,
+                        uint64_t size, neomm_prot_t prot, unsigned flags)
+{
+    const struct neomm__region region = {.prot = prot};
+    return map(root, space, address, size, flags, &region);
+}
+
+neomm_status neomm_mmap_object(struct neomm *root, struct neomm_space *space,
+                               neomm_vaddr_t *address, uint64_t size, neomm_prot_t prot,
+                               unsigned flags, struct neomm_object *object, uint64_t offset)
+{
+    const struct neomm__region region = {
+        .prot = prot, .object = object->index, .offset = offset >> NEOMM_PAGE_SHIFT};
+    if (!NEOMM__ALIGNED(offset, NEOMM_PAGE_SIZE))
+        return NEOMM_E_ALIGN;
+    if (region.offset >> NEOMM__MAPPING_PAGE_BITS != 0)
+        return NEOMM_E_RANGE;
+    return map(root, space, address, size, flags, &region);
 }
 
 neomm_status neomm_munmap(struct neomm *root, struct neomm_space *space, neomm_vaddr_t address,
@@ -160,6 +201,7 @@ neomm_status neomm_munmap(struct neomm *root, struct neomm_space *space, neomm_v
         if (status == NEOMM_OK)
             clear_range(root, space, address, size);
         neomm__mutex_unlock(&space->lock);
+        neomm__objects_end(root);
     } while (retry_after_reclaim(root, status, &attempt));
     return status;
 }
@@ -179,8 +221,20 @@ static neomm_status mprotect_locked(struct neomm *root, struct neomm_space *spac
         neomm_paging_protect(root, &space->tables, start, (size_t)size, prot & ~NEOMM_PROT_WRITE);
     if (status != NEOMM_OK)
         return status;
-    (void)neomm__region_clear(&space->map, start, end);
-    neomm__region_insert(&space->map, (struct neomm__region){start, end, prot});
+    for (neomm_vaddr_t at = start, next; at < end; at = next) {
+        struct neomm__region part = *neomm__region_find(&space->map, at);
+        next = part.end < end ? part.end : end;
+        if (part.start < at)
+            neomm__object_get(root, part.object);
+        if (part.end > next)
+            neomm__object_get(root, part.object);
+        (void)neomm__region_clear(&space->map, at, next);
+        part.offset += part.object != 0 ? (at - part.start) >> NEOMM_PAGE_SHIFT : 0;
+        part.start = at;
+        part.end = next;
+        part.prot = prot;
+        neomm__region_insert(&space->map, part);
+    }
     return NEOMM_OK;
 }
 

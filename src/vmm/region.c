@@ -3,7 +3,7 @@
  *
  * Invariants: start < end, ascending, disjoint, and no two neighbours touch with equal rights.
  */
-#include "vmm/vmm_priv.h"
+#include "vmm/object.h"
 
 #define FIRST_CAPACITY 8u
 
@@ -58,6 +58,19 @@ static void close_gap(struct neomm__region_map *map, uint32_t at, uint32_t regio
     map->count -= regions;
 }
 
+static void begin_at(struct neomm__region *region, neomm_vaddr_t start)
+{
+    region->offset += region->object != 0 ? (start - region->start) >> NEOMM_PAGE_SHIFT : 0;
+    region->start = start;
+}
+
+/* Does `after` go on where `before` ends? */
+static bool joins(const struct neomm__region *before, const struct neomm__region *after)
+{
+    return before->end == after->start && before->prot == after->prot && before->object == 0 &&
+           after->object == 0;
+}
+
 uint64_t neomm__region_clear(struct neomm__region_map *map, neomm_vaddr_t start, neomm_vaddr_t end)
 {
     uint64_t cleared = 0;
@@ -67,7 +80,7 @@ uint64_t neomm__region_clear(struct neomm__region_map *map, neomm_vaddr_t start,
         if (cut->end > end) {
             open_gap(map, at);
             map->regions[at].end = start;
-            map->regions[at + 1].start = end;
+            begin_at(&map->regions[at + 1], end);
             return end - start;
         }
         cleared += cut->end - start;
@@ -80,7 +93,7 @@ uint64_t neomm__region_clear(struct neomm__region_map *map, neomm_vaddr_t start,
     close_gap(map, first, at - first);
     if (first < map->count && map->regions[first].start < end) {
         cleared += end - map->regions[first].start;
-        map->regions[first].start = end;
+        begin_at(&map->regions[first], end);
     }
     return cleared;
 }
@@ -90,8 +103,8 @@ void neomm__region_insert(struct neomm__region_map *map, struct neomm__region re
     uint32_t at = neomm__region_first(map, region.start);
     struct neomm__region *before = at > 0 ? &map->regions[at - 1] : NULL;
     struct neomm__region *after = at < map->count ? &map->regions[at] : NULL;
-    bool join_before = before && before->end == region.start && before->prot == region.prot;
-    bool join_after = after && after->start == region.end && after->prot == region.prot;
+    bool join_before = before && joins(before, &region);
+    bool join_after = after && joins(&region, after);
     if (join_before && join_after) {
         before->end = after->end;
         close_gap(map, at, 1);
@@ -158,11 +171,15 @@ neomm_status neomm__region_copy(struct neomm *root, const struct neomm__region_m
     if (from->count != 0)
         memcpy(to->regions, from->regions, from->count * sizeof(from->regions[0]));
     to->count = from->count;
+    for (uint32_t i = 0; i < to->count; i++)
+        neomm__object_get(root, to->regions[i].object);
     return NEOMM_OK;
 }
 
 void neomm__region_free(struct neomm *root, struct neomm__region_map *map)
 {
+    for (uint32_t i = 0; i < map->count; i++)
+        neomm__object_put(root, map->regions[i].object);
     (void)neomm_kfree(root, map->regions);
     *map = (struct neomm__region_map){0};
 }

@@ -1,6 +1,6 @@
 /* Address spaces: the table of them, their life, and what keeps them.
  * SPDX-License-Identifier: MIT */
-#include "vmm/vmm_priv.h"
+#include "vmm/object.h"
 
 /* ---- life ---- */
 
@@ -130,6 +130,7 @@ neomm_status neomm_space_destroy(struct neomm *root, struct neomm_space *space)
     NEOMM__ASSERT(status == NEOMM_OK);
     neomm__region_free(root, &space->map);
     neomm__mutex_unlock(&space->lock);
+    neomm__objects_end(root);
     return neomm_kfree(root, space);
 }
 

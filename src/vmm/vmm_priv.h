@@ -25,18 +25,24 @@
 #include <neomm/swap.h>
 #include <neomm/vmm.h>
 
-#define NEOMM__SPACE_MAX 4096u
+#define NEOMM__SPACE_MAX  4096u
+#define NEOMM__OBJECT_MAX 1024u
 
-/* Anonymous private memory with the same rights. */
+/* Memory with the same rights: anonymous and private, or of an object, which it has a reference
+ * of. */
 struct neomm__region {
     neomm_vaddr_t start, end; /* page aligned, [start, end) */
     neomm_prot_t prot;
+    uint32_t object; /* 0: none */
+    uint64_t offset; /* page of the object at `start` */
 };
 
 struct neomm__region_map {
     struct neomm__region *regions;
     uint32_t count, capacity;
 };
+
+struct neomm_object;
 
 struct neomm_space {
     struct neomm__lock lock; /* SPACE: regions, virtual_pages */
@@ -66,6 +72,9 @@ struct neomm__vmm {
     uint32_t vallocs;                            /* ranges of valloc that exist */
     uint32_t next_index;                         /* where the search for a free index begins */
     struct neomm_space *space[NEOMM__SPACE_MAX]; /* index 0 is the kernel's: never used */
+    uint32_t objects;
+    struct neomm_object *unreferenced;              /* to be ended when no lock is held */
+    struct neomm_object *object[NEOMM__OBJECT_MAX]; /* index 0 is none */
 };
 
 /* ---- region.c: the ordered map ---- */
@@ -91,9 +100,10 @@ bool neomm__region_covers(const struct neomm__region_map *map, neomm_vaddr_t sta
 /* Bytes of [start, end) that are mapped. */
 uint64_t neomm__region_bytes(const struct neomm__region_map *map, neomm_vaddr_t start,
                              neomm_vaddr_t end);
-/* Makes an empty map equal to another. NEOMM_E_NOMEM. */
+/* Makes an empty map equal to another, with references of the objects. NEOMM_E_NOMEM. */
 neomm_status neomm__region_copy(struct neomm *root, const struct neomm__region_map *from,
                                 struct neomm__region_map *to);
+/* Gives all back, references of objects, too. */
 void neomm__region_free(struct neomm *root, struct neomm__region_map *map);
 
 /* ---- space.c ---- */
@@ -128,7 +138,8 @@ static inline uint32_t neomm__frame_pins(const struct neomm__frame *entry)
 
 static inline bool neomm__frame_is_user(const struct neomm__frame *entry)
 {
-    return entry && (entry->kind == NEOMM__KIND_USER || entry->kind == NEOMM__KIND_SHARED);
+    return entry && (entry->kind == NEOMM__KIND_USER || entry->kind == NEOMM__KIND_SHARED ||
+                     entry->kind == NEOMM__KIND_OBJECT);
 }
 
 /* A frame that nobody else knows will be mapped at vaddr; or it could not be. */
@@ -138,6 +149,14 @@ void neomm__user_frame_unclaim(struct neomm *root, struct neomm_space *space, ne
                                neomm_vaddr_t vaddr);
 /* It has been mapped: into the count of the space, and the policy. */
 void neomm__user_frame_enter(struct neomm *root, struct neomm_space *space, neomm_frame_t frame);
+/* Into a policy, without a space. */
+void neomm__user_frame_admit(struct neomm *root, struct neomm_policy *policy, neomm_frame_t frame);
+/* The last entry of its set, an object's, goes. */
+void neomm__user_frame_dismiss(struct neomm *root, neomm_frame_t frame, uint64_t mapping,
+                               const struct neomm_swap_entry *slot);
+/* A frame that has mappings gets one more. NEOMM_E_NOMEM, NEOMM_E_LIMIT. */
+neomm_status neomm__user_frame_add(struct neomm *root, struct neomm_space *space,
+                                   neomm_frame_t frame, neomm_vaddr_t vaddr);
 /* A frame of `from` gets a leaf of `to` as well. NEOMM_E_NOMEM, NEOMM_E_LIMIT. */
 neomm_status neomm__user_frame_share(struct neomm *root, struct neomm_space *from,
                                      struct neomm_space *to, neomm_frame_t frame,
