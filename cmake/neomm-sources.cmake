@@ -99,6 +99,8 @@ set(NEOMM_VMM_SOURCES
   src/vmm/mlock.c
   src/vmm/mmap.c
   src/vmm/mremap.c
+  src/vmm/object.c
+  src/vmm/page_tree.c
   src/vmm/reclaim.c
   src/vmm/region.c
   src/vmm/region_check.c

@@ -31,7 +31,8 @@
     X(VMM_SPACE)     /* an address space */                                                        \
     X(VMM_REGION)    /* a region or a node of the region tree */                                   \
     X(VMM_FRAME)     /* a frame for a fault */                                                     \
-    X(VMM_RMAP)      /* a table for a frame's mapping set */
+    X(VMM_RMAP)      /* a table for a frame's mapping set */                                       \
+    X(VMM_OBJECT)    /* an object, or a node of the tree of its pages */
 
 enum neomm_fault_site {
 #define NEOMM_FAULT_SITE_ENUM(name) NEOMM_FAULT_SITE_##name,

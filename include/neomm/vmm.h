@@ -9,6 +9,12 @@
 #include <neomm/swap.h>
 #include <neomm/types.h>
 
+/* Memory that several spaces can map. Opaque. */
+struct neomm_object;
+
+/* Bytes of an object's name with its NUL. */
+#define NEOMM_OBJECT_NAME 64
+
 /* An address space. Opaque; the root has a table of them, and frames refer to the index. */
 struct neomm_space;
 
@@ -69,7 +75,7 @@ enum neomm_advice {
     NEOMM_ADVICE_SEQUENTIAL,
     NEOMM_ADVICE_RANDOM,
     NEOMM_ADVICE_WILLNEED, /* reads back what is in swap */
-    NEOMM_ADVICE_DONTNEED, /* gives the contents up: zeros from now on */
+    NEOMM_ADVICE_DONTNEED, /* gives the contents up: zeros from now on; an object keeps them */
     NEOMM_ADVICE_FREE,     /* the same; Linux may wait until memory is short */
     NEOMM_ADVICE_HUGEPAGE,
     NEOMM_ADVICE_NOHUGEPAGE,
@@ -94,9 +100,9 @@ enum neomm_fault_outcome {
     NEOMM_FAULT_RESOLVED, /* run the instruction again */
     NEOMM_FAULT_SEGV,     /* nothing is mapped there */
     NEOMM_FAULT_ACCESS,   /* mapped, but not for this access */
-    NEOMM_FAULT_BUS,      /* the contents are lost: swap read failed or damaged */
-    NEOMM_FAULT_NOMEM,    /* no memory could be had */
-    NEOMM_FAULT_RETRY     /* lost a race or must wait: run the instruction again */
+    NEOMM_FAULT_BUS,   /* contents lost: swap read failed or damaged; or behind an object's end */
+    NEOMM_FAULT_NOMEM, /* no memory could be had */
+    NEOMM_FAULT_RETRY  /* lost a race or must wait: run the instruction again */
 };
 
 /* What a resolved fault did. */
@@ -105,7 +111,8 @@ enum neomm_fault_kind {
     NEOMM_FAULT_ZERO,     /* first touch: a new frame of zeros */
     NEOMM_FAULT_SWAP_IN,  /* read back from swap */
     NEOMM_FAULT_SPURIOUS, /* already mapped as needed */
-    NEOMM_FAULT_COPY      /* a copy of its own of what others have, too */
+    NEOMM_FAULT_COPY,     /* a copy of its own of what others have, too */
+    NEOMM_FAULT_FOUND     /* the page was in its object */
 };
 
 struct neomm_fault_result {
@@ -136,7 +143,7 @@ NEOMM_EXTERN_C_BEGIN
 /* Initialises the layer over paging and swap, and registers its reclaim with pmm. options may be
  * NULL. NEOMM_E_NOENT: an unknown policy or a layer missing; NEOMM_E_NOMEM. */
 neomm_status neomm_vmm_init(struct neomm *root, const struct neomm_vmm_options *options);
-/* NEOMM_E_BUSY while a space or a valloc range exists. */
+/* NEOMM_E_BUSY while a space, an object or a valloc range exists. */
 neomm_status neomm_vmm_fini(struct neomm *root);
 
 /* A new empty space. limits may be NULL (none). NEOMM_E_NOMEM, NEOMM_E_NOSPACE. */
@@ -187,6 +194,34 @@ neomm_status neomm_mmap(struct neomm *root, struct neomm_space *space, neomm_vad
 neomm_status neomm_mmap_physical(struct neomm *root, struct neomm_space *space,
                                  neomm_vaddr_t *address, neomm_paddr_t paddr, uint64_t size,
                                  neomm_prot_t prot, enum neomm_cache cache, unsigned flags);
+
+/* ---- shared memory ---- */
+
+/* A new object of `bytes` (rounded up to pages), all zero, and a handle of it. name: what others
+ * open it by, up to NEOMM_OBJECT_NAME - 1 bytes, copied; NULL: none. It lives until its last
+ * handle, its last mapping and its name are gone. NEOMM_E_EXISTS (the name), NEOMM_E_INVALID (a
+ * name too long, or empty), NEOMM_E_RANGE (2^44 pages), NEOMM_E_NOMEM, NEOMM_E_NOSPACE. May sleep.
+ */
+neomm_status neomm_object_create(struct neomm *root, const char *name, uint64_t bytes,
+                                 struct neomm_object **object);
+/* One more handle of the object with this name. NEOMM_E_NOENT. */
+neomm_status neomm_object_open(struct neomm *root, const char *name, struct neomm_object **object);
+/* A handle goes. */
+void neomm_object_close(struct neomm *root, struct neomm_object *object);
+/* The name goes; handles and mappings stay. NEOMM_E_NOENT. */
+neomm_status neomm_object_unlink(struct neomm *root, const char *name);
+/* Bytes beyond the new size are gone, in mappings, too, where they fault with NEOMM_FAULT_BUS; new
+ * ones are zero. NEOMM_E_RANGE. May sleep. */
+neomm_status neomm_object_resize(struct neomm *root, struct neomm_object *object, uint64_t bytes);
+uint64_t neomm_object_size(struct neomm_object *object);
+/* As neomm_mmap, but maps the object's bytes from `offset` (whole pages) on, shared: all see what
+ * one writes, also after a fork. The range may reach beyond the object's end. Flags: all but STACK.
+ * It is not in the commit account. */
+neomm_status neomm_mmap_object(struct neomm *root, struct neomm_space *space,
+                               neomm_vaddr_t *address, uint64_t size, neomm_prot_t prot,
+                               unsigned flags, struct neomm_object *object, uint64_t offset);
+
+/* ---- ranges ---- */
 
 /* Unmaps [address, address + size): any range, holes are fine. Cost: the pages that were there. */
 neomm_status neomm_munmap(struct neomm *root, struct neomm_space *space, neomm_vaddr_t address,

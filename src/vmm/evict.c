@@ -14,6 +14,7 @@
  * those that stay, since what several have is not written to.
  */
 #include "vmm/evict.h"
+#include "vmm/object.h"
 
 /* ---- mappings ---- */
 
@@ -25,6 +26,8 @@ bool neomm__evict_mapping(struct neomm__eviction *e, uint32_t *position, struct 
         leaf->space = neomm__space_hold_of(e->root, leaf->mapping);
     neomm__rmap_unlock(e->entry, irq);
     leaf->vaddr = found ? neomm__mapping_vaddr(leaf->mapping) : 0;
+    if (found && (leaf->mapping & NEOMM__RMAP_OBJECT))
+        e->object = leaf->mapping;
     return found;
 }
 
@@ -174,13 +177,14 @@ static bool release_a_slot(struct neomm *root, struct neomm_space *space)
 static neomm_status ensure_slot(struct neomm__eviction *e)
 {
     struct neomm_space *owner = e->owner;
+    uint32_t near = owner ? owner->index : neomm__mapping_space(e->object & ~NEOMM__RMAP_OBJECT);
     if (slot_of(e) == NEOMM_OK)
         return NEOMM_OK;
-    if (neomm__at_limit(&owner->swap_pages, owner->limits.swap_bytes))
+    if (e->object == 0 && neomm__at_limit(&owner->swap_pages, owner->limits.swap_bytes))
         return NEOMM_E_LIMIT;
-    neomm_status status = neomm_swap_alloc(e->root, owner->index, &e->slot);
-    if (status == NEOMM_E_NOSPACE && release_a_slot(e->root, owner))
-        status = neomm_swap_alloc(e->root, owner->index, &e->slot);
+    neomm_status status = neomm_swap_alloc(e->root, near, &e->slot);
+    if (status == NEOMM_E_NOSPACE && owner && release_a_slot(e->root, owner))
+        status = neomm_swap_alloc(e->root, near, &e->slot);
     return status == NEOMM_OK ? give_slot(e) : status;
 }
 
@@ -206,14 +210,28 @@ static neomm_status write_out(struct neomm__eviction *e)
         return status;
     neomm__frame_clear(e->entry, NEOMM__FRAME_DIRTY);
     status = neomm_swap_write(e->root, &page, 1);
-    if (status == NEOMM_OK)
+    if (status == NEOMM_OK && e->owner)
         neomm__bump(&e->owner->swap_writes);
-    else
+    else if (status != NEOMM_OK)
         neomm__frame_set(e->entry, NEOMM__FRAME_DIRTY);
     (void)neomm_swap_free(e->root, e->slot);
     if (status == NEOMM_E_IO) /* and the slot is marked bad */
         (void)take_slot(e->root, e->entry, true);
     return status;
+}
+
+/* A leaf of an object's page; the object knows where the page goes. */
+static neomm_status empty_leaf(struct neomm__eviction *e, const struct neomm__leaf *at,
+                               const struct neomm_mapping *leaf)
+{
+    const struct neomm_mapping none = {.state = NEOMM_MAPPING_NONE};
+    neomm_status status =
+        neomm_paging_exchange_exact(e->root, &at->space->tables, at->vaddr, leaf, &none, NULL);
+    if (status != NEOMM_OK)
+        return status;
+    neomm__bump(&at->space->evictions);
+    neomm__user_frame_leave(e->root, at->space, e->frame, at->vaddr, false, &e->slot);
+    return NEOMM_OK;
 }
 
 /* The copy is safe: a leaf that is still clean becomes the swap entry. */
@@ -222,12 +240,14 @@ static neomm_status replace_leaf(struct neomm__eviction *e, const struct neomm__
     struct neomm_space *space = at->space;
     const struct neomm_mapping swapped = {.state = NEOMM_MAPPING_SWAPPED, .swap = e->slot};
     struct neomm_mapping leaf;
-    if (neomm__at_limit(&space->swap_pages, space->limits.swap_bytes))
+    if (e->object == 0 && neomm__at_limit(&space->swap_pages, space->limits.swap_bytes))
         return NEOMM_E_LIMIT;
     neomm_status status = neomm_paging_query(e->root, &space->tables, at->vaddr, &leaf);
     if (status != NEOMM_OK || leaf.state != NEOMM_MAPPING_PRESENT || leaf.dirty ||
         leaf.paddr != neomm_frame_paddr(e->frame))
         return NEOMM_E_AGAIN;
+    if (e->object != 0)
+        return empty_leaf(e, at, &leaf);
     status = neomm_swap_dup(e->root, e->slot);
     if (status != NEOMM_OK)
         return NEOMM_E_AGAIN;
@@ -286,10 +306,18 @@ static neomm_status replace_leaves(struct neomm__eviction *e)
     do {
         some = false;
         status = replace_round(e, &some);
-    } while (status == NEOMM_OK && some && e->only == 0 && neomm__rmap_count(e->entry) != 0);
+    } while (status == NEOMM_OK && some && e->only == 0 &&
+             neomm__rmap_count(e->entry) > (e->object != 0));
     if (status != NEOMM_OK)
         return status;
-    return (e->only != 0 && some) || neomm__rmap_count(e->entry) == 0 ? NEOMM_OK : NEOMM_E_AGAIN;
+    if ((e->only != 0 && some) || neomm__rmap_count(e->entry) == 0)
+        return NEOMM_OK;
+    if (e->object == 0 || neomm__rmap_count(e->entry) != 1)
+        return NEOMM_E_AGAIN;
+    status = neomm__object_evict(e->root, e->object, e->frame, e->slot);
+    if (status == NEOMM_OK)
+        NEOMM__COUNT(e->root, EVICTION);
+    return status;
 }
 
 static neomm_status evict_owned(struct neomm__eviction *e)
@@ -308,7 +336,8 @@ static neomm_status evict_owned(struct neomm__eviction *e)
     return status == NEOMM_OK ? replace_leaves(e) : status;
 }
 
-/* The space that the page is written for: one of those that have it. */
+/* The space that the page is written for: one of those that have it; none for an object's page that
+ * nobody has. */
 static bool find_owner(struct neomm__eviction *e)
 {
     struct neomm__leaf leaf;
@@ -320,7 +349,7 @@ static bool find_owner(struct neomm__eviction *e)
         }
         drop(&leaf);
     }
-    return false;
+    return e->object != 0;
 }
 
 /* ---- one at a time ---- */
@@ -370,7 +399,8 @@ neomm_status neomm__evict_frame(struct neomm__eviction *e)
         return status;
     if (find_owner(e)) {
         status = evict_owned(e);
-        neomm__space_drop(e->owner);
+        if (e->owner)
+            neomm__space_drop(e->owner);
     }
     make_free(e);
     return status;

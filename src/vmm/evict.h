@@ -12,6 +12,7 @@ struct neomm__eviction {
     struct neomm__frame *entry;
     uint64_t only;             /* the one mapping that is to go; 0: all */
     struct neomm_space *owner; /* whose limit of swap counts for the slot; held */
+    uint64_t object;           /* the object's entry; 0: none seen */
     struct neomm_swap_entry slot;
 };
 

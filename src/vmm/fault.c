@@ -6,7 +6,7 @@
  * not be fetched under the lock (a frame, the contents from swap); it is fetched without, kept in
  * `struct work`, and the next round looks again.
  */
-#include "vmm/vmm_priv.h"
+#include "vmm/object.h"
 
 #define ROUNDS 16u
 /* Others may free what is needed, or unmap what could have been evicted, while the lock is given
@@ -333,6 +333,161 @@ static enum round round_present(struct work *work, const struct neomm_mapping *o
     return status == NEOMM_OK ? round_other(work, result) : AGAIN;
 }
 
+/* ---- pages of an object ---- */
+
+/* What a look at the object came to, if it did not end the fault. */
+enum wanted { WANT_NOTHING, WANT_LOOK, WANT_FRAME, WANT_ZEROS, WANT_CONTENTS, WANT_MEMORY };
+
+struct object_fault {
+    struct work *work;
+    struct neomm_object *object;
+    uint64_t page;
+    struct neomm_swap_entry entry; /* of the contents wanted */
+    struct neomm_fault_result *result;
+};
+
+/* The page is there. Its leaf is stored with the object locked, so that who takes the page away
+ * sees either no entry in its set or a leaf. */
+static enum wanted map_object_page(struct object_fault *f, neomm_frame_t frame)
+{
+    struct work *work = f->work;
+    struct neomm *root = work->root;
+    struct neomm_space *space = work->space;
+    struct neomm_mapping leaf;
+    if (neomm_paging_query(root, &space->tables, work->page, &leaf) != NEOMM_OK)
+        return WANT_LOOK;
+    if (leaf.state == NEOMM_MAPPING_PRESENT) {
+        neomm_status status = map_page(work, &leaf, frame, work->region_prot, NULL);
+        if (status != NEOMM_OK)
+            return WANT_LOOK;
+        (void)round_other(work, f->result);
+        return WANT_NOTHING;
+    }
+    if (neomm__user_frame_add(root, space, frame, work->page) != NEOMM_OK)
+        return WANT_MEMORY;
+    neomm_status status = map_page(work, &leaf, frame, work->region_prot, NULL);
+    if (status != NEOMM_OK) {
+        neomm__user_frame_leave(root, space, frame, work->page, false, NULL);
+        return status == NEOMM_E_AGAIN ? WANT_LOOK : WANT_MEMORY;
+    }
+    (void)round_other(work, f->result);
+    f->result->kind = NEOMM_FAULT_FOUND;
+    return WANT_NOTHING;
+}
+
+/* The page becomes the frame that was fetched, with zeros or what was in swap. */
+static enum wanted enter_page(struct object_fault *f, struct neomm_swap_entry slot)
+{
+    struct work *work = f->work;
+    neomm_frame_t frame = work->frame;
+    neomm_status status = neomm__object_enter(work->root, f->object, f->page, frame, slot);
+    if (status != NEOMM_OK)
+        return WANT_MEMORY;
+    work->frame = neomm_frame(0);
+    drop_contents(work);
+    return map_object_page(f, frame);
+}
+
+static enum wanted enter_zeros(struct object_fault *f)
+{
+    const struct neomm_swap_entry none = {0, 0, NEOMM_SWAP_NONE};
+    if (neomm_frame_is_nil(f->work->frame) || !f->work->zeroed)
+        return WANT_ZEROS;
+    enum wanted wanted = enter_page(f, none);
+    if (wanted == WANT_NOTHING && f->result->kind == NEOMM_FAULT_FOUND)
+        (void)round_zero(f->work, f->result);
+    return wanted;
+}
+
+/* The page's count of the slot goes over to the frame. */
+static enum wanted enter_contents(struct object_fault *f, struct neomm_swap_entry entry)
+{
+    struct work *work = f->work;
+    if (neomm_frame_is_nil(work->frame))
+        return WANT_FRAME;
+    if (same_entry(&work->read, &entry)) {
+        enum wanted wanted = enter_page(f, entry);
+        if (wanted == WANT_NOTHING) {
+            neomm__bump(&work->space->faults_swap_in);
+            NEOMM__COUNT(work->root, FAULT_SWAP_IN);
+            f->result->kind = NEOMM_FAULT_SWAP_IN;
+        }
+        return wanted;
+    }
+    drop_contents(work);
+    f->entry = entry;
+    return neomm_swap_dup(work->root, entry) == NEOMM_OK ? WANT_CONTENTS : WANT_LOOK;
+}
+
+static enum wanted look_at_object(struct object_fault *f)
+{
+    uint64_t word = neomm__page_get(&f->object->pages, f->page);
+    if (f->page >= f->object->size) {
+        (void)finish(f->result, NEOMM_FAULT_BUS, NEOMM_FAULT_NONE);
+        return WANT_NOTHING;
+    }
+    if (word == 0)
+        return enter_zeros(f);
+    return neomm__page_is_frame(word) ? map_object_page(f, neomm__page_frame(word))
+                                      : enter_contents(f, neomm__page_swap(word));
+}
+
+/* Reads what the page's slot, of which there is a count, holds. The space's lock is given up. */
+static enum round read_contents(struct object_fault *f)
+{
+    struct work *work = f->work;
+    struct neomm_swap_page page = {f->entry, work->frame, NEOMM_OK};
+    work->read = f->entry;
+    work->zeroed = false;
+    neomm__space_leave(work->space);
+    neomm_status status = neomm_swap_read(work->root, &page, 1);
+    neomm__space_reenter(work->space);
+    if (status == NEOMM_OK)
+        return AGAIN;
+    drop_contents(work);
+    return status == NEOMM_E_NOENT ? AGAIN : finish(f->result, NEOMM_FAULT_BUS, NEOMM_FAULT_NONE);
+}
+
+static enum round fetch_wanted(struct object_fault *f, enum wanted wanted)
+{
+    struct work *work = f->work;
+    switch (wanted) {
+    case WANT_NOTHING:
+        return DONE;
+    case WANT_ZEROS:
+        drop_frame(work);
+        return fetch_frame(work, true) == NEOMM_OK ? AGAIN : make_room(work, f->result);
+    case WANT_FRAME:
+        return fetch_frame(work, false) == NEOMM_OK ? AGAIN : make_room(work, f->result);
+    case WANT_CONTENTS:
+        return read_contents(f);
+    case WANT_MEMORY:
+        return make_room(work, f->result);
+    default:
+        return AGAIN;
+    }
+}
+
+static enum round round_object(struct work *work, const struct neomm__region *region,
+                               struct neomm_fault_result *result)
+{
+    struct object_fault fault = {.work = work, .result = result};
+    struct neomm_mapping leaf;
+    if (neomm_paging_query(work->root, &work->space->tables, work->page, &leaf) == NEOMM_OK &&
+        leaf.state == NEOMM_MAPPING_PRESENT && (!work->write || (leaf.prot & NEOMM_PROT_WRITE)))
+        return round_other(work, result);
+    if (at_resident_limit(work->space))
+        return evict_own(work) == NEOMM_OK || !at_resident_limit(work->space)
+                   ? AGAIN
+                   : finish(result, NEOMM_FAULT_NOMEM, NEOMM_FAULT_NONE);
+    fault.object = work->root->vmm->object[region->object];
+    fault.page = region->offset + ((work->page - region->start) >> NEOMM_PAGE_SHIFT);
+    neomm__mutex_lock(&fault.object->lock);
+    enum wanted wanted = look_at_object(&fault);
+    neomm__mutex_unlock(&fault.object->lock);
+    return fetch_wanted(&fault, wanted);
+}
+
 static enum round round_locked(struct work *work, uint32_t error, struct neomm_fault_result *result)
 {
     const struct neomm__region *region = neomm__region_find(&work->space->map, work->page);
@@ -344,6 +499,8 @@ static enum round round_locked(struct work *work, uint32_t error, struct neomm_f
     if (!permits(region->prot, error))
         return finish(result, NEOMM_FAULT_ACCESS, NEOMM_FAULT_NONE);
     work->region_prot = region->prot;
+    if (region->object != 0)
+        return round_object(work, region, result);
     if (neomm_paging_query(work->root, &work->space->tables, work->page, &old) != NEOMM_OK)
         return finish(result, NEOMM_FAULT_SEGV, NEOMM_FAULT_NONE);
     if (region->flags & NEOMM__REGION_PHYSICAL)

@@ -192,8 +192,10 @@ static neomm_status copy_region(struct fork *fork, const struct neomm__region *r
     copy->object = region->object;
     copy->offset = region->offset;
     neomm__region_add(&child->map, copy);
-    return flags & NEOMM__REGION_PHYSICAL ? map_physical(fork, region)
-                                          : copy_range(fork, region->start, region->end);
+    if (flags & NEOMM__REGION_PHYSICAL)
+        return map_physical(fork, region);
+    /* The child faults an object's pages in by itself. */
+    return region->object != 0 ? NEOMM_OK : copy_range(fork, region->start, region->end);
 }
 
 static neomm_status copy_regions(struct fork *fork)

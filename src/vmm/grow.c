@@ -1,6 +1,6 @@
 /* Regions that grow by themselves: the heap of a process by brk, stacks by faults.
  * SPDX-License-Identifier: MIT */
-#include "vmm/vmm_priv.h"
+#include "vmm/object.h"
 
 /* ---- brk ---- */
 
@@ -80,6 +80,7 @@ static neomm_status move_end(struct neomm *root, struct neomm_space *space, neom
         populate = status == NEOMM_OK && space->lock_now;
         neomm__regions_collect(root, &space->map);
         neomm__mutex_unlock(&space->lock);
+        neomm__objects_end(root);
     } while (neomm__retry_after_reclaim(root, status, &attempt));
     if (populate)
         (void)neomm__populate(root, space, page_up(from), page_up(to), true);

@@ -4,7 +4,7 @@
  * Each reserves the room that it may need in the region map, and charges what it adds, before it
  * changes anything; so running out leaves the space as it was.
  */
-#include "vmm/vmm_priv.h"
+#include "vmm/object.h"
 
 #define FLAGS_ALL                                                                                  \
     (NEOMM_MAP_FIXED | NEOMM_MAP_EXACT | NEOMM_MAP_POPULATE | NEOMM_MAP_STACK | NEOMM_MAP_HUGE |   \
@@ -138,9 +138,10 @@ void neomm__range_add(struct neomm_space *space, const struct neomm__region *lik
     neomm__region_add(&space->map, region);
 }
 
-static uint32_t region_flags(const struct neomm_space *space, neomm_prot_t prot, unsigned flags)
+static uint32_t region_flags(const struct neomm_space *space, neomm_prot_t prot, unsigned flags,
+                             uint32_t given)
 {
-    uint32_t made = space->lock_future;
+    uint32_t made = given | space->lock_future;
     made |= flags & NEOMM_MAP_STACK ? NEOMM__REGION_STACK : 0;
     made |= flags & NEOMM_MAP_HUGE ? NEOMM__REGION_HUGE : 0;
     made |= flags & NEOMM_MAP_LOCKED ? NEOMM__REGION_LOCKED : 0;
@@ -197,35 +198,60 @@ neomm_status neomm__populate(struct neomm *root, struct neomm_space *space, neom
     return NEOMM_OK;
 }
 
-neomm_status neomm_mmap(struct neomm *root, struct neomm_space *space, neomm_vaddr_t *address,
-                        uint64_t size, neomm_prot_t prot, unsigned flags)
+/* `like` has rights and object. */
+static neomm_status map(struct neomm *root, struct neomm_space *space, neomm_vaddr_t *address,
+                        uint64_t size, unsigned flags, struct neomm__region *like)
 {
     unsigned attempt = 0;
-    struct neomm__region like = {.prot = prot};
+    neomm_prot_t prot = like->prot;
+    uint32_t given = like->flags;
     neomm_status status = check_request(root, *address, &size, prot, flags);
-    if (status == NEOMM_OK && (flags & ~FLAGS_ALL) != 0)
-        status = NEOMM_E_INVALID;
     if (status != NEOMM_OK)
         return status;
     bool now;
     do {
         neomm__mutex_lock(&space->lock);
-        like.start = *address;
-        like.flags = region_flags(space, prot, flags);
+        like->start = *address;
+        like->flags = region_flags(space, prot, flags, given);
         now = (flags & (NEOMM_MAP_POPULATE | NEOMM_MAP_LOCKED)) || space->lock_now;
-        status = map_locked(root, space, &like, size, flags);
+        status = map_locked(root, space, like, size, flags);
         neomm__regions_collect(root, &space->map);
         neomm__mutex_unlock(&space->lock);
+        neomm__objects_end(root);
     } while (neomm__retry_after_reclaim(root, status, &attempt));
     if (status != NEOMM_OK)
         return status;
-    *address = like.start;
+    *address = like->start;
     if (!now || prot == NEOMM_PROT_NONE)
         return status;
-    status = neomm__populate(root, space, like.start, like.end, prot & NEOMM_PROT_WRITE);
+    status = neomm__populate(root, space, like->start, like->end, prot & NEOMM_PROT_WRITE);
     if (status != NEOMM_OK)
-        (void)neomm_munmap(root, space, like.start, size);
+        (void)neomm_munmap(root, space, like->start, size);
     return status;
+}
+
+neomm_status neomm_mmap(struct neomm *root, struct neomm_space *space, neomm_vaddr_t *address,
+                        uint64_t size, neomm_prot_t prot, unsigned flags)
+{
+    struct neomm__region like = {.prot = prot};
+    return flags & ~FLAGS_ALL ? NEOMM_E_INVALID : map(root, space, address, size, flags, &like);
+}
+
+neomm_status neomm_mmap_object(struct neomm *root, struct neomm_space *space,
+                               neomm_vaddr_t *address, uint64_t size, neomm_prot_t prot,
+                               unsigned flags, struct neomm_object *object, uint64_t offset)
+{
+    struct neomm__region like = {.prot = prot,
+                                 .flags = NEOMM__REGION_SHARED,
+                                 .object = object->index,
+                                 .offset = offset >> NEOMM_PAGE_SHIFT};
+    if (flags & ~(FLAGS_ALL & ~NEOMM_MAP_STACK))
+        return NEOMM_E_INVALID;
+    if (!NEOMM__ALIGNED(offset, NEOMM_PAGE_SIZE))
+        return NEOMM_E_ALIGN;
+    if (like.offset >> NEOMM__MAPPING_PAGE_BITS != 0)
+        return NEOMM_E_RANGE;
+    return map(root, space, address, size, flags, &like);
 }
 
 /* ---- physical memory ---- */
@@ -271,6 +297,7 @@ neomm_status neomm_mmap_physical(struct neomm *root, struct neomm_space *space,
         status = map_physical(root, space, &like, size, cache, flags);
         neomm__regions_collect(root, &space->map);
         neomm__mutex_unlock(&space->lock);
+        neomm__objects_end(root);
     } while (neomm__retry_after_reclaim(root, status, &attempt));
     if (status == NEOMM_OK)
         *address = like.start;
@@ -293,6 +320,7 @@ neomm_status neomm_munmap(struct neomm *root, struct neomm_space *space, neomm_v
             neomm__range_clear(root, space, address, address + (neomm_vaddr_t)size);
         neomm__regions_collect(root, &space->map);
         neomm__mutex_unlock(&space->lock);
+        neomm__objects_end(root);
     } while (neomm__retry_after_reclaim(root, status, &attempt));
     return status;
 }
@@ -308,6 +336,7 @@ neomm_status neomm_space_reset(struct neomm *root, struct neomm_space *space)
     space->random = neomm__space_random(root);
     neomm__regions_collect(root, &space->map);
     neomm__mutex_unlock(&space->lock);
+    neomm__objects_end(root);
     return NEOMM_OK;
 }
 

@@ -7,7 +7,7 @@
  * mapped yet. When a table for the new leaf is missing, all leaves go back, into tables that
  * are still there.
  */
-#include "vmm/vmm_priv.h"
+#include "vmm/object.h"
 
 struct move {
     struct neomm *root;
@@ -234,6 +234,7 @@ neomm_status neomm_mremap(struct neomm *root, struct neomm_space *space, neomm_v
         status = remap_locked(root, space, &remap);
         neomm__regions_collect(root, &space->map);
         neomm__mutex_unlock(&space->lock);
+        neomm__objects_end(root);
     } while (neomm__retry_after_reclaim(root, status, &attempt));
     if (status == NEOMM_OK)
         *address = remap.to;

@@ -179,11 +179,9 @@ void neomm__evict_at(struct neomm *root, struct neomm_space *space, neomm_vaddr_
     (void)neomm_paging_walk(root, &space->tables, vaddr, NEOMM_PAGE_SIZE, find_page, &search);
     if (!e.entry)
         return;
-    neomm__space_leave(space);
-    if (neomm__rmap_count(e.entry) == 1)
+    if (neomm__rmap_count(e.entry) <= 1u + (e.entry->kind == NEOMM__KIND_OBJECT))
         (void)neomm__evict_frame(&e);
     neomm__user_frame_put(root, e.frame);
-    neomm__space_reenter(space);
 }
 
 uint32_t neomm_space_evict(struct neomm *root, struct neomm_space *space, uint32_t count)

@@ -14,7 +14,7 @@
  * not change while somebody is inside, are looked at again.
  */
 #include "base/epoch.h"
-#include "vmm/vmm_priv.h"
+#include "vmm/object.h"
 
 /* ---- entering ---- */
 
@@ -190,6 +190,7 @@ static void split(struct neomm__region_map *map, struct neomm__region *region, n
     if (has_offset(region))
         upper->offset += (at - region->start) >> NEOMM_PAGE_SHIFT;
     upper->users = NEOMM__REGION_CLOSED;
+    neomm__object_get(map->root, upper->object);
     neomm__region_tree_move(map, region, region->floor, region->start, at);
     neomm__region_tree_insert(map, upper, neomm__region_place(map, at));
 }
@@ -238,6 +239,7 @@ static bool alike(const struct neomm__region *low, const struct neomm__region *h
 static void drop(struct neomm__region_map *map, struct neomm__region_place place)
 {
     struct neomm__region *region = neomm__region_at(place);
+    neomm__object_put(map->root, region->object);
     neomm__region_tree_remove(map, place);
     neomm__store_release(&region->users, NEOMM__REGION_DEAD);
 }
@@ -295,6 +297,7 @@ void neomm__region_add(struct neomm__region_map *map, struct neomm__region *regi
     struct neomm__region *after = neomm__region_at(place);
     struct neomm__region *before = neomm__region_before(map, place);
     neomm_vaddr_t start = region->start, end = region->end;
+    neomm__object_get(map->root, region->object);
     cut_floor(map, after, end);
     if (before && before->end > region->floor)
         region->floor = before->end;

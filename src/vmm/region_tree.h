@@ -49,8 +49,8 @@ struct neomm__region {
     neomm_vaddr_t floor;      /* addresses from here on are not given to others by themselves */
     neomm_prot_t prot;
     uint32_t flags;
-    uint32_t users; /* a futex, see neomm__region_enter */
-    uint32_t object;
+    uint32_t users;             /* a futex, see neomm__region_enter */
+    uint32_t object;            /* which it has a reference of; 0: none */
     uint64_t offset;            /* page of the object, or physical page, at `start` */
     struct neomm__region *next; /* while it is spare or in limbo */
 };
@@ -77,6 +77,7 @@ struct neomm__region_limbo {
 };
 
 struct neomm__region_map {
+    struct neomm *root;             /* whose objects the regions refer to; NULL: there are none */
     struct neomm__region_node *top; /* NULL: empty */
     uint32_t count, nodes, height;
     uint32_t spare_regions, spare_nodes;

@@ -1,6 +1,6 @@
 /* Address spaces: the table of them, their life, and what keeps them.
  * SPDX-License-Identifier: MIT */
-#include "vmm/vmm_priv.h"
+#include "vmm/object.h"
 
 /* ---- life ---- */
 
@@ -57,6 +57,7 @@ neomm_status neomm_space_create(struct neomm *root, const struct neomm_limits *l
         return NEOMM_E_NOMEM;
     neomm__lock_init(&made->lock, NEOMM_LOCK_CLASS_SPACE);
     made->users = 1;
+    made->map.root = root;
     made->limits = limits ? *limits
                           : (struct neomm_limits){NEOMM_UNLIMITED, NEOMM_UNLIMITED, NEOMM_UNLIMITED,
                                                   NEOMM_UNLIMITED};
@@ -136,6 +137,7 @@ neomm_status neomm_space_destroy(struct neomm *root, struct neomm_space *space)
     NEOMM__ASSERT(status == NEOMM_OK);
     neomm__regions_free(root, &space->map);
     neomm__mutex_unlock(&space->lock);
+    neomm__objects_end(root);
     return neomm_kfree(root, space);
 }
 

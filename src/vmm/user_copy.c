@@ -129,7 +129,8 @@ static bool may_pin(const struct pin *pin, const struct neomm_mapping *leaf,
         !neomm__frame_is_user(entry))
         return false;
     return (leaf->prot & NEOMM_PROT_WRITE) ||
-           (!pin->write && neomm__user_frame_is_exclusive(entry));
+           (!pin->write &&
+            (entry->kind == NEOMM__KIND_OBJECT || neomm__user_frame_is_exclusive(entry)));
 }
 
 /* The table is locked. Eviction marks the frame first and looks for pins then; here it is the other

@@ -10,8 +10,7 @@
 static struct neomm_policy *domain_of(struct neomm *root, const struct neomm__frame *entry,
                                       struct neomm_space *space)
 {
-    return entry->kind == NEOMM__KIND_SHARED ? &root->vmm->global
-                                             : neomm__space_policy(root, space);
+    return entry->kind != NEOMM__KIND_USER ? &root->vmm->global : neomm__space_policy(root, space);
 }
 
 /* ---- coming ---- */
@@ -36,9 +35,13 @@ void neomm__user_frame_unclaim(struct neomm *root, struct neomm_space *space, ne
 
 void neomm__user_frame_enter(struct neomm *root, struct neomm_space *space, neomm_frame_t frame)
 {
-    struct neomm__frame *entry = neomm__frame(root, frame);
-    struct neomm_policy *policy = neomm__space_policy(root, space);
     neomm__bump(&space->resident_pages);
+    neomm__user_frame_admit(root, neomm__space_policy(root, space), frame);
+}
+
+void neomm__user_frame_admit(struct neomm *root, struct neomm_policy *policy, neomm_frame_t frame)
+{
+    struct neomm__frame *entry = neomm__frame(root, frame);
     neomm_irq_t irq = neomm__lock(&root->vmm->policy_lock);
     neomm__frame_set(entry, NEOMM__FRAME_POLICY);
     policy->ops->enter(policy, frame);
@@ -61,17 +64,24 @@ static void make_shared(struct neomm *root, struct neomm_space *space, neomm_fra
     neomm__unlock(&root->vmm->policy_lock, irq);
 }
 
+neomm_status neomm__user_frame_add(struct neomm *root, struct neomm_space *space,
+                                   neomm_frame_t frame, neomm_vaddr_t vaddr)
+{
+    neomm_status status =
+        neomm__rmap_add(root, neomm__frame(root, frame), neomm__mapping_make(space->index, vaddr));
+    if (status == NEOMM_OK)
+        neomm__bump(&space->resident_pages);
+    return status;
+}
+
 neomm_status neomm__user_frame_share(struct neomm *root, struct neomm_space *from,
                                      struct neomm_space *to, neomm_frame_t frame,
                                      neomm_vaddr_t vaddr)
 {
-    struct neomm__frame *entry = neomm__frame(root, frame);
-    neomm_status status = neomm__rmap_add(root, entry, neomm__mapping_make(to->index, vaddr));
-    if (status != NEOMM_OK)
-        return status;
-    make_shared(root, from, frame);
-    neomm__bump(&to->resident_pages);
-    return NEOMM_OK;
+    neomm_status status = neomm__user_frame_add(root, to, frame, vaddr);
+    if (status == NEOMM_OK)
+        make_shared(root, from, frame);
+    return status;
 }
 
 /* ---- going ---- */
@@ -135,6 +145,20 @@ void neomm__user_frame_leave(struct neomm *root, struct neomm_space *space, neom
         neomm__rmap_free(root, table);
     if (last)
         neomm__user_frame_put(root, frame);
+}
+
+void neomm__user_frame_dismiss(struct neomm *root, neomm_frame_t frame, uint64_t mapping,
+                               const struct neomm_swap_entry *slot)
+{
+    struct neomm__frame *entry = neomm__frame(root, frame);
+    neomm_irq_t irq = neomm__rmap_lock(entry);
+    struct neomm__rmap_table table = neomm__rmap_remove(root, entry, mapping);
+    NEOMM__ASSERT(neomm__rmap_count(entry) == 0 && !table.words);
+    if (slot) /* the object has its count from now on */
+        neomm__frame_clear(entry, NEOMM__FRAME_SLOT);
+    end(root, NULL, frame, slot);
+    neomm__rmap_unlock(entry, irq);
+    neomm__user_frame_put(root, frame);
 }
 
 void neomm__user_leaf_release(void *context, neomm_vaddr_t vaddr, const struct neomm_mapping *leaf)

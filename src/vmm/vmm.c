@@ -99,7 +99,7 @@ neomm_status neomm_vmm_fini(struct neomm *root)
     struct neomm__vmm *vmm = root->vmm;
     if (!vmm)
         return NEOMM_E_NOENT;
-    if (vmm->spaces != 0 || neomm__load_acquire(&vmm->vallocs) != 0)
+    if (vmm->spaces != 0 || vmm->objects != 0 || neomm__load_acquire(&vmm->vallocs) != 0)
         return NEOMM_E_BUSY;
     neomm_pmm_set_reclaim(root, NULL, NULL);
     root->layer[NEOMM__LAYER_VMM] = NULL;

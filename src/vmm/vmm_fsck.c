@@ -1,7 +1,7 @@
 /* The consistency check of the address spaces: regions, leaves, descriptors, counts, domains.
  * SPDX-License-Identifier: MIT */
 #include "swap/policy.h"
-#include "vmm/vmm_priv.h"
+#include "vmm/object.h"
 
 struct check {
     struct neomm *root;
@@ -55,11 +55,11 @@ static void check_present(struct check *check, neomm_vaddr_t vaddr,
                       (size_t)vaddr, frame.number);
         return;
     }
-    check->shared += entry->kind == NEOMM__KIND_SHARED;
+    check->shared += entry->kind != NEOMM__KIND_USER;
     if (!neomm__rmap_has(check->root, entry, neomm__mapping_make(index, vaddr)))
         neomm__report(check->report, "vmm: space %u: %#zx: frame %#x does not lead back", index,
                       (size_t)vaddr, frame.number);
-    if ((leaf->prot & NEOMM_PROT_WRITE) && entry->mappings > 1)
+    if ((leaf->prot & NEOMM_PROT_WRITE) && entry->mappings > 1 && entry->kind != NEOMM__KIND_OBJECT)
         neomm__report(check->report, "vmm: space %u: %#zx: frame %#x is writable and has %u leaves",
                       index, (size_t)vaddr, frame.number, entry->mappings);
     if (entry->references < 1 || !neomm__frame_has(entry, NEOMM__FRAME_POLICY))
@@ -130,7 +130,7 @@ static void check_frame(struct neomm *root, neomm_frame_t frame, struct frames *
         return;
     frames->mappings += entry->mappings;
     frames->own += entry->kind == NEOMM__KIND_USER;
-    frames->shared += entry->kind == NEOMM__KIND_SHARED;
+    frames->shared += entry->kind != NEOMM__KIND_USER;
 }
 
 static void check_frames(struct neomm *root, struct frames *frames, struct neomm__report *report)
@@ -156,6 +156,8 @@ void neomm__vmm_fsck(struct neomm *root, struct neomm__report *report)
         committed += check.committed;
         limited += check.space->policy.ops ? check.space->policy.count : 0;
     }
+    for (uint32_t i = 1; i < NEOMM__OBJECT_MAX; i++)
+        leaves += vmm->object[i] ? neomm__object_fsck(root, vmm->object[i], report) : 0;
     if (spaces != vmm->spaces)
         neomm__report(report, "vmm: %u spaces in the table, counted are %u", spaces, vmm->spaces);
     if (committed != vmm->committed)
@@ -164,7 +166,7 @@ void neomm__vmm_fsck(struct neomm *root, struct neomm__report *report)
     neomm__policy_fsck(&vmm->global, report);
     check_frames(root, &frames, report);
     if (frames.mappings != leaves)
-        neomm__report(report, "vmm: %llu leaves, mapping sets have %llu",
+        neomm__report(report, "vmm: %llu leaves and pages of objects, mapping sets have %llu",
                       (unsigned long long)leaves, (unsigned long long)frames.mappings);
     if (frames.own + frames.shared != vmm->global.count + limited)
         neomm__report(report, "vmm: domains hold %llu frames, there are %llu",

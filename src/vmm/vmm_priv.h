@@ -26,7 +26,10 @@
 #include <neomm/swap.h>
 #include <neomm/vmm.h>
 
-#define NEOMM__SPACE_MAX 4096u
+#define NEOMM__SPACE_MAX  4096u
+#define NEOMM__OBJECT_MAX 1024u
+
+struct neomm_object;
 
 struct neomm_space {
     struct neomm__lock lock; /* SPACE: regions, and what is not atomic */
@@ -65,6 +68,9 @@ struct neomm__vmm {
     uint32_t vallocs;                            /* ranges of valloc that exist */
     uint32_t next_index;                         /* where the search for a free index begins */
     struct neomm_space *space[NEOMM__SPACE_MAX]; /* index 0 is the kernel's: never used */
+    uint32_t objects;
+    struct neomm_object *unreferenced;              /* to be ended when no lock is held */
+    struct neomm_object *object[NEOMM__OBJECT_MAX]; /* index 0 is none */
 };
 
 /* ---- region.c: who may be inside ---- */
@@ -98,6 +104,9 @@ bool neomm__region_covers(const struct neomm__region_map *map, neomm_vaddr_t sta
                           neomm_vaddr_t end);
 uint64_t neomm__region_bytes(const struct neomm__region_map *map, neomm_vaddr_t start,
                              neomm_vaddr_t end);
+/* What makes regions more or fewer counts their references of objects: where the last one may go,
+ * neomm__objects_end follows. */
+
 /* Splits regions at both ends of the range and closes those inside; needs room for two. */
 void neomm__regions_isolate(struct neomm__region_map *map, neomm_vaddr_t start, neomm_vaddr_t end);
 /* Opens the regions of an isolated range again, joined with neighbours that are alike. */
@@ -187,7 +196,8 @@ static inline uint32_t neomm__frame_pins(const struct neomm__frame *entry)
 
 static inline bool neomm__frame_is_user(const struct neomm__frame *entry)
 {
-    return entry && (entry->kind == NEOMM__KIND_USER || entry->kind == NEOMM__KIND_SHARED);
+    return entry && (entry->kind == NEOMM__KIND_USER || entry->kind == NEOMM__KIND_SHARED ||
+                     entry->kind == NEOMM__KIND_OBJECT);
 }
 
 /* A frame that nobody else knows will be mapped at vaddr; or it could not be. */
@@ -197,6 +207,14 @@ void neomm__user_frame_unclaim(struct neomm *root, struct neomm_space *space, ne
                                neomm_vaddr_t vaddr);
 /* It has been mapped: into the count of the space, and the policy. */
 void neomm__user_frame_enter(struct neomm *root, struct neomm_space *space, neomm_frame_t frame);
+/* Into a policy, without a space. */
+void neomm__user_frame_admit(struct neomm *root, struct neomm_policy *policy, neomm_frame_t frame);
+/* The last entry of its set, an object's, goes. */
+void neomm__user_frame_dismiss(struct neomm *root, neomm_frame_t frame, uint64_t mapping,
+                               const struct neomm_swap_entry *slot);
+/* A frame that has mappings gets one more. NEOMM_E_NOMEM, NEOMM_E_LIMIT. */
+neomm_status neomm__user_frame_add(struct neomm *root, struct neomm_space *space,
+                                   neomm_frame_t frame, neomm_vaddr_t vaddr);
 /* A frame of `from` gets a leaf of `to` as well. NEOMM_E_NOMEM, NEOMM_E_LIMIT. */
 neomm_status neomm__user_frame_share(struct neomm *root, struct neomm_space *from,
                                      struct neomm_space *to, neomm_frame_t frame,
@@ -242,8 +260,8 @@ static inline bool neomm__at_limit(const size_t *pages, uint64_t bytes)
 /* Evicts one page of the space, which is held or cannot go; or, with space NULL, of any space in
  * the global domain. Without locks. NEOMM_E_NOENT: nothing to evict. */
 neomm_status neomm__evict_one(struct neomm *root, struct neomm_space *space);
-/* Evicts the page at vaddr, if there is one that nobody else has and that can go now. The space's
- * lock is held, and given up in between. */
+/* Evicts the page at vaddr of a space that is held, if there is one that no other space has, and
+ * that can go now. Without locks. */
 void neomm__evict_at(struct neomm *root, struct neomm_space *space, neomm_vaddr_t vaddr);
 /* Frees about `frames` frames, wherever they are. Called without locks. */
 uint32_t neomm__reclaim(struct neomm *root, uint32_t frames);
