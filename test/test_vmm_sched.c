@@ -372,7 +372,7 @@ static void one_after_the_other(struct ktap *t)
     const struct sim_sched_options options = {.mode = SIM_SCHED_EXHAUSTIVE,
                                               .seed = t->parameter,
                                               .schedules =
-                                                  share_of((is_long(plan) ? 50 : 350) * factor()),
+                                                  share_of((is_long(plan) ? 50 : 700) * factor()),
                                               .preemptions = factor() > 1 ? 2 : 1};
     struct sim_sched_result result;
     if (unavailable(t))

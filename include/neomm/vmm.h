@@ -102,9 +102,10 @@ enum neomm_fault_outcome {
 /* What a resolved fault did. */
 enum neomm_fault_kind {
     NEOMM_FAULT_NONE,
-    NEOMM_FAULT_ZERO,    /* first touch: a new frame of zeros */
-    NEOMM_FAULT_SWAP_IN, /* read back from swap */
-    NEOMM_FAULT_SPURIOUS /* already mapped as needed */
+    NEOMM_FAULT_ZERO,     /* first touch: a new frame of zeros */
+    NEOMM_FAULT_SWAP_IN,  /* read back from swap */
+    NEOMM_FAULT_SPURIOUS, /* already mapped as needed */
+    NEOMM_FAULT_COPY      /* a copy of its own of what others have, too */
 };
 
 struct neomm_fault_result {
@@ -123,9 +124,10 @@ struct neomm_space_stats {
     uint32_t regions;
     uint64_t virtual_bytes, resident_bytes, swap_bytes;
     uint64_t table_bytes;
-    uint64_t faults_zero, faults_swap_in, faults_other;
-    uint64_t evictions;   /* pages that left memory */
+    uint64_t faults_zero, faults_swap_in, faults_other; /* on i386 these and below modulo 2^32 */
+    uint64_t evictions;                                 /* pages that left memory */
     uint64_t swap_writes; /* of them, written (others were clean in their slot) */
+    uint64_t faults_copy; /* pages copied since others had them, too */
     uint64_t locked_bytes;
 };
 
@@ -140,9 +142,19 @@ neomm_status neomm_vmm_fini(struct neomm *root);
 /* A new empty space. limits may be NULL (none). NEOMM_E_NOMEM, NEOMM_E_NOSPACE. */
 neomm_status neomm_space_create(struct neomm *root, const struct neomm_limits *limits,
                                 struct neomm_space **space);
-/* Exit: unmaps everything, frees frames, slots and tables. No CPU may have it loaded
- * (NEOMM_E_BUSY), no task be inside it. */
+/* One more task uses the space (as after vfork): it is destroyed as often as it has tasks. */
+void neomm_space_share(struct neomm *root, struct neomm_space *space);
+/* Exit of a task; with the last one of the space: unmaps everything, frees frames, slots and
+ * tables. Then no CPU may have it loaded (NEOMM_E_BUSY), no task be inside it. */
 neomm_status neomm_space_destroy(struct neomm *root, struct neomm_space *space);
+
+/* A copy of the space, with the same limits: both see what the memory holds now, and neither sees
+ * what the other writes from now on. Pages are copied at the first write; one that is pinned, at
+ * once. NEOMM_E_NOMEM, NEOMM_E_NOSPACE; NEOMM_E_LIMIT: a page has 393,216 mappings; nothing has
+ * changed then, but that writes of the parent may fault once. May sleep. Cost: the regions, and the
+ * entries of the parent's page tables. */
+neomm_status neomm_space_fork(struct neomm *root, struct neomm_space *parent,
+                              struct neomm_space **child);
 
 /* Loads the space on this CPU; NULL: the kernel's tables. */
 void neomm_space_activate(struct neomm *root, struct neomm_space *space);
@@ -249,12 +261,39 @@ enum neomm_fault_outcome neomm_fault(struct neomm *root, struct neomm_space *spa
                                      neomm_vaddr_t address, uint32_t error,
                                      struct neomm_fault_result *result);
 
-/* Copies between kernel memory and user memory of the space that is loaded on this CPU. Checks
- * the range, faults pages in. *done (may be NULL): bytes copied. NEOMM_E_FAULT, NEOMM_E_RANGE. */
+/* Access to user memory of the space that is loaded on this CPU, as the user could do it: with his
+ * rights only, faulting pages in and copying shared ones before a write. Each checks the range:
+ * NEOMM_E_RANGE where a part of it is not the user's. NEOMM_E_FAULT: a part is not mapped, or not
+ * for this access, or is unmapped meanwhile. *done (may be NULL): the bytes done, from the start.
+ * May sleep: no lock is held. */
 neomm_status neomm_copy_to_user(struct neomm *root, struct neomm_space *space, neomm_vaddr_t to,
                                 const void *from, size_t size, size_t *done);
 neomm_status neomm_copy_from_user(struct neomm *root, struct neomm_space *space, void *to,
                                   neomm_vaddr_t from, size_t size, size_t *done);
+neomm_status neomm_zero_user(struct neomm *root, struct neomm_space *space, neomm_vaddr_t to,
+                             size_t size, size_t *done);
+
+/* Copies a string with its NUL into `size` bytes. *length: without the NUL. NEOMM_E_NOSPACE: there
+ * is none in the first `size` bytes, which were copied; NEOMM_E_FAULT: *length bytes were. */
+neomm_status neomm_copy_string_from_user(struct neomm *root, struct neomm_space *space, char *to,
+                                         neomm_vaddr_t from, size_t size, size_t *length);
+
+/* Replaces the aligned word at `address` by `desired` if it is *expected: NEOMM_OK; else
+ * NEOMM_E_AGAIN, and *expected is what it is. NEOMM_E_ALIGN. */
+neomm_status neomm_user_compare_exchange(struct neomm *root, struct neomm_space *space,
+                                         neomm_vaddr_t address, uint32_t *expected,
+                                         uint32_t desired);
+
+/* Pins `pages` pages from the one with `address` on, of any space, for a device to read or (write)
+ * to write: each frames[i] stays the page, where nobody moves or evicts it, and the space's alone
+ * where it is private memory, also over a fork, until it is unpinned; if it is unmapped meanwhile
+ * the frame lives on until then. write: the pages must be writable for the user. *done: pages
+ * pinned, which on an error, too, are to be unpinned. NEOMM_E_RANGE, NEOMM_E_FAULT, NEOMM_E_NOMEM;
+ * NEOMM_E_LIMIT: a page has 65,000 pins. May sleep. */
+neomm_status neomm_user_pin(struct neomm *root, struct neomm_space *space, neomm_vaddr_t address,
+                            uint32_t pages, bool write, neomm_frame_t *frames, uint32_t *done);
+/* dirty: the device has written to them. Any context. */
+void neomm_user_unpin(struct neomm *root, const neomm_frame_t *frames, uint32_t count, bool dirty);
 
 /* Evicts up to `count` pages of this space by its policy; returns how many went. May sleep. */
 uint32_t neomm_space_evict(struct neomm *root, struct neomm_space *space, uint32_t count);

@@ -119,6 +119,7 @@ static void json_space(struct json *json, const struct neomm_space_stats *space)
     number(json, "faults_zero", space->faults_zero);
     number(json, "faults_swap_in", space->faults_swap_in);
     number(json, "faults_other", space->faults_other);
+    number(json, "faults_copy", space->faults_copy);
     number(json, "evictions", space->evictions);
     number(json, "swap_writes", space->swap_writes);
     number(json, "locked_bytes", space->locked_bytes);

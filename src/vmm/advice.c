@@ -77,8 +77,10 @@ static neomm_status page_out(struct neomm *root, struct neomm_space *space,
 {
     if (region->flags & (NEOMM__REGION_LOCKED | NEOMM__REGION_PHYSICAL))
         return NEOMM_E_INVALID;
+    neomm__space_leave(space);
     for (; start < end; start += NEOMM_PAGE_SIZE)
         neomm__evict_at(root, space, start);
+    neomm__space_reenter(space);
     return NEOMM_OK;
 }
 

@@ -17,8 +17,9 @@ struct work {
     struct neomm *root;
     struct neomm_space *space;
     neomm_vaddr_t page;
-    bool write;
+    bool write; /* the page must be the space's own */
     neomm_prot_t region_prot;
+    bool physical;                /* so is the region */
     neomm_frame_t frame;          /* fetched and not yet mapped, nil: none */
     struct neomm_swap_entry read; /* whose contents are in the frame, with a count that keeps them
                                    * from being overwritten; kind 0: none's */
@@ -76,15 +77,29 @@ static neomm_status fetch_frame(struct work *work, bool zeroed)
     return status;
 }
 
+static bool same_entry(const struct neomm_swap_entry *a, const struct neomm_swap_entry *b)
+{
+    return a->kind == b->kind && a->slot == b->slot && a->generation == b->generation;
+}
+
 /* Reads the contents of `entry`. Its slot is held from here until they are mapped or dropped:
  * meanwhile others may fault the page in, write it and evict it again, and then it must go to
  * another slot, or the old contents would pass for the new. Lock as above. */
 static neomm_status fetch_contents(struct work *work, struct neomm_swap_entry entry)
 {
+    struct neomm_mapping now;
     drop_contents(work);
     neomm_status status = neomm_swap_dup(work->root, entry);
     if (status != NEOMM_OK)
         return status;
+    /* Only with the count is the slot's content that of the entry: the page may have been faulted
+     * in, written and evicted before. What the leaf says now is so from now on. */
+    status = neomm_paging_query(work->root, &work->space->tables, work->page, &now);
+    if (status != NEOMM_OK || now.state != NEOMM_MAPPING_SWAPPED ||
+        !same_entry(&now.swap, &entry)) {
+        (void)neomm_swap_free(work->root, entry);
+        return NEOMM_E_NOENT;
+    }
     struct neomm_swap_page page = {entry, work->frame, NEOMM_OK};
     work->read = entry;
     neomm__space_leave(work->space);
@@ -96,15 +111,10 @@ static neomm_status fetch_contents(struct work *work, struct neomm_swap_entry en
     return status;
 }
 
-static bool same_entry(const struct neomm_swap_entry *a, const struct neomm_swap_entry *b)
-{
-    return a->kind == b->kind && a->slot == b->slot && a->generation == b->generation;
-}
-
 /* ---- mapping, with the lock ---- */
 
 static neomm_status map_page(struct work *work, const struct neomm_mapping *old,
-                             neomm_frame_t frame, neomm_prot_t prot)
+                             neomm_frame_t frame, neomm_prot_t prot, struct neomm_mapping *last)
 {
     struct neomm_mapping next = {
         .state = NEOMM_MAPPING_PRESENT,
@@ -112,14 +122,34 @@ static neomm_status map_page(struct work *work, const struct neomm_mapping *old,
         .paddr = neomm_frame_paddr(frame),
         .size = NEOMM_PAGE_SIZE,
     };
-    return neomm_paging_exchange(work->root, &work->space->tables, work->page, old, &next, NULL);
+    return neomm_paging_exchange_exact(work->root, &work->space->tables, work->page, old, &next,
+                                       last);
 }
 
-/* Memory is short. Reclaim passes over spaces whose locks are taken, this one above all, so its
- * own pages are tried first; the lock may be given up in between. */
+/* The frame that was fetched becomes the page. */
+static neomm_status map_own(struct work *work, const struct neomm_mapping *old,
+                            struct neomm_mapping *last)
+{
+    neomm__user_frame_claim(work->root, work->space, work->frame, work->page);
+    neomm_status status = map_page(work, old, work->frame, work->region_prot, last);
+    if (status != NEOMM_OK)
+        neomm__user_frame_unclaim(work->root, work->space, work->frame, work->page);
+    return status;
+}
+
+/* One page of the space goes; the lock is given up meanwhile. */
+static neomm_status evict_own(struct work *work)
+{
+    neomm__space_leave(work->space);
+    neomm_status status = neomm__evict_one(work->root, work->space);
+    neomm__space_reenter(work->space);
+    return status;
+}
+
+/* Memory is short: the space's own pages are tried first. */
 static enum round make_room(struct work *work, struct neomm_fault_result *result)
 {
-    if (neomm__evict_one(work->root, work->space) == NEOMM_OK)
+    if (evict_own(work) == NEOMM_OK)
         return AGAIN;
     neomm__space_leave(work->space);
     uint32_t freed = neomm__reclaim(work->root, 4);
@@ -144,8 +174,10 @@ static void keep_or_free_slot(struct work *work, neomm_frame_t frame, struct neo
     struct neomm_swap_stats stats;
     neomm_swap_stats(work->root, &stats);
     if (stats.used * 2 <= stats.slots) {
+        neomm_irq_t irq = neomm__rmap_lock(entry);
         entry->owner = slot.slot;
         neomm__frame_set(entry, NEOMM__FRAME_SLOT);
+        neomm__rmap_unlock(entry, irq);
     } else {
         neomm__frame_set(entry, NEOMM__FRAME_DIRTY);
         (void)neomm_swap_free(work->root, slot);
@@ -154,14 +186,14 @@ static void keep_or_free_slot(struct work *work, neomm_frame_t frame, struct neo
 
 static enum round round_zero(struct work *work, struct neomm_fault_result *result)
 {
-    work->space->faults_zero++;
+    neomm__bump(&work->space->faults_zero);
     NEOMM__COUNT(work->root, FAULT_ZERO);
     return finish(result, NEOMM_FAULT_RESOLVED, NEOMM_FAULT_ZERO);
 }
 
 static enum round round_other(struct work *work, struct neomm_fault_result *result)
 {
-    work->space->faults_other++;
+    neomm__bump(&work->space->faults_other);
     NEOMM__COUNT(work->root, FAULT_OTHER);
     return finish(result, NEOMM_FAULT_RESOLVED, NEOMM_FAULT_SPURIOUS);
 }
@@ -172,15 +204,15 @@ static enum round map_fetched(struct work *work, const struct neomm_mapping *old
     struct neomm_space *space = work->space;
     bool swapped = old->state == NEOMM_MAPPING_SWAPPED;
     neomm_frame_t frame = work->frame;
-    neomm_status status = map_page(work, old, frame, work->region_prot);
+    neomm_status status = map_own(work, old, NULL);
     if (status != NEOMM_OK)
         return exchange_failed(work, status, result);
     work->frame = neomm_frame(0);
     drop_contents(work);
     struct neomm_policy *policy = neomm__space_policy(work->root, space);
     if (swapped) {
-        space->swap_pages--;
-        space->faults_swap_in++;
+        (void)neomm__fetch_sub(&space->swap_pages, 1);
+        neomm__bump(&space->faults_swap_in);
         if (policy->ops->refault) {
             neomm_irq_t irq = neomm__lock(&work->root->vmm->policy_lock);
             policy->ops->refault(policy, &old->swap);
@@ -191,7 +223,7 @@ static enum round map_fetched(struct work *work, const struct neomm_mapping *old
     } else {
         neomm__frame_set(neomm__frame(work->root, frame), NEOMM__FRAME_DIRTY);
     }
-    neomm__user_frame_enter(work->root, space, frame, work->page);
+    neomm__user_frame_enter(work->root, space, frame);
     if (swapped)
         return finish(result, NEOMM_FAULT_RESOLVED, NEOMM_FAULT_SWAP_IN);
     return old->state == NEOMM_MAPPING_NONE ? round_zero(work, result) : round_other(work, result);
@@ -201,7 +233,7 @@ static enum round map_fetched(struct work *work, const struct neomm_mapping *old
 
 static bool at_resident_limit(const struct neomm_space *space)
 {
-    return space->resident_pages >= space->limits.resident_bytes >> NEOMM_PAGE_SHIFT;
+    return neomm__at_limit(&space->resident_pages, space->limits.resident_bytes);
 }
 
 /* A frame of its own for the page, with its contents; one missing thing a round. */
@@ -210,7 +242,7 @@ static enum round round_needs_frame(struct work *work, const struct neomm_mappin
 {
     neomm_status status;
     if (at_resident_limit(work->space)) {
-        status = neomm__evict_one(work->root, work->space);
+        status = evict_own(work);
         return status == NEOMM_OK || status == NEOMM_E_AGAIN || !at_resident_limit(work->space)
                    ? AGAIN
                    : finish(result, NEOMM_FAULT_NOMEM, NEOMM_FAULT_NONE);
@@ -238,10 +270,52 @@ static enum round round_zero_page(struct work *work, const struct neomm_mapping 
                                   struct neomm_fault_result *result)
 {
     neomm_status status =
-        map_page(work, old, work->root->vmm->zero, work->region_prot & ~NEOMM_PROT_WRITE);
+        map_page(work, old, work->root->vmm->zero, work->region_prot & ~NEOMM_PROT_WRITE, NULL);
     if (status != NEOMM_OK)
         return exchange_failed(work, status, result);
     return round_zero(work, result);
+}
+
+/* The copy is complete: it takes the place of what others have, too. */
+static enum round map_copy(struct work *work, const struct neomm_mapping *old,
+                           struct neomm_fault_result *result)
+{
+    struct neomm *root = work->root;
+    neomm_frame_t copy = work->frame;
+    struct neomm_mapping last;
+    neomm__frame_set(neomm__frame(root, copy), NEOMM__FRAME_DIRTY);
+    neomm_status status = map_own(work, old, &last);
+    if (status != NEOMM_OK)
+        return exchange_failed(work, status, result);
+    work->frame = neomm_frame(0);
+    neomm__user_frame_leave(root, work->space, neomm_paddr_frame(old->paddr), work->page,
+                            last.dirty, NULL);
+    neomm__user_frame_enter(root, work->space, copy);
+    neomm__bump(&work->space->faults_copy);
+    NEOMM__COUNT(root, FAULT_COPY);
+    return finish(result, NEOMM_FAULT_RESOLVED, NEOMM_FAULT_COPY);
+}
+
+/* A page that others have, too, is to be written to. The frame is held while it is copied: it could
+ * be evicted, and become another page. As long as it is held nobody makes it writable, and if it
+ * was made so before, the exchange of its leaf fails. */
+static enum round round_copy(struct work *work, const struct neomm_mapping *old,
+                             struct neomm_fault_result *result)
+{
+    if (neomm_frame_is_nil(work->frame))
+        return fetch_frame(work, false) == NEOMM_OK ? AGAIN : make_room(work, result);
+    const struct neomm__frame *held =
+        neomm__user_frame_hold(work->root, work->space, work->page, old->paddr);
+    if (!held)
+        return AGAIN;
+    neomm_frame_t frame = neomm_paddr_frame(old->paddr);
+    neomm_status status = neomm__user_frame_copy(work->root, work->frame, frame);
+    work->zeroed = false;
+    drop_contents(work);
+    enum round round = status == NEOMM_OK ? map_copy(work, old, result)
+                                          : finish(result, NEOMM_FAULT_NOMEM, NEOMM_FAULT_NONE);
+    neomm__user_frame_put(work->root, frame);
+    return round;
 }
 
 static enum round round_present(struct work *work, const struct neomm_mapping *old,
@@ -251,10 +325,13 @@ static enum round round_present(struct work *work, const struct neomm_mapping *o
         return round_other(work, result);
     if (old->paddr == neomm_frame_paddr(work->root->vmm->zero))
         return round_needs_frame(work, old, result);
+    if (!work->physical &&
+        !neomm__user_frame_is_exclusive(neomm__frame(work->root, neomm_paddr_frame(old->paddr))))
+        return round_copy(work, old, result);
     struct neomm_mapping next = *old;
     next.prot = work->region_prot;
     neomm_status status =
-        neomm_paging_exchange(work->root, &work->space->tables, work->page, old, &next, NULL);
+        neomm_paging_exchange_exact(work->root, &work->space->tables, work->page, old, &next, NULL);
     return status == NEOMM_OK ? round_other(work, result) : AGAIN;
 }
 
@@ -269,11 +346,12 @@ static enum round round_locked(struct work *work, uint32_t error, struct neomm_f
     if (!permits(region->prot, error))
         return finish(result, NEOMM_FAULT_ACCESS, NEOMM_FAULT_NONE);
     work->region_prot = region->prot;
+    work->physical = region->flags & NEOMM__REGION_PHYSICAL;
     if (neomm_paging_query(work->root, &work->space->tables, work->page, &old) != NEOMM_OK)
         return finish(result, NEOMM_FAULT_SEGV, NEOMM_FAULT_NONE);
     if (old.state == NEOMM_MAPPING_PRESENT)
         return round_present(work, &old, result);
-    if (region->flags & NEOMM__REGION_PHYSICAL)
+    if (work->physical)
         return finish(result, NEOMM_FAULT_BUS, NEOMM_FAULT_NONE);
     if (old.state == NEOMM_MAPPING_NONE && !work->write &&
         !neomm_frame_is_nil(work->root->vmm->zero))
@@ -285,13 +363,16 @@ static enum round round_locked(struct work *work, uint32_t error, struct neomm_f
 static void out_of_memory(struct neomm *root)
 {
     struct neomm__vmm *vmm = root->vmm;
-    uint64_t largest = 0;
+    size_t largest = 0;
     uint32_t victim = 0;
     neomm__mutex_lock(&vmm->spaces_lock);
     for (uint32_t i = 1; i < NEOMM__SPACE_MAX; i++) {
-        const struct neomm_space *space = vmm->space[i];
-        if (space && space->resident_pages + space->swap_pages > largest) {
-            largest = space->resident_pages + space->swap_pages;
+        const struct neomm_space *space = neomm_space_at(root, i);
+        size_t pages = space ? neomm__load_acquire(&space->resident_pages) +
+                                   neomm__load_acquire(&space->swap_pages)
+                             : 0;
+        if (pages > largest) {
+            largest = pages;
             victim = i;
         }
     }
@@ -308,7 +389,7 @@ enum neomm_fault_outcome neomm_fault(struct neomm *root, struct neomm_space *spa
         .root = root,
         .space = space,
         .page = NEOMM__ALIGN_DOWN(address, NEOMM_PAGE_SIZE),
-        .write = error & NEOMM_PF_WRITE,
+        .write = error & (NEOMM_PF_WRITE | NEOMM__PF_UNSHARE),
     };
     enum round round = AGAIN;
     *result = (struct neomm_fault_result){NEOMM_FAULT_RETRY, NEOMM_FAULT_NONE};

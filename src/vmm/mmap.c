@@ -343,10 +343,10 @@ static neomm_status protect_isolated(struct neomm *root, struct neomm_space *spa
     neomm_status status = neomm__charge(root, space, &more, &none);
     if (status != NEOMM_OK)
         return status;
-    /* A leaf of the shared zero frame must never become writable, so where that frame is in use
-     * the right to write arrives by a fault, page by page. */
-    neomm_prot_t now = neomm_frame_is_nil(root->vmm->zero) ? prot : prot & ~NEOMM_PROT_WRITE;
-    status = neomm_paging_protect(root, &space->tables, start, end - start, now);
+    /* A leaf of the frame of zeros, or of one that other spaces have, too, must never become
+     * writable, so the right to write arrives by a fault, page by page. */
+    status =
+        neomm_paging_protect(root, &space->tables, start, end - start, prot & ~NEOMM_PROT_WRITE);
     if (status == NEOMM_OK)
         set_prot(&space->map, start, end, prot);
     else

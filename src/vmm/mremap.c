@@ -16,23 +16,63 @@ struct move {
 
 /* ---- leaves ---- */
 
-static neomm_status move_leaf(const struct move *move, neomm_vaddr_t from, neomm_vaddr_t to,
-                              const struct neomm_mapping *leaf)
+/* The frame that a leaf leads to, held; NULL for what has no mapping set. *lost: it was evicted
+ * meanwhile. */
+static struct neomm__frame *hold(const struct move *move, neomm_vaddr_t from,
+                                 const struct neomm_mapping *leaf, bool *lost)
 {
     struct neomm *root = move->root;
+    *lost = false;
+    if (leaf->state != NEOMM_MAPPING_PRESENT || leaf->paddr == neomm_frame_paddr(root->vmm->zero))
+        return NULL;
+    struct neomm__frame *entry = neomm__user_frame_hold(root, move->space, from, leaf->paddr);
+    *lost = entry == NULL;
+    return entry;
+}
+
+static void rename_mapping(const struct move *move, struct neomm__frame *entry, neomm_vaddr_t from,
+                           neomm_vaddr_t to)
+{
+    if (!entry)
+        return;
+    uint32_t index = move->space->index;
+    neomm_irq_t irq = neomm__rmap_lock(entry);
+    neomm__rmap_replace(move->root, entry, neomm__mapping_make(index, from),
+                        neomm__mapping_make(index, to));
+    neomm__rmap_unlock(entry, irq);
+}
+
+/* While the page is nowhere its frame's mapping set changes, so that this never lacks a leaf that
+ * is there. */
+static neomm_status move_entry(const struct move *move, neomm_vaddr_t from, neomm_vaddr_t to,
+                               const struct neomm_mapping *leaf, struct neomm__frame *entry)
+{
     struct neomm_tables *tables = &move->space->tables;
     const struct neomm_mapping none = {.state = NEOMM_MAPPING_NONE};
     struct neomm_mapping last;
-    neomm_status status = neomm_paging_exchange(root, tables, from, leaf, &none, &last);
+    neomm_status status = neomm_paging_exchange(move->root, tables, from, leaf, &none, &last);
     if (status != NEOMM_OK)
         return status;
-    status = neomm_paging_exchange(root, tables, to, &none, &last, NULL);
-    if (status == NEOMM_OK) {
-        neomm__user_leaf_moved(root, move->space, to, &last);
+    rename_mapping(move, entry, from, to);
+    status = neomm_paging_exchange(move->root, tables, to, &none, &last, NULL);
+    if (status == NEOMM_OK)
         return NEOMM_OK;
-    }
-    neomm_status back = neomm_paging_exchange(root, tables, from, &none, &last, NULL);
+    rename_mapping(move, entry, to, from);
+    neomm_status back = neomm_paging_exchange(move->root, tables, from, &none, &last, NULL);
     NEOMM__ASSERT(back == NEOMM_OK);
+    return status;
+}
+
+static neomm_status move_leaf(const struct move *move, neomm_vaddr_t from, neomm_vaddr_t to,
+                              const struct neomm_mapping *leaf)
+{
+    bool lost;
+    struct neomm__frame *entry = hold(move, from, leaf, &lost);
+    if (lost)
+        return NEOMM_E_AGAIN;
+    neomm_status status = move_entry(move, from, to, leaf, entry);
+    if (entry)
+        neomm__user_frame_put(move->root, neomm_paddr_frame(leaf->paddr));
     return status;
 }
 

@@ -8,7 +8,7 @@ static void vmm_snapshot(struct neomm *root, struct neomm_snapshot *snapshot)
     neomm__mutex_lock(&vmm->spaces_lock);
     snapshot->spaces = vmm->spaces;
     for (uint32_t i = 1; i < NEOMM__SPACE_MAX && snapshot->listed < NEOMM_SNAPSHOT_SPACES; i++)
-        if (vmm->space[i])
+        if (neomm_space_at(root, i))
             neomm_space_stats(root, vmm->space[i], &snapshot->space[snapshot->listed++]);
     neomm__mutex_unlock(&vmm->spaces_lock);
 }
