@@ -87,6 +87,9 @@ static neomm_status toggle(struct world *world, uint32_t frame, uint32_t n)
         world->count[frame]++;
     }
     world->has[frame][n] = !world->has[frame][n];
+    if (world->has[frame][n] &&
+        neomm__rmap_add(world->env.root, world->frame[frame], entry_of(n)) != NEOMM_E_EXISTS)
+        return NEOMM_E_CORRUPT;
     return NEOMM_OK;
 }
 

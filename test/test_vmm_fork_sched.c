@@ -26,49 +26,72 @@ enum act {
     UNMAP, /* in the parent */
     PROTECT,
     RECLAIM,
-    PIN /* and a device writes this CPU's word of each of the parent's pages */
+    PIN,     /* and a device writes this CPU's word of each of the parent's pages */
+    TRUNCATE /* the object to nothing, and back */
+};
+
+/* What a plan begins with, and what must hold. */
+enum {
+    CHILD = 1,   /* there is one when the CPUs begin */
+    EVICTED = 2, /* all pages are in swap then */
+    LIMITED = 4, /* two pages of each space may be resident */
+    MAPPED = 8,  /* no access may fail */
+    SHARED = 16  /* the pages are an object's */
 };
 
 struct plan {
     const char *name;
     enum act act[CPUS_MAX];
-    bool child;   /* there is one when the CPUs begin */
-    bool evicted; /* all pages are in swap then */
-    bool limited; /* two pages of each may be resident */
-    bool mapped;  /* no access may fail */
+    unsigned with;
 };
 
 static const struct plan plans[] = {
-    {"fault, fork", {TOUCH, FORK}, false, false, false, true},
-    {"fault from swap, fork", {TOUCH, FORK}, false, true, false, true},
-    {"fork, fork", {FORK, FORK}, false, false, false, true},
-    {"fork, reclaim", {FORK, RECLAIM}, false, false, false, true},
-    {"fork, evict with a child", {FORK, EVICT}, true, false, false, true},
-    {"copy, copy", {TOUCH, TOUCH_CHILD}, true, false, false, true},
-    {"copy, copy in one space", {TOUCH, TOUCH}, true, false, false, true},
-    {"copy, copy by the kernel", {TOUCH_CHILD, COPY_OUT}, true, false, false, true},
-    {"copy, copy from swap", {TOUCH, TOUCH_CHILD}, true, true, false, true},
-    {"copy, reclaim", {TOUCH, RECLAIM}, true, false, false, true},
-    {"copy, evict", {TOUCH_CHILD, EVICT}, true, false, false, true},
-    {"copy, exit", {TOUCH, EXIT}, true, false, false, true},
-    {"exit, reclaim", {EXIT, RECLAIM}, true, false, false, true},
-    {"exit, fork", {EXIT, FORK}, true, false, false, true},
-    {"copy, unmap", {TOUCH_CHILD, UNMAP}, true, false, false, false},
-    {"fork, unmap", {FORK, UNMAP}, false, false, false, false},
-    {"fork, protect", {FORK, PROTECT}, false, false, false, false},
-    {"copy, protect", {TOUCH_CHILD, PROTECT}, true, false, false, true},
-    {"copy, copy at the limit", {TOUCH, TOUCH_CHILD}, true, false, true, true},
-    {"copy, copy, reclaim", {TOUCH, TOUCH_CHILD, RECLAIM}, true, false, false, true},
-    {"copy, exit, reclaim", {TOUCH, EXIT, RECLAIM}, true, true, false, true},
-    {"fork, copy, evict", {FORK, TOUCH_CHILD, EVICT}, true, false, false, true},
-    {"pin, evict", {PIN, EVICT}, false, false, false, true},
-    {"pin, reclaim", {PIN, RECLAIM}, true, false, false, true},
-    {"pin, fork", {PIN, FORK}, false, false, false, true},
-    {"pin, copy", {PIN, TOUCH}, true, false, false, true},
-    {"pin from swap, copy by the child", {PIN, TOUCH_CHILD}, true, true, false, true},
-    {"pin, unmap", {PIN, UNMAP}, true, false, false, false},
-    {"pin, pin", {PIN, PIN}, true, false, false, true},
-    {"pin, fork, evict", {PIN, FORK, EVICT}, true, false, false, true},
+    {"fault, fork", {TOUCH, FORK}, MAPPED},
+    {"fault from swap, fork", {TOUCH, FORK}, EVICTED | MAPPED},
+    {"fork, fork", {FORK, FORK}, MAPPED},
+    {"fork, reclaim", {FORK, RECLAIM}, MAPPED},
+    {"fork, evict with a child", {FORK, EVICT}, CHILD | MAPPED},
+    {"copy, copy", {TOUCH, TOUCH_CHILD}, CHILD | MAPPED},
+    {"copy, copy in one space", {TOUCH, TOUCH}, CHILD | MAPPED},
+    {"copy, copy by the kernel", {TOUCH_CHILD, COPY_OUT}, CHILD | MAPPED},
+    {"copy, copy from swap", {TOUCH, TOUCH_CHILD}, CHILD | EVICTED | MAPPED},
+    {"copy, reclaim", {TOUCH, RECLAIM}, CHILD | MAPPED},
+    {"copy, evict", {TOUCH_CHILD, EVICT}, CHILD | MAPPED},
+    {"copy, exit", {TOUCH, EXIT}, CHILD | MAPPED},
+    {"exit, reclaim", {EXIT, RECLAIM}, CHILD | MAPPED},
+    {"exit, fork", {EXIT, FORK}, CHILD | MAPPED},
+    {"copy, unmap", {TOUCH_CHILD, UNMAP}, CHILD},
+    {"fork, unmap", {FORK, UNMAP}, 0},
+    {"fork, protect", {FORK, PROTECT}, 0},
+    {"copy, protect", {TOUCH_CHILD, PROTECT}, CHILD | MAPPED},
+    {"copy, copy at the limit", {TOUCH, TOUCH_CHILD}, CHILD | LIMITED | MAPPED},
+    {"copy, copy, reclaim", {TOUCH, TOUCH_CHILD, RECLAIM}, CHILD | MAPPED},
+    {"copy, exit, reclaim", {TOUCH, EXIT, RECLAIM}, CHILD | EVICTED | MAPPED},
+    {"fork, copy, evict", {FORK, TOUCH_CHILD, EVICT}, CHILD | MAPPED},
+    {"pin, evict", {PIN, EVICT}, MAPPED},
+    {"pin, reclaim", {PIN, RECLAIM}, CHILD | MAPPED},
+    {"pin, fork", {PIN, FORK}, MAPPED},
+    {"pin, copy", {PIN, TOUCH}, CHILD | MAPPED},
+    {"pin from swap, copy by the child", {PIN, TOUCH_CHILD}, CHILD | EVICTED | MAPPED},
+    {"pin, unmap", {PIN, UNMAP}, CHILD},
+    {"pin, pin", {PIN, PIN}, CHILD | MAPPED},
+    {"pin, fork, evict", {PIN, FORK, EVICT}, CHILD | MAPPED},
+    {"shared: fault, fault", {TOUCH, TOUCH_CHILD}, CHILD | MAPPED | SHARED},
+    {"shared from swap: fault, fault", {TOUCH, TOUCH_CHILD}, CHILD | EVICTED | MAPPED | SHARED},
+    {"shared: fault, reclaim", {TOUCH, RECLAIM}, CHILD | MAPPED | SHARED},
+    {"shared: fault, fault, reclaim",
+     {TOUCH, TOUCH_CHILD, RECLAIM},
+     CHILD | EVICTED | MAPPED | SHARED},
+    {"shared: fault, exit", {TOUCH, EXIT}, CHILD | MAPPED | SHARED},
+    {"shared: exit, reclaim", {EXIT, RECLAIM}, CHILD | MAPPED | SHARED},
+    {"shared: fault, truncate", {TOUCH, TRUNCATE}, CHILD | SHARED},
+    {"shared: reclaim, truncate", {RECLAIM, TRUNCATE}, CHILD | SHARED},
+    {"shared: fault from swap, truncate", {TOUCH, TRUNCATE}, CHILD | EVICTED | SHARED},
+    {"shared: unmap, truncate", {UNMAP, TRUNCATE}, CHILD | SHARED},
+    {"shared: pin, reclaim", {PIN, RECLAIM}, CHILD | EVICTED | MAPPED | SHARED},
+    {"shared: pin, truncate", {PIN, TRUNCATE}, CHILD | SHARED},
+    {"shared: fault, protect", {TOUCH_CHILD, PROTECT}, CHILD | MAPPED | SHARED},
+    {"shared: fault, fault at the limit", {TOUCH, TOUCH_CHILD}, CHILD | LIMITED | MAPPED | SHARED},
 };
 #define PLANS (sizeof(plans) / sizeof(plans[0]))
 
@@ -78,6 +101,7 @@ struct match {
     uint32_t cpus, pages;
     struct env env;
     struct neomm_space *parent, *child;
+    struct neomm_object *object;
     neomm_vaddr_t at;
     uint32_t mistakes;
 };
@@ -121,10 +145,13 @@ static void touch(struct match *m, uint32_t cpu, struct neomm_space *space)
         bool done = access_word(m, space, page, cpu, &before, false) &&
                     write_word(m, space, page, cpu, before + 1) &&
                     access_word(m, space, page, cpu, &now, false);
-        if (m->plan->mapped)
+        if (m->plan->with & MAPPED)
             expect(m, cpu, done, "an access failed");
         if (done)
-            expect(m, cpu, now == before + 1, "a page does not hold what was written to it");
+            expect(m, cpu,
+                   now == before + 1 ||
+                       (now == 0 && (m->plan->with & SHARED) && !(m->plan->with & MAPPED)),
+                   "a page does not hold what was written to it");
     }
     neomm_space_activate(m->env.root, NULL);
 }
@@ -138,7 +165,7 @@ static void use_child(struct match *m, uint32_t cpu, struct neomm_space *child)
         bool done = access_word(m, child, page, CONSTANT, &constant, false) &&
                     access_word(m, child, page, THE_CHILD, &before, false) &&
                     access_word(m, child, page, THE_CHILD, &value, true);
-        if (m->plan->mapped)
+        if (m->plan->with & MAPPED)
             expect(m, cpu, done, "an access of the child failed");
         if (done)
             expect(m, cpu, constant == 100 + page && before == 0, "the child got something else");
@@ -169,7 +196,7 @@ static void pin(struct match *m, uint32_t cpu)
         uint32_t done;
         neomm_status status =
             neomm_user_pin(m->env.root, m->parent, m->at + page * PAGE, 1, true, &frame, &done);
-        if (m->plan->mapped)
+        if (m->plan->with & MAPPED)
             expect(m, cpu, status == NEOMM_OK, "a page could not be pinned");
         if (status != NEOMM_OK)
             continue;
@@ -217,6 +244,10 @@ static void run(void *context, uint32_t cpu)
         expect(m, cpu, neomm_mprotect(root, m->parent, m->at, size, RW) == NEOMM_OK,
                "mprotect failed");
         break;
+    case TRUNCATE:
+        expect(m, cpu, neomm_object_resize(root, m->object, 0) == NEOMM_OK, "truncating failed");
+        expect(m, cpu, neomm_object_resize(root, m->object, size) == NEOMM_OK, "growing failed");
+        break;
     case RECLAIM:
         (void)neomm__reclaim(root, m->pages + 1);
         break;
@@ -229,15 +260,25 @@ static void run(void *context, uint32_t cpu)
 
 static const uint64_t formats[] = ENV_FORMATS;
 
+static bool map_pages(struct match *m)
+{
+    struct neomm *root = m->env.root;
+    size_t size = m->pages * PAGE;
+    if (!(m->plan->with & SHARED))
+        return neomm_mmap(root, m->parent, &m->at, size, RW, NEOMM_MAP_FIXED) == NEOMM_OK;
+    return neomm_object_create(root, NULL, size, &m->object) == NEOMM_OK &&
+           neomm_mmap_object(root, m->parent, &m->at, size, RW, NEOMM_MAP_FIXED, m->object, 0) ==
+               NEOMM_OK;
+}
+
 static bool make_parent(struct match *m)
 {
     const struct neomm_limits limits = {NEOMM_UNLIMITED,
-                                        m->plan->limited ? 2 * PAGE : NEOMM_UNLIMITED,
+                                        (m->plan->with & LIMITED) ? 2 * PAGE : NEOMM_UNLIMITED,
                                         NEOMM_UNLIMITED, NEOMM_UNLIMITED};
     struct neomm *root = m->env.root;
     m->at = neomm_layout_of(root)->user_base;
-    if (neomm_space_create(root, &limits, &m->parent) != NEOMM_OK ||
-        neomm_mmap(root, m->parent, &m->at, m->pages * PAGE, RW, NEOMM_MAP_FIXED) != NEOMM_OK)
+    if (neomm_space_create(root, &limits, &m->parent) != NEOMM_OK || !map_pages(m))
         return false;
     neomm_space_activate(root, m->parent);
     for (uint32_t page = 0; page < m->pages; page++) {
@@ -260,13 +301,20 @@ static struct sim *begin(void *context, uint64_t seed)
                                         .seed = seed};
     m->mistakes = 0;
     m->child = NULL;
+    m->object = NULL;
     if (!env_open(m->t, &m->env, &options) || !make_parent(m))
         return NULL;
-    if (m->plan->child && neomm_space_fork(m->env.root, m->parent, &m->child) != NEOMM_OK)
+    if ((m->plan->with & CHILD) && neomm_space_fork(m->env.root, m->parent, &m->child) != NEOMM_OK)
         return NULL;
-    if (m->plan->evicted)
+    if (m->plan->with & EVICTED)
         (void)neomm_space_evict(m->env.root, m->parent, m->pages);
     return m->env.machine;
+}
+
+/* The page may have been cut off. */
+static bool may_be_lost(const struct match *m)
+{
+    return (m->plan->with & SHARED) && !(m->plan->with & MAPPED);
 }
 
 static bool writes_to(enum act act, bool child)
@@ -282,11 +330,13 @@ static void check_pages(struct match *m, struct neomm_space *space, bool child)
         for (uint32_t word = 0; word <= THE_CHILD; word++) {
             uint64_t value = 0, want = word == CONSTANT ? 100 + page : 0;
             if (word < m->cpus)
-                want = writes_to(m->plan->act[word], child);
+                want = writes_to(m->plan->act[word], child) ||
+                       ((m->plan->with & SHARED) && writes_to(m->plan->act[word], !child));
             if (access_word(m, space, page, word, &value, false))
-                expect(m, word, value == want, "a page is not what it must be in the end");
+                expect(m, word, value == want || (value == 0 && may_be_lost(m)),
+                       "a page is not what it must be in the end");
             else
-                expect(m, word, !m->plan->mapped, "a page is not there in the end");
+                expect(m, word, !(m->plan->with & MAPPED), "a page is not there in the end");
         }
     neomm_space_activate(m->env.root, NULL);
 }
@@ -306,6 +356,8 @@ static bool end(void *context, enum sim_sched_end how)
         check_pages(m, m->child, true);
     destroy(m, 0, m->parent);
     destroy(m, 0, m->child);
+    if (m->object)
+        neomm_object_close(m->env.root, m->object);
     env_close(m->t, &m->env);
     return m->mistakes == 0 && m->t->failures == failures;
 }
@@ -337,7 +389,8 @@ static uint64_t factor(void)
 
 /* Parameter: number of the plan. */
 static const uint64_t plan_numbers[] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14,
-                                        15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29};
+                                        15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29,
+                                        30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43};
 _Static_assert(sizeof(plan_numbers) / sizeof(plan_numbers[0]) == PLANS, "each plan is run");
 
 static void by_seed(struct ktap *t)

@@ -363,9 +363,16 @@ static enum wanted map_object_page(struct object_fault *f, neomm_frame_t frame)
         (void)round_other(work, f->result);
         return WANT_NOTHING;
     }
-    if (neomm__user_frame_add(root, space, frame, work->page) != NEOMM_OK)
+    const struct neomm__frame *entry = neomm__frame(root, frame);
+    uint32_t count = neomm__rmap_count(entry);
+    neomm_status status = neomm__user_frame_add(root, space, frame, work->page);
+    if (status == NEOMM_E_EXISTS) { /* it was evicted from here a moment ago */
+        neomm__rmap_wait(entry, count);
+        return WANT_LOOK;
+    }
+    if (status != NEOMM_OK)
         return WANT_MEMORY;
-    neomm_status status = map_page(work, &leaf, frame, work->region_prot, NULL);
+    status = map_page(work, &leaf, frame, work->region_prot, NULL);
     if (status != NEOMM_OK) {
         neomm__user_frame_leave(root, space, frame, work->page, false, NULL);
         return status == NEOMM_E_AGAIN ? WANT_LOOK : WANT_MEMORY;

@@ -116,7 +116,8 @@ static void leave_old(struct neomm *root, struct neomm_space *space, const struc
     neomm__regions_restore(&space->map, remap->old, end);
 }
 
-/* The new range is free, room for all is reserved and charged. */
+/* The new range is free, room for all is reserved and charged. Leaves of an object move with it
+ * locked: whoever takes its pages away never waits for one that is nowhere. */
 static neomm_status move_region(struct neomm *root, struct neomm_space *space,
                                 const struct remap *remap)
 {
@@ -124,7 +125,12 @@ static neomm_status move_region(struct neomm *root, struct neomm_space *space,
     neomm__regions_isolate(&space->map, remap->old, remap->old + remap->old_size);
     const struct neomm__region *old = neomm__region_find(&space->map, remap->old);
     struct neomm__region like = *old;
+    struct neomm_object *object = old->object != 0 ? root->vmm->object[old->object] : NULL;
+    if (object)
+        neomm__mutex_lock(&object->lock);
     neomm_status status = move_all(root, space, remap->old, remap->to, moved);
+    if (object)
+        neomm__mutex_unlock(&object->lock);
     if (status != NEOMM_OK) {
         neomm__leaves_clear(root, space, remap->to, remap->to + moved);
         neomm__regions_restore(&space->map, remap->old, remap->old + remap->old_size);

@@ -25,23 +25,24 @@ neomm_status neomm__object_enter(struct neomm *root, struct neomm_object *object
 }
 
 /* A leaf goes, if it is there: who changed it first has seen to it. */
-static void unmap_leaf(struct neomm *root, struct neomm_space *space, neomm_frame_t frame,
+static bool unmap_leaf(struct neomm *root, struct neomm_space *space, neomm_frame_t frame,
                        neomm_vaddr_t vaddr)
 {
     const struct neomm_mapping leaf = {.state = NEOMM_MAPPING_PRESENT,
                                        .paddr = neomm_frame_paddr(frame)};
     const struct neomm_mapping none = {.state = NEOMM_MAPPING_NONE};
-    if (neomm_paging_exchange(root, &space->tables, vaddr, &leaf, &none, NULL) == NEOMM_OK)
-        neomm__user_frame_leave(root, space, frame, vaddr, false, NULL);
-    else
-        neomm__spin();
+    if (neomm_paging_exchange(root, &space->tables, vaddr, &leaf, &none, NULL) != NEOMM_OK)
+        return false;
+    neomm__user_frame_leave(root, space, frame, vaddr, false, NULL);
+    return true;
 }
 
 /* Takes all leaves of a page away; the object is locked, so it gets no new ones. */
 static void unmap_page(struct neomm *root, neomm_frame_t frame)
 {
     struct neomm__frame *entry = neomm__frame(root, frame);
-    while (neomm__rmap_count(entry) > 1) {
+    uint32_t count;
+    while ((count = neomm__rmap_count(entry)) > 1) {
         struct neomm_space *space = NULL;
         uint64_t mapping = 0;
         uint32_t position = 0;
@@ -51,8 +52,10 @@ static void unmap_page(struct neomm *root, neomm_frame_t frame)
         neomm__rmap_unlock(entry, irq);
         if (!space)
             continue;
-        unmap_leaf(root, space, frame, neomm__mapping_vaddr(mapping));
+        bool unmapped = unmap_leaf(root, space, frame, neomm__mapping_vaddr(mapping));
         neomm__space_drop(space);
+        if (!unmapped)
+            neomm__rmap_wait(entry, count);
     }
 }
 

@@ -202,53 +202,70 @@ static struct neomm__rmap_table move_to(struct neomm *root, struct neomm__frame 
     return old;
 }
 
-static void insert(struct neomm *root, struct neomm__frame *entry, uint64_t mapping)
+/* There is room. */
+static bool insert(struct neomm *root, struct neomm__frame *entry, uint64_t mapping)
 {
-    (void)neomm__fetch_add(&entry->mappings, 1);
-    if (!is_table(entry->mapping)) {
-        entry->mapping = mapping;
-        return;
+    uint64_t *word = &entry->mapping;
+    if (is_table(entry->mapping)) {
+        struct neomm__rmap_table table = table_of(root, entry->mapping);
+        word = &table.words[probe(root, &table, mapping)];
     }
-    struct neomm__rmap_table table = table_of(root, entry->mapping);
-    uint32_t at = probe(root, &table, mapping);
-    NEOMM__ASSERT(table.words[at] == 0);
-    table.words[at] = mapping;
+    if (*word == mapping)
+        return false;
+    NEOMM__ASSERT(*word == 0);
+    *word = mapping;
+    (void)neomm__fetch_add(&entry->mappings, 1);
+    return true;
 }
 
-/* Adds the entry, with the help of *spare if that is what is needed; or says what is. *spare is
- * then what is to be freed. */
-static unsigned try_add(struct neomm *root, struct neomm__frame *entry, uint64_t mapping,
-                        struct neomm__rmap_table *spare)
+struct addition {
+    struct neomm *root;
+    struct neomm__frame *entry;
+    uint64_t mapping;
+    struct neomm__rmap_table spare; /* to grow into; or what is to be freed */
+    neomm_status status;
+};
+
+/* Adds the entry, with the help of the spare table if that is what is needed; or says of what order
+ * one is needed. */
+static unsigned try_add(struct addition *a)
 {
-    neomm_irq_t irq = neomm__rmap_lock(entry);
-    unsigned wanted = order_wanted(entry, neomm__rmap_count(entry));
-    if (wanted != 0 && spare->words && spare->order == wanted) {
-        *spare = move_to(root, entry, spare);
+    neomm_irq_t irq = neomm__rmap_lock(a->entry);
+    unsigned wanted = order_wanted(a->entry, neomm__rmap_count(a->entry));
+    if (wanted != 0 && neomm__rmap_has(a->root, a->entry, a->mapping)) {
+        a->status = NEOMM_E_EXISTS;
+        wanted = 0;
+    } else if (wanted != 0 && a->spare.words && a->spare.order == wanted) {
+        a->spare = move_to(a->root, a->entry, &a->spare);
         wanted = 0;
     }
-    if (wanted == 0)
-        insert(root, entry, mapping);
-    neomm__rmap_unlock(entry, irq);
+    if (wanted == 0 && a->status == NEOMM_OK && !insert(a->root, a->entry, a->mapping))
+        a->status = NEOMM_E_EXISTS;
+    neomm__rmap_unlock(a->entry, irq);
     return wanted;
+}
+
+static void drop_spare(struct addition *a)
+{
+    if (a->spare.words)
+        neomm__rmap_free(a->root, a->spare);
+    a->spare.words = NULL;
 }
 
 neomm_status neomm__rmap_add(struct neomm *root, struct neomm__frame *entry, uint64_t mapping)
 {
-    struct neomm__rmap_table spare = {NULL, 0};
+    struct addition a = {root, entry, mapping, {NULL, 0}, NEOMM_OK};
     unsigned wanted;
-    while ((wanted = try_add(root, entry, mapping, &spare)) != 0) {
-        if (spare.words)
-            neomm__rmap_free(root, spare);
-        spare.words = NULL;
+    while (a.status == NEOMM_OK && (wanted = try_add(&a)) != 0) {
+        drop_spare(&a);
         if (wanted > ORDER_LAST)
             return NEOMM_E_LIMIT;
-        spare = table_alloc(root, wanted);
-        if (!spare.words)
+        a.spare = table_alloc(root, wanted);
+        if (!a.spare.words)
             return NEOMM_E_NOMEM;
     }
-    if (spare.words)
-        neomm__rmap_free(root, spare);
-    return NEOMM_OK;
+    drop_spare(&a);
+    return a.status;
 }
 
 /* ---- removing ---- */

@@ -37,14 +37,22 @@ struct neomm__rmap_table {
 neomm_irq_t neomm__rmap_lock(struct neomm__frame *entry);
 void neomm__rmap_unlock(struct neomm__frame *entry, neomm_irq_t irq);
 
+/* Waits while there are `count` entries, one of which somebody else is about to remove. */
+static inline void neomm__rmap_wait(const struct neomm__frame *entry, uint32_t count)
+{
+    while ((neomm__load_relaxed(&entry->mappings) & ~NEOMM__RMAP_LOCK) == count)
+        neomm__spin();
+}
+
 /* How many entries there are, with the lock or as it was at some moment. */
 static inline uint32_t neomm__rmap_count(const struct neomm__frame *entry)
 {
     return neomm__load_acquire(&entry->mappings) & ~NEOMM__RMAP_LOCK;
 }
 
-/* Adds an entry that is not in the set. NEOMM_E_NOMEM, NEOMM_E_LIMIT: nothing has changed. Takes
- * the lock. Cost: expected constant; what a table's growth costs is shared by those that fill it.
+/* Adds an entry. NEOMM_E_EXISTS: it is there; NEOMM_E_NOMEM, NEOMM_E_LIMIT; nothing has changed
+ * then. Takes the lock. Cost: expected constant; what a table's growth costs is shared by those
+ * that fill it.
  */
 neomm_status neomm__rmap_add(struct neomm *root, struct neomm__frame *entry, uint64_t mapping);
 

@@ -212,7 +212,8 @@ void neomm__user_frame_admit(struct neomm *root, struct neomm_policy *policy, ne
 /* The last entry of its set, an object's, goes. */
 void neomm__user_frame_dismiss(struct neomm *root, neomm_frame_t frame, uint64_t mapping,
                                const struct neomm_swap_entry *slot);
-/* A frame that has mappings gets one more. NEOMM_E_NOMEM, NEOMM_E_LIMIT. */
+/* A frame that has mappings gets one more. NEOMM_E_NOMEM, NEOMM_E_LIMIT; NEOMM_E_EXISTS: somebody
+ * has taken away the leaf that is there, and is about to say so. */
 neomm_status neomm__user_frame_add(struct neomm *root, struct neomm_space *space,
                                    neomm_frame_t frame, neomm_vaddr_t vaddr);
 /* A frame of `from` gets a leaf of `to` as well. NEOMM_E_NOMEM, NEOMM_E_LIMIT. */
