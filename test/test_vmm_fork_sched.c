@@ -1,4 +1,4 @@
-/* Fork, copies on write, exit and reclaim side by side, many schedules of each.
+/* Fork, copies on write, exit, moves, locks and reclaim side by side, many schedules of each.
  * SPDX-License-Identifier: MIT */
 #include "env.h"
 #include "sched_note.h"
@@ -26,8 +26,11 @@ enum act {
     UNMAP, /* in the parent */
     PROTECT,
     RECLAIM,
-    PIN,     /* and a device writes this CPU's word of each of the parent's pages */
-    TRUNCATE /* the object to nothing, and back */
+    PIN,      /* and a device writes this CPU's word of each of the parent's pages */
+    TRUNCATE, /* the object to nothing, and back */
+    MOVE,     /* the parent's pages elsewhere, and back */
+    LOCK,     /* them in memory, where they must be from then on */
+    GIVE_UP   /* what is in them */
 };
 
 /* What a plan begins with, and what must hold. */
@@ -36,7 +39,8 @@ enum {
     EVICTED = 2, /* all pages are in swap then */
     LIMITED = 4, /* two pages of each space may be resident */
     MAPPED = 8,  /* no access may fail */
-    SHARED = 16  /* the pages are an object's */
+    SHARED = 16, /* the pages are an object's */
+    LOST = 32    /* what is in them may be */
 };
 
 struct plan {
@@ -92,6 +96,27 @@ static const struct plan plans[] = {
     {"shared: pin, truncate", {PIN, TRUNCATE}, CHILD | SHARED},
     {"shared: fault, protect", {TOUCH_CHILD, PROTECT}, CHILD | MAPPED | SHARED},
     {"shared: fault, fault at the limit", {TOUCH, TOUCH_CHILD}, CHILD | LIMITED | MAPPED | SHARED},
+    {"fork, move", {FORK, MOVE}, 0},
+    {"fork from swap, move", {FORK, MOVE}, EVICTED},
+    {"move, evict", {MOVE, EVICT}, MAPPED},
+    {"move, reclaim", {MOVE, RECLAIM}, CHILD | MAPPED},
+    {"move, copy by the child", {MOVE, TOUCH_CHILD}, CHILD | MAPPED},
+    {"move, pin", {MOVE, PIN}, 0},
+    {"fork, move, reclaim", {FORK, MOVE, RECLAIM}, 0},
+    {"lock, evict", {LOCK, EVICT}, MAPPED},
+    {"lock, reclaim", {LOCK, RECLAIM}, CHILD | MAPPED},
+    {"lock from swap, fork", {LOCK, FORK}, EVICTED | MAPPED},
+    {"lock, move, evict", {LOCK, MOVE, EVICT}, 0},
+    {"lock, copy by the child, reclaim", {LOCK, TOUCH_CHILD, RECLAIM}, CHILD | MAPPED},
+    {"fork, give up", {FORK, GIVE_UP}, LOST},
+    {"fork from swap, give up", {FORK, GIVE_UP}, EVICTED | LOST},
+    {"give up, evict", {GIVE_UP, EVICT}, LOST},
+    {"give up, copy by the child, reclaim", {GIVE_UP, TOUCH_CHILD, RECLAIM}, CHILD | LOST},
+    {"shared: move, truncate", {MOVE, TRUNCATE}, SHARED},
+    {"shared: move, reclaim", {MOVE, RECLAIM}, CHILD | MAPPED | SHARED},
+    {"shared: move, fault, reclaim", {MOVE, TOUCH_CHILD, RECLAIM}, CHILD | MAPPED | SHARED},
+    {"shared: lock, reclaim", {LOCK, RECLAIM}, CHILD | MAPPED | SHARED},
+    {"shared: give up, reclaim", {GIVE_UP, RECLAIM}, CHILD | MAPPED | SHARED},
 };
 #define PLANS (sizeof(plans) / sizeof(plans[0]))
 
@@ -116,6 +141,12 @@ static void expect(struct match *m, uint32_t cpu, bool good, const char *what)
 {
     if (!good)
         mistake(m, cpu, what);
+}
+
+/* The page may have been cut off, or given up. */
+static bool may_be_lost(const struct match *m)
+{
+    return (m->plan->with & LOST) || ((m->plan->with & SHARED) && !(m->plan->with & MAPPED));
 }
 
 /* ---- what the CPUs do ---- */
@@ -168,7 +199,9 @@ static void use_child(struct match *m, uint32_t cpu, struct neomm_space *child)
         if (m->plan->with & MAPPED)
             expect(m, cpu, done, "an access of the child failed");
         if (done)
-            expect(m, cpu, constant == 100 + page && before == 0, "the child got something else");
+            expect(m, cpu,
+                   (constant == 100 + page || (constant == 0 && may_be_lost(m))) && before == 0,
+                   "the child got something else");
     }
     neomm_space_activate(m->env.root, NULL);
 }
@@ -209,6 +242,37 @@ static void pin(struct match *m, uint32_t cpu)
     }
 }
 
+static void move(struct match *m, uint32_t cpu)
+{
+    size_t size = m->pages * PAGE;
+    neomm_vaddr_t there = m->at + 4 * ((size_t)1 << 22), back = m->at;
+    const unsigned flags = NEOMM_REMAP_MAYMOVE | NEOMM_REMAP_FIXED;
+    expect(m, cpu,
+           neomm_mremap(m->env.root, m->parent, m->at, size, size, flags, &there) == NEOMM_OK &&
+               neomm_mremap(m->env.root, m->parent, there, size, size, flags, &back) == NEOMM_OK,
+           "moving failed");
+}
+
+/* Who moves them may have them elsewhere just now. */
+static void check_locked(struct match *m, uint32_t cpu)
+{
+    uint8_t in[8] = {0};
+    neomm_status status = neomm_mincore(m->env.root, m->parent, m->at, m->pages * PAGE, in);
+    if (m->plan->with & MAPPED)
+        expect(m, cpu, status == NEOMM_OK, "what was locked is not mapped");
+    for (uint32_t page = 0; status == NEOMM_OK && page < m->pages; page++)
+        expect(m, cpu, in[page], "a page that was locked is not in memory");
+}
+
+static void lock(struct match *m, uint32_t cpu)
+{
+    neomm_status status = neomm_mlock(m->env.root, m->parent, m->at, m->pages * PAGE, 0);
+    if (status == NEOMM_OK)
+        check_locked(m, cpu);
+    else
+        expect(m, cpu, !(m->plan->with & MAPPED), "locking failed");
+}
+
 static void run(void *context, uint32_t cpu)
 {
     struct match *m = context;
@@ -247,6 +311,17 @@ static void run(void *context, uint32_t cpu)
     case TRUNCATE:
         expect(m, cpu, neomm_object_resize(root, m->object, 0) == NEOMM_OK, "truncating failed");
         expect(m, cpu, neomm_object_resize(root, m->object, size) == NEOMM_OK, "growing failed");
+        break;
+    case MOVE:
+        move(m, cpu);
+        break;
+    case LOCK:
+        lock(m, cpu);
+        break;
+    case GIVE_UP:
+        expect(m, cpu,
+               neomm_madvise(root, m->parent, m->at, size, NEOMM_ADVICE_DONTNEED) == NEOMM_OK,
+               "madvise failed");
         break;
     case RECLAIM:
         (void)neomm__reclaim(root, m->pages + 1);
@@ -311,12 +386,6 @@ static struct sim *begin(void *context, uint64_t seed)
     return m->env.machine;
 }
 
-/* The page may have been cut off. */
-static bool may_be_lost(const struct match *m)
-{
-    return (m->plan->with & SHARED) && !(m->plan->with & MAPPED);
-}
-
 static bool writes_to(enum act act, bool child)
 {
     return child ? act == TOUCH_CHILD : act == TOUCH || act == COPY_OUT || act == PIN;
@@ -341,6 +410,15 @@ static void check_pages(struct match *m, struct neomm_space *space, bool child)
     neomm_space_activate(m->env.root, NULL);
 }
 
+static void check_end(struct match *m)
+{
+    if (m->plan->act[0] == LOCK && (m->plan->with & MAPPED))
+        check_locked(m, 0);
+    check_pages(m, m->parent, false);
+    if (m->child)
+        check_pages(m, m->child, true);
+}
+
 static bool end(void *context, enum sim_sched_end how)
 {
     struct match *m = context;
@@ -351,9 +429,7 @@ static bool end(void *context, enum sim_sched_end how)
         return false;
     }
     env_fsck(m->t, &m->env);
-    check_pages(m, m->parent, false);
-    if (m->child)
-        check_pages(m, m->child, true);
+    check_end(m);
     destroy(m, 0, m->parent);
     destroy(m, 0, m->child);
     if (m->object)
@@ -388,9 +464,10 @@ static uint64_t factor(void)
 }
 
 /* Parameter: number of the plan. */
-static const uint64_t plan_numbers[] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14,
-                                        15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29,
-                                        30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43};
+static const uint64_t plan_numbers[] = {
+    0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21,
+    22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43,
+    44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63, 64};
 _Static_assert(sizeof(plan_numbers) / sizeof(plan_numbers[0]) == PLANS, "each plan is run");
 
 static void by_seed(struct ktap *t)
