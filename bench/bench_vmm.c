@@ -10,6 +10,7 @@
 #define RW    (NEOMM_PROT_READ | NEOMM_PROT_WRITE)
 
 static struct neomm_space *space;
+static uint32_t regions;
 
 static bool make_space(struct bench_machine *machine)
 {
@@ -31,6 +32,55 @@ static uint64_t map_unmap(struct bench_machine *machine, uint64_t count)
         neomm_vaddr_t address = 0;
         if (neomm_mmap(machine->root, space, &address, BYTES, RW, 0) != NEOMM_OK ||
             neomm_munmap(machine->root, space, address, BYTES) != NEOMM_OK)
+            return 0;
+    }
+    return count;
+}
+
+static uint64_t map_unmap_page(struct bench_machine *machine, uint64_t count)
+{
+    for (uint64_t i = 0; i < count; i++) {
+        neomm_vaddr_t address = 0;
+        if (neomm_mmap(machine->root, space, &address, NEOMM_PAGE_SIZE, RW, 0) != NEOMM_OK ||
+            neomm_munmap(machine->root, space, address, NEOMM_PAGE_SIZE) != NEOMM_OK)
+            return 0;
+    }
+    return count;
+}
+
+/* Regions of a page, with a free page between them; not alike those of map_unmap_page. */
+static bool make_regions(struct bench_machine *machine, uint32_t count)
+{
+    if (!make_space(machine))
+        return false;
+    for (uint32_t i = 0; i < count; i++) {
+        neomm_vaddr_t address = (neomm_vaddr_t)(1024 + 2 * i) * NEOMM_PAGE_SIZE;
+        if (neomm_mmap(machine->root, space, &address, NEOMM_PAGE_SIZE, NEOMM_PROT_READ,
+                       NEOMM_MAP_EXACT) != NEOMM_OK)
+            return false;
+    }
+    regions = count;
+    return true;
+}
+
+static bool make_thousand(struct bench_machine *machine)
+{
+    return make_regions(machine, 1000);
+}
+
+static bool make_hundred_thousand(struct bench_machine *machine)
+{
+    return make_regions(machine, 100000);
+}
+
+static uint64_t look_up(struct bench_machine *machine, uint64_t count)
+{
+    for (uint64_t i = 0; i < count; i++) {
+        uint32_t n = (uint32_t)((bench_random(machine) & 0xffffffff) * regions >> 32);
+        neomm_vaddr_t address = (neomm_vaddr_t)(1024 + 2 * n) * NEOMM_PAGE_SIZE;
+        struct neomm_region_info info;
+        if (neomm_region_at(machine->root, space, address, &info) != NEOMM_OK ||
+            info.start != address)
             return 0;
     }
     return count;
@@ -100,6 +150,26 @@ static const struct bench_case cases[] = {
      .teardown = end_space,
      .ours = map_unmap,
      .peer = host_map_unmap},
+    {.name = "vmm/mmap-munmap-page",
+     .unit = "ns",
+     .setup = make_space,
+     .teardown = end_space,
+     .ours = map_unmap_page},
+    {.name = "vmm/mmap-munmap-page-1000",
+     .unit = "ns",
+     .setup = make_thousand,
+     .teardown = end_space,
+     .ours = map_unmap_page},
+    {.name = "vmm/region-1000",
+     .unit = "ns",
+     .setup = make_thousand,
+     .teardown = end_space,
+     .ours = look_up},
+    {.name = "vmm/region-100000",
+     .unit = "ns",
+     .setup = make_hundred_thousand,
+     .teardown = end_space,
+     .ours = look_up},
     {.name = "vmm/demand-zero",
      .unit = "ns/page",
      .peer_name = "the host's faults",

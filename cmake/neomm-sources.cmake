@@ -91,12 +91,26 @@ set(NEOMM_SWAP_SOURCES
   src/swap/swap_io.c)
 
 set(NEOMM_VMM_SOURCES
+  src/vmm/account.c
+  src/vmm/advice.c
   src/vmm/evict.c
   src/vmm/fault.c
+  src/vmm/fork.c
+  src/vmm/grow.c
+  src/vmm/mlock.c
   src/vmm/mmap.c
+  src/vmm/mremap.c
+  src/vmm/object.c
+  src/vmm/page_tree.c
+  src/vmm/reclaim.c
   src/vmm/region.c
+  src/vmm/region_check.c
+  src/vmm/region_gap.c
+  src/vmm/region_tree.c
+  src/vmm/rmap.c
   src/vmm/space.c
   src/vmm/user_copy.c
+  src/vmm/user_frame.c
   src/vmm/valloc.c
   src/vmm/vmm.c
   src/vmm/vmm_fsck.c)

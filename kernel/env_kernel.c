@@ -108,7 +108,10 @@ static enum system_layer system_layer_of(enum env_layer layer)
 
 static neomm_status start(const struct env_options *options)
 {
-    const struct neomm_vmm_options vmm = {options->policy, !options->no_zero_page};
+    const struct neomm_vmm_options vmm = {.policy = options->policy,
+                                          .zero_page = !options->no_zero_page,
+                                          .aslr = options->aslr,
+                                          .overcommit = options->overcommit};
     const struct system_options system = {
         .layer = system_layer_of(options->layer),
         .layout = &machine.layout,

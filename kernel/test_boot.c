@@ -281,7 +281,8 @@ static void swap_out_and_in(struct ktap *t)
 static void resident_limit(struct ktap *t)
 {
     enum { PAGES = 40, RESIDENT = 8 };
-    const struct neomm_limits limits = {NEOMM_UNLIMITED, RESIDENT * PAGE, NEOMM_UNLIMITED};
+    const struct neomm_limits limits = {NEOMM_UNLIMITED, RESIDENT * PAGE, NEOMM_UNLIMITED,
+                                        NEOMM_UNLIMITED};
     struct program other;
     struct program *p = &other;
     ASSERT_OK(t, program_start(p, PAGES, &limits));

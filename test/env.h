@@ -24,6 +24,8 @@ struct env_options {
     const struct neomm_config *config;
     bool no_zero_page;
     const char *policy;
+    bool aslr;
+    enum neomm_overcommit overcommit;
 };
 
 struct env {

@@ -38,7 +38,10 @@ static uint64_t used_frames(struct neomm *root)
 bool env_open(struct ktap *t, struct env *env, const struct env_options *options)
 {
     struct sim_system *system = calloc(1, sizeof(*system));
-    const struct neomm_vmm_options vmm = {options->policy, !options->no_zero_page};
+    const struct neomm_vmm_options vmm = {.policy = options->policy,
+                                          .zero_page = !options->no_zero_page,
+                                          .aslr = options->aslr,
+                                          .overcommit = options->overcommit};
     const struct sim_system_options start = {
         .machine = {.format = options->format,
                     .ram_bytes = options->ram_bytes ? options->ram_bytes : RAM_DEFAULT,

@@ -96,8 +96,8 @@ static void number_all(struct neomm_snapshot *snapshot)
     snapshot->listed = NEOMM_SNAPSHOT_SPACES;
     for (uint32_t i = 0; i < snapshot->listed; i++) {
         struct neomm_space_stats *space = &snapshot->space[i];
-        *space = (struct neomm_space_stats){i + 1, (uint32_t)n, n + 1, n + 2, n + 3, n + 4,
-                                            n + 5, n + 6,       n + 7, n + 8, n + 9};
+        *space = (struct neomm_space_stats){i + 1, (uint32_t)n, n + 1, n + 2, n + 3,  n + 4, n + 5,
+                                            n + 6, n + 7,       n + 8, n + 9, n + 10, n + 11};
         n += 20;
     }
     number_caches_and_sites(snapshot, 700000);
@@ -311,8 +311,10 @@ static void expect_spaces(struct ktap *t, const char *json, const struct neomm_s
         expect_number(t, object, "faults_zero", space->faults_zero);
         expect_number(t, object, "faults_swap_in", space->faults_swap_in);
         expect_number(t, object, "faults_other", space->faults_other);
+        expect_number(t, object, "faults_copy", space->faults_copy);
         expect_number(t, object, "evictions", space->evictions);
         expect_number(t, object, "swap_writes", space->swap_writes);
+        expect_number(t, object, "locked_bytes", space->locked_bytes);
     }
     EXPECT(t, !element(spaces, snapshot->listed));
 }

@@ -195,7 +195,7 @@ static void random_calls(struct ktap *t)
         .no_zero_page = !(t->parameter & 0x1000),
     };
     const struct neomm_limits limits = {NEOMM_UNLIMITED, limit ? limit * PAGE : NEOMM_UNLIMITED,
-                                        NEOMM_UNLIMITED};
+                                        NEOMM_UNLIMITED, NEOMM_UNLIMITED};
     model = (struct model){.random = t->parameter + 1};
     if (!world_open(t, &model.world, &options, &limits))
         return;
@@ -214,7 +214,8 @@ static void bad_arguments(struct ktap *t)
     struct world world;
     const struct env_options options = {.layer = ENV_VMM,
                                         .format = (enum neomm_format)t->parameter};
-    const struct neomm_limits limits = {4 * PAGE, NEOMM_UNLIMITED, NEOMM_UNLIMITED};
+    const struct neomm_limits limits = {4 * PAGE, NEOMM_UNLIMITED, NEOMM_UNLIMITED,
+                                        NEOMM_UNLIMITED};
     ASSERT(t, world_open(t, &world, &options, &limits));
     struct neomm *root = world.env.root;
     const struct neomm_layout *layout = neomm_layout_of(root);
@@ -297,7 +298,8 @@ static void resident_limit_holds(struct ktap *t)
     struct neomm_space_stats stats;
     const struct env_options options = {
         .layer = ENV_VMM, .format = (enum neomm_format)t->parameter, .swap_pages = 128};
-    const struct neomm_limits limits = {NEOMM_UNLIMITED, 7 * PAGE, NEOMM_UNLIMITED};
+    const struct neomm_limits limits = {NEOMM_UNLIMITED, 7 * PAGE, NEOMM_UNLIMITED,
+                                        NEOMM_UNLIMITED};
     ASSERT(t, world_open(t, &world, &options, &limits));
     neomm_vaddr_t at = world.base;
     EXPECT_OK(t, neomm_mmap(world.env.root, world.space, &at, 64 * PAGE, RW, 0));
@@ -344,7 +346,8 @@ static void memory_runs_out(struct ktap *t)
     const struct env_options options = {.layer = ENV_VMM,
                                         .format = (enum neomm_format)t->parameter,
                                         .ram_bytes = 8u << 20,
-                                        .swap_pages = 64};
+                                        .swap_pages = 64,
+                                        .overcommit = NEOMM_OVERCOMMIT_ALWAYS};
     ASSERT(t, world_open(t, &world, &options, NULL));
     struct neomm *root = world.env.root;
     uint64_t free = neomm_pmm_free_frames(root);
@@ -371,7 +374,8 @@ static void slots_run_short(struct ktap *t)
     struct world world;
     const struct env_options options = {
         .layer = ENV_VMM, .format = (enum neomm_format)t->parameter, .swap_pages = 33};
-    const struct neomm_limits limits = {NEOMM_UNLIMITED, 16 * PAGE, NEOMM_UNLIMITED};
+    const struct neomm_limits limits = {NEOMM_UNLIMITED, 16 * PAGE, NEOMM_UNLIMITED,
+                                        NEOMM_UNLIMITED};
     ASSERT(t, world_open(t, &world, &options, &limits));
     neomm_vaddr_t at = world.base;
     uint64_t random = 5;
@@ -393,7 +397,8 @@ static void without_swap_the_limit_is_an_error(struct ktap *t)
     struct world world;
     const struct env_options options = {.layer = ENV_VMM,
                                         .format = (enum neomm_format)t->parameter};
-    const struct neomm_limits limits = {NEOMM_UNLIMITED, 3 * PAGE, NEOMM_UNLIMITED};
+    const struct neomm_limits limits = {NEOMM_UNLIMITED, 3 * PAGE, NEOMM_UNLIMITED,
+                                        NEOMM_UNLIMITED};
     ASSERT(t, world_open(t, &world, &options, &limits));
     neomm_vaddr_t at = world.base;
     EXPECT_OK(t, neomm_mmap(world.env.root, world.space, &at, 5 * PAGE, RW, 0));
@@ -452,7 +457,7 @@ static void spaces_do_not_mix(struct ktap *t)
     ASSERT(t, env_open(t, &env, &options));
     for (unsigned i = 0; i < SPACES; i++) {
         const struct neomm_limits limits = {NEOMM_UNLIMITED, i % 2 ? 5 * PAGE : NEOMM_UNLIMITED,
-                                            NEOMM_UNLIMITED};
+                                            NEOMM_UNLIMITED, NEOMM_UNLIMITED};
         at[i] = neomm_layout_of(env.root)->user_base;
         EXPECT_OK(t, neomm_space_create(env.root, &limits, &space[i]));
         EXPECT_OK(t, neomm_mmap(env.root, space[i], &at[i], PAGES * PAGE, RW, 0));
@@ -523,7 +528,8 @@ static void valloc_and_vfree(struct ktap *t)
 static neomm_status scenario(struct env *env, struct neomm_space **space)
 {
     struct neomm *root = env->root;
-    const struct neomm_limits limits = {NEOMM_UNLIMITED, 4 * PAGE, NEOMM_UNLIMITED};
+    const struct neomm_limits limits = {NEOMM_UNLIMITED, 4 * PAGE, NEOMM_UNLIMITED,
+                                        NEOMM_UNLIMITED};
     neomm_vaddr_t at = neomm_layout_of(root)->user_base;
     neomm_status status = neomm_space_create(root, &limits, space);
     if (status != NEOMM_OK)

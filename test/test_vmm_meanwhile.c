@@ -195,7 +195,8 @@ static void while_read_in(struct ktap *t)
 static void while_evicted_for_a_fault(struct ktap *t)
 {
     static struct transit transit;
-    const struct neomm_limits limits = {NEOMM_UNLIMITED, PAGES * PAGE, NEOMM_UNLIMITED};
+    const struct neomm_limits limits = {NEOMM_UNLIMITED, PAGES * PAGE, NEOMM_UNLIMITED,
+                                        NEOMM_UNLIMITED};
     struct neomm_fault_result result;
     ASSERT(t, open_transit(t, &transit, (enum neomm_format)t->parameter, &limits));
     neomm_vaddr_t further = transit.at + 2 * PAGES * PAGE;

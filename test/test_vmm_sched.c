@@ -259,8 +259,9 @@ static struct sim *begin(void *context, uint64_t seed)
                                         .cpus = m->cpus,
                                         .swap_pages = 32,
                                         .seed = seed};
-    const struct neomm_limits limits = {
-        NEOMM_UNLIMITED, m->plan->limited ? 2 * PAGE : NEOMM_UNLIMITED, NEOMM_UNLIMITED};
+    const struct neomm_limits limits = {NEOMM_UNLIMITED,
+                                        m->plan->limited ? 2 * PAGE : NEOMM_UNLIMITED,
+                                        NEOMM_UNLIMITED, NEOMM_UNLIMITED};
     m->mistakes = 0;
     if (!env_open(m->t, &m->env, &options))
         return NULL;
@@ -371,7 +372,7 @@ static void one_after_the_other(struct ktap *t)
     const struct sim_sched_options options = {.mode = SIM_SCHED_EXHAUSTIVE,
                                               .seed = t->parameter,
                                               .schedules =
-                                                  share_of((is_long(plan) ? 50 : 350) * factor()),
+                                                  share_of((is_long(plan) ? 50 : 700) * factor()),
                                               .preemptions = factor() > 1 ? 2 : 1};
     struct sim_sched_result result;
     if (unavailable(t))

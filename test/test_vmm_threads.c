@@ -88,7 +88,7 @@ static void run_threads(struct ktap *t, bool shared, bool limited)
                                         .swap_pages = 2048,
                                         .whims = 32};
     const struct neomm_limits limits = {NEOMM_UNLIMITED, limited ? 30 * PAGE : NEOMM_UNLIMITED,
-                                        NEOMM_UNLIMITED};
+                                        NEOMM_UNLIMITED, NEOMM_UNLIMITED};
     ASSERT(t, env_open(t, &env, &options));
     for (uint32_t i = 0; i < (shared ? 1 : THREADS); i++)
         EXPECT_OK(t, neomm_space_create(env.root, &limits, &space[i]));

@@ -30,7 +30,9 @@
     X(VMM_STATE)     /* the layer's own state */                                                   \
     X(VMM_SPACE)     /* an address space */                                                        \
     X(VMM_REGION)    /* a region or a node of the region tree */                                   \
-    X(VMM_FRAME)     /* a frame for a fault */
+    X(VMM_FRAME)     /* a frame for a fault */                                                     \
+    X(VMM_RMAP)      /* a table for a frame's mapping set */                                       \
+    X(VMM_OBJECT)    /* an object, or a node of the tree of its pages */
 
 enum neomm_fault_site {
 #define NEOMM_FAULT_SITE_ENUM(name) NEOMM_FAULT_SITE_##name,
@@ -70,6 +72,7 @@ enum neomm_flush_site {
     X(OBJECT)                                                                                      \
     X(WINDOW) /* ranges of the kernel window */                                                    \
     X(TABLES) /* the page tables of one space */                                                   \
+    X(FRAME)  /* a frame's mapping set and slot: a bit in its descriptor */                        \
     X(POLICY) /* a replacement domain */                                                           \
     X(SWAP)   /* slots of an area */                                                               \
     X(SLAB)   /* a size class */                                                                   \

@@ -208,6 +208,13 @@ neomm_status neomm_paging_exchange(struct neomm *root, struct neomm_tables *tabl
                                    neomm_vaddr_t vaddr, const struct neomm_mapping *expect,
                                    const struct neomm_mapping *next, struct neomm_mapping *last);
 
+/* The same, but the rights and D of a present entry are compared, too, at the moment of the
+ * exchange: expect a clean page, and nobody has written to it since D was last cleared. */
+neomm_status neomm_paging_exchange_exact(struct neomm *root, struct neomm_tables *tables,
+                                         neomm_vaddr_t vaddr, const struct neomm_mapping *expect,
+                                         const struct neomm_mapping *next,
+                                         struct neomm_mapping *last);
+
 /* Reads and clears bits of the present leaves in the range: accessed always, dirty if
  * clear_dirty. visit sees each leaf as it was before. Invalidates where a bit was cleared, so
  * that the next reference sets it again. */

@@ -32,12 +32,14 @@
     X(BAD_FREE, "bad_frees", "invalid frees refused")                                              \
     X(FAULT_ZERO, "faults_zero", "first touches of a page")                                        \
     X(FAULT_SWAP_IN, "faults_swap_in", "pages read back from swap")                                \
+    X(FAULT_COPY, "faults_copy", "pages copied on a write")                                        \
     X(FAULT_OTHER, "faults_other", "faults resolved without a new page")                           \
     X(FAULT_FAILED, "faults_failed", "faults that ended in an error")                              \
     X(EVICT_TEST, "evict_tests", "accessed bits tested for replacement")                           \
     X(EVICTION, "evictions", "pages that left memory")                                             \
     X(SWAP_WRITE, "swap_writes", "pages written to swap")                                          \
-    X(SWAP_READ, "swap_reads", "pages read from swap")
+    X(SWAP_READ, "swap_reads", "pages read from swap")                                             \
+    X(RMAP_PROBE, "rmap_probes", "words of mapping sets looked at")
 
 enum neomm_counter {
 #define NEOMM_COUNTER_ENUM(name, key, text) NEOMM_COUNTER_##name,

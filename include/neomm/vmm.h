@@ -9,6 +9,12 @@
 #include <neomm/swap.h>
 #include <neomm/types.h>
 
+/* Memory that several spaces can map. Opaque. */
+struct neomm_object;
+
+/* Bytes of an object's name with its NUL. */
+#define NEOMM_OBJECT_NAME 64
+
 /* An address space. Opaque; the root has a table of them, and frames refer to the index. */
 struct neomm_space;
 
@@ -19,34 +25,94 @@ struct neomm_limits {
     uint64_t virtual_bytes;
     uint64_t resident_bytes; /* reached: the space evicts one of its own pages a fault */
     uint64_t swap_bytes;
+    uint64_t locked_bytes; /* of regions that are locked, touched or not */
+};
+
+/* What may be promised: the pages of private memory that has ever been writable, in all spaces
+ * together, against all of RAM and swap. */
+enum neomm_overcommit {
+    NEOMM_OVERCOMMIT_HEURISTIC, /* a single mapping of more than RAM and swap is refused */
+    NEOMM_OVERCOMMIT_ALWAYS,    /* nothing is */
+    NEOMM_OVERCOMMIT_REFUSE     /* what does not fit into RAM and swap with all others is */
 };
 
 struct neomm_vmm_options {
     const char *policy; /* replacement policy; NULL: clock */
     bool zero_page;     /* read faults of anonymous memory share one frame of zeros */
+    bool aslr;          /* what is placed by itself begins at a distance of NEOMM_ASLR_BITS random
+                         * bits, in pages, that each space draws from the port's entropy */
+    enum neomm_overcommit overcommit;
 };
 
+/* As Linux does by default for mmap on these machines. */
+#if UINTPTR_MAX > 0xffffffffu
+#define NEOMM_ASLR_BITS 28u
+#else
+#define NEOMM_ASLR_BITS 8u
+#endif
+
 /* Flags of neomm_mmap. */
-#define NEOMM_MAP_FIXED    0x1u /* exactly at the address; what is there is replaced */
-#define NEOMM_MAP_EXACT    0x2u /* exactly at the address, NEOMM_E_EXISTS if something is there */
-#define NEOMM_MAP_POPULATE 0x4u
+#define NEOMM_MAP_FIXED     0x001u /* exactly at the address; what is there is replaced */
+#define NEOMM_MAP_EXACT     0x002u /* exactly at the address, NEOMM_E_EXISTS if something is there */
+#define NEOMM_MAP_POPULATE  0x004u
+#define NEOMM_MAP_STACK     0x008u /* grows down by faults up to NEOMM_STACK_GUARD below it */
+#define NEOMM_MAP_HUGE      0x010u /* as NEOMM_ADVICE_HUGEPAGE */
+#define NEOMM_MAP_LOCKED    0x020u /* as neomm_mlock at once */
+#define NEOMM_MAP_NORESERVE 0x040u /* not in the commit account */
+#define NEOMM_MAP_DOWN      0x080u /* placed as high as possible, instead of as low */
+
+/* Bytes below a stack that nothing is placed in by itself, and that stay free when it grows. */
+#define NEOMM_STACK_GUARD ((size_t)256 * NEOMM_PAGE_SIZE)
+
+/* Flags of neomm_mremap. */
+#define NEOMM_REMAP_MAYMOVE 0x1u
+#define NEOMM_REMAP_FIXED   0x2u /* to exactly the address; what is there is replaced */
+#define NEOMM_REMAP_KEEP    0x4u /* the old range stays mapped, and empty */
+
+/* What neomm_madvise is told of a range. */
+enum neomm_advice {
+    NEOMM_ADVICE_NORMAL,
+    NEOMM_ADVICE_SEQUENTIAL,
+    NEOMM_ADVICE_RANDOM,
+    NEOMM_ADVICE_WILLNEED, /* reads back what is in swap */
+    NEOMM_ADVICE_DONTNEED, /* gives the contents up: zeros from now on; an object keeps them */
+    NEOMM_ADVICE_FREE,     /* the same; Linux may wait until memory is short */
+    NEOMM_ADVICE_HUGEPAGE,
+    NEOMM_ADVICE_NOHUGEPAGE,
+    NEOMM_ADVICE_COLD,          /* as if it had not been used for long */
+    NEOMM_ADVICE_PAGEOUT,       /* evicts what no other space has, too */
+    NEOMM_ADVICE_POPULATE_READ, /* touches each page */
+    NEOMM_ADVICE_POPULATE_WRITE /* writes to each page */
+};
+
+/* Flags of neomm_msync; ASYNC and SYNC exclude each other. */
+#define NEOMM_MS_ASYNC      0x1u
+#define NEOMM_MS_INVALIDATE 0x2u
+#define NEOMM_MS_SYNC       0x4u
+
+/* Flags of neomm_mlock (ONFAULT) and neomm_mlockall. */
+#define NEOMM_LOCK_CURRENT 0x1u /* what is mapped now */
+#define NEOMM_LOCK_FUTURE  0x2u /* what will be mapped */
+#define NEOMM_LOCK_ONFAULT 0x4u /* pages are locked when they are touched, not brought in now */
 
 /* How a fault ended, for the kernel to act on. */
 enum neomm_fault_outcome {
     NEOMM_FAULT_RESOLVED, /* run the instruction again */
     NEOMM_FAULT_SEGV,     /* nothing is mapped there */
     NEOMM_FAULT_ACCESS,   /* mapped, but not for this access */
-    NEOMM_FAULT_BUS,      /* the contents are lost: swap read failed or damaged */
-    NEOMM_FAULT_NOMEM,    /* no memory could be had */
-    NEOMM_FAULT_RETRY     /* lost a race or must wait: run the instruction again */
+    NEOMM_FAULT_BUS,   /* contents lost: swap read failed or damaged; or behind an object's end */
+    NEOMM_FAULT_NOMEM, /* no memory could be had */
+    NEOMM_FAULT_RETRY  /* lost a race or must wait: run the instruction again */
 };
 
 /* What a resolved fault did. */
 enum neomm_fault_kind {
     NEOMM_FAULT_NONE,
-    NEOMM_FAULT_ZERO,    /* first touch: a new frame of zeros */
-    NEOMM_FAULT_SWAP_IN, /* read back from swap */
-    NEOMM_FAULT_SPURIOUS /* already mapped as needed */
+    NEOMM_FAULT_ZERO,     /* first touch: a new frame of zeros */
+    NEOMM_FAULT_SWAP_IN,  /* read back from swap */
+    NEOMM_FAULT_SPURIOUS, /* already mapped as needed */
+    NEOMM_FAULT_COPY,     /* a copy of its own of what others have, too */
+    NEOMM_FAULT_FOUND     /* the page was in its object */
 };
 
 struct neomm_fault_result {
@@ -54,14 +120,22 @@ struct neomm_fault_result {
     enum neomm_fault_kind kind;
 };
 
+/* A stretch of addresses that was mapped with the same rights. */
+struct neomm_region_info {
+    neomm_vaddr_t start, end; /* [start, end) */
+    neomm_prot_t prot;
+};
+
 struct neomm_space_stats {
     uint32_t index;
     uint32_t regions;
     uint64_t virtual_bytes, resident_bytes, swap_bytes;
     uint64_t table_bytes;
-    uint64_t faults_zero, faults_swap_in, faults_other;
-    uint64_t evictions;   /* pages that left memory */
+    uint64_t faults_zero, faults_swap_in, faults_other; /* on i386 these and below modulo 2^32 */
+    uint64_t evictions;                                 /* pages that left memory */
     uint64_t swap_writes; /* of them, written (others were clean in their slot) */
+    uint64_t locked_bytes;
+    uint64_t faults_copy; /* pages copied since others had them, too */
 };
 
 NEOMM_EXTERN_C_BEGIN
@@ -69,15 +143,26 @@ NEOMM_EXTERN_C_BEGIN
 /* Initialises the layer over paging and swap, and registers its reclaim with pmm. options may be
  * NULL. NEOMM_E_NOENT: an unknown policy or a layer missing; NEOMM_E_NOMEM. */
 neomm_status neomm_vmm_init(struct neomm *root, const struct neomm_vmm_options *options);
-/* NEOMM_E_BUSY while a space or a valloc range exists. */
+/* NEOMM_E_BUSY while a space, an object or a valloc range exists. */
 neomm_status neomm_vmm_fini(struct neomm *root);
 
 /* A new empty space. limits may be NULL (none). NEOMM_E_NOMEM, NEOMM_E_NOSPACE. */
 neomm_status neomm_space_create(struct neomm *root, const struct neomm_limits *limits,
                                 struct neomm_space **space);
-/* Exit: unmaps everything, frees frames, slots and tables. No CPU may have it loaded
- * (NEOMM_E_BUSY), no task be inside it. */
+/* One more task uses the space (as after vfork): it is destroyed as often as it has tasks. */
+void neomm_space_share(struct neomm *root, struct neomm_space *space);
+/* Exit of a task; with the last one of the space: unmaps everything, frees frames, slots and
+ * tables. Then no CPU may have it loaded (NEOMM_E_BUSY), no task be inside it. */
 neomm_status neomm_space_destroy(struct neomm *root, struct neomm_space *space);
+
+/* A copy of the space, with the same limits: both see what the memory holds now, and neither sees
+ * what the other writes from now on. Pages are copied at the first write; one that is pinned, at
+ * once. Where the heap and the stacks are is inherited, locks on memory are not; physical mappings
+ * lead to the same memory. NEOMM_E_NOMEM, NEOMM_E_NOSPACE; NEOMM_E_LIMIT: overcommit, or a page has
+ * 393,216 mappings; nothing has changed then, but that writes of the parent may fault once. May
+ * sleep. Cost: the regions, and the entries of the parent's page tables. */
+neomm_status neomm_space_fork(struct neomm *root, struct neomm_space *parent,
+                              struct neomm_space **child);
 
 /* Loads the space on this CPU; NULL: the kernel's tables. */
 void neomm_space_activate(struct neomm *root, struct neomm_space *space);
@@ -88,21 +173,123 @@ struct neomm_tables *neomm_space_tables(struct neomm_space *space);
 void neomm_space_stats(struct neomm *root, struct neomm_space *space,
                        struct neomm_space_stats *stats);
 
-/* Maps anonymous private memory of `size` bytes (rounded up to pages). *address: in, the hint or
- * the exact place; out, where. NEOMM_E_INVALID (size 0), NEOMM_E_ALIGN, NEOMM_E_RANGE,
- * NEOMM_E_ACCESS (WRITE with EXEC), NEOMM_E_EXISTS, NEOMM_E_NOSPACE, NEOMM_E_LIMIT,
- * NEOMM_E_NOMEM; nothing has changed then. May sleep. */
+/* All calls on ranges: addresses are whole pages (NEOMM_E_ALIGN), sizes are rounded up to pages and
+ * not 0 (NEOMM_E_INVALID), the range lies in the user's half (NEOMM_E_RANGE). They may sleep and
+ * may reclaim: with no lock held, not in interrupts. NEOMM_E_NOMEM: memory for the map of regions,
+ * or for page tables, was missing; unless said otherwise nothing has changed after an error. Cost:
+ * the log of the space's regions, and what is said of each. */
+
+/* Maps anonymous private memory of `size` bytes. *address: in, the hint or the exact place; out,
+ * where. A hint is taken as the lowest (DOWN: the highest end) address to be tried first.
+ * NEOMM_E_INVALID (unknown flags too), NEOMM_E_ALIGN, NEOMM_E_RANGE, NEOMM_E_ACCESS (WRITE with
+ * EXEC), NEOMM_E_EXISTS, NEOMM_E_NOSPACE, NEOMM_E_LIMIT (of the space, or overcommit),
+ * NEOMM_E_NOMEM. With POPULATE or LOCKED the pages are brought in; if that fails nothing stays
+ * mapped, and what FIXED replaced is lost. */
 neomm_status neomm_mmap(struct neomm *root, struct neomm_space *space, neomm_vaddr_t *address,
                         uint64_t size, neomm_prot_t prot, unsigned flags);
 
-/* Unmaps [address, address + size): any range, holes are fine. NEOMM_E_NOMEM when a region had
- * to be split and no memory was left: nothing has changed. May sleep. */
+/* Maps physical memory from `paddr` on: a device's registers, with its cache type. All of it is
+ * there at once, is never evicted, and is the caller's to keep. Flags: FIXED, EXACT, DOWN. Errors
+ * as neomm_mmap and neomm_paging_map; with FIXED, what was there is lost on NEOMM_E_NOMEM. */
+neomm_status neomm_mmap_physical(struct neomm *root, struct neomm_space *space,
+                                 neomm_vaddr_t *address, neomm_paddr_t paddr, uint64_t size,
+                                 neomm_prot_t prot, enum neomm_cache cache, unsigned flags);
+
+/* ---- shared memory ---- */
+
+/* A new object of `bytes` (rounded up to pages), all zero, and a handle of it. name: what others
+ * open it by, up to NEOMM_OBJECT_NAME - 1 bytes, copied; NULL: none. It lives until its last
+ * handle, its last mapping and its name are gone. NEOMM_E_EXISTS (the name), NEOMM_E_INVALID (a
+ * name too long, or empty), NEOMM_E_RANGE (2^44 pages), NEOMM_E_NOMEM, NEOMM_E_NOSPACE. May sleep.
+ */
+neomm_status neomm_object_create(struct neomm *root, const char *name, uint64_t bytes,
+                                 struct neomm_object **object);
+/* One more handle of the object with this name. NEOMM_E_NOENT. */
+neomm_status neomm_object_open(struct neomm *root, const char *name, struct neomm_object **object);
+/* A handle goes. */
+void neomm_object_close(struct neomm *root, struct neomm_object *object);
+/* The name goes; handles and mappings stay. NEOMM_E_NOENT. */
+neomm_status neomm_object_unlink(struct neomm *root, const char *name);
+/* Bytes beyond the new size are gone, in mappings, too, where they fault with NEOMM_FAULT_BUS; new
+ * ones are zero. NEOMM_E_RANGE. May sleep. */
+neomm_status neomm_object_resize(struct neomm *root, struct neomm_object *object, uint64_t bytes);
+uint64_t neomm_object_size(struct neomm_object *object);
+/* As neomm_mmap, but maps the object's bytes from `offset` (whole pages) on, shared: all see what
+ * one writes, also after a fork. The range may reach beyond the object's end. Flags: all but STACK.
+ * It is not in the commit account. */
+neomm_status neomm_mmap_object(struct neomm *root, struct neomm_space *space,
+                               neomm_vaddr_t *address, uint64_t size, neomm_prot_t prot,
+                               unsigned flags, struct neomm_object *object, uint64_t offset);
+
+/* ---- ranges ---- */
+
+/* Unmaps [address, address + size): any range, holes are fine. Cost: the pages that were there. */
 neomm_status neomm_munmap(struct neomm *root, struct neomm_space *space, neomm_vaddr_t address,
                           uint64_t size);
 
-/* Changes rights. NEOMM_E_NOENT: a part of the range is not mapped, nothing has changed. */
+/* Changes rights. NEOMM_E_NOENT: a part of the range is not mapped; NEOMM_E_LIMIT: overcommit.
+ * Cost: the pages that are there. */
 neomm_status neomm_mprotect(struct neomm *root, struct neomm_space *space, neomm_vaddr_t address,
                             uint64_t size, neomm_prot_t prot);
+
+/* Makes a mapping longer or shorter, where it is or (MAYMOVE) elsewhere; pages move, they are not
+ * copied. *address: in, with FIXED the place; out, where it is. The old range lies in one region
+ * (NEOMM_E_NOENT) of memory that is not physical (NEOMM_E_UNSUPPORTED, unless it only shrinks in
+ * place). FIXED and KEEP need MAYMOVE, KEEP the same size, and FIXED a range apart from the old one
+ * (NEOMM_E_INVALID). NEOMM_E_NOSPACE: no room, or none there without MAYMOVE; NEOMM_E_LIMIT;
+ * NEOMM_E_NOMEM: nothing has moved, but with FIXED what was at its place is lost, and what a
+ * shorter size leaves over is unmapped. Cost: the pages that move. */
+neomm_status neomm_mremap(struct neomm *root, struct neomm_space *space, neomm_vaddr_t old,
+                          uint64_t old_size, uint64_t size, unsigned flags, neomm_vaddr_t *address);
+
+/* NEOMM_E_NOENT: a part of the range is not mapped; the advice was taken for the rest.
+ * NEOMM_E_INVALID: unknown advice; contents of locked or physical memory are to be given up, or
+ * physical memory to be evicted; all before that was done. POPULATE_*: NEOMM_E_FAULT where a page
+ * may not be touched so, NEOMM_E_NOMEM; pages before it are there. */
+neomm_status neomm_madvise(struct neomm *root, struct neomm_space *space, neomm_vaddr_t address,
+                           uint64_t size, enum neomm_advice advice);
+
+/* There is nothing to write back in memory without a pager. NEOMM_E_INVALID: flags; NEOMM_E_NOENT:
+ * a part is not mapped; NEOMM_E_BUSY: INVALIDATE, and a part is locked. */
+neomm_status neomm_msync(struct neomm *root, struct neomm_space *space, neomm_vaddr_t address,
+                         uint64_t size, unsigned flags);
+
+/* Keeps the pages of a range in memory, and (without ONFAULT) brings them in; pages without rights
+ * are not brought in. Locks do not nest. NEOMM_E_NOENT: a part is not mapped; NEOMM_E_LIMIT;
+ * NEOMM_E_NOMEM, NEOMM_E_FAULT: the range is locked, but not all of it could be brought in. */
+neomm_status neomm_mlock(struct neomm *root, struct neomm_space *space, neomm_vaddr_t address,
+                         uint64_t size, unsigned flags);
+neomm_status neomm_munlock(struct neomm *root, struct neomm_space *space, neomm_vaddr_t address,
+                           uint64_t size);
+/* NEOMM_E_INVALID: neither CURRENT nor FUTURE. munlockall ends FUTURE, too. */
+neomm_status neomm_mlockall(struct neomm *root, struct neomm_space *space, unsigned flags);
+neomm_status neomm_munlockall(struct neomm *root, struct neomm_space *space);
+
+/* pages[i] becomes 1 if the range's page i is in memory, else 0. NEOMM_E_NOENT: a part is not
+ * mapped. What it tells may have changed already. */
+neomm_status neomm_mincore(struct neomm *root, struct neomm_space *space, neomm_vaddr_t address,
+                           uint64_t size, uint8_t *pages);
+
+/* The heap of a process, which begins at `start`; before the first neomm_brk, and again after
+ * neomm_space_reset. */
+neomm_status neomm_brk_set(struct neomm *root, struct neomm_space *space, neomm_vaddr_t start);
+/* Moves the end of the heap, any address, to `end`; *now (may be NULL) is where it is afterwards.
+ * NEOMM_E_RANGE: below the start, or no user address; NEOMM_E_EXISTS: something is in the way;
+ * NEOMM_E_NOENT: without neomm_brk_set; NEOMM_E_LIMIT; NEOMM_E_NOMEM. */
+neomm_status neomm_brk(struct neomm *root, struct neomm_space *space, neomm_vaddr_t end,
+                       neomm_vaddr_t *now);
+/* The same by a difference; *before (may be NULL): where the end was. */
+neomm_status neomm_sbrk(struct neomm *root, struct neomm_space *space, intptr_t change,
+                        neomm_vaddr_t *before);
+
+/* As before an exec: everything is unmapped, nothing will be locked, the heap has no start, and a
+ * new random distance is drawn. It may be loaded; limits stay. */
+neomm_status neomm_space_reset(struct neomm *root, struct neomm_space *space);
+
+/* What is mapped at `address`. NEOMM_E_NOENT: nothing. Waits for nobody if it finds something, else
+ * for a call that is just changing the space. Cost: the log of the regions. May sleep. */
+neomm_status neomm_region_at(struct neomm *root, struct neomm_space *space, neomm_vaddr_t address,
+                             struct neomm_region_info *info);
 
 /* A page fault of this space's task at `address`; `error` is the CPU's error code
  * (NEOMM_PF_*). May sleep. The outcome is also returned in `result` with what was done. */
@@ -110,12 +297,39 @@ enum neomm_fault_outcome neomm_fault(struct neomm *root, struct neomm_space *spa
                                      neomm_vaddr_t address, uint32_t error,
                                      struct neomm_fault_result *result);
 
-/* Copies between kernel memory and user memory of the space that is loaded on this CPU. Checks
- * the range, faults pages in. *done (may be NULL): bytes copied. NEOMM_E_FAULT, NEOMM_E_RANGE. */
+/* Access to user memory of the space that is loaded on this CPU, as the user could do it: with his
+ * rights only, faulting pages in and copying shared ones before a write. Each checks the range:
+ * NEOMM_E_RANGE where a part of it is not the user's. NEOMM_E_FAULT: a part is not mapped, or not
+ * for this access, or is unmapped meanwhile. *done (may be NULL): the bytes done, from the start.
+ * May sleep: no lock is held. */
 neomm_status neomm_copy_to_user(struct neomm *root, struct neomm_space *space, neomm_vaddr_t to,
                                 const void *from, size_t size, size_t *done);
 neomm_status neomm_copy_from_user(struct neomm *root, struct neomm_space *space, void *to,
                                   neomm_vaddr_t from, size_t size, size_t *done);
+neomm_status neomm_zero_user(struct neomm *root, struct neomm_space *space, neomm_vaddr_t to,
+                             size_t size, size_t *done);
+
+/* Copies a string with its NUL into `size` bytes. *length: without the NUL. NEOMM_E_NOSPACE: there
+ * is none in the first `size` bytes, which were copied; NEOMM_E_FAULT: *length bytes were. */
+neomm_status neomm_copy_string_from_user(struct neomm *root, struct neomm_space *space, char *to,
+                                         neomm_vaddr_t from, size_t size, size_t *length);
+
+/* Replaces the aligned word at `address` by `desired` if it is *expected: NEOMM_OK; else
+ * NEOMM_E_AGAIN, and *expected is what it is. NEOMM_E_ALIGN. */
+neomm_status neomm_user_compare_exchange(struct neomm *root, struct neomm_space *space,
+                                         neomm_vaddr_t address, uint32_t *expected,
+                                         uint32_t desired);
+
+/* Pins `pages` pages from the one with `address` on, of any space, for a device to read or (write)
+ * to write: each frames[i] stays the page, where nobody moves or evicts it, and the space's alone
+ * where it is private memory, also over a fork, until it is unpinned; if it is unmapped meanwhile
+ * the frame lives on until then. write: the pages must be writable for the user. *done: pages
+ * pinned, which on an error, too, are to be unpinned. NEOMM_E_RANGE, NEOMM_E_FAULT, NEOMM_E_NOMEM;
+ * NEOMM_E_LIMIT: a page has 65,000 pins. May sleep. */
+neomm_status neomm_user_pin(struct neomm *root, struct neomm_space *space, neomm_vaddr_t address,
+                            uint32_t pages, bool write, neomm_frame_t *frames, uint32_t *done);
+/* dirty: the device has written to them. Any context. */
+void neomm_user_unpin(struct neomm *root, const neomm_frame_t *frames, uint32_t count, bool dirty);
 
 /* Evicts up to `count` pages of this space by its policy; returns how many went. May sleep. */
 uint32_t neomm_space_evict(struct neomm *root, struct neomm_space *space, uint32_t count);

@@ -50,6 +50,16 @@
 
 #endif
 
+/* Words that are read without a lock and believed only after a version was looked at again, which
+ * is the ordered access: in the order of the program, and no place to switch. */
+#ifndef NEOMM_ATOMIC_PLAIN
+#define neomm__peek(p)    __atomic_load_n(p, __ATOMIC_ACQUIRE)
+#define neomm__poke(p, v) __atomic_store_n(p, v, __ATOMIC_RELEASE)
+#else
+#define neomm__peek(p)    (*(p))
+#define neomm__poke(p, v) ((void)(*(p) = (v)))
+#endif
+
 /* Compare-exchange of an 8-byte aligned 64-bit word: the only 64-bit atomic, on i386 too. The
  * value that was there comes back; it was exchanged if that equals `expected`. */
 static inline uint64_t neomm__cas64(uint64_t *p, uint64_t expected, uint64_t desired)

@@ -35,6 +35,12 @@ static inline void neomm__epoch_end(struct neomm__cpu_state *cpu)
         __atomic_store_n(&cpu->epoch, 0, __ATOMIC_RELEASE);
 }
 
+/* Begins a new epoch: what was unlinked before may be freed once neomm__epoch_passed says so of the
+ * number that comes back. Waits for nobody. */
+uint32_t neomm__epoch_advance(struct neomm *root);
+/* Is every walk over that had begun when neomm__epoch_advance returned `old`? Cost: CPUs. */
+bool neomm__epoch_passed(const struct neomm *root, uint32_t old);
+
 /* Returns when every walk that had begun before the call is over. Not inside a walk, and with no
  * lock that a walker may want. */
 void neomm__epoch_synchronise(struct neomm *root);

@@ -25,7 +25,9 @@ enum neomm__kind {
     NEOMM__KIND_SLAB,   /* first frame of a heap slab; owner: its class */
     NEOMM__KIND_RUN,    /* first frame of a heap run */
     NEOMM__KIND_TAIL,   /* further frame of a slab or run; owner: distance to the first */
-    NEOMM__KIND_USER,   /* anonymous user memory; owner: swap slot, see NEOMM__FRAME_SLOT */
+    NEOMM__KIND_USER,   /* user memory; owner: swap slot, see NEOMM__FRAME_SLOT */
+    NEOMM__KIND_SHARED, /* the same, that several spaces had or have: in the global domain */
+    NEOMM__KIND_OBJECT, /* the same, a page of an object: in the global domain */
     NEOMM__KIND_VALLOC, /* page of a valloc range */
     NEOMM__KIND_STATE,  /* a layer's own state */
     NEOMM__KIND_BAD     /* found bad by the memory test that runs */
@@ -45,7 +47,7 @@ struct neomm__frame {
     union {
         struct {
             uint32_t references; /* atomic; 1 when allocated */
-            uint32_t mappings;   /* atomic; leaf entries that point here */
+            uint32_t mappings;   /* atomic; entries of the mapping set, see vmm/rmap.h */
         };
         uint64_t users; /* both: NEOMM__FRAME_OWNED, and nobody else holds or maps it */
     };
@@ -59,8 +61,8 @@ struct neomm__frame {
             uint16_t slab_start, slab_cache;
         };
     };
-    /* The one mapping, space index << 44 | virtual page number; by kind otherwise (a slab's
-     * state). On i386 read and written under the lock of the owner only. */
+    /* The mapping set of user memory; by kind otherwise (a slab's state). On i386 read and written
+     * under the lock of the owner only. */
     uint64_t mapping;
     uint32_t previous, next; /* list links: frame numbers, 0 none */
 };

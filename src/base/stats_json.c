@@ -132,8 +132,10 @@ static void space_row(struct json *json, const struct neomm_snapshot *snapshot, 
     number(json, "faults_zero", space->faults_zero);
     number(json, "faults_swap_in", space->faults_swap_in);
     number(json, "faults_other", space->faults_other);
+    number(json, "faults_copy", space->faults_copy);
     number(json, "evictions", space->evictions);
     number(json, "swap_writes", space->swap_writes);
+    number(json, "locked_bytes", space->locked_bytes);
 }
 
 static void cache_row(struct json *json, const struct neomm_snapshot *snapshot, uint32_t i)

@@ -313,8 +313,29 @@ static neomm_status exchange_first(struct cursor *c, entry_t after)
     return status;
 }
 
+/* Rights and D, too, at the moment of the exchange; A may be set until then. */
+static bool is_expected_exactly(unsigned level, entry_t entry, const struct neomm_mapping *expect)
+{
+    struct neomm_mapping now;
+    decode(level, entry, &now);
+    return is_expected(level, entry, expect) &&
+           (now.state != NEOMM_MAPPING_PRESENT ||
+            (now.prot == expect->prot && now.dirty == expect->dirty));
+}
+
+static bool replace_exactly(struct cursor *c, entry_t *before, entry_t after,
+                            const struct neomm_mapping *expect)
+{
+    do
+        if (!is_expected_exactly(c->level, *before, expect))
+            return false;
+    while (!cursor_cas(c, cursor_index(c), before, after));
+    return true;
+}
+
 static neomm_status exchange_here(struct cursor *c, const struct neomm_mapping *expect,
-                                  const struct neomm_mapping *next, struct neomm_mapping *last)
+                                  const struct neomm_mapping *next, struct neomm_mapping *last,
+                                  bool exact)
 {
     entry_t before = cursor_entry(c), after = encode(c->root->paging, 0, c->user, next);
     if (last)
@@ -323,7 +344,10 @@ static neomm_status exchange_here(struct cursor *c, const struct neomm_mapping *
         return NEOMM_E_AGAIN;
     if (before == 0)
         return after == 0 ? NEOMM_OK : exchange_first(c, after);
-    before = cursor_replace(c, cursor_index(c), before, after);
+    if (!exact)
+        before = cursor_replace(c, cursor_index(c), before, after);
+    else if (!replace_exactly(c, &before, after, expect))
+        return NEOMM_E_AGAIN;
     *cursor_live(c, 0) -= after == 0;
     if (entry_is_present(before))
         neomm__flush_add(&c->flush, cursor_start(c));
@@ -336,13 +360,14 @@ static neomm_status exchange_here(struct cursor *c, const struct neomm_mapping *
 
 static neomm_status engine_exchange(struct neomm *root, struct neomm_tables *tables,
                                     neomm_vaddr_t vaddr, const struct neomm_mapping *expect,
-                                    const struct neomm_mapping *next, struct neomm_mapping *last)
+                                    const struct neomm_mapping *next, struct neomm_mapping *last,
+                                    bool exact)
 {
     struct cursor c;
     if (next->state == NEOMM_MAPPING_SWAPPED && !entry_swap_fits(&next->swap))
         return NEOMM_E_RANGE;
     cursor_open(&c, root, tables, vaddr, vaddr + span_mask(0));
-    neomm_status status = exchange_here(&c, expect, next, last);
+    neomm_status status = exchange_here(&c, expect, next, last, exact);
     cursor_close(&c);
     return status;
 }

@@ -334,9 +334,9 @@ neomm_status neomm_paging_query(struct neomm *root, struct neomm_tables *tables,
     return NEOMM_OK;
 }
 
-neomm_status neomm_paging_exchange(struct neomm *root, struct neomm_tables *tables,
-                                   neomm_vaddr_t vaddr, const struct neomm_mapping *expect,
-                                   const struct neomm_mapping *next, struct neomm_mapping *last)
+static neomm_status exchange(struct neomm *root, struct neomm_tables *tables, neomm_vaddr_t vaddr,
+                             const struct neomm_mapping *expect, const struct neomm_mapping *next,
+                             struct neomm_mapping *last, bool exact)
 {
     neomm_status status = check_range(root, tables, vaddr, NEOMM_PAGE_SIZE, true);
     if (status == NEOMM_OK && next->state == NEOMM_MAPPING_PRESENT)
@@ -349,7 +349,22 @@ neomm_status neomm_paging_exchange(struct neomm *root, struct neomm_tables *tabl
         status = check_null(root, tables, vaddr, 0);
     if (status != NEOMM_OK)
         return status;
-    return root->paging->engine->exchange(root, tables, vaddr, expect, next, last);
+    return root->paging->engine->exchange(root, tables, vaddr, expect, next, last, exact);
+}
+
+neomm_status neomm_paging_exchange(struct neomm *root, struct neomm_tables *tables,
+                                   neomm_vaddr_t vaddr, const struct neomm_mapping *expect,
+                                   const struct neomm_mapping *next, struct neomm_mapping *last)
+{
+    return exchange(root, tables, vaddr, expect, next, last, false);
+}
+
+neomm_status neomm_paging_exchange_exact(struct neomm *root, struct neomm_tables *tables,
+                                         neomm_vaddr_t vaddr, const struct neomm_mapping *expect,
+                                         const struct neomm_mapping *next,
+                                         struct neomm_mapping *last)
+{
+    return exchange(root, tables, vaddr, expect, next, last, true);
 }
 
 neomm_status neomm_paging_harvest(struct neomm *root, struct neomm_tables *tables,

@@ -86,7 +86,7 @@ struct neomm__engine {
                   struct neomm_mapping *mapping);
     neomm_status (*exchange)(struct neomm *root, struct neomm_tables *tables, neomm_vaddr_t vaddr,
                              const struct neomm_mapping *expect, const struct neomm_mapping *next,
-                             struct neomm_mapping *last);
+                             struct neomm_mapping *last, bool exact);
     void (*harvest)(struct neomm *root, struct neomm_tables *tables, neomm_vaddr_t vaddr,
                     neomm_vaddr_t last, bool clear_dirty, neomm_leaf_fn *visit, void *context);
     void (*walk)(struct neomm *root, struct neomm_tables *tables, neomm_vaddr_t vaddr,

@@ -1,24 +1,152 @@
-/* Eviction: choosing a page by the policy, writing it out, and giving its frame back.
+/* Eviction: writing a page out and giving its frame back, by its mapping set.
  * SPDX-License-Identifier: MIT
  *
- * A page stays mapped until its copy is safe:
+ * A page stays mapped until its copy is safe, and each leaf goes by itself:
  *
- *   clear D, invalidate -> write frame to slot (no lock) -> exchange leaf for the swap entry
- *                                                           |
- *                                     D set meanwhile? the leaf comes back, the page stays
+ *   clear D of all, invalidate -> write frame to slot -> leaf by leaf: exchange for the swap entry
+ *                                                        |
+ *                                             not clean any more? the page stays
  *
- * so there is no moment at which a fault could read a slot that is not yet written. Whatever
- * fails on the way leaves the page mapped and marked dirty: it is never lost.
+ * No lock is held but inside these steps. A leaf becomes the swap entry only if nobody has written
+ * through it since D was cleared, which the exchange itself decides; so there is no moment at which
+ * a fault could read a slot that does not hold the page. Whatever fails on the way leaves the page
+ * where it is and marked dirty: it is never lost. Leaves that went before that are as good as
+ * those that stay, since what several have is not written to.
  */
-#include "vmm/vmm_priv.h"
+#include "vmm/evict.h"
+#include "vmm/object.h"
 
+/* ---- mappings ---- */
+
+bool neomm__evict_mapping(struct neomm__eviction *e, uint32_t *position, struct neomm__leaf *leaf)
+{
+    neomm_irq_t irq = neomm__rmap_lock(e->entry);
+    bool found = neomm__rmap_next(e->root, e->entry, position, &leaf->mapping);
+    if (found)
+        leaf->space = neomm__space_hold_of(e->root, leaf->mapping);
+    neomm__rmap_unlock(e->entry, irq);
+    leaf->vaddr = found ? neomm__mapping_vaddr(leaf->mapping) : 0;
+    if (found && (leaf->mapping & NEOMM__RMAP_OBJECT))
+        e->object = leaf->mapping;
+    return found;
+}
+
+static void drop(struct neomm__leaf *leaf)
+{
+    if (leaf->space)
+        neomm__space_drop(leaf->space);
+}
+
+struct bits {
+    struct neomm__eviction *e;
+    bool clear, accessed, dirty;
+};
+
+/* The table is locked, so the frame is there, if it is another one by now, too: that keeps what was
+ * taken from its leaf. */
 static void note_leaf(void *context, neomm_vaddr_t vaddr, const struct neomm_mapping *leaf)
 {
+    struct bits *bits = context;
+    struct neomm__frame *entry = neomm__frame(bits->e->root, neomm_paddr_frame(leaf->paddr));
     (void)vaddr;
-    *(struct neomm_mapping *)context = *leaf;
+    if (bits->clear && leaf->dirty && neomm__frame_is_user(entry))
+        neomm__frame_set(entry, NEOMM__FRAME_DIRTY);
+    if (entry != bits->e->entry)
+        return;
+    bits->accessed |= leaf->accessed;
+    bits->dirty |= leaf->dirty;
+}
+
+static bool is_wanted(const struct neomm__eviction *e, const struct neomm__leaf *leaf)
+{
+    return leaf->space && (e->only == 0 || e->only == leaf->mapping);
+}
+
+/* Reads and clears A of all the frame's leaves, or A and D. */
+static struct bits harvest(struct neomm__eviction *e, bool clear)
+{
+    struct bits bits = {e, clear, false, false};
+    struct neomm__leaf leaf;
+    uint32_t position = 0;
+    while (neomm__evict_mapping(e, &position, &leaf)) {
+        if (leaf.space)
+            (void)neomm_paging_harvest(e->root, &leaf.space->tables, leaf.vaddr, NEOMM_PAGE_SIZE,
+                                       clear, note_leaf, &bits);
+        drop(&leaf);
+    }
+    return bits;
+}
+
+void neomm__evict_test(struct neomm__eviction *e, bool *accessed, bool *dirty)
+{
+    struct bits bits = harvest(e, false);
+    *accessed = bits.accessed;
+    *dirty = bits.dirty || neomm__frame_has(e->entry, NEOMM__FRAME_DIRTY);
+}
+
+/* What cannot be looked at now is being changed, perhaps locked. */
+bool neomm__page_is_locked(struct neomm *root, const struct neomm_space *space, neomm_vaddr_t vaddr)
+{
+    struct neomm_region_info info;
+    uint32_t flags;
+    return !neomm__region_look(root, space, vaddr, &info, &flags) || (flags & NEOMM__REGION_LOCKED);
+}
+
+bool neomm__evict_is_locked(struct neomm__eviction *e)
+{
+    struct neomm__leaf leaf;
+    uint32_t position = 0;
+    bool locked = false;
+    while (!locked && neomm__evict_mapping(e, &position, &leaf)) {
+        locked = is_wanted(e, &leaf) && neomm__page_is_locked(e->root, leaf.space, leaf.vaddr);
+        drop(&leaf);
+    }
+    return locked;
 }
 
 /* ---- slots ---- */
+
+static neomm_status slot_of(struct neomm__eviction *e)
+{
+    neomm_irq_t irq = neomm__rmap_lock(e->entry);
+    neomm_status status = neomm__frame_has(e->entry, NEOMM__FRAME_SLOT)
+                              ? neomm_swap_entry_of(e->root, e->entry->owner, &e->slot)
+                              : NEOMM_E_NOENT;
+    neomm__rmap_unlock(e->entry, irq);
+    return status;
+}
+
+/* A frame whose mappings have gone meanwhile must not get a slot: nobody would free it. */
+static neomm_status give_slot(struct neomm__eviction *e)
+{
+    neomm_irq_t irq = neomm__rmap_lock(e->entry);
+    bool mapped = neomm__rmap_count(e->entry) != 0;
+    if (mapped) {
+        e->entry->owner = e->slot.slot;
+        neomm__frame_set(e->entry, NEOMM__FRAME_SLOT | NEOMM__FRAME_DIRTY);
+    }
+    neomm__rmap_unlock(e->entry, irq);
+    if (!mapped)
+        (void)neomm_swap_free(e->root, e->slot);
+    return mapped ? NEOMM_OK : NEOMM_E_NOENT;
+}
+
+/* The frame goes on without its slot, if it has it still. */
+static bool take_slot(struct neomm *root, struct neomm__frame *entry, bool even_if_busy)
+{
+    struct neomm_swap_entry slot;
+    neomm_irq_t irq = neomm__rmap_lock(entry);
+    bool taken = neomm__frame_has(entry, NEOMM__FRAME_SLOT) &&
+                 (even_if_busy || !neomm__frame_has(entry, NEOMM__FRAME_BUSY)) &&
+                 neomm_swap_entry_of(root, entry->owner, &slot) == NEOMM_OK;
+    if (taken) {
+        neomm__frame_set(entry, NEOMM__FRAME_DIRTY);
+        neomm__frame_clear(entry, NEOMM__FRAME_SLOT);
+        (void)neomm_swap_free(root, slot);
+    }
+    neomm__rmap_unlock(entry, irq);
+    return taken;
+}
 
 struct slot_search {
     struct neomm *root;
@@ -28,21 +156,15 @@ struct slot_search {
 static void strip_slot(void *context, neomm_vaddr_t vaddr, const struct neomm_mapping *leaf)
 {
     struct slot_search *search = context;
-    struct neomm_swap_entry slot;
     (void)vaddr;
     if (search->found || leaf->state != NEOMM_MAPPING_PRESENT)
         return;
     struct neomm__frame *entry = neomm__frame(search->root, neomm_paddr_frame(leaf->paddr));
-    if (!entry || !neomm__frame_has(entry, NEOMM__FRAME_SLOT) ||
-        neomm__frame_has(entry, NEOMM__FRAME_BUSY) ||
-        neomm_swap_entry_of(search->root, entry->owner, &slot) != NEOMM_OK)
-        return;
-    neomm__frame_set(entry, NEOMM__FRAME_DIRTY);
-    neomm__frame_clear(entry, NEOMM__FRAME_SLOT);
-    search->found = neomm_swap_free(search->root, slot) == NEOMM_OK;
+    search->found = neomm__frame_is_user(entry) && take_slot(search->root, entry, false);
 }
 
-bool neomm__release_a_slot(struct neomm *root, struct neomm_space *space)
+/* Makes room in swap: a resident page of the space gives up the slot with its clean copy. */
+static bool release_a_slot(struct neomm *root, struct neomm_space *space)
 {
     const struct neomm_layout *layout = &root->layout;
     struct slot_search search = {root, false};
@@ -52,284 +174,234 @@ bool neomm__release_a_slot(struct neomm *root, struct neomm_space *space)
 }
 
 /* Gives the frame a slot if it has none. */
-static neomm_status ensure_slot(struct neomm *root, struct neomm_space *space,
-                                struct neomm__frame *entry, struct neomm_swap_entry *slot)
+static neomm_status ensure_slot(struct neomm__eviction *e)
 {
-    if (neomm__frame_has(entry, NEOMM__FRAME_SLOT))
-        return neomm_swap_entry_of(root, entry->owner, slot);
-    if (space->swap_pages >= space->limits.swap_bytes >> NEOMM_PAGE_SHIFT)
+    struct neomm_space *owner = e->owner;
+    uint32_t near = owner ? owner->index : neomm__mapping_space(e->object & ~NEOMM__RMAP_OBJECT);
+    if (slot_of(e) == NEOMM_OK)
+        return NEOMM_OK;
+    if (e->object == 0 && neomm__at_limit(&owner->swap_pages, owner->limits.swap_bytes))
         return NEOMM_E_LIMIT;
-    neomm_status status = neomm_swap_alloc(root, space->index, slot);
-    if (status == NEOMM_E_NOSPACE && neomm__release_a_slot(root, space))
-        status = neomm_swap_alloc(root, space->index, slot);
-    if (status != NEOMM_OK)
-        return status;
-    entry->owner = slot->slot;
-    neomm__frame_set(entry, NEOMM__FRAME_SLOT | NEOMM__FRAME_DIRTY);
-    return NEOMM_OK;
+    neomm_status status = neomm_swap_alloc(e->root, near, &e->slot);
+    if (status == NEOMM_E_NOSPACE && owner && release_a_slot(e->root, owner))
+        status = neomm_swap_alloc(e->root, near, &e->slot);
+    return status == NEOMM_OK ? give_slot(e) : status;
 }
 
 /* The frame is to be written: to a slot that nobody else reads. A fault that has read this one may
  * still map what it read, as long as the page's entry names this slot. */
-static neomm_status own_slot(struct neomm *root, struct neomm_space *space,
-                             struct neomm__frame *entry, struct neomm_swap_entry *slot)
+static neomm_status own_slot(struct neomm__eviction *e)
 {
-    if (neomm_swap_users(root, *slot) == 1)
+    if (neomm_swap_users(e->root, e->slot) == 1)
         return NEOMM_OK;
-    neomm__frame_clear(entry, NEOMM__FRAME_SLOT);
-    (void)neomm_swap_free(root, *slot);
-    return ensure_slot(root, space, entry, slot);
+    (void)take_slot(e->root, e->entry, true);
+    return ensure_slot(e);
 }
 
 /* ---- one page ---- */
 
-/* Writes the frame to its slot without the lock. A count of the slot and a reference of the
- * frame are held meanwhile, so that neither gets another owner if the page is unmapped. */
-static neomm_status write_out(struct neomm *root, struct neomm_space *space, neomm_frame_t frame,
-                              struct neomm_swap_entry slot)
+/* Writes the frame to its slot. A count of the slot and the reference of the frame are held
+ * meanwhile, so that neither gets another owner if the page is unmapped. */
+static neomm_status write_out(struct neomm__eviction *e)
 {
-    struct neomm_swap_page page = {slot, frame, NEOMM_OK};
-    neomm_status status = neomm_swap_dup(root, slot);
+    struct neomm_swap_page page = {e->slot, e->frame, NEOMM_OK};
+    neomm_status status = neomm_swap_dup(e->root, e->slot);
     if (status != NEOMM_OK)
         return status;
-    neomm__space_leave(space);
-    status = neomm_swap_write(root, &page, 1);
-    neomm__space_reenter(space);
-    (void)neomm_swap_free(root, slot);
-    if (status == NEOMM_OK)
-        space->swap_writes++;
+    neomm__frame_clear(e->entry, NEOMM__FRAME_DIRTY);
+    status = neomm_swap_write(e->root, &page, 1);
+    if (status == NEOMM_OK && e->owner)
+        neomm__bump(&e->owner->swap_writes);
+    else if (status != NEOMM_OK)
+        neomm__frame_set(e->entry, NEOMM__FRAME_DIRTY);
+    (void)neomm_swap_free(e->root, e->slot);
+    if (status == NEOMM_E_IO) /* and the slot is marked bad */
+        (void)take_slot(e->root, e->entry, true);
     return status;
 }
 
-/* The slot could not be written and is marked bad: the page goes on without it. */
-static void lose_slot(struct neomm *root, struct neomm__frame *entry, struct neomm_swap_entry slot)
+/* A leaf of an object's page; the object knows where the page goes. */
+static neomm_status empty_leaf(struct neomm__eviction *e, const struct neomm__leaf *at,
+                               const struct neomm_mapping *leaf)
 {
-    neomm__frame_set(entry, NEOMM__FRAME_DIRTY);
-    neomm__frame_clear(entry, NEOMM__FRAME_SLOT);
-    (void)neomm_swap_free(root, slot);
-}
-
-/* The copy is safe: the leaf becomes the swap entry, if nothing was written meanwhile. */
-static neomm_status replace_leaf(struct neomm *root, struct neomm_space *space, neomm_vaddr_t vaddr,
-                                 neomm_frame_t frame, struct neomm_swap_entry slot)
-{
-    struct neomm__frame *entry = neomm__frame(root, frame);
-    const struct neomm_mapping present = {.state = NEOMM_MAPPING_PRESENT,
-                                          .paddr = neomm_frame_paddr(frame)};
-    const struct neomm_mapping swapped = {.state = NEOMM_MAPPING_SWAPPED, .swap = slot};
-    struct neomm_mapping last;
+    const struct neomm_mapping none = {.state = NEOMM_MAPPING_NONE};
     neomm_status status =
-        neomm_paging_exchange(root, &space->tables, vaddr, &present, &swapped, &last);
+        neomm_paging_exchange_exact(e->root, &at->space->tables, at->vaddr, leaf, &none, NULL);
     if (status != NEOMM_OK)
         return status;
-    if (last.dirty) {
-        neomm__frame_set(entry, NEOMM__FRAME_DIRTY);
-        status = neomm_paging_exchange(root, &space->tables, vaddr, &swapped, &last, NULL);
-        NEOMM__ASSERT(status == NEOMM_OK);
-        return NEOMM_E_AGAIN;
-    }
-    space->swap_pages++;
-    space->evictions++;
-    NEOMM__COUNT(root, EVICTION);
-    neomm__user_frame_leave(root, space, frame, &slot);
+    neomm__bump(&at->space->evictions);
+    neomm__user_frame_leave(e->root, at->space, e->frame, at->vaddr, false, &e->slot);
     return NEOMM_OK;
 }
 
-/* Evicts the page in `frame`, which belongs to the space. The lock is held and may be given up
- * in between. NEOMM_E_NOENT: the page was unmapped meanwhile; any other error leaves it resident.
- */
-static neomm_status evict_page(struct neomm *root, struct neomm_space *space, neomm_frame_t frame)
+/* The copy is safe: a leaf that is still clean becomes the swap entry. */
+static neomm_status replace_leaf(struct neomm__eviction *e, const struct neomm__leaf *at)
 {
-    struct neomm__frame *entry = neomm__frame(root, frame);
-    neomm_vaddr_t vaddr = neomm__mapping_vaddr(entry->mapping);
-    uint64_t mapping = entry->mapping;
-    struct neomm_swap_entry slot;
-    struct neomm_mapping leaf = {.state = NEOMM_MAPPING_NONE};
-    neomm_status status = ensure_slot(root, space, entry, &slot);
+    struct neomm_space *space = at->space;
+    const struct neomm_mapping swapped = {.state = NEOMM_MAPPING_SWAPPED, .swap = e->slot};
+    struct neomm_mapping leaf;
+    if (e->object == 0 && neomm__at_limit(&space->swap_pages, space->limits.swap_bytes))
+        return NEOMM_E_LIMIT;
+    neomm_status status = neomm_paging_query(e->root, &space->tables, at->vaddr, &leaf);
+    if (status != NEOMM_OK || leaf.state != NEOMM_MAPPING_PRESENT || leaf.dirty ||
+        leaf.paddr != neomm_frame_paddr(e->frame))
+        return NEOMM_E_AGAIN;
+    if (e->object != 0)
+        return empty_leaf(e, at, &leaf);
+    status = neomm_swap_dup(e->root, e->slot);
     if (status != NEOMM_OK)
+        return NEOMM_E_AGAIN;
+    status = neomm_paging_exchange_exact(e->root, &space->tables, at->vaddr, &leaf, &swapped, NULL);
+    if (status != NEOMM_OK) {
+        (void)neomm_swap_free(e->root, e->slot);
         return status;
-    status =
-        neomm_paging_harvest(root, &space->tables, vaddr, NEOMM_PAGE_SIZE, true, note_leaf, &leaf);
-    if (status != NEOMM_OK)
-        return status;
-    if (leaf.dirty)
-        neomm__frame_set(entry, NEOMM__FRAME_DIRTY);
-    if (!neomm__frame_has(entry, NEOMM__FRAME_DIRTY))
-        return replace_leaf(root, space, vaddr, frame, slot);
-    status = own_slot(root, space, entry, &slot);
-    if (status != NEOMM_OK)
-        return status;
-
-    (void)neomm__fetch_add(&entry->references, 1);
-    neomm__frame_set(entry, NEOMM__FRAME_BUSY);
-    neomm__frame_clear(entry, NEOMM__FRAME_DIRTY);
-    status = write_out(root, space, frame, slot);
-    neomm__frame_clear(entry, NEOMM__FRAME_BUSY);
-    if (entry->mapping != mapping)
-        status = NEOMM_E_NOENT;
-    else if (status == NEOMM_E_IO)
-        lose_slot(root, entry, slot);
-    else if (status != NEOMM_OK)
-        neomm__frame_set(entry, NEOMM__FRAME_DIRTY);
-    neomm__user_frame_put(root, frame);
-    return status == NEOMM_OK ? replace_leaf(root, space, vaddr, frame, slot) : status;
-}
-
-/* ---- choosing ---- */
-
-/* A page that may be evicted; its space is locked. */
-struct candidate {
-    neomm_frame_t frame;
-    struct neomm_space *space;
-    neomm_vaddr_t vaddr;
-};
-
-static uint32_t domain_size(struct neomm *root, const struct neomm_policy *policy)
-{
-    neomm_irq_t irq = neomm__lock(&root->vmm->policy_lock);
-    uint32_t count = policy->count;
-    neomm__unlock(&root->vmm->policy_lock, irq);
-    return count;
-}
-
-/* The space a candidate belongs to, locked; NULL if it cannot be had now, or if only pages of
- * `only` are wanted and this is none. */
-static struct neomm_space *lock_owner(struct neomm *root, struct neomm_space *only, uint32_t owner)
-{
-    if (only)
-        return only->index == owner ? only : NULL;
-    return neomm__space_try_lock(root, owner);
-}
-
-/* The domain's next candidate. Only while the domain is locked does a frame in it keep its space,
- * so that one is locked (or tried) in the same step; a candidate whose space cannot be had is
- * passed as if it had been used. NEOMM_E_NOENT: the domain is empty; NEOMM_E_AGAIN: passed. */
-static neomm_status next_candidate(struct neomm *root, struct neomm_policy *policy,
-                                   struct neomm_space *only, struct candidate *candidate)
-{
-    neomm_status status = NEOMM_E_NOENT;
-    neomm_irq_t irq = neomm__lock(&root->vmm->policy_lock);
-    if (policy->ops->candidates(policy, &candidate->frame, 1) != 0) {
-        const struct neomm__frame *entry = neomm__frame(root, candidate->frame);
-        candidate->vaddr = neomm__mapping_vaddr(entry->mapping);
-        candidate->space = lock_owner(root, only, neomm__mapping_space(entry->mapping));
-        status = candidate->space ? NEOMM_OK : NEOMM_E_AGAIN;
-        if (status != NEOMM_OK)
-            (void)policy->ops->tested(policy, candidate->frame, true, true);
     }
-    neomm__unlock(&root->vmm->policy_lock, irq);
+    neomm__bump(&space->swap_pages);
+    neomm__bump(&space->evictions);
+    NEOMM__COUNT(e->root, EVICTION);
+    neomm__user_frame_leave(e->root, space, e->frame, at->vaddr, false, &e->slot);
+    return NEOMM_OK;
+}
+
+/* Inside of its region, so that whoever locks it either is seen, or sees that the page went. */
+static neomm_status replace_unlocked(struct neomm__eviction *e, const struct neomm__leaf *at)
+{
+    struct neomm__region *region = neomm__region_try_enter(e->root, at->space, at->vaddr);
+    if (!region)
+        return NEOMM_E_AGAIN;
+    neomm_status status =
+        region->flags & NEOMM__REGION_LOCKED ? NEOMM_E_AGAIN : replace_leaf(e, at);
+    neomm__region_exit(region);
     return status;
 }
 
-/* Tells the policy about a page whose space is locked. */
-static enum neomm_verdict tell(struct neomm *root, struct neomm_policy *policy, neomm_frame_t frame,
-                               bool accessed, bool dirty)
+static bool may_go(const struct neomm__eviction *e)
 {
-    neomm_irq_t irq = neomm__lock(&root->vmm->policy_lock);
-    enum neomm_verdict verdict = policy->ops->tested(policy, frame, accessed, dirty);
-    neomm__unlock(&root->vmm->policy_lock, irq);
-    return verdict;
+    return !neomm__frame_has(e->entry, NEOMM__FRAME_DIRTY);
 }
 
-/* Tests one candidate and evicts it if the policy says so; `insist`: also if it was used since it
- * was tested last. A page that cannot go is passed as if it had been used, so that the search moves
- * on. NEOMM_E_AGAIN: kept, try the next. */
-static neomm_status try_candidate(struct neomm *root, struct neomm_policy *policy,
-                                  const struct candidate *candidate, bool insist)
+/* One round over the set. Removing lets others move up, so where one went the next is looked for;
+ * where the table was halved, some are passed over. */
+static neomm_status replace_round(struct neomm__eviction *e, bool *some)
 {
-    const struct neomm__frame *entry = neomm__frame(root, candidate->frame);
-    struct neomm_mapping leaf = {.state = NEOMM_MAPPING_NONE};
-    if (neomm__frame_has(entry, NEOMM__FRAME_BUSY)) {
-        (void)tell(root, policy, candidate->frame, true, true);
-        return NEOMM_E_AGAIN;
-    }
-    NEOMM__COUNT(root, EVICT_TEST);
-    neomm_status status = neomm_paging_harvest(root, &candidate->space->tables, candidate->vaddr,
-                                               NEOMM_PAGE_SIZE, false, note_leaf, &leaf);
-    if (status != NEOMM_OK)
-        return status;
-    bool dirty = leaf.dirty || neomm__frame_has(entry, NEOMM__FRAME_DIRTY);
-    bool accessed = leaf.accessed && !insist;
-    if (tell(root, policy, candidate->frame, accessed, dirty) == NEOMM_KEEP)
-        return NEOMM_E_AGAIN;
-    status = evict_page(root, candidate->space, candidate->frame);
-    if (status == NEOMM_E_NOENT)
-        return NEOMM_E_AGAIN;
-    if (status != NEOMM_OK)
-        (void)tell(root, policy, candidate->frame, true, dirty);
-    return status;
-}
-
-/* Errors after which another page may still go. */
-static bool worth_another(neomm_status status, unsigned *failures)
-{
-    return status == NEOMM_E_AGAIN || (status == NEOMM_E_IO && ++*failures < 8);
-}
-
-neomm_status neomm__evict_one(struct neomm *root, struct neomm_space *space)
-{
-    struct neomm_policy *policy = space ? neomm__space_policy(root, space) : &root->vmm->global;
-    unsigned failures = 0;
-    neomm_status status = NEOMM_E_NOENT;
-    /* Every page may be kept once for its accessed bit, which the test clears. One that others, or
-     * a CPU on its own account, use again meanwhile is not kept for that a second time. */
-    uint64_t pages = (uint64_t)domain_size(root, policy) + 1;
-    for (uint64_t left = 2 * pages; left > 0; left--) {
-        struct candidate candidate;
-        status = next_candidate(root, policy, space, &candidate);
-        if (status == NEOMM_OK) {
-            status = try_candidate(root, policy, &candidate, left <= pages);
-            if (candidate.space != space)
-                neomm__mutex_unlock(&candidate.space->lock);
+    neomm_status status = NEOMM_OK;
+    struct neomm__leaf leaf;
+    uint32_t position = 0;
+    while (status == NEOMM_OK && may_go(e) && neomm__evict_mapping(e, &position, &leaf)) {
+        if (is_wanted(e, &leaf)) {
+            status = replace_unlocked(e, &leaf);
+            *some |= status == NEOMM_OK;
+            position -= status == NEOMM_OK;
         }
-        if (!worth_another(status, &failures))
-            return status;
+        drop(&leaf);
     }
     return status;
 }
 
-/* ---- for others ---- */
-
-uint32_t neomm_space_evict(struct neomm *root, struct neomm_space *space, uint32_t count)
+/* All leaves, or the one that is wanted. */
+static neomm_status replace_leaves(struct neomm__eviction *e)
 {
-    uint32_t evicted = 0;
-    neomm__mutex_lock(&space->lock);
-    while (evicted < count && neomm__evict_one(root, space) == NEOMM_OK)
-        evicted++;
-    neomm__mutex_unlock(&space->lock);
-    return evicted;
+    neomm_status status;
+    bool some;
+    do {
+        some = false;
+        status = replace_round(e, &some);
+    } while (status == NEOMM_OK && some && e->only == 0 &&
+             neomm__rmap_count(e->entry) > (e->object != 0));
+    if (status != NEOMM_OK)
+        return status;
+    if ((e->only != 0 && some) || neomm__rmap_count(e->entry) == 0)
+        return NEOMM_OK;
+    if (e->object == 0 || neomm__rmap_count(e->entry) != 1)
+        return NEOMM_E_AGAIN;
+    status = neomm__object_evict(e->root, e->object, e->frame, e->slot);
+    if (status == NEOMM_OK)
+        NEOMM__COUNT(e->root, EVICTION);
+    return status;
 }
 
-/* The spaces with a domain of their own, largest first, until enough is freed. */
-static uint32_t reclaim_from_domains(struct neomm *root, uint32_t frames)
+static neomm_status evict_owned(struct neomm__eviction *e)
 {
-    uint32_t freed = 0;
-    for (uint32_t i = 1; i < NEOMM__SPACE_MAX && freed < frames; i++) {
-        struct neomm_space *space = neomm__space_try_lock(root, i);
-        if (!space)
-            continue;
-        while (space->policy.ops && freed < frames && neomm__evict_one(root, space) == NEOMM_OK)
-            freed++;
-        neomm__mutex_unlock(&space->lock);
+    neomm_status status = ensure_slot(e);
+    if (status != NEOMM_OK)
+        return status;
+    (void)harvest(e, true);
+    if (neomm__frame_has(e->entry, NEOMM__FRAME_DIRTY)) {
+        status = own_slot(e);
+        if (status == NEOMM_OK)
+            status = write_out(e);
     }
-    return freed;
+    if (neomm__rmap_count(e->entry) == 0)
+        return NEOMM_E_NOENT;
+    return status == NEOMM_OK ? replace_leaves(e) : status;
 }
 
-uint32_t neomm__reclaim(struct neomm *root, uint32_t frames)
+/* The space that the page is written for: one of those that have it; none for an object's page that
+ * nobody has. */
+static bool find_owner(struct neomm__eviction *e)
 {
-    uint32_t freed = 0;
-    NEOMM__COUNT(root, RECLAIM);
-    while (freed < frames && neomm__evict_one(root, NULL) == NEOMM_OK)
-        freed++;
-    if (freed < frames)
-        freed += reclaim_from_domains(root, frames - freed);
-    if (freed < frames && root->layer[NEOMM__LAYER_HEAP])
-        freed += neomm_heap_shrink(root);
-    return freed;
+    struct neomm__leaf leaf;
+    uint32_t position = 0;
+    while (neomm__evict_mapping(e, &position, &leaf)) {
+        if (is_wanted(e, &leaf)) {
+            e->owner = leaf.space;
+            return true;
+        }
+        drop(&leaf);
+    }
+    return e->object != 0;
 }
 
-uint32_t neomm__reclaim_callback(void *context, uint32_t frames, neomm_flags_t flags)
+/* ---- one at a time ---- */
+
+uint32_t neomm__evictions_wait_begin(struct neomm__vmm *vmm)
 {
-    (void)flags;
-    return neomm__reclaim(context, frames);
+    (void)neomm__fetch_add(&vmm->evictions_awaited, 1);
+    return neomm__load_acquire(&vmm->evictions_ended);
+}
+
+void neomm__evictions_wait_end(struct neomm__vmm *vmm, uint32_t ended, bool busy)
+{
+    if (busy)
+        (void)neomm_port_wait(&vmm->evictions_ended, ended, UINT64_MAX);
+    (void)neomm__fetch_sub(&vmm->evictions_awaited, 1);
+}
+
+static void make_free(struct neomm__eviction *e)
+{
+    struct neomm__vmm *vmm = e->root->vmm;
+    neomm__frame_clear(e->entry, NEOMM__FRAME_BUSY);
+    if (neomm__fetch_add(&vmm->evictions_awaited, 0) == 0)
+        return;
+    (void)neomm__fetch_add(&vmm->evictions_ended, 1);
+    neomm_port_wake(&vmm->evictions_ended, UINT32_MAX);
+}
+
+/* The frame is marked before its pins are looked at: see pin_leaf. */
+static bool make_busy(struct neomm__eviction *e)
+{
+    neomm_irq_t irq = neomm__rmap_lock(e->entry);
+    bool marked = !neomm__frame_has(e->entry, NEOMM__FRAME_BUSY);
+    if (marked)
+        neomm__frame_set(e->entry, NEOMM__FRAME_BUSY);
+    neomm__rmap_unlock(e->entry, irq);
+    if (marked && neomm__fetch_add(&e->entry->references, 0) >= NEOMM__FRAME_PIN) {
+        make_free(e);
+        marked = false;
+    }
+    return marked;
+}
+
+neomm_status neomm__evict_frame(struct neomm__eviction *e)
+{
+    neomm_status status = NEOMM_E_AGAIN;
+    if (!make_busy(e))
+        return status;
+    if (find_owner(e)) {
+        status = evict_owned(e);
+        if (e->owner)
+            neomm__space_drop(e->owner);
+    }
+    make_free(e);
+    return status;
 }

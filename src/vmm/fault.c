@@ -6,7 +6,7 @@
  * not be fetched under the lock (a frame, the contents from swap); it is fetched without, kept in
  * `struct work`, and the next round looks again.
  */
-#include "vmm/vmm_priv.h"
+#include "vmm/object.h"
 
 #define ROUNDS 16u
 /* Others may free what is needed, or unmap what could have been evicted, while the lock is given
@@ -17,7 +17,7 @@ struct work {
     struct neomm *root;
     struct neomm_space *space;
     neomm_vaddr_t page;
-    bool write;
+    bool write; /* the page must be the space's own */
     neomm_prot_t region_prot;
     neomm_frame_t frame;          /* fetched and not yet mapped, nil: none */
     struct neomm_swap_entry read; /* whose contents are in the frame, with a count that keeps them
@@ -76,15 +76,29 @@ static neomm_status fetch_frame(struct work *work, bool zeroed)
     return status;
 }
 
+static bool same_entry(const struct neomm_swap_entry *a, const struct neomm_swap_entry *b)
+{
+    return a->kind == b->kind && a->slot == b->slot && a->generation == b->generation;
+}
+
 /* Reads the contents of `entry`. Its slot is held from here until they are mapped or dropped:
  * meanwhile others may fault the page in, write it and evict it again, and then it must go to
  * another slot, or the old contents would pass for the new. Lock as above. */
 static neomm_status fetch_contents(struct work *work, struct neomm_swap_entry entry)
 {
+    struct neomm_mapping now;
     drop_contents(work);
     neomm_status status = neomm_swap_dup(work->root, entry);
     if (status != NEOMM_OK)
         return status;
+    /* Only with the count is the slot's content that of the entry: the page may have been faulted
+     * in, written and evicted before. What the leaf says now is so from now on. */
+    status = neomm_paging_query(work->root, &work->space->tables, work->page, &now);
+    if (status != NEOMM_OK || now.state != NEOMM_MAPPING_SWAPPED ||
+        !same_entry(&now.swap, &entry)) {
+        (void)neomm_swap_free(work->root, entry);
+        return NEOMM_E_NOENT;
+    }
     struct neomm_swap_page page = {entry, work->frame, NEOMM_OK};
     work->read = entry;
     neomm__space_leave(work->space);
@@ -96,15 +110,10 @@ static neomm_status fetch_contents(struct work *work, struct neomm_swap_entry en
     return status;
 }
 
-static bool same_entry(const struct neomm_swap_entry *a, const struct neomm_swap_entry *b)
-{
-    return a->kind == b->kind && a->slot == b->slot && a->generation == b->generation;
-}
-
 /* ---- mapping, with the lock ---- */
 
 static neomm_status map_page(struct work *work, const struct neomm_mapping *old,
-                             neomm_frame_t frame, neomm_prot_t prot)
+                             neomm_frame_t frame, neomm_prot_t prot, struct neomm_mapping *last)
 {
     struct neomm_mapping next = {
         .state = NEOMM_MAPPING_PRESENT,
@@ -112,14 +121,34 @@ static neomm_status map_page(struct work *work, const struct neomm_mapping *old,
         .paddr = neomm_frame_paddr(frame),
         .size = NEOMM_PAGE_SIZE,
     };
-    return neomm_paging_exchange(work->root, &work->space->tables, work->page, old, &next, NULL);
+    return neomm_paging_exchange_exact(work->root, &work->space->tables, work->page, old, &next,
+                                       last);
 }
 
-/* Memory is short. Reclaim passes over spaces whose locks are taken, this one above all, so its
- * own pages are tried first; the lock may be given up in between. */
+/* The frame that was fetched becomes the page. */
+static neomm_status map_own(struct work *work, const struct neomm_mapping *old,
+                            struct neomm_mapping *last)
+{
+    neomm__user_frame_claim(work->root, work->space, work->frame, work->page);
+    neomm_status status = map_page(work, old, work->frame, work->region_prot, last);
+    if (status != NEOMM_OK)
+        neomm__user_frame_unclaim(work->root, work->space, work->frame, work->page);
+    return status;
+}
+
+/* One page of the space goes; the lock is given up meanwhile. */
+static neomm_status evict_own(struct work *work)
+{
+    neomm__space_leave(work->space);
+    neomm_status status = neomm__evict_one(work->root, work->space);
+    neomm__space_reenter(work->space);
+    return status;
+}
+
+/* Memory is short: the space's own pages are tried first. */
 static enum round make_room(struct work *work, struct neomm_fault_result *result)
 {
-    if (neomm__evict_one(work->root, work->space) == NEOMM_OK)
+    if (evict_own(work) == NEOMM_OK)
         return AGAIN;
     neomm__space_leave(work->space);
     uint32_t freed = neomm__reclaim(work->root, 4);
@@ -144,8 +173,10 @@ static void keep_or_free_slot(struct work *work, neomm_frame_t frame, struct neo
     struct neomm_swap_stats stats;
     neomm_swap_stats(work->root, &stats);
     if (stats.used * 2 <= stats.slots) {
+        neomm_irq_t irq = neomm__rmap_lock(entry);
         entry->owner = slot.slot;
         neomm__frame_set(entry, NEOMM__FRAME_SLOT);
+        neomm__rmap_unlock(entry, irq);
     } else {
         neomm__frame_set(entry, NEOMM__FRAME_DIRTY);
         (void)neomm_swap_free(work->root, slot);
@@ -154,14 +185,14 @@ static void keep_or_free_slot(struct work *work, neomm_frame_t frame, struct neo
 
 static enum round round_zero(struct work *work, struct neomm_fault_result *result)
 {
-    work->space->faults_zero++;
+    neomm__bump(&work->space->faults_zero);
     NEOMM__COUNT(work->root, FAULT_ZERO);
     return finish(result, NEOMM_FAULT_RESOLVED, NEOMM_FAULT_ZERO);
 }
 
 static enum round round_other(struct work *work, struct neomm_fault_result *result)
 {
-    work->space->faults_other++;
+    neomm__bump(&work->space->faults_other);
     NEOMM__COUNT(work->root, FAULT_OTHER);
     return finish(result, NEOMM_FAULT_RESOLVED, NEOMM_FAULT_SPURIOUS);
 }
@@ -172,15 +203,15 @@ static enum round map_fetched(struct work *work, const struct neomm_mapping *old
     struct neomm_space *space = work->space;
     bool swapped = old->state == NEOMM_MAPPING_SWAPPED;
     neomm_frame_t frame = work->frame;
-    neomm_status status = map_page(work, old, frame, work->region_prot);
+    neomm_status status = map_own(work, old, NULL);
     if (status != NEOMM_OK)
         return exchange_failed(work, status, result);
     work->frame = neomm_frame(0);
     drop_contents(work);
     struct neomm_policy *policy = neomm__space_policy(work->root, space);
     if (swapped) {
-        space->swap_pages--;
-        space->faults_swap_in++;
+        (void)neomm__fetch_sub(&space->swap_pages, 1);
+        neomm__bump(&space->faults_swap_in);
         if (policy->ops->refault) {
             neomm_irq_t irq = neomm__lock(&work->root->vmm->policy_lock);
             policy->ops->refault(policy, &old->swap);
@@ -191,7 +222,7 @@ static enum round map_fetched(struct work *work, const struct neomm_mapping *old
     } else {
         neomm__frame_set(neomm__frame(work->root, frame), NEOMM__FRAME_DIRTY);
     }
-    neomm__user_frame_enter(work->root, space, frame, work->page);
+    neomm__user_frame_enter(work->root, space, frame);
     if (swapped)
         return finish(result, NEOMM_FAULT_RESOLVED, NEOMM_FAULT_SWAP_IN);
     return old->state == NEOMM_MAPPING_NONE ? round_zero(work, result) : round_other(work, result);
@@ -201,7 +232,7 @@ static enum round map_fetched(struct work *work, const struct neomm_mapping *old
 
 static bool at_resident_limit(const struct neomm_space *space)
 {
-    return space->resident_pages >= space->limits.resident_bytes >> NEOMM_PAGE_SHIFT;
+    return neomm__at_limit(&space->resident_pages, space->limits.resident_bytes);
 }
 
 /* A frame of its own for the page, with its contents; one missing thing a round. */
@@ -210,7 +241,7 @@ static enum round round_needs_frame(struct work *work, const struct neomm_mappin
 {
     neomm_status status;
     if (at_resident_limit(work->space)) {
-        status = neomm__evict_one(work->root, work->space);
+        status = evict_own(work);
         return status == NEOMM_OK || status == NEOMM_E_AGAIN || !at_resident_limit(work->space)
                    ? AGAIN
                    : finish(result, NEOMM_FAULT_NOMEM, NEOMM_FAULT_NONE);
@@ -238,10 +269,52 @@ static enum round round_zero_page(struct work *work, const struct neomm_mapping 
                                   struct neomm_fault_result *result)
 {
     neomm_status status =
-        map_page(work, old, work->root->vmm->zero, work->region_prot & ~NEOMM_PROT_WRITE);
+        map_page(work, old, work->root->vmm->zero, work->region_prot & ~NEOMM_PROT_WRITE, NULL);
     if (status != NEOMM_OK)
         return exchange_failed(work, status, result);
     return round_zero(work, result);
+}
+
+/* The copy is complete: it takes the place of what others have, too. */
+static enum round map_copy(struct work *work, const struct neomm_mapping *old,
+                           struct neomm_fault_result *result)
+{
+    struct neomm *root = work->root;
+    neomm_frame_t copy = work->frame;
+    struct neomm_mapping last;
+    neomm__frame_set(neomm__frame(root, copy), NEOMM__FRAME_DIRTY);
+    neomm_status status = map_own(work, old, &last);
+    if (status != NEOMM_OK)
+        return exchange_failed(work, status, result);
+    work->frame = neomm_frame(0);
+    neomm__user_frame_leave(root, work->space, neomm_paddr_frame(old->paddr), work->page,
+                            last.dirty, NULL);
+    neomm__user_frame_enter(root, work->space, copy);
+    neomm__bump(&work->space->faults_copy);
+    NEOMM__COUNT(root, FAULT_COPY);
+    return finish(result, NEOMM_FAULT_RESOLVED, NEOMM_FAULT_COPY);
+}
+
+/* A page that others have, too, is to be written to. The frame is held while it is copied: it could
+ * be evicted, and become another page. As long as it is held nobody makes it writable, and if it
+ * was made so before, the exchange of its leaf fails. */
+static enum round round_copy(struct work *work, const struct neomm_mapping *old,
+                             struct neomm_fault_result *result)
+{
+    if (neomm_frame_is_nil(work->frame))
+        return fetch_frame(work, false) == NEOMM_OK ? AGAIN : make_room(work, result);
+    const struct neomm__frame *held =
+        neomm__user_frame_hold(work->root, work->space, work->page, old->paddr);
+    if (!held)
+        return AGAIN;
+    neomm_frame_t frame = neomm_paddr_frame(old->paddr);
+    neomm_status status = neomm__user_frame_copy(work->root, work->frame, frame);
+    work->zeroed = false;
+    drop_contents(work);
+    enum round round = status == NEOMM_OK ? map_copy(work, old, result)
+                                          : finish(result, NEOMM_FAULT_NOMEM, NEOMM_FAULT_NONE);
+    neomm__user_frame_put(work->root, frame);
+    return round;
 }
 
 static enum round round_present(struct work *work, const struct neomm_mapping *old,
@@ -251,24 +324,196 @@ static enum round round_present(struct work *work, const struct neomm_mapping *o
         return round_other(work, result);
     if (old->paddr == neomm_frame_paddr(work->root->vmm->zero))
         return round_needs_frame(work, old, result);
+    if (!neomm__user_frame_is_exclusive(neomm__frame(work->root, neomm_paddr_frame(old->paddr))))
+        return round_copy(work, old, result);
     struct neomm_mapping next = *old;
     next.prot = work->region_prot;
     neomm_status status =
-        neomm_paging_exchange(work->root, &work->space->tables, work->page, old, &next, NULL);
+        neomm_paging_exchange_exact(work->root, &work->space->tables, work->page, old, &next, NULL);
     return status == NEOMM_OK ? round_other(work, result) : AGAIN;
+}
+
+/* ---- pages of an object ---- */
+
+/* What a look at the object came to, if it did not end the fault. */
+enum wanted { WANT_NOTHING, WANT_LOOK, WANT_FRAME, WANT_ZEROS, WANT_CONTENTS, WANT_MEMORY };
+
+struct object_fault {
+    struct work *work;
+    struct neomm_object *object;
+    uint64_t page;
+    struct neomm_swap_entry entry; /* of the contents wanted */
+    struct neomm_fault_result *result;
+};
+
+/* The page is there. Its leaf is stored with the object locked, so that who takes the page away
+ * sees either no entry in its set or a leaf. */
+static enum wanted map_object_page(struct object_fault *f, neomm_frame_t frame)
+{
+    struct work *work = f->work;
+    struct neomm *root = work->root;
+    struct neomm_space *space = work->space;
+    struct neomm_mapping leaf;
+    if (neomm_paging_query(root, &space->tables, work->page, &leaf) != NEOMM_OK)
+        return WANT_LOOK;
+    if (leaf.state == NEOMM_MAPPING_PRESENT) {
+        neomm_status status = map_page(work, &leaf, frame, work->region_prot, NULL);
+        if (status != NEOMM_OK)
+            return WANT_LOOK;
+        (void)round_other(work, f->result);
+        return WANT_NOTHING;
+    }
+    const struct neomm__frame *entry = neomm__frame(root, frame);
+    uint32_t count = neomm__rmap_count(entry);
+    neomm_status status = neomm__user_frame_add(root, space, frame, work->page);
+    if (status == NEOMM_E_EXISTS) { /* it was evicted from here a moment ago */
+        neomm__rmap_wait(entry, count);
+        return WANT_LOOK;
+    }
+    if (status != NEOMM_OK)
+        return WANT_MEMORY;
+    status = map_page(work, &leaf, frame, work->region_prot, NULL);
+    if (status != NEOMM_OK) {
+        neomm__user_frame_leave(root, space, frame, work->page, false, NULL);
+        return status == NEOMM_E_AGAIN ? WANT_LOOK : WANT_MEMORY;
+    }
+    (void)round_other(work, f->result);
+    f->result->kind = NEOMM_FAULT_FOUND;
+    return WANT_NOTHING;
+}
+
+/* The page becomes the frame that was fetched, with zeros or what was in swap. */
+static enum wanted enter_page(struct object_fault *f, struct neomm_swap_entry slot)
+{
+    struct work *work = f->work;
+    neomm_frame_t frame = work->frame;
+    neomm_status status = neomm__object_enter(work->root, f->object, f->page, frame, slot);
+    if (status != NEOMM_OK)
+        return WANT_MEMORY;
+    work->frame = neomm_frame(0);
+    drop_contents(work);
+    return map_object_page(f, frame);
+}
+
+static enum wanted enter_zeros(struct object_fault *f)
+{
+    const struct neomm_swap_entry none = {0, 0, NEOMM_SWAP_NONE};
+    if (neomm_frame_is_nil(f->work->frame) || !f->work->zeroed)
+        return WANT_ZEROS;
+    enum wanted wanted = enter_page(f, none);
+    if (wanted == WANT_NOTHING && f->result->kind == NEOMM_FAULT_FOUND)
+        (void)round_zero(f->work, f->result);
+    return wanted;
+}
+
+/* The page's count of the slot goes over to the frame. */
+static enum wanted enter_contents(struct object_fault *f, struct neomm_swap_entry entry)
+{
+    struct work *work = f->work;
+    if (neomm_frame_is_nil(work->frame))
+        return WANT_FRAME;
+    if (same_entry(&work->read, &entry)) {
+        enum wanted wanted = enter_page(f, entry);
+        if (wanted == WANT_NOTHING) {
+            neomm__bump(&work->space->faults_swap_in);
+            NEOMM__COUNT(work->root, FAULT_SWAP_IN);
+            f->result->kind = NEOMM_FAULT_SWAP_IN;
+        }
+        return wanted;
+    }
+    drop_contents(work);
+    f->entry = entry;
+    return neomm_swap_dup(work->root, entry) == NEOMM_OK ? WANT_CONTENTS : WANT_LOOK;
+}
+
+static enum wanted look_at_object(struct object_fault *f)
+{
+    uint64_t word = neomm__page_get(&f->object->pages, f->page);
+    if (f->page >= f->object->size) {
+        (void)finish(f->result, NEOMM_FAULT_BUS, NEOMM_FAULT_NONE);
+        return WANT_NOTHING;
+    }
+    if (word == 0)
+        return enter_zeros(f);
+    return neomm__page_is_frame(word) ? map_object_page(f, neomm__page_frame(word))
+                                      : enter_contents(f, neomm__page_swap(word));
+}
+
+/* Reads what the page's slot, of which there is a count, holds. The space's lock is given up. */
+static enum round read_contents(struct object_fault *f)
+{
+    struct work *work = f->work;
+    struct neomm_swap_page page = {f->entry, work->frame, NEOMM_OK};
+    work->read = f->entry;
+    work->zeroed = false;
+    neomm__space_leave(work->space);
+    neomm_status status = neomm_swap_read(work->root, &page, 1);
+    neomm__space_reenter(work->space);
+    if (status == NEOMM_OK)
+        return AGAIN;
+    drop_contents(work);
+    return status == NEOMM_E_NOENT ? AGAIN : finish(f->result, NEOMM_FAULT_BUS, NEOMM_FAULT_NONE);
+}
+
+static enum round fetch_wanted(struct object_fault *f, enum wanted wanted)
+{
+    struct work *work = f->work;
+    switch (wanted) {
+    case WANT_NOTHING:
+        return DONE;
+    case WANT_ZEROS:
+        drop_frame(work);
+        return fetch_frame(work, true) == NEOMM_OK ? AGAIN : make_room(work, f->result);
+    case WANT_FRAME:
+        return fetch_frame(work, false) == NEOMM_OK ? AGAIN : make_room(work, f->result);
+    case WANT_CONTENTS:
+        return read_contents(f);
+    case WANT_MEMORY:
+        return make_room(work, f->result);
+    default:
+        return AGAIN;
+    }
+}
+
+static enum round round_object(struct work *work, const struct neomm__region *region,
+                               struct neomm_fault_result *result)
+{
+    struct object_fault fault = {.work = work, .result = result};
+    struct neomm_mapping leaf;
+    if (neomm_paging_query(work->root, &work->space->tables, work->page, &leaf) == NEOMM_OK &&
+        leaf.state == NEOMM_MAPPING_PRESENT && (!work->write || (leaf.prot & NEOMM_PROT_WRITE)))
+        return round_other(work, result);
+    if (at_resident_limit(work->space))
+        return evict_own(work) == NEOMM_OK || !at_resident_limit(work->space)
+                   ? AGAIN
+                   : finish(result, NEOMM_FAULT_NOMEM, NEOMM_FAULT_NONE);
+    fault.object = work->root->vmm->object[region->object];
+    fault.page = region->offset + ((work->page - region->start) >> NEOMM_PAGE_SHIFT);
+    neomm__mutex_lock(&fault.object->lock);
+    enum wanted wanted = look_at_object(&fault);
+    neomm__mutex_unlock(&fault.object->lock);
+    return fetch_wanted(&fault, wanted);
 }
 
 static enum round round_locked(struct work *work, uint32_t error, struct neomm_fault_result *result)
 {
     const struct neomm__region *region = neomm__region_find(&work->space->map, work->page);
     struct neomm_mapping old;
+    if (!region && neomm__stack_grow(work->root, work->space, work->page))
+        return AGAIN;
     if (!region)
         return finish(result, NEOMM_FAULT_SEGV, NEOMM_FAULT_NONE);
     if (!permits(region->prot, error))
         return finish(result, NEOMM_FAULT_ACCESS, NEOMM_FAULT_NONE);
     work->region_prot = region->prot;
+    if (region->object != 0)
+        return round_object(work, region, result);
     if (neomm_paging_query(work->root, &work->space->tables, work->page, &old) != NEOMM_OK)
         return finish(result, NEOMM_FAULT_SEGV, NEOMM_FAULT_NONE);
+    if (region->flags & NEOMM__REGION_PHYSICAL)
+        return old.state == NEOMM_MAPPING_PRESENT
+                   ? round_other(work, result)
+                   : finish(result, NEOMM_FAULT_BUS, NEOMM_FAULT_NONE);
     if (old.state == NEOMM_MAPPING_PRESENT)
         return round_present(work, &old, result);
     if (old.state == NEOMM_MAPPING_NONE && !work->write &&
@@ -281,13 +526,16 @@ static enum round round_locked(struct work *work, uint32_t error, struct neomm_f
 static void out_of_memory(struct neomm *root)
 {
     struct neomm__vmm *vmm = root->vmm;
-    uint64_t largest = 0;
+    size_t largest = 0;
     uint32_t victim = 0;
     neomm__mutex_lock(&vmm->spaces_lock);
     for (uint32_t i = 1; i < NEOMM__SPACE_MAX; i++) {
-        const struct neomm_space *space = vmm->space[i];
-        if (space && space->resident_pages + space->swap_pages > largest) {
-            largest = space->resident_pages + space->swap_pages;
+        const struct neomm_space *space = neomm_space_at(root, i);
+        size_t pages = space ? neomm__load_acquire(&space->resident_pages) +
+                                   neomm__load_acquire(&space->swap_pages)
+                             : 0;
+        if (pages > largest) {
+            largest = pages;
             victim = i;
         }
     }
@@ -304,7 +552,7 @@ enum neomm_fault_outcome neomm_fault(struct neomm *root, struct neomm_space *spa
         .root = root,
         .space = space,
         .page = NEOMM__ALIGN_DOWN(address, NEOMM_PAGE_SIZE),
-        .write = error & NEOMM_PF_WRITE,
+        .write = error & (NEOMM_PF_WRITE | NEOMM__PF_UNSHARE),
     };
     enum round round = AGAIN;
     *result = (struct neomm_fault_result){NEOMM_FAULT_RETRY, NEOMM_FAULT_NONE};

@@ -1,10 +1,17 @@
-/* The calls that change a space's regions: mmap, munmap, mprotect.
+/* The calls that make, take away and protect mappings.
  * SPDX-License-Identifier: MIT
  *
- * Each reserves the room it may need in the region map before it changes anything, so that
- * running out of memory leaves the space as it was.
+ * Each reserves the room that it may need in the region map, and charges what it adds, before it
+ * changes anything; so running out leaves the space as it was.
  */
-#include "vmm/vmm_priv.h"
+#include "vmm/object.h"
+
+#define FLAGS_ALL                                                                                  \
+    (NEOMM_MAP_FIXED | NEOMM_MAP_EXACT | NEOMM_MAP_POPULATE | NEOMM_MAP_STACK | NEOMM_MAP_HUGE |   \
+     NEOMM_MAP_LOCKED | NEOMM_MAP_NORESERVE | NEOMM_MAP_DOWN)
+#define FLAGS_PLACE (NEOMM_MAP_FIXED | NEOMM_MAP_EXACT | NEOMM_MAP_DOWN)
+
+/* ---- arguments ---- */
 
 /* Protection bits as x86 has them: whatever can be written or run can be read. */
 static neomm_status check_prot(neomm_prot_t prot)
@@ -16,8 +23,7 @@ static neomm_status check_prot(neomm_prot_t prot)
     return NEOMM_OK;
 }
 
-/* Rounds the size up to pages and checks the range. */
-static neomm_status check_range(const struct neomm *root, neomm_vaddr_t address, uint64_t *size)
+neomm_status neomm__range_check(const struct neomm *root, neomm_vaddr_t address, uint64_t *size)
 {
     if (*size == 0)
         return NEOMM_E_INVALID;
@@ -29,81 +35,162 @@ static neomm_status check_range(const struct neomm *root, neomm_vaddr_t address,
     return neomm__is_user_range(root, address, *size) ? NEOMM_OK : NEOMM_E_RANGE;
 }
 
-static void unmap_leaves(struct neomm *root, struct neomm_space *space, neomm_vaddr_t start,
-                         uint64_t size)
+/* Where nothing fixes the address, any is as good as another. */
+static neomm_status check_request(const struct neomm *root, neomm_vaddr_t address, uint64_t *size,
+                                  neomm_prot_t prot, unsigned flags)
+{
+    bool fixed = flags & (NEOMM_MAP_FIXED | NEOMM_MAP_EXACT);
+    neomm_status status = check_prot(prot);
+    if (status == NEOMM_OK)
+        status = neomm__range_check(root, fixed ? address : root->layout.user_base, size);
+    if (status == NEOMM_OK && !NEOMM__ALIGNED(address, NEOMM_PAGE_SIZE))
+        return NEOMM_E_ALIGN;
+    return status;
+}
+
+/* ---- taking away ---- */
+
+void neomm__leaves_clear(struct neomm *root, struct neomm_space *space, neomm_vaddr_t start,
+                         neomm_vaddr_t end)
 {
     struct neomm__release release = {root, space};
-    neomm_status status = neomm_paging_unmap(root, &space->tables, start, (size_t)size,
+    struct neomm__region_place place = neomm__region_place(&space->map, start);
+    struct neomm__region *region = neomm__region_at(place);
+    for (; region && region->start < end; region = neomm__region_next(&place))
+        if (region->flags & NEOMM__REGION_PHYSICAL)
+            (void)neomm_paging_unmap(root, &space->tables, region->start,
+                                     region->end - region->start, NULL, NULL, NULL);
+    neomm_status status = neomm_paging_unmap(root, &space->tables, start, end - start,
                                              neomm__user_leaf_release, &release, NULL);
     /* User leaves are 4K: nothing has to be split, so nothing can fail. */
     NEOMM__ASSERT(status == NEOMM_OK);
 }
 
-static void clear_range(struct neomm *root, struct neomm_space *space, neomm_vaddr_t start,
-                        uint64_t size)
+void neomm__range_clear(struct neomm *root, struct neomm_space *space, neomm_vaddr_t start,
+                        neomm_vaddr_t end)
 {
-    uint64_t bytes = neomm__region_clear(&space->map, start, start + (neomm_vaddr_t)size);
-    space->virtual_pages -= bytes >> NEOMM_PAGE_SHIFT;
-    unmap_leaves(root, space, start, size);
+    neomm__regions_isolate(&space->map, start, end);
+    struct neomm__cost cost = neomm__range_cost(&space->map, start, end);
+    neomm__leaves_clear(root, space, start, end);
+    (void)neomm__regions_remove(&space->map, start, end);
+    neomm__uncharge(root, space, &cost);
 }
 
-/* Decides where the region goes; the space is locked. */
-static neomm_status place(struct neomm *root, struct neomm_space *space, neomm_vaddr_t *address,
-                          uint64_t size, unsigned flags)
+/* ---- placing ---- */
+
+/* Page 0 is given to those who ask for it, never chosen. */
+static neomm_vaddr_t lowest(const struct neomm *root)
 {
-    const struct neomm_layout *layout = &root->layout;
-    neomm_vaddr_t end = *address + (neomm_vaddr_t)size;
-    uint32_t at;
+    return root->layout.user_base ? root->layout.user_base : NEOMM_PAGE_SIZE;
+}
+
+static bool place_between(const struct neomm_space *space, neomm_vaddr_t low, neomm_vaddr_t high,
+                          uint64_t size, bool down, neomm_vaddr_t *found)
+{
+    const struct neomm__region_request request = {low, high, (neomm_vaddr_t)size, NEOMM_PAGE_SIZE,
+                                                  down};
+    return low < high && neomm__region_gap(&space->map, &request, found);
+}
+
+bool neomm__range_place(struct neomm *root, struct neomm_space *space, neomm_vaddr_t hint,
+                        uint64_t size, bool down, neomm_vaddr_t *found)
+{
+    neomm_vaddr_t low = lowest(root), high = root->layout.user_limit;
+    if (down)
+        return (hint > low && hint <= high && place_between(space, low, hint, size, true, found)) ||
+               place_between(space, low, high - space->random, size, true, found) ||
+               place_between(space, low, high, size, true, found);
+    return (hint >= low && place_between(space, hint, high, size, false, found)) ||
+           place_between(space, low + space->random, high, size, false, found) ||
+           place_between(space, low, high, size, false, found);
+}
+
+/* Decides where the region goes, with `guard` bytes kept free below it. */
+static neomm_status place(struct neomm *root, struct neomm_space *space, neomm_vaddr_t *address,
+                          uint64_t size, size_t guard, unsigned flags)
+{
     if (flags & NEOMM_MAP_FIXED)
         return NEOMM_OK;
-    if (flags & NEOMM_MAP_EXACT) {
-        at = neomm__region_first(&space->map, *address);
-        return at < space->map.count && space->map.regions[at].start < end ? NEOMM_E_EXISTS
-                                                                           : NEOMM_OK;
-    }
-    /* Page 0 is given to those who ask for it, never chosen. */
-    neomm_vaddr_t lowest = layout->user_base ? layout->user_base : NEOMM_PAGE_SIZE;
-    neomm_vaddr_t found = 0;
-    if (*address >= lowest)
-        found = neomm__region_gap(&space->map, *address, layout->user_limit, size);
-    if (found == 0)
-        found = neomm__region_gap(&space->map, lowest, layout->user_limit, size);
-    *address = found;
-    return found == 0 ? NEOMM_E_NOSPACE : NEOMM_OK;
-}
-
-static neomm_status mmap_locked(struct neomm *root, struct neomm_space *space,
-                                neomm_vaddr_t *address, uint64_t size, neomm_prot_t prot,
-                                unsigned flags)
-{
-    neomm_vaddr_t at = *address;
-    neomm_status status = place(root, space, &at, size, flags);
-    if (status != NEOMM_OK)
-        return status;
-    uint64_t replaced = neomm__region_bytes(&space->map, at, at + (neomm_vaddr_t)size);
-    uint64_t pages = space->virtual_pages + ((size - replaced) >> NEOMM_PAGE_SHIFT);
-    if (pages > space->limits.virtual_bytes >> NEOMM_PAGE_SHIFT)
-        return NEOMM_E_LIMIT;
-    status = neomm__region_reserve(root, &space->map, 2);
-    if (status != NEOMM_OK)
-        return status;
-    if (flags & NEOMM_MAP_FIXED)
-        clear_range(root, space, at, size);
-    neomm__region_insert(&space->map, (struct neomm__region){at, at + (neomm_vaddr_t)size, prot});
-    space->virtual_pages += size >> NEOMM_PAGE_SHIFT;
-    *address = at;
+    if (flags & NEOMM_MAP_EXACT)
+        return neomm__region_is_free(&space->map, *address, *address + (neomm_vaddr_t)size)
+                   ? NEOMM_OK
+                   : NEOMM_E_EXISTS;
+    if (size > SIZE_MAX - guard ||
+        !neomm__range_place(root, space, *address, size + guard, flags & NEOMM_MAP_DOWN, address))
+        return NEOMM_E_NOSPACE;
+    *address += guard;
     return NEOMM_OK;
 }
 
-/* Touches each page as the user would; what is populated stays on an error. */
-static neomm_status populate(struct neomm *root, struct neomm_space *space, neomm_vaddr_t address,
-                             uint64_t size, neomm_prot_t prot)
+/* ---- adding ---- */
+
+void neomm__range_add(struct neomm_space *space, const struct neomm__region *like)
 {
-    uint32_t error = NEOMM_PF_USER | (prot & NEOMM_PROT_WRITE ? NEOMM_PF_WRITE : 0);
-    for (uint64_t at = 0; at < size; at += NEOMM_PAGE_SIZE) {
+    struct neomm__region *region = neomm__region_take(&space->map);
+    size_t guard = like->flags & NEOMM__REGION_STACK ? NEOMM_STACK_GUARD : 0;
+    region->start = like->start;
+    region->floor = like->start > guard ? like->start - guard : 0;
+    region->end = like->end;
+    region->prot = like->prot;
+    region->flags = like->flags;
+    region->object = like->object;
+    region->offset = like->offset;
+    neomm__region_add(&space->map, region);
+}
+
+static uint32_t region_flags(const struct neomm_space *space, neomm_prot_t prot, unsigned flags,
+                             uint32_t given)
+{
+    uint32_t made = given | space->lock_future;
+    made |= flags & NEOMM_MAP_STACK ? NEOMM__REGION_STACK : 0;
+    made |= flags & NEOMM_MAP_HUGE ? NEOMM__REGION_HUGE : 0;
+    made |= flags & NEOMM_MAP_LOCKED ? NEOMM__REGION_LOCKED : 0;
+    made |= flags & NEOMM_MAP_NORESERVE ? NEOMM__REGION_NORESERVE : 0;
+    return neomm__region_commits(made, prot);
+}
+
+/* `like` has prot, flags and offset; its place is decided here. */
+static neomm_status map_locked(struct neomm *root, struct neomm_space *space,
+                               struct neomm__region *like, uint64_t size, unsigned flags)
+{
+    size_t guard = like->flags & NEOMM__REGION_STACK ? NEOMM_STACK_GUARD : 0;
+    neomm_status status = place(root, space, &like->start, size, guard, flags);
+    if (status != NEOMM_OK)
+        return status;
+    like->end = like->start + (neomm_vaddr_t)size;
+    struct neomm__cost more = {0, 0, 0}, less = {0, 0, 0};
+    neomm__cost_add(&more, size >> NEOMM_PAGE_SHIFT, like->flags);
+    if (flags & NEOMM_MAP_FIXED)
+        less = neomm__range_cost(&space->map, like->start, like->end);
+    status = neomm__charge(root, space, &more, &less);
+    if (status != NEOMM_OK)
+        return status;
+    status = neomm__regions_reserve(root, &space->map, 3);
+    if (status != NEOMM_OK) {
+        neomm__uncharge(root, space, &more);
+        return status;
+    }
+    if (flags & NEOMM_MAP_FIXED)
+        neomm__range_clear(root, space, like->start, like->end);
+    neomm__range_add(space, like);
+    return NEOMM_OK;
+}
+
+/* ---- mmap ---- */
+
+bool neomm__retry_after_reclaim(struct neomm *root, neomm_status status, unsigned *attempt)
+{
+    return status == NEOMM_E_NOMEM && ++*attempt < 3 && neomm__reclaim(root, 8) != 0;
+}
+
+neomm_status neomm__populate(struct neomm *root, struct neomm_space *space, neomm_vaddr_t start,
+                             neomm_vaddr_t end, bool write)
+{
+    uint32_t error = NEOMM_PF_USER | (write ? NEOMM_PF_WRITE : 0);
+    for (; start < end; start += NEOMM_PAGE_SIZE) {
         struct neomm_fault_result result;
         do
-            (void)neomm_fault(root, space, address + (neomm_vaddr_t)at, error, &result);
+            (void)neomm_fault(root, space, start, error, &result);
         while (result.outcome == NEOMM_FAULT_RETRY);
         if (result.outcome != NEOMM_FAULT_RESOLVED)
             return result.outcome == NEOMM_FAULT_NOMEM ? NEOMM_E_NOMEM : NEOMM_E_FAULT;
@@ -111,77 +198,217 @@ static neomm_status populate(struct neomm *root, struct neomm_space *space, neom
     return NEOMM_OK;
 }
 
-/* Runs an attempt with the lock held; when memory is short, reclaims without it and tries again,
- * a few times. */
-#define ATTEMPTS 3u
-
-static bool retry_after_reclaim(struct neomm *root, neomm_status status, unsigned *attempt)
+/* `like` has rights and object. */
+static neomm_status map(struct neomm *root, struct neomm_space *space, neomm_vaddr_t *address,
+                        uint64_t size, unsigned flags, struct neomm__region *like)
 {
-    return status == NEOMM_E_NOMEM && ++*attempt < ATTEMPTS && neomm__reclaim(root, 8) != 0;
+    unsigned attempt = 0;
+    neomm_prot_t prot = like->prot;
+    uint32_t given = like->flags;
+    neomm_status status = check_request(root, *address, &size, prot, flags);
+    if (status != NEOMM_OK)
+        return status;
+    bool now;
+    do {
+        neomm__mutex_lock(&space->lock);
+        like->start = *address;
+        like->flags = region_flags(space, prot, flags, given);
+        now = (flags & (NEOMM_MAP_POPULATE | NEOMM_MAP_LOCKED)) || space->lock_now;
+        status = map_locked(root, space, like, size, flags);
+        neomm__regions_collect(root, &space->map);
+        neomm__mutex_unlock(&space->lock);
+        neomm__objects_end(root);
+    } while (neomm__retry_after_reclaim(root, status, &attempt));
+    if (status != NEOMM_OK)
+        return status;
+    *address = like->start;
+    if (!now || prot == NEOMM_PROT_NONE)
+        return status;
+    status = neomm__populate(root, space, like->start, like->end, prot & NEOMM_PROT_WRITE);
+    if (status != NEOMM_OK)
+        (void)neomm_munmap(root, space, like->start, size);
+    return status;
 }
 
 neomm_status neomm_mmap(struct neomm *root, struct neomm_space *space, neomm_vaddr_t *address,
                         uint64_t size, neomm_prot_t prot, unsigned flags)
 {
-    unsigned attempt = 0;
-    neomm_status status = check_prot(prot);
-    if (status != NEOMM_OK)
-        return status;
-    neomm_vaddr_t checked =
-        flags & (NEOMM_MAP_FIXED | NEOMM_MAP_EXACT) ? *address : root->layout.user_base;
-    status = check_range(root, checked, &size);
-    if (status != NEOMM_OK)
-        return status;
-    if (!NEOMM__ALIGNED(*address, NEOMM_PAGE_SIZE))
+    struct neomm__region like = {.prot = prot};
+    return flags & ~FLAGS_ALL ? NEOMM_E_INVALID : map(root, space, address, size, flags, &like);
+}
+
+neomm_status neomm_mmap_object(struct neomm *root, struct neomm_space *space,
+                               neomm_vaddr_t *address, uint64_t size, neomm_prot_t prot,
+                               unsigned flags, struct neomm_object *object, uint64_t offset)
+{
+    struct neomm__region like = {.prot = prot,
+                                 .flags = NEOMM__REGION_SHARED,
+                                 .object = object->index,
+                                 .offset = offset >> NEOMM_PAGE_SHIFT};
+    if (flags & ~(FLAGS_ALL & ~NEOMM_MAP_STACK))
+        return NEOMM_E_INVALID;
+    if (!NEOMM__ALIGNED(offset, NEOMM_PAGE_SIZE))
         return NEOMM_E_ALIGN;
-    do {
-        neomm__mutex_lock(&space->lock);
-        status = mmap_locked(root, space, address, size, prot, flags);
-        neomm__mutex_unlock(&space->lock);
-    } while (retry_after_reclaim(root, status, &attempt));
-    if (status != NEOMM_OK || !(flags & NEOMM_MAP_POPULATE) || prot == NEOMM_PROT_NONE)
-        return status;
-    status = populate(root, space, *address, size, prot);
+    if (like.offset >> NEOMM__MAPPING_PAGE_BITS != 0)
+        return NEOMM_E_RANGE;
+    return map(root, space, address, size, flags, &like);
+}
+
+/* ---- physical memory ---- */
+
+static neomm_status map_physical(struct neomm *root, struct neomm_space *space,
+                                 struct neomm__region *like, uint64_t size, enum neomm_cache cache,
+                                 unsigned flags)
+{
+    /* Three for the mapping, and two for taking it away from regions that it was joined with. */
+    neomm_status status = neomm__regions_reserve(root, &space->map, 5);
+    if (status == NEOMM_OK)
+        status = map_locked(root, space, like, size, flags);
     if (status != NEOMM_OK)
-        (void)neomm_munmap(root, space, *address, size);
+        return status;
+    struct neomm__region *region = neomm__region_find(&space->map, like->start);
+    neomm__region_close(region);
+    status = neomm_paging_map(root, &space->tables, like->start, like->offset << NEOMM_PAGE_SHIFT,
+                              (size_t)size, like->prot, cache, NEOMM_MAP_SMALL | NEOMM_MAP_NULL);
+    neomm__region_open(region);
+    if (status == NEOMM_OK)
+        return NEOMM_OK;
+    neomm__range_clear(root, space, like->start, like->end);
     return status;
 }
+
+neomm_status neomm_mmap_physical(struct neomm *root, struct neomm_space *space,
+                                 neomm_vaddr_t *address, neomm_paddr_t paddr, uint64_t size,
+                                 neomm_prot_t prot, enum neomm_cache cache, unsigned flags)
+{
+    unsigned attempt = 0;
+    struct neomm__region like = {
+        .prot = prot, .flags = NEOMM__REGION_PHYSICAL, .offset = paddr >> NEOMM_PAGE_SHIFT};
+    neomm_status status = check_request(root, *address, &size, prot, flags);
+    if (status == NEOMM_OK && (flags & ~FLAGS_PLACE) != 0)
+        status = NEOMM_E_INVALID;
+    if (status == NEOMM_OK && !NEOMM__ALIGNED(paddr, NEOMM_PAGE_SIZE))
+        status = NEOMM_E_ALIGN;
+    if (status != NEOMM_OK)
+        return status;
+    do {
+        neomm__mutex_lock(&space->lock);
+        like.start = *address;
+        status = map_physical(root, space, &like, size, cache, flags);
+        neomm__regions_collect(root, &space->map);
+        neomm__mutex_unlock(&space->lock);
+        neomm__objects_end(root);
+    } while (neomm__retry_after_reclaim(root, status, &attempt));
+    if (status == NEOMM_OK)
+        *address = like.start;
+    return status;
+}
+
+/* ---- munmap ---- */
 
 neomm_status neomm_munmap(struct neomm *root, struct neomm_space *space, neomm_vaddr_t address,
                           uint64_t size)
 {
     unsigned attempt = 0;
-    neomm_status status = check_range(root, address, &size);
+    neomm_status status = neomm__range_check(root, address, &size);
     if (status != NEOMM_OK)
         return status;
     do {
         neomm__mutex_lock(&space->lock);
-        status = neomm__region_reserve(root, &space->map, 1);
+        status = neomm__regions_reserve(root, &space->map, 2);
         if (status == NEOMM_OK)
-            clear_range(root, space, address, size);
+            neomm__range_clear(root, space, address, address + (neomm_vaddr_t)size);
+        neomm__regions_collect(root, &space->map);
         neomm__mutex_unlock(&space->lock);
-    } while (retry_after_reclaim(root, status, &attempt));
+        neomm__objects_end(root);
+    } while (neomm__retry_after_reclaim(root, status, &attempt));
     return status;
 }
 
-static neomm_status mprotect_locked(struct neomm *root, struct neomm_space *space,
-                                    neomm_vaddr_t start, uint64_t size, neomm_prot_t prot)
+neomm_status neomm_space_reset(struct neomm *root, struct neomm_space *space)
 {
-    neomm_vaddr_t end = start + (neomm_vaddr_t)size;
+    const struct neomm_layout *layout = &root->layout;
+    neomm__mutex_lock(&space->lock);
+    neomm__range_clear(root, space, layout->user_base, layout->user_limit);
+    space->lock_future = 0;
+    space->lock_now = false;
+    space->heap_start = space->heap_end = 0;
+    space->random = neomm__space_random(root);
+    neomm__regions_collect(root, &space->map);
+    neomm__mutex_unlock(&space->lock);
+    neomm__objects_end(root);
+    return NEOMM_OK;
+}
+
+/* ---- mprotect ---- */
+
+/* What becomes writable for the first time is charged. */
+static struct neomm__cost cost_of_rights(const struct neomm__region_map *map, neomm_vaddr_t start,
+                                         neomm_vaddr_t end, neomm_prot_t prot)
+{
+    struct neomm__cost cost = {0, 0, 0};
+    struct neomm__region_place at = neomm__region_place(map, start);
+    struct neomm__region *region = neomm__region_at(at);
+    for (; region && region->start < end; region = neomm__region_next(&at))
+        neomm__cost_add(&cost, (region->end - region->start) >> NEOMM_PAGE_SHIFT,
+                        neomm__region_commits(region->flags, prot) & ~region->flags);
+    cost.pages = 0;
+    return cost;
+}
+
+static void set_prot(struct neomm__region_map *map, neomm_vaddr_t start, neomm_vaddr_t end,
+                     neomm_prot_t prot)
+{
+    struct neomm__region_place at = neomm__region_place(map, start);
+    struct neomm__region *region = neomm__region_at(at);
+    for (; region && region->start < end; region = neomm__region_next(&at))
+        neomm__region_tree_change(map, region, prot, neomm__region_commits(region->flags, prot));
+}
+
+/* A leaf of the frame of zeros, or of one that other spaces have, too, must never become writable,
+ * so the right to write arrives by a fault, page by page; not for physical memory. */
+static neomm_status protect_leaves(struct neomm *root, struct neomm_space *space,
+                                   neomm_vaddr_t start, neomm_vaddr_t end, neomm_prot_t prot)
+{
+    neomm_status status = NEOMM_OK;
+    struct neomm__region_place at = neomm__region_place(&space->map, start);
+    struct neomm__region *region = neomm__region_at(at);
+    for (; region && region->start < end && status == NEOMM_OK; region = neomm__region_next(&at)) {
+        bool physical = region->flags & NEOMM__REGION_PHYSICAL;
+        status =
+            neomm_paging_protect(root, &space->tables, region->start, region->end - region->start,
+                                 physical ? prot : prot & ~NEOMM_PROT_WRITE);
+    }
+    return status;
+}
+
+static neomm_status protect_isolated(struct neomm *root, struct neomm_space *space,
+                                     neomm_vaddr_t start, neomm_vaddr_t end, neomm_prot_t prot)
+{
+    const struct neomm__cost more = cost_of_rights(&space->map, start, end, prot), none = {0, 0, 0};
+    neomm_status status = neomm__charge(root, space, &more, &none);
+    if (status != NEOMM_OK)
+        return status;
+    status = protect_leaves(root, space, start, end, prot);
+    if (status == NEOMM_OK)
+        set_prot(&space->map, start, end, prot);
+    else
+        neomm__uncharge(root, space, &more);
+    return status;
+}
+
+static neomm_status protect_locked(struct neomm *root, struct neomm_space *space,
+                                   neomm_vaddr_t start, neomm_vaddr_t end, neomm_prot_t prot)
+{
     if (!neomm__region_covers(&space->map, start, end))
         return NEOMM_E_NOENT;
-    neomm_status status = neomm__region_reserve(root, &space->map, 2);
+    neomm_status status = neomm__regions_reserve(root, &space->map, 2);
     if (status != NEOMM_OK)
         return status;
-    /* A leaf of the shared zero frame must never become writable, so where that frame is in use
-     * the right to write arrives by a fault, page by page. */
-    neomm_prot_t now = neomm_frame_is_nil(root->vmm->zero) ? prot : prot & ~NEOMM_PROT_WRITE;
-    status = neomm_paging_protect(root, &space->tables, start, (size_t)size, now);
-    if (status != NEOMM_OK)
-        return status;
-    (void)neomm__region_clear(&space->map, start, end);
-    neomm__region_insert(&space->map, (struct neomm__region){start, end, prot});
-    return NEOMM_OK;
+    neomm__regions_isolate(&space->map, start, end);
+    status = protect_isolated(root, space, start, end, prot);
+    neomm__regions_restore(&space->map, start, end);
+    return status;
 }
 
 neomm_status neomm_mprotect(struct neomm *root, struct neomm_space *space, neomm_vaddr_t address,
@@ -190,13 +417,14 @@ neomm_status neomm_mprotect(struct neomm *root, struct neomm_space *space, neomm
     unsigned attempt = 0;
     neomm_status status = check_prot(prot);
     if (status == NEOMM_OK)
-        status = check_range(root, address, &size);
+        status = neomm__range_check(root, address, &size);
     if (status != NEOMM_OK)
         return status;
     do {
         neomm__mutex_lock(&space->lock);
-        status = mprotect_locked(root, space, address, size, prot);
+        status = protect_locked(root, space, address, address + (neomm_vaddr_t)size, prot);
+        neomm__regions_collect(root, &space->map);
         neomm__mutex_unlock(&space->lock);
-    } while (retry_after_reclaim(root, status, &attempt));
+    } while (neomm__retry_after_reclaim(root, status, &attempt));
     return status;
 }

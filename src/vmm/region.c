@@ -1,133 +1,159 @@
-/* The ordered map of a space's regions: a sorted array, searched by halving.
+/* Regions: who may be inside, and ranges of them.
  * SPDX-License-Identifier: MIT
  *
- * Invariants: start < end, ascending, disjoint, and no two neighbours touch with equal rights.
+ * A fault is inside of its region for a short while, in which it neither sleeps nor allocates what
+ * could reclaim; a call that changes regions holds the space's lock, closes each that its range
+ * touches and waits until nobody is inside:
+ *
+ *   users  = n        n are inside
+ *   users  = n CLOSED n are inside, nobody enters; the last one wakes who waits
+ *   users  = CLOSED   the closer may change the region
+ *   users  = DEAD     it is out of the map
+ *
+ * What a search finds may have changed by the time the region is entered; so its bounds, which do
+ * not change while somebody is inside, are looked at again.
  */
-#include "vmm/vmm_priv.h"
+#include "base/epoch.h"
+#include "vmm/object.h"
 
-#define FIRST_CAPACITY 8u
+/* ---- entering ---- */
 
-uint32_t neomm__region_first(const struct neomm__region_map *map, neomm_vaddr_t vaddr)
+static bool try_enter(struct neomm__region *region)
 {
-    uint32_t low = 0, high = map->count;
-    while (low < high) {
-        uint32_t middle = low + (high - low) / 2;
-        if (map->regions[middle].end <= vaddr)
-            low = middle + 1;
-        else
-            high = middle;
+    uint32_t users = neomm__load_acquire(&region->users);
+    while (!(users & (NEOMM__REGION_CLOSED | NEOMM__REGION_DEAD)))
+        if (neomm__cas(&region->users, &users, users + 1))
+            return true;
+    return false;
+}
+
+static bool contains(const struct neomm__region *region, neomm_vaddr_t vaddr)
+{
+    return vaddr >= region->start && vaddr < region->end;
+}
+
+struct neomm__region *neomm__region_try_enter(struct neomm *root, struct neomm_space *space,
+                                              neomm_vaddr_t vaddr)
+{
+    struct neomm__region_sight sight;
+    neomm_irq_t irq = neomm__epoch_enter(root);
+    bool entered =
+        neomm__region_search(&space->map, vaddr, &sight) && sight.region && try_enter(sight.region);
+    neomm__epoch_leave(root, irq);
+    if (entered && contains(sight.region, vaddr))
+        return sight.region;
+    if (entered)
+        neomm__region_exit(sight.region);
+    return NULL;
+}
+
+/* With the space's lock the map stands still, and no region is closed. */
+struct neomm__region *neomm__region_enter(struct neomm *root, struct neomm_space *space,
+                                          neomm_vaddr_t vaddr)
+{
+    struct neomm__region *region = neomm__region_try_enter(root, space, vaddr);
+    if (region)
+        return region;
+    neomm__mutex_lock(&space->lock);
+    region = neomm__region_find(&space->map, vaddr);
+    bool entered = region && try_enter(region);
+    neomm__mutex_unlock(&space->lock);
+    return entered ? region : NULL;
+}
+
+void neomm__region_exit(struct neomm__region *region)
+{
+    if (neomm__fetch_sub(&region->users, 1) == (NEOMM__REGION_CLOSED | 1))
+        neomm_port_wake(&region->users, 1);
+}
+
+void neomm__region_close(struct neomm__region *region)
+{
+    uint32_t users = neomm__fetch_or(&region->users, NEOMM__REGION_CLOSED) | NEOMM__REGION_CLOSED;
+    while (users != NEOMM__REGION_CLOSED) {
+        (void)neomm_port_wait(&region->users, users, UINT64_MAX);
+        users = neomm__load_acquire(&region->users);
     }
-    return low;
+}
+
+void neomm__region_open(struct neomm__region *region)
+{
+    neomm__store_release(&region->users, 0);
+}
+
+/* ---- looking without the lock ---- */
+
+/* Changes that are in the way of a search before it gives up. */
+#define ATTEMPTS 3u
+
+static bool describe(const struct neomm__region_sight *sight, neomm_vaddr_t vaddr,
+                     struct neomm_region_info *info, uint32_t *flags)
+{
+    const struct neomm__region *region = sight->region;
+    info->start = neomm__peek(&region->start);
+    info->end = neomm__peek(&region->end);
+    info->prot = neomm__peek(&region->prot);
+    *flags = neomm__peek(&region->flags);
+    return vaddr >= info->start && vaddr < info->end;
+}
+
+bool neomm__region_look(struct neomm *root, const struct neomm_space *space, neomm_vaddr_t vaddr,
+                        struct neomm_region_info *info, uint32_t *flags)
+{
+    struct neomm__region_sight sight;
+    bool found = false;
+    neomm_irq_t irq = neomm__epoch_enter(root);
+    for (unsigned i = 0; i < ATTEMPTS && !found; i++)
+        found = neomm__region_search(&space->map, vaddr, &sight) && sight.region &&
+                describe(&sight, vaddr, info, flags) && neomm__region_unchanged(&sight);
+    neomm__epoch_leave(root, irq);
+    return found;
+}
+
+neomm_status neomm_region_at(struct neomm *root, struct neomm_space *space, neomm_vaddr_t address,
+                             struct neomm_region_info *info)
+{
+    uint32_t flags;
+    if (neomm__region_look(root, space, address, info, &flags))
+        return NEOMM_OK;
+    struct neomm__region *region = neomm__region_enter(root, space, address);
+    if (!region)
+        return NEOMM_E_NOENT;
+    *info = (struct neomm_region_info){region->start, region->end, region->prot};
+    neomm__region_exit(region);
+    return NEOMM_OK;
+}
+
+/* ---- looking, with the space's lock ---- */
+
+struct neomm__region *neomm__region_first(const struct neomm__region_map *map, neomm_vaddr_t vaddr)
+{
+    return neomm__region_at(neomm__region_place(map, vaddr));
 }
 
 struct neomm__region *neomm__region_find(const struct neomm__region_map *map, neomm_vaddr_t vaddr)
 {
-    uint32_t at = neomm__region_first(map, vaddr);
-    if (at == map->count || map->regions[at].start > vaddr)
-        return NULL;
-    return &map->regions[at];
+    struct neomm__region *region = neomm__region_first(map, vaddr);
+    return region && contains(region, vaddr) ? region : NULL;
 }
 
-neomm_status neomm__region_reserve(struct neomm *root, struct neomm__region_map *map, uint32_t more)
+bool neomm__region_is_free(const struct neomm__region_map *map, neomm_vaddr_t start,
+                           neomm_vaddr_t end)
 {
-    if (map->capacity - map->count >= more)
-        return NEOMM_OK;
-    uint32_t capacity = map->capacity ? map->capacity * 2 : FIRST_CAPACITY;
-    if (NEOMM__FAULT(VMM_REGION))
-        return NEOMM_E_NOMEM;
-    struct neomm__region *grown =
-        neomm_krealloc(root, map->regions, capacity * sizeof(*grown), NEOMM_NORECLAIM);
-    if (!grown)
-        return NEOMM_E_NOMEM;
-    map->regions = grown;
-    map->capacity = capacity;
-    return NEOMM_OK;
-}
-
-static void open_gap(struct neomm__region_map *map, uint32_t at)
-{
-    NEOMM__ASSERT(map->regions && map->count < map->capacity);
-    memmove(&map->regions[at + 1], &map->regions[at], (map->count - at) * sizeof(map->regions[0]));
-    map->count++;
-}
-
-static void close_gap(struct neomm__region_map *map, uint32_t at, uint32_t regions)
-{
-    memmove(&map->regions[at], &map->regions[at + regions],
-            (map->count - at - regions) * sizeof(map->regions[0]));
-    map->count -= regions;
-}
-
-uint64_t neomm__region_clear(struct neomm__region_map *map, neomm_vaddr_t start, neomm_vaddr_t end)
-{
-    uint64_t cleared = 0;
-    uint32_t at = neomm__region_first(map, start);
-    if (at < map->count && map->regions[at].start < start) {
-        struct neomm__region *cut = &map->regions[at];
-        if (cut->end > end) {
-            open_gap(map, at);
-            map->regions[at].end = start;
-            map->regions[at + 1].start = end;
-            return end - start;
-        }
-        cleared += cut->end - start;
-        cut->end = start;
-        at++;
-    }
-    uint32_t first = at;
-    for (; at < map->count && map->regions[at].end <= end; at++)
-        cleared += map->regions[at].end - map->regions[at].start;
-    close_gap(map, first, at - first);
-    if (first < map->count && map->regions[first].start < end) {
-        cleared += end - map->regions[first].start;
-        map->regions[first].start = end;
-    }
-    return cleared;
-}
-
-void neomm__region_insert(struct neomm__region_map *map, struct neomm__region region)
-{
-    uint32_t at = neomm__region_first(map, region.start);
-    struct neomm__region *before = at > 0 ? &map->regions[at - 1] : NULL;
-    struct neomm__region *after = at < map->count ? &map->regions[at] : NULL;
-    bool join_before = before && before->end == region.start && before->prot == region.prot;
-    bool join_after = after && after->start == region.end && after->prot == region.prot;
-    if (join_before && join_after) {
-        before->end = after->end;
-        close_gap(map, at, 1);
-    } else if (join_before) {
-        before->end = region.end;
-    } else if (join_after) {
-        after->start = region.start;
-    } else {
-        open_gap(map, at);
-        map->regions[at] = region;
-    }
-}
-
-neomm_vaddr_t neomm__region_gap(const struct neomm__region_map *map, neomm_vaddr_t from,
-                                neomm_vaddr_t limit, uint64_t size)
-{
-    for (uint32_t at = neomm__region_first(map, from); from < limit; at++) {
-        neomm_vaddr_t stop = at < map->count ? map->regions[at].start : limit;
-        if (stop > limit)
-            stop = limit;
-        if (stop > from && stop - from >= size)
-            return from;
-        if (at >= map->count)
-            break;
-        from = map->regions[at].end;
-    }
-    return 0;
+    const struct neomm__region *region = neomm__region_first(map, start);
+    return !region || region->start >= end;
 }
 
 bool neomm__region_covers(const struct neomm__region_map *map, neomm_vaddr_t start,
                           neomm_vaddr_t end)
 {
-    for (uint32_t at = neomm__region_first(map, start); start < end; at++) {
-        if (at == map->count || map->regions[at].start > start)
+    struct neomm__region_place place = neomm__region_place(map, start);
+    const struct neomm__region *region = neomm__region_at(place);
+    while (start < end) {
+        if (!region || region->start > start)
             return false;
-        start = map->regions[at].end;
+        start = region->end;
+        region = neomm__region_next(&place);
     }
     return true;
 }
@@ -136,17 +162,146 @@ uint64_t neomm__region_bytes(const struct neomm__region_map *map, neomm_vaddr_t 
                              neomm_vaddr_t end)
 {
     uint64_t bytes = 0;
-    uint32_t at = neomm__region_first(map, start);
-    for (; at < map->count && map->regions[at].start < end; at++) {
-        const struct neomm__region *region = &map->regions[at];
+    struct neomm__region_place place = neomm__region_place(map, start);
+    const struct neomm__region *region = neomm__region_at(place);
+    for (; region && region->start < end; region = neomm__region_next(&place))
         bytes += (region->end < end ? region->end : end) -
                  (region->start > start ? region->start : start);
+    return bytes;
+}
+
+/* ---- changing ranges ---- */
+
+static bool has_offset(const struct neomm__region *region)
+{
+    return region->object != 0 || (region->flags & NEOMM__REGION_PHYSICAL);
+}
+
+/* [at, end) becomes a closed region of its own; the first part is closed. */
+static void split(struct neomm__region_map *map, struct neomm__region *region, neomm_vaddr_t at)
+{
+    struct neomm__region *upper = neomm__region_take(map);
+    upper->start = upper->floor = at;
+    upper->end = region->end;
+    upper->prot = region->prot;
+    upper->flags = region->flags;
+    upper->object = region->object;
+    upper->offset = region->offset;
+    if (has_offset(region))
+        upper->offset += (at - region->start) >> NEOMM_PAGE_SHIFT;
+    upper->users = NEOMM__REGION_CLOSED;
+    neomm__object_get(map->root, upper->object);
+    neomm__region_tree_move(map, region, region->floor, region->start, at);
+    neomm__region_tree_insert(map, upper, neomm__region_place(map, at));
+}
+
+/* The floor of a region is given up where somebody maps over it. */
+static void cut_floor(struct neomm__region_map *map, struct neomm__region *region,
+                      neomm_vaddr_t end)
+{
+    if (!region || region->floor >= end || region->start < end)
+        return;
+    neomm__region_close(region);
+    neomm__region_tree_move(map, region, end, region->start, region->end);
+    neomm__region_open(region);
+}
+
+void neomm__regions_isolate(struct neomm__region_map *map, neomm_vaddr_t start, neomm_vaddr_t end)
+{
+    struct neomm__region_place place = neomm__region_place(map, start);
+    struct neomm__region *region = neomm__region_at(place);
+    if (region && region->start < start) {
+        neomm__region_close(region);
+        split(map, region, start);
+        neomm__region_open(region);
+        place = neomm__region_place(map, start);
+    }
+    for (region = neomm__region_at(place); region && region->start < end;
+         region = neomm__region_next(&place)) {
+        neomm__region_close(region);
+        if (region->end > end) {
+            split(map, region, end);
+            neomm__region_open(neomm__region_find(map, end));
+            return;
+        }
+    }
+}
+
+static bool alike(const struct neomm__region *low, const struct neomm__region *high)
+{
+    if (low->end != high->start || high->floor != high->start || low->prot != high->prot ||
+        low->flags != high->flags || low->object != high->object)
+        return false;
+    return !has_offset(low) ||
+           low->offset + ((low->end - low->start) >> NEOMM_PAGE_SHIFT) == high->offset;
+}
+
+static void drop(struct neomm__region_map *map, struct neomm__region_place place)
+{
+    struct neomm__region *region = neomm__region_at(place);
+    neomm__object_put(map->root, region->object);
+    neomm__region_tree_remove(map, place);
+    neomm__store_release(&region->users, NEOMM__REGION_DEAD);
+}
+
+/* The lower one takes the place of both; which are perhaps closed already. */
+static struct neomm__region *join(struct neomm__region_map *map, struct neomm__region *low,
+                                  struct neomm__region *high)
+{
+    neomm_vaddr_t end = high->end;
+    neomm__region_close(low);
+    neomm__region_close(high);
+    drop(map, neomm__region_place(map, high->start));
+    neomm__region_tree_move(map, low, low->floor, low->start, end);
+    neomm__region_open(low);
+    return low;
+}
+
+void neomm__regions_restore(struct neomm__region_map *map, neomm_vaddr_t start, neomm_vaddr_t end)
+{
+    struct neomm__region_place place = neomm__region_place(map, start);
+    struct neomm__region *low = neomm__region_before(map, place);
+    struct neomm__region *region = neomm__region_at(place);
+    while (region && region->start <= end) {
+        if (low && alike(low, region)) {
+            low = join(map, low, region);
+            region = neomm__region_first(map, low->end);
+            continue;
+        }
+        if (region->start < end)
+            neomm__region_open(region);
+        low = region;
+        region = neomm__region_first(map, region->end);
+    }
+}
+
+uint64_t neomm__regions_remove(struct neomm__region_map *map, neomm_vaddr_t start,
+                               neomm_vaddr_t end)
+{
+    uint64_t bytes = 0;
+    while (start < end) {
+        struct neomm__region_place place = neomm__region_place(map, start);
+        const struct neomm__region *region = neomm__region_at(place);
+        if (!region || region->start >= end)
+            break;
+        start = region->end;
+        bytes += region->end - region->start;
+        drop(map, place);
     }
     return bytes;
 }
 
-void neomm__region_free(struct neomm *root, struct neomm__region_map *map)
+void neomm__region_add(struct neomm__region_map *map, struct neomm__region *region)
 {
-    (void)neomm_kfree(root, map->regions);
-    *map = (struct neomm__region_map){0};
+    struct neomm__region_place place = neomm__region_place(map, region->start);
+    struct neomm__region *after = neomm__region_at(place);
+    struct neomm__region *before = neomm__region_before(map, place);
+    neomm_vaddr_t start = region->start, end = region->end;
+    neomm__object_get(map->root, region->object);
+    cut_floor(map, after, end);
+    if (before && before->end > region->floor)
+        region->floor = before->end;
+    neomm__region_tree_insert(map, region, place);
+    if ((before && alike(before, region)) || (after && alike(region, after)))
+        neomm__regions_restore(map, start, end);
 }

@@ -1,6 +1,6 @@
-/* Address spaces: the table of them, their life, and the frames that belong to them.
+/* Address spaces: the table of them, their life, and what keeps them.
  * SPDX-License-Identifier: MIT */
-#include "vmm/vmm_priv.h"
+#include "vmm/object.h"
 
 /* ---- life ---- */
 
@@ -36,6 +36,14 @@ static void leave_table(struct neomm__vmm *vmm, struct neomm_space *space)
     neomm__mutex_unlock(&vmm->spaces_lock);
 }
 
+neomm_vaddr_t neomm__space_random(struct neomm *root)
+{
+    if (!root->vmm->aslr)
+        return 0;
+    const uint64_t mask = ((uint64_t)1 << NEOMM_ASLR_BITS) - 1;
+    return (neomm_vaddr_t)(neomm_port_entropy() & mask) << NEOMM_PAGE_SHIFT;
+}
+
 neomm_status neomm_space_create(struct neomm *root, const struct neomm_limits *limits,
                                 struct neomm_space **space)
 {
@@ -48,8 +56,12 @@ neomm_status neomm_space_create(struct neomm *root, const struct neomm_limits *l
     if (!made)
         return NEOMM_E_NOMEM;
     neomm__lock_init(&made->lock, NEOMM_LOCK_CLASS_SPACE);
-    made->limits =
-        limits ? *limits : (struct neomm_limits){NEOMM_UNLIMITED, NEOMM_UNLIMITED, NEOMM_UNLIMITED};
+    made->users = 1;
+    made->map.root = root;
+    made->limits = limits ? *limits
+                          : (struct neomm_limits){NEOMM_UNLIMITED, NEOMM_UNLIMITED, NEOMM_UNLIMITED,
+                                                  NEOMM_UNLIMITED};
+    made->random = neomm__space_random(root);
     neomm_status status = enter_table(vmm, made);
     if (status == NEOMM_OK) {
         if (made->limits.resident_bytes != NEOMM_UNLIMITED)
@@ -66,8 +78,7 @@ neomm_status neomm_space_create(struct neomm *root, const struct neomm_limits *l
     return NEOMM_OK;
 }
 
-/* Nobody can find the space any more once it is out of the table; those who had found it are
- * counted in `busy` and come back to its lock. */
+/* Those who had found the space hold it, and drop it again. The lock is held on return. */
 static void wait_until_left(struct neomm_space *space)
 {
     for (;;) {
@@ -80,6 +91,13 @@ static void wait_until_left(struct neomm_space *space)
     }
 }
 
+static void hide(struct neomm__vmm *vmm, struct neomm_space *space)
+{
+    neomm__mutex_lock(&vmm->spaces_lock);
+    space->dying = true;
+    neomm__mutex_unlock(&vmm->spaces_lock);
+}
+
 static bool is_loaded(const struct neomm_space *space)
 {
     for (unsigned i = 0; i < NEOMM_CPU_WORDS; i++)
@@ -88,22 +106,38 @@ static bool is_loaded(const struct neomm_space *space)
     return false;
 }
 
-neomm_status neomm_space_destroy(struct neomm *root, struct neomm_space *space)
+void neomm_space_share(struct neomm *root, struct neomm_space *space)
+{
+    (void)root;
+    (void)neomm__fetch_add(&space->users, 1);
+}
+
+/* As long as a frame has a mapping of the space, the space is found through it: so its index stays
+ * its own until nobody can have come that way. */
+static void empty(struct neomm *root, struct neomm_space *space)
 {
     const struct neomm_layout *layout = &root->layout;
-    if (is_loaded(space))
-        return NEOMM_E_BUSY;
-    leave_table(root->vmm, space);
     wait_until_left(space);
-    struct neomm__release release = {root, space};
-    neomm_status status = neomm_paging_unmap(root, &space->tables, layout->user_base,
-                                             layout->user_limit - layout->user_base,
-                                             neomm__user_leaf_release, &release, NULL);
-    NEOMM__ASSERT(status == NEOMM_OK && space->resident_pages == 0 && space->swap_pages == 0);
-    status = neomm_paging_destroy(root, &space->tables);
-    NEOMM__ASSERT(status == NEOMM_OK);
-    neomm__region_free(root, &space->map);
+    neomm__range_clear(root, space, layout->user_base, layout->user_limit);
     neomm__mutex_unlock(&space->lock);
+    wait_until_left(space);
+    NEOMM__ASSERT(space->resident_pages == 0 && space->swap_pages == 0);
+}
+
+neomm_status neomm_space_destroy(struct neomm *root, struct neomm_space *space)
+{
+    if (neomm__load_acquire(&space->users) == 1 && is_loaded(space))
+        return NEOMM_E_BUSY;
+    if (neomm__fetch_sub(&space->users, 1) > 1)
+        return NEOMM_OK;
+    hide(root->vmm, space);
+    empty(root, space);
+    leave_table(root->vmm, space);
+    neomm_status status = neomm_paging_destroy(root, &space->tables);
+    NEOMM__ASSERT(status == NEOMM_OK);
+    neomm__regions_free(root, &space->map);
+    neomm__mutex_unlock(&space->lock);
+    neomm__objects_end(root);
     return neomm_kfree(root, space);
 }
 
@@ -121,7 +155,9 @@ uint32_t neomm_space_index(const struct neomm_space *space)
 
 struct neomm_space *neomm_space_at(struct neomm *root, uint32_t index)
 {
-    return root->vmm && index < NEOMM__SPACE_MAX ? root->vmm->space[index] : NULL;
+    struct neomm_space *space =
+        root->vmm && index < NEOMM__SPACE_MAX ? root->vmm->space[index] : NULL;
+    return space && !space->dying ? space : NULL;
 }
 
 struct neomm_tables *neomm_space_tables(struct neomm_space *space)
@@ -129,17 +165,34 @@ struct neomm_tables *neomm_space_tables(struct neomm_space *space)
     return &space->tables;
 }
 
-struct neomm_space *neomm__space_try_lock(struct neomm *root, uint32_t index)
+struct neomm_space *neomm__space_hold_at(struct neomm *root, uint32_t index)
 {
     struct neomm__vmm *vmm = root->vmm;
-    struct neomm_space *found = NULL;
     if (!neomm__mutex_try_lock(&vmm->spaces_lock))
         return NULL;
     struct neomm_space *space = neomm_space_at(root, index);
-    if (space && neomm__mutex_try_lock(&space->lock))
-        found = space;
+    if (space)
+        (void)neomm__fetch_add(&space->busy, 1);
     neomm__mutex_unlock(&vmm->spaces_lock);
-    return found;
+    return space;
+}
+
+struct neomm_space *neomm__space_hold_of(struct neomm *root, uint64_t mapping)
+{
+    if (mapping & NEOMM__RMAP_OBJECT)
+        return NULL;
+    struct neomm_space *space = root->vmm->space[neomm__mapping_space(mapping)];
+    if (neomm__load_acquire(&space->filling) != 0)
+        return NULL;
+    (void)neomm__fetch_add(&space->busy, 1);
+    return space;
+}
+
+void neomm__space_drop(struct neomm_space *space)
+{
+    const uint32_t *word = &space->busy;
+    if (neomm__fetch_sub(&space->busy, 1) == 1)
+        neomm_port_wake(word, UINT32_MAX);
 }
 
 void neomm__space_leave(struct neomm_space *space)
@@ -151,8 +204,7 @@ void neomm__space_leave(struct neomm_space *space)
 void neomm__space_reenter(struct neomm_space *space)
 {
     neomm__mutex_lock(&space->lock);
-    if (neomm__fetch_sub(&space->busy, 1) == 1)
-        neomm_port_wake(&space->busy, UINT32_MAX);
+    neomm__space_drop(space);
 }
 
 void neomm_space_stats(struct neomm *root, struct neomm_space *space,
@@ -164,87 +216,16 @@ void neomm_space_stats(struct neomm *root, struct neomm_space *space,
         .index = space->index,
         .regions = space->map.count,
         .virtual_bytes = space->virtual_pages << NEOMM_PAGE_SHIFT,
-        .resident_bytes = space->resident_pages << NEOMM_PAGE_SHIFT,
-        .swap_bytes = space->swap_pages << NEOMM_PAGE_SHIFT,
+        .resident_bytes = (uint64_t)space->resident_pages << NEOMM_PAGE_SHIFT,
+        .swap_bytes = (uint64_t)space->swap_pages << NEOMM_PAGE_SHIFT,
+        .locked_bytes = space->locked_pages << NEOMM_PAGE_SHIFT,
         .table_bytes = (uint64_t)(space->tables.table_frames + 1) << NEOMM_PAGE_SHIFT,
         .faults_zero = space->faults_zero,
         .faults_swap_in = space->faults_swap_in,
+        .faults_copy = space->faults_copy,
         .faults_other = space->faults_other,
         .evictions = space->evictions,
         .swap_writes = space->swap_writes,
     };
     neomm__mutex_unlock(&space->lock);
-}
-
-/* ---- frames of a space ---- */
-
-void neomm__user_frame_enter(struct neomm *root, struct neomm_space *space, neomm_frame_t frame,
-                             neomm_vaddr_t vaddr)
-{
-    struct neomm__frame *entry = neomm__frame(root, frame);
-    struct neomm_policy *policy = neomm__space_policy(root, space);
-    entry->kind = NEOMM__KIND_USER;
-    entry->mapping = neomm__mapping_make(space->index, vaddr);
-    entry->mappings = 1;
-    space->resident_pages++;
-    neomm_irq_t irq = neomm__lock(&root->vmm->policy_lock);
-    neomm__frame_set(entry, NEOMM__FRAME_POLICY);
-    policy->ops->enter(policy, frame);
-    neomm__unlock(&root->vmm->policy_lock, irq);
-}
-
-static void leave_policy(struct neomm *root, struct neomm_space *space, neomm_frame_t frame,
-                         const struct neomm_swap_entry *slot)
-{
-    struct neomm__frame *entry = neomm__frame(root, frame);
-    struct neomm_policy *policy = neomm__space_policy(root, space);
-    neomm_irq_t irq = neomm__lock(&root->vmm->policy_lock);
-    if (neomm__frame_has(entry, NEOMM__FRAME_POLICY)) {
-        policy->ops->leave(policy, frame, slot);
-        neomm__frame_clear(entry, NEOMM__FRAME_POLICY);
-    }
-    neomm__unlock(&root->vmm->policy_lock, irq);
-}
-
-void neomm__user_frame_put(struct neomm *root, neomm_frame_t frame)
-{
-    struct neomm__frame *entry = neomm__frame(root, frame);
-    if (neomm__load_acquire(&entry->references) > 1) {
-        (void)neomm__fetch_sub(&entry->references, 1);
-        return;
-    }
-    entry->kind = NEOMM__KIND_NONE;
-    neomm__frame_clear(entry, ~NEOMM__FRAME_ALLOCATED);
-    entry->owner = 0;
-    neomm_status status = neomm_pmm_free(root, frame, 0);
-    NEOMM__ASSERT(status == NEOMM_OK);
-}
-
-void neomm__user_frame_leave(struct neomm *root, struct neomm_space *space, neomm_frame_t frame,
-                             const struct neomm_swap_entry *kept)
-{
-    struct neomm__frame *entry = neomm__frame(root, frame);
-    struct neomm_swap_entry slot;
-    leave_policy(root, space, frame, kept);
-    if (neomm__frame_has(entry, NEOMM__FRAME_SLOT) && !kept &&
-        neomm_swap_entry_of(root, entry->owner, &slot) == NEOMM_OK)
-        (void)neomm_swap_free(root, slot);
-    neomm__frame_clear(entry, NEOMM__FRAME_SLOT | NEOMM__FRAME_DIRTY);
-    entry->mapping = 0;
-    entry->mappings = 0;
-    space->resident_pages--;
-    neomm__user_frame_put(root, frame);
-}
-
-void neomm__user_leaf_release(void *context, neomm_vaddr_t vaddr, const struct neomm_mapping *leaf)
-{
-    struct neomm__release *release = context;
-    struct neomm *root = release->root;
-    (void)vaddr;
-    if (leaf->state == NEOMM_MAPPING_SWAPPED) {
-        (void)neomm_swap_free(root, leaf->swap);
-        release->space->swap_pages--;
-    } else if (leaf->paddr != neomm_frame_paddr(root->vmm->zero)) {
-        neomm__user_frame_leave(root, release->space, neomm_paddr_frame(leaf->paddr), NULL);
-    }
 }

@@ -8,7 +8,7 @@ static void vmm_snapshot(struct neomm *root, struct neomm_snapshot *snapshot)
     neomm__mutex_lock(&vmm->spaces_lock);
     snapshot->spaces = vmm->spaces;
     for (uint32_t i = 1; i < NEOMM__SPACE_MAX && snapshot->listed < NEOMM_SNAPSHOT_SPACES; i++)
-        if (vmm->space[i])
+        if (neomm_space_at(root, i))
             neomm_space_stats(root, vmm->space[i], &snapshot->space[snapshot->listed++]);
     neomm__mutex_unlock(&vmm->spaces_lock);
 }
@@ -20,6 +20,42 @@ static neomm_status make_zero_page(struct neomm *root, struct neomm__vmm *vmm, b
     if (!wanted)
         return NEOMM_OK;
     return neomm_pmm_alloc(root, 0, NEOMM_ZERO | NEOMM_NORECLAIM, &vmm->zero);
+}
+
+static uint64_t usable_frames(struct neomm *root)
+{
+    uint64_t frames = 0;
+    for (unsigned zone = 0; zone < NEOMM_ZONES; zone++) {
+        struct neomm_zone_stats stats;
+        neomm_pmm_zone_stats(root, (enum neomm_zone)zone, &stats);
+        frames += stats.free + stats.used;
+    }
+    return frames;
+}
+
+static bool make_caches(struct neomm *root, struct neomm__vmm *vmm)
+{
+    const struct neomm_kmem_options region = {.name = "region",
+                                              .size = sizeof(struct neomm__region)};
+    const struct neomm_kmem_options node = {.name = "region node",
+                                            .size = sizeof(struct neomm__region_node),
+                                            .align = _Alignof(struct neomm__region_node)};
+    vmm->region_cache = neomm_kmem_create(root, &region);
+    vmm->node_cache = neomm_kmem_create(root, &node);
+    return vmm->region_cache && vmm->node_cache;
+}
+
+static void end_state(struct neomm *root, struct neomm__vmm *vmm)
+{
+    if (vmm->region_cache)
+        (void)neomm_kmem_destroy(root, vmm->region_cache);
+    if (vmm->node_cache)
+        (void)neomm_kmem_destroy(root, vmm->node_cache);
+    if (!neomm_frame_is_nil(vmm->zero)) {
+        neomm_status status = neomm_pmm_free(root, vmm->zero, 0);
+        NEOMM__ASSERT(status == NEOMM_OK);
+    }
+    (void)neomm_kfree(root, vmm);
 }
 
 neomm_status neomm_vmm_init(struct neomm *root, const struct neomm_vmm_options *options)
@@ -41,10 +77,15 @@ neomm_status neomm_vmm_init(struct neomm *root, const struct neomm_vmm_options *
     neomm__lock_init(&vmm->policy_lock, NEOMM_LOCK_CLASS_POLICY);
     neomm_policy_init(&vmm->global, root, policy, 0);
     vmm->next_index = 1;
+    vmm->ram_pages = usable_frames(root);
+    vmm->aslr = options && options->aslr;
+    vmm->overcommit = options ? options->overcommit : NEOMM_OVERCOMMIT_HEURISTIC;
     neomm_status status =
         make_zero_page(root, vmm, options ? options->zero_page : root->config.zero_page);
+    if (status == NEOMM_OK && !make_caches(root, vmm))
+        status = NEOMM_E_NOMEM;
     if (status != NEOMM_OK) {
-        (void)neomm_kfree(root, vmm);
+        end_state(root, vmm);
         return status;
     }
     root->vmm = vmm;
@@ -58,14 +99,11 @@ neomm_status neomm_vmm_fini(struct neomm *root)
     struct neomm__vmm *vmm = root->vmm;
     if (!vmm)
         return NEOMM_E_NOENT;
-    if (vmm->spaces != 0 || neomm__load_acquire(&vmm->vallocs) != 0)
+    if (vmm->spaces != 0 || vmm->objects != 0 || neomm__load_acquire(&vmm->vallocs) != 0)
         return NEOMM_E_BUSY;
     neomm_pmm_set_reclaim(root, NULL, NULL);
-    if (!neomm_frame_is_nil(vmm->zero)) {
-        neomm_status status = neomm_pmm_free(root, vmm->zero, 0);
-        NEOMM__ASSERT(status == NEOMM_OK);
-    }
     root->layer[NEOMM__LAYER_VMM] = NULL;
     root->vmm = NULL;
-    return neomm_kfree(root, vmm);
+    end_state(root, vmm);
+    return NEOMM_OK;
 }

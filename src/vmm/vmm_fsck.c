@@ -1,31 +1,40 @@
 /* The consistency check of the address spaces: regions, leaves, descriptors, counts, domains.
  * SPDX-License-Identifier: MIT */
 #include "swap/policy.h"
-#include "vmm/vmm_priv.h"
+#include "vmm/object.h"
 
 struct check {
     struct neomm *root;
     struct neomm_space *space;
     struct neomm__report *report;
-    uint64_t resident, swapped;
+    uint64_t resident, swapped, committed;
+    uint64_t shared; /* leaves of frames that are in the global domain for having had several */
 };
+
+static void check_count(struct check *check, const char *what, uint64_t found, uint64_t counted)
+{
+    if (found != counted)
+        neomm__report(check->report, "vmm: space %u: %llu pages %s, counted are %llu",
+                      check->space->index, (unsigned long long)found, what,
+                      (unsigned long long)counted);
+}
 
 static void check_regions(struct check *check)
 {
     const struct neomm__region_map *map = &check->space->map;
-    uint64_t pages = 0;
-    for (uint32_t i = 0; i < map->count; i++) {
-        const struct neomm__region *region = &map->regions[i];
-        if (region->start >= region->end || (i > 0 && map->regions[i - 1].end > region->start) ||
-            !neomm__is_user_range(check->root, region->start, region->end - region->start))
-            neomm__report(check->report, "vmm: space %u: region %u [%#zx, %#zx) is out of order",
-                          check->space->index, i, (size_t)region->start, (size_t)region->end);
-        pages += (region->end - region->start) >> NEOMM_PAGE_SHIFT;
+    struct neomm__cost cost = {0, 0, 0};
+    neomm__region_map_fsck(map, check->space->index, check->report);
+    struct neomm__region_place place = neomm__region_place(map, 0);
+    const struct neomm__region *region = neomm__region_at(place);
+    for (; region; region = neomm__region_next(&place)) {
+        if (!neomm__is_user_range(check->root, region->start, region->end - region->start))
+            neomm__report(check->report, "vmm: space %u: region [%#zx, %#zx) is not the user's",
+                          check->space->index, (size_t)region->start, (size_t)region->end);
+        neomm__cost_add(&cost, (region->end - region->start) >> NEOMM_PAGE_SHIFT, region->flags);
     }
-    if (pages != check->space->virtual_pages)
-        neomm__report(check->report, "vmm: space %u: regions hold %llu pages, counted are %llu",
-                      check->space->index, (unsigned long long)pages,
-                      (unsigned long long)check->space->virtual_pages);
+    check_count(check, "in regions", cost.pages, check->space->virtual_pages);
+    check_count(check, "in locked regions", cost.locked, check->space->locked_pages);
+    check->committed += cost.committed;
 }
 
 static void check_present(struct check *check, neomm_vaddr_t vaddr,
@@ -41,14 +50,18 @@ static void check_present(struct check *check, neomm_vaddr_t vaddr,
     }
     check->resident++;
     const struct neomm__frame *entry = neomm__frame(check->root, frame);
-    if (!entry || entry->kind != NEOMM__KIND_USER) {
+    if (!neomm__frame_is_user(entry)) {
         neomm__report(check->report, "vmm: space %u: %#zx: frame %#x is not user memory", index,
                       (size_t)vaddr, frame.number);
         return;
     }
-    if (entry->mapping != neomm__mapping_make(index, vaddr) || entry->mappings != 1)
+    check->shared += entry->kind != NEOMM__KIND_USER;
+    if (!neomm__rmap_has(check->root, entry, neomm__mapping_make(index, vaddr)))
         neomm__report(check->report, "vmm: space %u: %#zx: frame %#x does not lead back", index,
                       (size_t)vaddr, frame.number);
+    if ((leaf->prot & NEOMM_PROT_WRITE) && entry->mappings > 1 && entry->kind != NEOMM__KIND_OBJECT)
+        neomm__report(check->report, "vmm: space %u: %#zx: frame %#x is writable and has %u leaves",
+                      index, (size_t)vaddr, frame.number, entry->mappings);
     if (entry->references < 1 || !neomm__frame_has(entry, NEOMM__FRAME_POLICY))
         neomm__report(check->report, "vmm: space %u: %#zx: frame %#x: %u references, flags %#x",
                       index, (size_t)vaddr, frame.number, entry->references, entry->flags);
@@ -65,58 +78,98 @@ static void check_leaf(void *context, neomm_vaddr_t vaddr, const struct neomm_ma
         neomm__report(check->report, "vmm: space %u: %#zx has rights %#x, its region %#x",
                       check->space->index, (size_t)vaddr, leaf->prot, region->prot);
     }
+    if (region && (region->flags & NEOMM__REGION_PHYSICAL))
+        return;
     if (leaf->state == NEOMM_MAPPING_PRESENT)
         check_present(check, vaddr, leaf);
     else
         check->swapped++;
 }
 
-static void check_count(struct check *check, const char *what, uint64_t found, uint64_t counted)
+static void check_space(struct check *check)
 {
-    if (found != counted)
-        neomm__report(check->report, "vmm: space %u: %llu pages %s, counted are %llu",
-                      check->space->index, (unsigned long long)found, what,
-                      (unsigned long long)counted);
+    struct neomm_space *space = check->space;
+    const struct neomm_layout *layout = &check->root->layout;
+    check_regions(check);
+    neomm_status status =
+        neomm_paging_walk(check->root, &space->tables, layout->user_base,
+                          layout->user_limit - layout->user_base, check_leaf, check);
+    if (status != NEOMM_OK)
+        neomm__report(check->report, "vmm: space %u: tables cannot be walked: %s", space->index,
+                      neomm_status_text(status));
+    check_count(check, "resident", check->resident, space->resident_pages);
+    check_count(check, "in swap", check->swapped, space->swap_pages);
+    if (space->busy != 0 || space->users == 0 || space->filling)
+        neomm__report(check->report, "vmm: space %u: %u holds, %u users", space->index, space->busy,
+                      space->users);
+    if (space->policy.ops) {
+        neomm__policy_fsck(&space->policy, check->report);
+        check_count(check, "in its domain", check->resident - check->shared, space->policy.count);
+    }
 }
 
-/* Pages of spaces without a domain of their own come back. */
-static uint64_t check_space(struct neomm *root, struct neomm_space *space,
-                            struct neomm__report *report)
+/* Frames of user memory: their sets, and how many there are. */
+struct frames {
+    uint64_t mappings, own, shared;
+};
+
+static void check_frame(struct neomm *root, neomm_frame_t frame, struct frames *frames,
+                        struct neomm__report *report)
 {
-    const struct neomm_layout *layout = &root->layout;
-    struct check check = {root, space, report, 0, 0};
-    check_regions(&check);
-    neomm_status status =
-        neomm_paging_walk(root, &space->tables, layout->user_base,
-                          layout->user_limit - layout->user_base, check_leaf, &check);
-    if (status != NEOMM_OK)
-        neomm__report(report, "vmm: space %u: tables cannot be walked: %s", space->index,
-                      neomm_status_text(status));
-    check_count(&check, "resident", check.resident, space->resident_pages);
-    check_count(&check, "in swap", check.swapped, space->swap_pages);
-    if (space->policy.ops) {
-        neomm__policy_fsck(&space->policy, report);
-        check_count(&check, "in its domain", space->policy.count, check.resident);
-        return 0;
-    }
-    return check.resident;
+    const struct neomm__frame *entry = neomm__frame(root, frame);
+    if (!neomm__frame_is_user(entry))
+        return;
+    const char *wrong = neomm__rmap_fsck(root, entry);
+    if (wrong)
+        neomm__report(report, "vmm: frame %#x: its mapping set %s", frame.number, wrong);
+    uint32_t pins = neomm__frame_pins(entry), others = entry->references % NEOMM__FRAME_PIN;
+    if (others != (entry->mappings != 0) || entry->mappings + pins == 0)
+        neomm__report(report, "vmm: frame %#x: %u mappings, %u references and %u pins",
+                      frame.number, entry->mappings, others, pins);
+    if (entry->mappings == 0)
+        return;
+    frames->mappings += entry->mappings;
+    frames->own += entry->kind == NEOMM__KIND_USER;
+    frames->shared += entry->kind != NEOMM__KIND_USER;
+}
+
+static void check_frames(struct neomm *root, struct frames *frames, struct neomm__report *report)
+{
+    for (uint32_t section = 0; section < root->frames.sections; section++)
+        for (uint32_t i = 0; root->frames.section[section] != 0 && i < NEOMM__SECTION_FRAMES; i++)
+            check_frame(root, neomm_frame((section << NEOMM__SECTION_SHIFT) + i), frames, report);
 }
 
 void neomm__vmm_fsck(struct neomm *root, struct neomm__report *report)
 {
     struct neomm__vmm *vmm = root->vmm;
-    uint64_t global = 0;
+    struct frames frames = {0, 0, 0};
+    uint64_t leaves = 0, limited = 0, committed = 0;
     uint32_t spaces = 0;
     for (uint32_t i = 1; i < NEOMM__SPACE_MAX; i++) {
-        if (!vmm->space[i])
+        struct check check = {.root = root, .space = vmm->space[i], .report = report};
+        if (!check.space)
             continue;
         spaces++;
-        global += check_space(root, vmm->space[i], report);
+        check_space(&check);
+        leaves += check.resident;
+        committed += check.committed;
+        limited += check.space->policy.ops ? check.space->policy.count : 0;
     }
+    for (uint32_t i = 1; i < NEOMM__OBJECT_MAX; i++)
+        leaves += vmm->object[i] ? neomm__object_fsck(root, vmm->object[i], report) : 0;
     if (spaces != vmm->spaces)
         neomm__report(report, "vmm: %u spaces in the table, counted are %u", spaces, vmm->spaces);
+    if (committed != vmm->committed)
+        neomm__report(report, "vmm: %llu pages are committed, counted are %u",
+                      (unsigned long long)committed, vmm->committed);
     neomm__policy_fsck(&vmm->global, report);
-    if (global != vmm->global.count)
-        neomm__report(report, "vmm: the global domain holds %u frames, its spaces %llu",
-                      vmm->global.count, (unsigned long long)global);
+    check_frames(root, &frames, report);
+    if (frames.mappings != leaves)
+        neomm__report(report, "vmm: %llu leaves and pages of objects, mapping sets have %llu",
+                      (unsigned long long)leaves, (unsigned long long)frames.mappings);
+    if (frames.own + frames.shared != vmm->global.count + limited)
+        neomm__report(report, "vmm: domains hold %llu frames, there are %llu",
+                      (unsigned long long)(vmm->global.count + limited),
+                      (unsigned long long)(frames.own + frames.shared));
 }

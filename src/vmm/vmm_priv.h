@@ -1,14 +1,15 @@
 /* The address-space layer's own structures.
  * SPDX-License-Identifier: MIT
  *
- * A space has one sleeping lock, which is held for every look at its regions, leaves and counts,
- * and by which everything that belongs to a frame of the space is decided. It is never held over
- * I/O or an allocation that may reclaim: code that gave it up looks again at what it relied on.
+ * A space has one sleeping lock, which is held for every look at its regions, and by whoever gives
+ * a page a leaf or takes it away, but for eviction: that goes from the frame to its leaves, and
+ * knows spaces by their index and a hold only. A leaf changes by compare-exchange; who loses looks
+ * again. The lock is never held over I/O or an allocation that may reclaim.
  *
- *   vmm->space[index] -> space -> regions[]           sorted, disjoint
+ *   vmm->space[index] -> space -> map                 a tree of regions, see region_tree.h
  *                              -> tables              leaves: frames and swap entries
  *                              -> policy              own domain, if its residence is limited
- *   frame descriptor  -> mapping = (space index, page): the way back
+ *   frame descriptor  -> mapping set: all leaves that lead to it (rmap.h)
  */
 #ifndef NEOMM_VMM_VMM_PRIV_H
 #define NEOMM_VMM_VMM_PRIV_H
@@ -16,6 +17,8 @@
 #include "base/bits.h"
 #include "base/hook.h"
 #include "base/root.h"
+#include "vmm/region_tree.h"
+#include "vmm/rmap.h"
 
 #include <neomm/heap.h>
 #include <neomm/paging.h>
@@ -23,71 +26,153 @@
 #include <neomm/swap.h>
 #include <neomm/vmm.h>
 
-#define NEOMM__SPACE_MAX 4096u
+#define NEOMM__SPACE_MAX  4096u
+#define NEOMM__OBJECT_MAX 1024u
 
-/* Anonymous private memory with the same rights. */
-struct neomm__region {
-    neomm_vaddr_t start, end; /* page aligned, [start, end) */
-    neomm_prot_t prot;
-};
-
-struct neomm__region_map {
-    struct neomm__region *regions;
-    uint32_t count, capacity;
-};
+struct neomm_object;
 
 struct neomm_space {
-    struct neomm__lock lock; /* SPACE: all below */
+    struct neomm__lock lock; /* SPACE: regions, and what is not atomic */
     uint32_t index;
-    uint32_t busy; /* tasks that gave up the lock and will take it again; a futex */
+    uint32_t busy;      /* holds; destroying the space waits for them; a futex */
+    uint32_t users;     /* tasks that share it */
+    uint32_t filling;   /* fork fills its tables, which nobody else may touch */
+    bool dying;         /* under spaces_lock: not to be found by its index any more */
+    neomm_vaddr_t hand; /* where eviction goes on, when its own domain has nothing left */
     struct neomm_limits limits;
     struct neomm_tables tables;
     struct neomm__region_map map;
     struct neomm_policy policy; /* ops NULL: the global domain */
-    uint64_t virtual_pages, resident_pages, swap_pages;
-    uint64_t faults_zero, faults_swap_in, faults_other, evictions, swap_writes;
+    uint64_t virtual_pages, locked_pages;
+    neomm_vaddr_t random;               /* what is placed by itself keeps this distance, see aslr */
+    neomm_vaddr_t heap_start, heap_end; /* of brk; start 0: there is none */
+    uint32_t lock_future;               /* flags of new regions */
+    bool lock_now;                      /* and their pages are brought in */
+    size_t resident_pages, swap_pages;  /* atomic, as all below: leaves of frames and of slots */
+    size_t faults_zero, faults_swap_in, faults_copy, faults_other, evictions, swap_writes;
 };
 
 struct neomm__vmm {
     struct neomm__lock spaces_lock; /* SPACES: the table */
+    uint32_t evictions_ended;       /* a futex, and how many wait for it */
+    uint32_t evictions_awaited;
     struct neomm__lock policy_lock; /* POLICY: every instance's lists */
     struct neomm_policy global;
+    struct neomm_kmem *region_cache, *node_cache;
+    uint64_t ram_pages; /* that there are for use */
+    uint32_t committed; /* pages promised to all spaces */
+    enum neomm_overcommit overcommit;
+    bool aslr;
     neomm_frame_t zero; /* the shared frame of zeros, nil: not used */
     uint32_t spaces;
     uint32_t vallocs;                            /* ranges of valloc that exist */
     uint32_t next_index;                         /* where the search for a free index begins */
     struct neomm_space *space[NEOMM__SPACE_MAX]; /* index 0 is the kernel's: never used */
+    uint32_t objects;
+    struct neomm_object *unreferenced;              /* to be ended when no lock is held */
+    struct neomm_object *object[NEOMM__OBJECT_MAX]; /* index 0 is none */
 };
 
-/* ---- region.c: the ordered map ---- */
+/* ---- region.c: who may be inside ---- */
 
-/* The first region that ends above vaddr; map->count if none. */
-uint32_t neomm__region_first(const struct neomm__region_map *map, neomm_vaddr_t vaddr);
-/* The region that holds vaddr, NULL if none. */
+/* Becomes a user of the region that holds vaddr; NULL: none does. Neither sleep nor an allocation
+ * that may reclaim until neomm__region_exit. May wait for the space's lock before. */
+struct neomm__region *neomm__region_enter(struct neomm *root, struct neomm_space *space,
+                                          neomm_vaddr_t vaddr);
+/* The same without waiting: NULL also where the region is being changed. */
+struct neomm__region *neomm__region_try_enter(struct neomm *root, struct neomm_space *space,
+                                              neomm_vaddr_t vaddr);
+void neomm__region_exit(struct neomm__region *region);
+/* Keeps others out and waits until nobody is inside; the space's lock is held. */
+void neomm__region_close(struct neomm__region *region);
+void neomm__region_open(struct neomm__region *region);
+/* The region at vaddr as it was at some moment; false: there was none, or it was about to be
+ * joined, parted or moved. No lock. */
+bool neomm__region_look(struct neomm *root, const struct neomm_space *space, neomm_vaddr_t vaddr,
+                        struct neomm_region_info *info, uint32_t *flags);
+
+/* ---- region.c: ranges, with the space's lock ---- */
+
+/* The first region that ends above vaddr, NULL: none. */
+struct neomm__region *neomm__region_first(const struct neomm__region_map *map, neomm_vaddr_t vaddr);
+/* The region that holds vaddr, NULL: none. */
 struct neomm__region *neomm__region_find(const struct neomm__region_map *map, neomm_vaddr_t vaddr);
-/* Room for `more` further regions, so that what follows cannot fail. May sleep. */
-neomm_status neomm__region_reserve(struct neomm *root, struct neomm__region_map *map,
-                                   uint32_t more);
-/* Removes [start, end) from the map, splitting at the ends; needs room for one. The bytes that
- * were mapped come back. */
-uint64_t neomm__region_clear(struct neomm__region_map *map, neomm_vaddr_t start, neomm_vaddr_t end);
-/* Adds a region over a gap, merged with equal neighbours; needs room for one. */
-void neomm__region_insert(struct neomm__region_map *map, struct neomm__region region);
-/* Lowest gap of `size` bytes at or above `from` and below `limit`; 0 if none. */
-neomm_vaddr_t neomm__region_gap(const struct neomm__region_map *map, neomm_vaddr_t from,
-                                neomm_vaddr_t limit, uint64_t size);
-/* True if all of [start, end) is mapped. */
+/* Is nothing of [start, end) mapped? All of it? How many bytes? */
+bool neomm__region_is_free(const struct neomm__region_map *map, neomm_vaddr_t start,
+                           neomm_vaddr_t end);
 bool neomm__region_covers(const struct neomm__region_map *map, neomm_vaddr_t start,
                           neomm_vaddr_t end);
-/* Bytes of [start, end) that are mapped. */
 uint64_t neomm__region_bytes(const struct neomm__region_map *map, neomm_vaddr_t start,
                              neomm_vaddr_t end);
-void neomm__region_free(struct neomm *root, struct neomm__region_map *map);
+/* What makes regions more or fewer counts their references of objects: where the last one may go,
+ * neomm__objects_end follows. */
+
+/* Splits regions at both ends of the range and closes those inside; needs room for two. */
+void neomm__regions_isolate(struct neomm__region_map *map, neomm_vaddr_t start, neomm_vaddr_t end);
+/* Opens the regions of an isolated range again, joined with neighbours that are alike. */
+void neomm__regions_restore(struct neomm__region_map *map, neomm_vaddr_t start, neomm_vaddr_t end);
+/* Takes the regions of an isolated range out of the map; their bytes come back. */
+uint64_t neomm__regions_remove(struct neomm__region_map *map, neomm_vaddr_t start,
+                               neomm_vaddr_t end);
+/* Enters a region, which neomm__region_take gave, over a range that is free, and joins it with
+ * neighbours that are alike; needs room for one. */
+void neomm__region_add(struct neomm__region_map *map, struct neomm__region *region);
+
+/* ---- account.c, with the space's lock ---- */
+
+/* Pages of regions, by what they count against. */
+struct neomm__cost {
+    uint64_t pages, locked, committed;
+};
+
+void neomm__cost_add(struct neomm__cost *cost, uint64_t pages, uint32_t flags);
+struct neomm__cost neomm__range_cost(const struct neomm__region_map *map, neomm_vaddr_t start,
+                                     neomm_vaddr_t end);
+/* The flags of a region with these rights: once it could be written it stays committed. */
+uint32_t neomm__region_commits(uint32_t flags, neomm_prot_t prot);
+/* Counts `more`, if the limits allow for it once `less` will be gone: NEOMM_E_LIMIT. */
+neomm_status neomm__charge(struct neomm *root, struct neomm_space *space,
+                           const struct neomm__cost *more, const struct neomm__cost *less);
+void neomm__uncharge(struct neomm *root, struct neomm_space *space, const struct neomm__cost *less);
+
+/* ---- mmap.c ---- */
+
+/* Rounds the size up to pages and checks the range. */
+neomm_status neomm__range_check(const struct neomm *root, neomm_vaddr_t address, uint64_t *size);
+/* Unmaps the leaves of a range in which no fault can be. */
+void neomm__leaves_clear(struct neomm *root, struct neomm_space *space, neomm_vaddr_t start,
+                         neomm_vaddr_t end);
+/* Takes away what is mapped in the range; needs room for two. */
+void neomm__range_clear(struct neomm *root, struct neomm_space *space, neomm_vaddr_t start,
+                        neomm_vaddr_t end);
+/* Adds a region with these bounds, rights, flags and offset; charged, and with room for one. */
+void neomm__range_add(struct neomm_space *space, const struct neomm__region *like);
+/* A free range, near the hint if there is one. */
+bool neomm__range_place(struct neomm *root, struct neomm_space *space, neomm_vaddr_t hint,
+                        uint64_t size, bool down, neomm_vaddr_t *found);
+/* Memory was short: without locks, has reclaim helped, and is it worth another attempt? */
+bool neomm__retry_after_reclaim(struct neomm *root, neomm_status status, unsigned *attempt);
+/* Touches each page as the user would; without locks. What was touched stays on an error. */
+neomm_status neomm__populate(struct neomm *root, struct neomm_space *space, neomm_vaddr_t start,
+                             neomm_vaddr_t end, bool write);
+
+/* ---- grow.c ---- */
+
+/* Lets the stack above the page grow down to it; the space's lock is held. */
+bool neomm__stack_grow(struct neomm *root, struct neomm_space *space, neomm_vaddr_t page);
 
 /* ---- space.c ---- */
 
-/* The space with this index, locked; NULL if there is none or somebody else has the lock. */
-struct neomm_space *neomm__space_try_lock(struct neomm *root, uint32_t index);
+/* A distance for a space to keep, 0 where that is not wanted. */
+neomm_vaddr_t neomm__space_random(struct neomm *root);
+
+/* Keeps the space with this index from being destroyed; NULL: there is none, or it cannot be known
+ * without waiting. */
+struct neomm_space *neomm__space_hold_at(struct neomm *root, uint32_t index);
+/* The same for the space of a mapping, with the lock of a frame that has it in its set. NULL: an
+ * object's, or the space's tables may not be touched now. */
+struct neomm_space *neomm__space_hold_of(struct neomm *root, uint64_t mapping);
+void neomm__space_drop(struct neomm_space *space);
 /* Gives the lock up for a while without letting the space go, and takes it again. */
 void neomm__space_leave(struct neomm_space *space);
 void neomm__space_reenter(struct neomm_space *space);
@@ -99,18 +184,61 @@ static inline struct neomm_policy *neomm__space_policy(struct neomm *root,
     return space->policy.ops ? &space->policy : &root->vmm->global;
 }
 
-/* ---- frames of a space; its lock is held ---- */
+/* ---- user_frame.c: frames of user memory ---- */
 
-/* `frame`, just mapped at vaddr, belongs to the space and its policy from now on. */
-void neomm__user_frame_enter(struct neomm *root, struct neomm_space *space, neomm_frame_t frame,
+/* A pin for DMA, in `references`. */
+#define NEOMM__FRAME_PIN ((uint32_t)1 << 16)
+
+static inline uint32_t neomm__frame_pins(const struct neomm__frame *entry)
+{
+    return neomm__load_acquire(&entry->references) / NEOMM__FRAME_PIN;
+}
+
+static inline bool neomm__frame_is_user(const struct neomm__frame *entry)
+{
+    return entry && (entry->kind == NEOMM__KIND_USER || entry->kind == NEOMM__KIND_SHARED ||
+                     entry->kind == NEOMM__KIND_OBJECT);
+}
+
+/* A frame that nobody else knows will be mapped at vaddr; or it could not be. */
+void neomm__user_frame_claim(struct neomm *root, struct neomm_space *space, neomm_frame_t frame,
                              neomm_vaddr_t vaddr);
-/* The frame has lost its mapping: out of the policy, slot given back unless `kept` (then the
- * entry in the table has the count), freed when nobody else holds a reference. Callable with the
- * page-table lock held. */
+void neomm__user_frame_unclaim(struct neomm *root, struct neomm_space *space, neomm_frame_t frame,
+                               neomm_vaddr_t vaddr);
+/* It has been mapped: into the count of the space, and the policy. */
+void neomm__user_frame_enter(struct neomm *root, struct neomm_space *space, neomm_frame_t frame);
+/* Into a policy, without a space. */
+void neomm__user_frame_admit(struct neomm *root, struct neomm_policy *policy, neomm_frame_t frame);
+/* The last entry of its set, an object's, goes. */
+void neomm__user_frame_dismiss(struct neomm *root, neomm_frame_t frame, uint64_t mapping,
+                               const struct neomm_swap_entry *slot);
+/* A frame that has mappings gets one more. NEOMM_E_NOMEM, NEOMM_E_LIMIT; NEOMM_E_EXISTS: somebody
+ * has taken away the leaf that is there, and is about to say so. */
+neomm_status neomm__user_frame_add(struct neomm *root, struct neomm_space *space,
+                                   neomm_frame_t frame, neomm_vaddr_t vaddr);
+/* A frame of `from` gets a leaf of `to` as well. NEOMM_E_NOMEM, NEOMM_E_LIMIT. */
+neomm_status neomm__user_frame_share(struct neomm *root, struct neomm_space *from,
+                                     struct neomm_space *to, neomm_frame_t frame,
+                                     neomm_vaddr_t vaddr);
+/* The leaf at vaddr, with or without D, is gone. With the last one the frame leaves its policy,
+ * gives its slot back, and is freed when nobody else holds a reference. `slot`: where the contents
+ * went, for the policy. Callable with page tables locked. */
 void neomm__user_frame_leave(struct neomm *root, struct neomm_space *space, neomm_frame_t frame,
-                             const struct neomm_swap_entry *kept);
-/* Drops a reference that was taken to keep the frame over I/O. */
+                             neomm_vaddr_t vaddr, bool dirty, const struct neomm_swap_entry *slot);
+/* A page that was elsewhere in the space, at `from`, and has no leaf now, will be at `to`. */
+void neomm__user_leaf_moves(struct neomm *root, struct neomm_space *space,
+                            const struct neomm_mapping *leaf, neomm_vaddr_t from, neomm_vaddr_t to);
+/* The frame that the leaf at vaddr leads to, if that is `paddr`, is held: NULL otherwise. */
+struct neomm__frame *neomm__user_frame_hold(struct neomm *root, struct neomm_space *space,
+                                            neomm_vaddr_t vaddr, neomm_paddr_t paddr);
+/* Drops a reference. */
 void neomm__user_frame_put(struct neomm *root, neomm_frame_t frame);
+void neomm__user_frame_unpin(struct neomm *root, neomm_frame_t frame);
+/* May the only leaf of the frame become writable? Nobody else has it, nor is it being copied. */
+bool neomm__user_frame_is_exclusive(const struct neomm__frame *entry);
+/* NEOMM_E_NOMEM: a frame above the direct map found no slot. */
+neomm_status neomm__user_frame_copy(struct neomm *root, neomm_frame_t to, neomm_frame_t from);
+
 /* A neomm_leaf_fn, context a struct neomm__release: what unmapping leaves to do. */
 struct neomm__release {
     struct neomm *root;
@@ -118,19 +246,40 @@ struct neomm__release {
 };
 void neomm__user_leaf_release(void *context, neomm_vaddr_t vaddr, const struct neomm_mapping *leaf);
 
+static inline void neomm__bump(size_t *count)
+{
+    (void)neomm__fetch_add(count, 1);
+}
+
+static inline bool neomm__at_limit(const size_t *pages, uint64_t bytes)
+{
+    return neomm__load_acquire(pages) >= bytes >> NEOMM_PAGE_SHIFT;
+}
+
 /* ---- evict.c ---- */
 
-/* Evicts one page of the space, whose lock is held and may be given up in between; or, with
- * space NULL and no lock held, of any space in the global domain. NEOMM_E_NOENT: nothing to
- * evict. */
+/* Evicts one page of the space, which is held or cannot go; or, with space NULL, of any space in
+ * the global domain. Without locks. NEOMM_E_NOENT: nothing to evict. */
 neomm_status neomm__evict_one(struct neomm *root, struct neomm_space *space);
-/* Makes room in swap: a resident page of the space gives up the slot with its clean copy. */
-bool neomm__release_a_slot(struct neomm *root, struct neomm_space *space);
+/* Evicts the page at vaddr of a space that is held, if there is one that no other space has, and
+ * that can go now. Without locks. */
+void neomm__evict_at(struct neomm *root, struct neomm_space *space, neomm_vaddr_t vaddr);
 /* Frees about `frames` frames, wherever they are. Called without locks. */
 uint32_t neomm__reclaim(struct neomm *root, uint32_t frames);
 
 /* A neomm_reclaim_fn, context the root. */
 uint32_t neomm__reclaim_callback(void *context, uint32_t frames, neomm_flags_t flags);
+
+/* ---- evict.c: waiting for a frame that is being evicted ---- */
+
+/* Before the frame is looked at; then, if it was `busy`, sleeps until an eviction has ended since.
+ */
+uint32_t neomm__evictions_wait_begin(struct neomm__vmm *vmm);
+void neomm__evictions_wait_end(struct neomm__vmm *vmm, uint32_t ended, bool busy);
+
+/* In the error code of a fault, beside those of the CPU: a read that must find a page of its own.
+ */
+#define NEOMM__PF_UNSHARE 0x10000u
 
 /* ---- vmm_fsck.c ---- */
 void neomm__vmm_fsck(struct neomm *root, struct neomm__report *report);

@@ -1,0 +1,236 @@
+/* Frames of user memory: their mappings, their domain, their slot and their end.
+ * SPDX-License-Identifier: MIT
+ *
+ * The mappings of a frame have one reference together; others hold one each while they look at the
+ * contents without a lock. A frame is in the domain of its space while it has had no other, and in
+ * the global one from then on (NEOMM__KIND_SHARED), so the domain is known without its mappings.
+ */
+#include "vmm/vmm_priv.h"
+
+static struct neomm_policy *domain_of(struct neomm *root, const struct neomm__frame *entry,
+                                      struct neomm_space *space)
+{
+    return entry->kind != NEOMM__KIND_USER ? &root->vmm->global : neomm__space_policy(root, space);
+}
+
+/* ---- coming ---- */
+
+void neomm__user_frame_claim(struct neomm *root, struct neomm_space *space, neomm_frame_t frame,
+                             neomm_vaddr_t vaddr)
+{
+    struct neomm__frame *entry = neomm__frame(root, frame);
+    entry->kind = NEOMM__KIND_USER;
+    neomm_status status = neomm__rmap_add(root, entry, neomm__mapping_make(space->index, vaddr));
+    NEOMM__ASSERT(status == NEOMM_OK);
+}
+
+void neomm__user_frame_unclaim(struct neomm *root, struct neomm_space *space, neomm_frame_t frame,
+                               neomm_vaddr_t vaddr)
+{
+    struct neomm__frame *entry = neomm__frame(root, frame);
+    neomm_irq_t irq = neomm__rmap_lock(entry);
+    (void)neomm__rmap_remove(root, entry, neomm__mapping_make(space->index, vaddr));
+    neomm__rmap_unlock(entry, irq);
+}
+
+void neomm__user_frame_enter(struct neomm *root, struct neomm_space *space, neomm_frame_t frame)
+{
+    neomm__bump(&space->resident_pages);
+    neomm__user_frame_admit(root, neomm__space_policy(root, space), frame);
+}
+
+void neomm__user_frame_admit(struct neomm *root, struct neomm_policy *policy, neomm_frame_t frame)
+{
+    struct neomm__frame *entry = neomm__frame(root, frame);
+    neomm_irq_t irq = neomm__lock(&root->vmm->policy_lock);
+    neomm__frame_set(entry, NEOMM__FRAME_POLICY);
+    policy->ops->enter(policy, frame);
+    neomm__unlock(&root->vmm->policy_lock, irq);
+}
+
+/* From the domain of its only space into the global one. */
+static void make_shared(struct neomm *root, struct neomm_space *space, neomm_frame_t frame)
+{
+    struct neomm__frame *entry = neomm__frame(root, frame);
+    struct neomm_policy *own = neomm__space_policy(root, space), *global = &root->vmm->global;
+    neomm_irq_t irq = neomm__lock(&root->vmm->policy_lock);
+    if (entry->kind == NEOMM__KIND_USER) {
+        entry->kind = NEOMM__KIND_SHARED;
+        if (own != global) {
+            own->ops->leave(own, frame, NULL);
+            global->ops->enter(global, frame);
+        }
+    }
+    neomm__unlock(&root->vmm->policy_lock, irq);
+}
+
+neomm_status neomm__user_frame_add(struct neomm *root, struct neomm_space *space,
+                                   neomm_frame_t frame, neomm_vaddr_t vaddr)
+{
+    neomm_status status =
+        neomm__rmap_add(root, neomm__frame(root, frame), neomm__mapping_make(space->index, vaddr));
+    if (status == NEOMM_OK)
+        neomm__bump(&space->resident_pages);
+    return status;
+}
+
+neomm_status neomm__user_frame_share(struct neomm *root, struct neomm_space *from,
+                                     struct neomm_space *to, neomm_frame_t frame,
+                                     neomm_vaddr_t vaddr)
+{
+    neomm_status status = neomm__user_frame_add(root, to, frame, vaddr);
+    if (status == NEOMM_OK)
+        make_shared(root, from, frame);
+    return status;
+}
+
+/* ---- going ---- */
+
+static void put(struct neomm *root, neomm_frame_t frame, uint32_t reference)
+{
+    struct neomm__frame *entry = neomm__frame(root, frame);
+    if (neomm__fetch_sub(&entry->references, reference) != reference)
+        return;
+    neomm__store_release(&entry->references, 1);
+    entry->kind = NEOMM__KIND_NONE;
+    neomm__frame_clear(entry, ~NEOMM__FRAME_ALLOCATED);
+    entry->owner = 0;
+    neomm_status status = neomm_pmm_free(root, frame, 0);
+    NEOMM__ASSERT(status == NEOMM_OK);
+}
+
+void neomm__user_frame_put(struct neomm *root, neomm_frame_t frame)
+{
+    put(root, frame, 1);
+}
+
+void neomm__user_frame_unpin(struct neomm *root, neomm_frame_t frame)
+{
+    put(root, frame, NEOMM__FRAME_PIN);
+}
+
+/* The set is empty, and locked. */
+static void end(struct neomm *root, struct neomm_space *space, neomm_frame_t frame,
+                const struct neomm_swap_entry *slot)
+{
+    struct neomm__frame *entry = neomm__frame(root, frame);
+    struct neomm_policy *policy = domain_of(root, entry, space);
+    struct neomm_swap_entry own;
+    neomm_irq_t irq = neomm__lock(&root->vmm->policy_lock);
+    NEOMM__ASSERT(neomm__frame_has(entry, NEOMM__FRAME_POLICY));
+    policy->ops->leave(policy, frame, slot);
+    neomm__frame_clear(entry, NEOMM__FRAME_POLICY);
+    neomm__unlock(&root->vmm->policy_lock, irq);
+    if (neomm__frame_has(entry, NEOMM__FRAME_SLOT) &&
+        neomm_swap_entry_of(root, entry->owner, &own) == NEOMM_OK)
+        (void)neomm_swap_free(root, own);
+    neomm__frame_clear(entry, NEOMM__FRAME_SLOT | NEOMM__FRAME_DIRTY);
+}
+
+void neomm__user_frame_leave(struct neomm *root, struct neomm_space *space, neomm_frame_t frame,
+                             neomm_vaddr_t vaddr, bool dirty, const struct neomm_swap_entry *slot)
+{
+    struct neomm__frame *entry = neomm__frame(root, frame);
+    if (dirty)
+        neomm__frame_set(entry, NEOMM__FRAME_DIRTY);
+    neomm_irq_t irq = neomm__rmap_lock(entry);
+    struct neomm__rmap_table table =
+        neomm__rmap_remove(root, entry, neomm__mapping_make(space->index, vaddr));
+    bool last = neomm__rmap_count(entry) == 0;
+    if (last)
+        end(root, space, frame, slot);
+    neomm__rmap_unlock(entry, irq);
+    (void)neomm__fetch_sub(&space->resident_pages, 1);
+    if (table.words)
+        neomm__rmap_free(root, table);
+    if (last)
+        neomm__user_frame_put(root, frame);
+}
+
+void neomm__user_frame_dismiss(struct neomm *root, neomm_frame_t frame, uint64_t mapping,
+                               const struct neomm_swap_entry *slot)
+{
+    struct neomm__frame *entry = neomm__frame(root, frame);
+    neomm_irq_t irq = neomm__rmap_lock(entry);
+    struct neomm__rmap_table table = neomm__rmap_remove(root, entry, mapping);
+    NEOMM__ASSERT(neomm__rmap_count(entry) == 0 && !table.words);
+    if (slot) /* the object has its count from now on */
+        neomm__frame_clear(entry, NEOMM__FRAME_SLOT);
+    end(root, NULL, frame, slot);
+    neomm__rmap_unlock(entry, irq);
+    neomm__user_frame_put(root, frame);
+}
+
+void neomm__user_leaf_release(void *context, neomm_vaddr_t vaddr, const struct neomm_mapping *leaf)
+{
+    struct neomm__release *release = context;
+    struct neomm *root = release->root;
+    if (leaf->state == NEOMM_MAPPING_SWAPPED) {
+        (void)neomm_swap_free(root, leaf->swap);
+        (void)neomm__fetch_sub(&release->space->swap_pages, 1);
+    } else if (leaf->paddr != neomm_frame_paddr(root->vmm->zero)) {
+        neomm__user_frame_leave(root, release->space, neomm_paddr_frame(leaf->paddr), vaddr,
+                                leaf->dirty, NULL);
+    }
+}
+
+void neomm__user_leaf_moves(struct neomm *root, struct neomm_space *space,
+                            const struct neomm_mapping *leaf, neomm_vaddr_t from, neomm_vaddr_t to)
+{
+    if (leaf->state != NEOMM_MAPPING_PRESENT || leaf->paddr == neomm_frame_paddr(root->vmm->zero))
+        return;
+    struct neomm__frame *entry = neomm__frame(root, neomm_paddr_frame(leaf->paddr));
+    neomm_irq_t irq = neomm__rmap_lock(entry);
+    neomm__rmap_replace(root, entry, neomm__mapping_make(space->index, from),
+                        neomm__mapping_make(space->index, to));
+    neomm__rmap_unlock(entry, irq);
+}
+
+/* ---- looking ---- */
+
+struct hold {
+    struct neomm *root;
+    neomm_paddr_t paddr;
+    struct neomm__frame *entry;
+};
+
+/* As long as the table is locked, what its leaf leads to stays. */
+static void hold_leaf(void *context, neomm_vaddr_t vaddr, const struct neomm_mapping *leaf)
+{
+    struct hold *hold = context;
+    (void)vaddr;
+    if (leaf->state != NEOMM_MAPPING_PRESENT || leaf->paddr != hold->paddr)
+        return;
+    hold->entry = neomm__frame(hold->root, neomm_paddr_frame(leaf->paddr));
+    (void)neomm__fetch_add(&hold->entry->references, 1);
+}
+
+struct neomm__frame *neomm__user_frame_hold(struct neomm *root, struct neomm_space *space,
+                                            neomm_vaddr_t vaddr, neomm_paddr_t paddr)
+{
+    struct hold hold = {root, paddr, NULL};
+    (void)neomm_paging_walk(root, &space->tables, vaddr, NEOMM_PAGE_SIZE, hold_leaf, &hold);
+    return hold.entry;
+}
+
+/* Pinned frames have one mapping and keep it: what they are pinned for must be seen there. */
+bool neomm__user_frame_is_exclusive(const struct neomm__frame *entry)
+{
+    uint32_t references = neomm__load_acquire(&entry->references) % NEOMM__FRAME_PIN;
+    return neomm__rmap_count(entry) == 1 && references == 1;
+}
+
+neomm_status neomm__user_frame_copy(struct neomm *root, neomm_frame_t to, neomm_frame_t from)
+{
+    neomm_irq_t irq = neomm_port_irq_save();
+    void *target = neomm_frame_map(root, to);
+    const void *source = target ? neomm_frame_map(root, from) : NULL;
+    if (source) {
+        memcpy(target, source, NEOMM_PAGE_SIZE);
+        neomm_frame_unmap(root, (void *)(uintptr_t)source);
+    }
+    if (target)
+        neomm_frame_unmap(root, target);
+    neomm_port_irq_restore(irq);
+    return source ? NEOMM_OK : NEOMM_E_NOMEM;
+}
