@@ -23,6 +23,7 @@ void neomm__magazines_list(struct neomm__heap *heap, const struct neomm_kmem *ca
         struct neomm__magazine *magazine = neomm__magazine_of(cache, cpu);
         heap->cpu[cpu].magazine[cache->number] = magazine;
         magazine->out = magazine->in = NEOMM__MAGAZINE_FIRST;
+        memset(magazine->recent, NEOMM__MAGAZINE_FIRST, NEOMM__RECENT);
     }
 }
 
@@ -352,9 +353,11 @@ static neomm_status push_flushed(struct neomm *root, struct neomm_kmem *cache, v
 bool neomm__magazine_turn(struct neomm *root, const struct neomm_kmem *cache)
 {
     struct neomm__magazine *magazine = neomm__magazine_of(cache, neomm_port_pin()->index);
-    size_t end = neomm__magazine_end(magazine);
-    bool turned = magazine->slots > 0 && (magazine->in == end || magazine->out == end) &&
-                  neomm__magazine_visit(root->heap, cache, magazine);
+    size_t end = neomm__magazine_end(magazine); /* racy looks: it may be shut */
+    bool ended =
+        neomm__load_relaxed(&magazine->in) == end || neomm__load_relaxed(&magazine->out) == end;
+    bool turned =
+        ended && end > NEOMM__MAGAZINE_FIRST && neomm__magazine_visit(root->heap, cache, magazine);
     if (turned)
         neomm__magazine_part(cache, magazine);
     neomm_port_unpin();
