@@ -459,9 +459,9 @@ static neomm_status guard_free_nolock(struct neomm *root, void *pointer, uintptr
 
 bool neomm_heap_fault(struct neomm *root, const void *pointer)
 {
-    if (!root->heap || !neomm__guard_owns(root->heap, pointer))
+    struct pool *pool = root->heap ? pool_of(root) : NULL;
+    if (!pool || !neomm__guard_owns(root->heap, pointer))
         return false;
-    struct pool *pool = pool_of(root);
     uint32_t page = page_under(pool, pointer);
     if (page >= PAGES)
         return false;
