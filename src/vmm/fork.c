@@ -1,8 +1,9 @@
 /* Fork: a second space with the same regions and, until one of the two writes, the same pages.
  * SPDX-License-Identifier: MIT
  *
- * The parent is locked, so nobody faults in it; eviction goes on, but leaves the child alone until
- * its tables are filled (`filling`). They are filled a table of leaves at a time:
+ * The parent is locked and the region that is copied closed, so nobody faults in it; eviction goes
+ * on, but leaves the child alone until its tables are filled (`filling`). They are filled a table
+ * of leaves at a time:
  *
  *   tables locked:  leaf loses WRITE -> the child's leaf -> (child, page) into the frame's set
  *
@@ -158,7 +159,7 @@ static neomm_status copy_range(struct fork *fork, neomm_vaddr_t start, neomm_vad
 }
 
 /* The child locks nothing in memory. */
-static neomm_status copy_region(struct fork *fork, const struct neomm__region *region)
+static neomm_status copy_region(struct fork *fork, struct neomm__region *region)
 {
     struct neomm_space *child = fork->child;
     struct neomm__region like = *region;
@@ -172,14 +173,17 @@ static neomm_status copy_region(struct fork *fork, const struct neomm__region *r
         return status;
     neomm__range_add(child, &like);
     fork->physical = like.flags & NEOMM__REGION_PHYSICAL;
-    return copy_range(fork, like.start, like.end);
+    neomm__region_close(region);
+    status = copy_range(fork, like.start, like.end);
+    neomm__region_open(region);
+    return status;
 }
 
 static neomm_status copy_regions(struct fork *fork)
 {
     struct neomm_space *parent = fork->parent, *child = fork->child;
     struct neomm__region_place place = neomm__region_place(&parent->map, 0);
-    const struct neomm__region *region = neomm__region_at(place);
+    struct neomm__region *region = neomm__region_at(place);
     neomm_status status = NEOMM_OK;
     for (; status == NEOMM_OK && region; region = neomm__region_next(&place))
         status = copy_region(fork, region);
