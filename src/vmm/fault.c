@@ -1,21 +1,22 @@
 /* Page faults.
  * SPDX-License-Identifier: MIT
  *
- * A fault is worked off in rounds. Each round takes the space's lock, looks at the region and the
- * leaf as they are now, and either ends the fault or finds that something is missing which may
- * not be fetched under the lock (a frame, the contents from swap); it is fetched without, kept in
- * `struct work`, and the next round looks again.
+ * A fault is worked off in rounds. Each round enters the region, which keeps calls that change it
+ * out, but not other faults nor eviction; looks at the leaf as it is now, and either ends the fault
+ * or finds that something is missing which may not be fetched inside (a frame, the contents from
+ * swap); it is fetched outside, kept in `struct work`, and the next round looks again.
  */
 #include "vmm/object.h"
 
 #define ROUNDS 16u
-/* Others may free what is needed, or unmap what could have been evicted, while the lock is given
- * up; only the second time that nothing can be freed is believed. */
+/* Others may free what is needed, or unmap what could have been evicted, meanwhile; only the second
+ * time that nothing can be freed is believed. */
 #define SHORTAGES 2u
 
 struct work {
     struct neomm *root;
     struct neomm_space *space;
+    struct neomm__region *region; /* that we are inside of, NULL: none */
     neomm_vaddr_t page;
     bool write; /* the page must be the space's own */
     neomm_prot_t region_prot;
@@ -46,7 +47,15 @@ static bool permits(neomm_prot_t prot, uint32_t error)
     return prot != NEOMM_PROT_NONE;
 }
 
-/* ---- fetching, without the lock ---- */
+/* ---- fetching, outside of the region ---- */
+
+/* What follows may sleep or reclaim; the round ends with it. */
+static void leave(struct work *work)
+{
+    if (work->region)
+        neomm__region_exit(work->region);
+    work->region = NULL;
+}
 
 static void drop_contents(struct work *work)
 {
@@ -63,15 +72,14 @@ static void drop_frame(struct work *work)
     drop_contents(work);
 }
 
-/* Takes a frame, at the cost of others' if need be. The space's lock is held and given up. */
+/* Takes a frame, at the cost of others' if need be. */
 static neomm_status fetch_frame(struct work *work, bool zeroed)
 {
     neomm_flags_t flags = NEOMM_HIGH | NEOMM_MOVABLE | (zeroed ? NEOMM_ZERO : 0);
-    neomm__space_leave(work->space);
+    leave(work);
     neomm_status status = NEOMM__FAULT(VMM_FRAME)
                               ? NEOMM_E_NOMEM
                               : neomm_pmm_alloc(work->root, 0, flags, &work->frame);
-    neomm__space_reenter(work->space);
     work->zeroed = zeroed;
     return status;
 }
@@ -83,7 +91,7 @@ static bool same_entry(const struct neomm_swap_entry *a, const struct neomm_swap
 
 /* Reads the contents of `entry`. Its slot is held from here until they are mapped or dropped:
  * meanwhile others may fault the page in, write it and evict it again, and then it must go to
- * another slot, or the old contents would pass for the new. Lock as above. */
+ * another slot, or the old contents would pass for the new. */
 static neomm_status fetch_contents(struct work *work, struct neomm_swap_entry entry)
 {
     struct neomm_mapping now;
@@ -101,16 +109,15 @@ static neomm_status fetch_contents(struct work *work, struct neomm_swap_entry en
     }
     struct neomm_swap_page page = {entry, work->frame, NEOMM_OK};
     work->read = entry;
-    neomm__space_leave(work->space);
+    leave(work);
     status = neomm_swap_read(work->root, &page, 1);
-    neomm__space_reenter(work->space);
     if (status != NEOMM_OK)
         drop_contents(work);
     work->zeroed = false;
     return status;
 }
 
-/* ---- mapping, with the lock ---- */
+/* ---- mapping, inside the region ---- */
 
 static neomm_status map_page(struct work *work, const struct neomm_mapping *old,
                              neomm_frame_t frame, neomm_prot_t prot, struct neomm_mapping *last)
@@ -136,13 +143,11 @@ static neomm_status map_own(struct work *work, const struct neomm_mapping *old,
     return status;
 }
 
-/* One page of the space goes; the lock is given up meanwhile. */
+/* One page of the space goes. */
 static neomm_status evict_own(struct work *work)
 {
-    neomm__space_leave(work->space);
-    neomm_status status = neomm__evict_one(work->root, work->space);
-    neomm__space_reenter(work->space);
-    return status;
+    leave(work);
+    return neomm__evict_one(work->root, work->space);
 }
 
 /* Memory is short: the space's own pages are tried first. */
@@ -150,9 +155,8 @@ static enum round make_room(struct work *work, struct neomm_fault_result *result
 {
     if (evict_own(work) == NEOMM_OK)
         return AGAIN;
-    neomm__space_leave(work->space);
+    leave(work);
     uint32_t freed = neomm__reclaim(work->root, 4);
-    neomm__space_reenter(work->space);
     if (freed != 0 || ++work->shortages < SHORTAGES)
         return AGAIN;
     return finish(result, NEOMM_FAULT_NOMEM, NEOMM_FAULT_NONE);
@@ -439,16 +443,15 @@ static enum wanted look_at_object(struct object_fault *f)
                                       : enter_contents(f, neomm__page_swap(word));
 }
 
-/* Reads what the page's slot, of which there is a count, holds. The space's lock is given up. */
+/* Reads what the page's slot, of which there is a count, holds. */
 static enum round read_contents(struct object_fault *f)
 {
     struct work *work = f->work;
     struct neomm_swap_page page = {f->entry, work->frame, NEOMM_OK};
     work->read = f->entry;
     work->zeroed = false;
-    neomm__space_leave(work->space);
+    leave(work);
     neomm_status status = neomm_swap_read(work->root, &page, 1);
-    neomm__space_reenter(work->space);
     if (status == NEOMM_OK)
         return AGAIN;
     drop_contents(work);
@@ -495,14 +498,20 @@ static enum round round_object(struct work *work, const struct neomm__region *re
     return fetch_wanted(&fault, wanted);
 }
 
-static enum round round_locked(struct work *work, uint32_t error, struct neomm_fault_result *result)
+/* Nothing is mapped there, unless a stack can be made to reach so far. */
+static enum round round_unmapped(struct work *work, struct neomm_fault_result *result)
 {
-    const struct neomm__region *region = neomm__region_find(&work->space->map, work->page);
+    neomm__mutex_lock(&work->space->lock);
+    bool again = neomm__region_find(&work->space->map, work->page) ||
+                 neomm__stack_grow(work->root, work->space, work->page);
+    neomm__mutex_unlock(&work->space->lock);
+    return again ? AGAIN : finish(result, NEOMM_FAULT_SEGV, NEOMM_FAULT_NONE);
+}
+
+static enum round round_inside(struct work *work, uint32_t error, struct neomm_fault_result *result)
+{
+    const struct neomm__region *region = work->region;
     struct neomm_mapping old;
-    if (!region && neomm__stack_grow(work->root, work->space, work->page))
-        return AGAIN;
-    if (!region)
-        return finish(result, NEOMM_FAULT_SEGV, NEOMM_FAULT_NONE);
     if (!permits(region->prot, error))
         return finish(result, NEOMM_FAULT_ACCESS, NEOMM_FAULT_NONE);
     work->region_prot = region->prot;
@@ -520,6 +529,16 @@ static enum round round_locked(struct work *work, uint32_t error, struct neomm_f
         !neomm_frame_is_nil(work->root->vmm->zero))
         return round_zero_page(work, &old, result);
     return round_needs_frame(work, &old, result);
+}
+
+static enum round one_round(struct work *work, uint32_t error, struct neomm_fault_result *result)
+{
+    work->region = neomm__region_enter(work->root, work->space, work->page);
+    if (!work->region)
+        return round_unmapped(work, result);
+    enum round round = round_inside(work, error, result);
+    leave(work);
+    return round;
 }
 
 /* Memory and swap are used up: the largest space is named to the kernel, which ends it. */
@@ -559,10 +578,8 @@ enum neomm_fault_outcome neomm_fault(struct neomm *root, struct neomm_space *spa
     if (!neomm__is_user_range(root, work.page, NEOMM_PAGE_SIZE)) {
         result->outcome = NEOMM_FAULT_SEGV;
     } else {
-        neomm__mutex_lock(&space->lock);
         for (unsigned i = 0; i < ROUNDS && round == AGAIN; i++)
-            round = round_locked(&work, error, result);
-        neomm__mutex_unlock(&space->lock);
+            round = one_round(&work, error, result);
         drop_frame(&work);
     }
     if (result->outcome == NEOMM_FAULT_NOMEM && !at_resident_limit(space))

@@ -1,8 +1,9 @@
 /* Fork: a second space with the same regions and, until one of the two writes, the same pages.
  * SPDX-License-Identifier: MIT
  *
- * The parent is locked, so nobody faults in it; eviction goes on, but leaves the child alone until
- * its tables are filled (`filling`). They are filled a table of leaves at a time:
+ * The parent is locked and the region that is copied closed, so nobody faults in it; eviction goes
+ * on, but leaves the child alone until its tables are filled (`filling`). They are filled a table
+ * of leaves at a time:
  *
  *   tables locked:  leaf loses WRITE -> the child's leaf -> (child, page) into the frame's set
  *
@@ -172,7 +173,7 @@ static neomm_status map_physical(struct fork *fork, const struct neomm__region *
 }
 
 /* Locks on memory are not inherited. */
-static neomm_status copy_region(struct fork *fork, const struct neomm__region *region)
+static neomm_status copy_region(struct fork *fork, struct neomm__region *region)
 {
     struct neomm_space *child = fork->child;
     struct neomm__cost more = {0, 0, 0}, none = {0, 0, 0};
@@ -195,14 +196,19 @@ static neomm_status copy_region(struct fork *fork, const struct neomm__region *r
     if (flags & NEOMM__REGION_PHYSICAL)
         return map_physical(fork, region);
     /* The child faults an object's pages in by itself. */
-    return region->object != 0 ? NEOMM_OK : copy_range(fork, region->start, region->end);
+    if (region->object != 0)
+        return NEOMM_OK;
+    neomm__region_close(region);
+    status = copy_range(fork, region->start, region->end);
+    neomm__region_open(region);
+    return status;
 }
 
 static neomm_status copy_regions(struct fork *fork)
 {
     neomm_status status = NEOMM_OK;
     struct neomm__region_place place = neomm__region_place(&fork->parent->map, 0);
-    const struct neomm__region *region = neomm__region_at(place);
+    struct neomm__region *region = neomm__region_at(place);
     for (; region && status == NEOMM_OK; region = neomm__region_next(&place))
         status = copy_region(fork, region);
     return status;

@@ -149,9 +149,10 @@ static uint32_t region_flags(const struct neomm_space *space, neomm_prot_t prot,
     return neomm__region_commits(made, prot);
 }
 
-/* `like` has prot, flags and offset; its place is decided here. */
-static neomm_status map_locked(struct neomm *root, struct neomm_space *space,
-                               struct neomm__region *like, uint64_t size, unsigned flags)
+/* `like` has prot, flags and offset; its place is decided here, and is free, paid for and with room
+ * for a region afterwards. */
+static neomm_status prepare(struct neomm *root, struct neomm_space *space,
+                            struct neomm__region *like, uint64_t size, unsigned flags)
 {
     size_t guard = like->flags & NEOMM__REGION_STACK ? NEOMM_STACK_GUARD : 0;
     neomm_status status = place(root, space, &like->start, size, guard, flags);
@@ -172,8 +173,16 @@ static neomm_status map_locked(struct neomm *root, struct neomm_space *space,
     }
     if (flags & NEOMM_MAP_FIXED)
         neomm__range_clear(root, space, like->start, like->end);
-    neomm__range_add(space, like);
     return NEOMM_OK;
+}
+
+static neomm_status map_locked(struct neomm *root, struct neomm_space *space,
+                               struct neomm__region *like, uint64_t size, unsigned flags)
+{
+    neomm_status status = prepare(root, space, like, size, flags);
+    if (status == NEOMM_OK)
+        neomm__range_add(space, like);
+    return status;
 }
 
 /* ---- mmap ---- */
@@ -256,24 +265,23 @@ neomm_status neomm_mmap_object(struct neomm *root, struct neomm_space *space,
 
 /* ---- physical memory ---- */
 
+/* The leaves are there before the region, so that no fault finds it without. */
 static neomm_status map_physical(struct neomm *root, struct neomm_space *space,
                                  struct neomm__region *like, uint64_t size, enum neomm_cache cache,
                                  unsigned flags)
 {
-    /* Three for the mapping, and two for taking it away from regions that it was joined with. */
-    neomm_status status = neomm__regions_reserve(root, &space->map, 5);
-    if (status == NEOMM_OK)
-        status = map_locked(root, space, like, size, flags);
+    struct neomm__cost cost = {0, 0, 0};
+    neomm_status status = prepare(root, space, like, size, flags);
     if (status != NEOMM_OK)
         return status;
-    struct neomm__region *region = neomm__region_find(&space->map, like->start);
-    neomm__region_close(region);
     status = neomm_paging_map(root, &space->tables, like->start, like->offset << NEOMM_PAGE_SHIFT,
                               (size_t)size, like->prot, cache, NEOMM_MAP_SMALL | NEOMM_MAP_NULL);
-    neomm__region_open(region);
-    if (status == NEOMM_OK)
+    if (status == NEOMM_OK) {
+        neomm__range_add(space, like);
         return NEOMM_OK;
-    neomm__range_clear(root, space, like->start, like->end);
+    }
+    neomm__cost_add(&cost, size >> NEOMM_PAGE_SHIFT, like->flags);
+    neomm__uncharge(root, space, &cost);
     return status;
 }
 

@@ -117,11 +117,13 @@ struct search {
     neomm_vaddr_t vaddr;
 };
 
+/* A page whose fault is not over is in no policy yet, and is passed. */
 static void find_page(void *context, neomm_vaddr_t vaddr, const struct neomm_mapping *leaf)
 {
     struct search *search = context;
     struct neomm__frame *entry = neomm__frame(search->root, neomm_paddr_frame(leaf->paddr));
     if (search->e->entry || leaf->state != NEOMM_MAPPING_PRESENT || !neomm__frame_is_user(entry) ||
+        !neomm__frame_has(entry, NEOMM__FRAME_POLICY) ||
         neomm__frame_has(entry, NEOMM__FRAME_BUSY) ||
         neomm__page_is_locked(search->root, search->space, vaddr))
         return;
