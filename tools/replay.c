@@ -239,8 +239,7 @@ static neomm_status start_process(struct replay *replay, const struct neomm_limi
     if (status != NEOMM_OK)
         return status;
     status = neomm_mmap(root, replay->space, &address, layout->user_limit - layout->user_base,
-                        NEOMM_PROT_READ | NEOMM_PROT_WRITE,
-                        NEOMM_MAP_FIXED | NEOMM_MAP_NORESERVE);
+                        NEOMM_PROT_READ | NEOMM_PROT_WRITE, NEOMM_MAP_FIXED);
     if (status == NEOMM_OK)
         neomm_space_activate(root, replay->space);
     else
