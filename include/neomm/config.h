@@ -29,6 +29,9 @@ struct neomm_config {
     struct neomm_config_size reserve;   /* [memory] reserve */
     bool zero_page;                     /* [memory] zero_page */
     char policy[NEOMM_CONFIG_NAME_MAX]; /* [swap] policy */
+    uint32_t policy_window;             /* [swap] policy_window, percent */
+    uint32_t policy_count;              /* [swap] policy_count */
+    uint32_t policy_tick;               /* [swap] policy_tick, percent */
     struct neomm_config_process process_default;
     uint32_t processes;
     struct neomm_config_process process[NEOMM_CONFIG_PROCESSES];
@@ -38,7 +41,7 @@ struct neomm_config {
 struct neomm_config_key {
     const char *section; /* "memory", "swap", "process" */
     const char *key;
-    const char *type; /* "size", "bool", "name" */
+    const char *type; /* "size", "bool", "name", "number" */
     const char *default_text;
     const char *help;
 };

@@ -6,10 +6,16 @@
 #include "format.h"
 #include "memory.h"
 
+#define NUMBER(section_, SECTION, name, structure, field, low, high, default_, help_)              \
+    {                                                                                              \
+        {section_, name, "number", default_, help_}, NEOMM__CONFIG_##SECTION,                      \
+            NEOMM__CONFIG_NUMBER, offsetof(struct structure, field), low, high                     \
+    }
+
 #define ROW(section_, SECTION, name, TYPE, type_text, structure, field, default_, help_)           \
     {                                                                                              \
         {section_, name, type_text, default_, help_}, NEOMM__CONFIG_##SECTION,                     \
-            NEOMM__CONFIG_##TYPE, offsetof(struct structure, field)                                \
+            NEOMM__CONFIG_##TYPE, offsetof(struct structure, field), 0, 0                          \
     }
 
 const struct neomm__config_row neomm__config_row[NEOMM__CONFIG_ROWS] = {
@@ -17,8 +23,14 @@ const struct neomm__config_row neomm__config_row[NEOMM__CONFIG_ROWS] = {
         "Memory kept back for requests that may neither wait nor fail lightly."),
     ROW("memory", MEMORY, "zero_page", BOOL, "bool", neomm_config, zero_page, "yes",
         "Pages that were only read so far share one frame of zeros."),
-    ROW("swap", SWAP, "policy", NAME, "name", neomm_config, policy, "clock",
-        "Which page leaves memory first: clock or fifo."),
+    ROW("swap", SWAP, "policy", NAME, "name", neomm_config, policy, "adaptive",
+        "Which page leaves memory first, by the name of a replacement policy."),
+    NUMBER("swap", SWAP, "policy_window", neomm_config, policy_window, 1, 50, "2",
+           "Percent of the pages that are new to adaptive, clockpro, s3fifo and sieve."),
+    NUMBER("swap", SWAP, "policy_count", neomm_config, policy_count, 1, 3, "3",
+           "How far adaptive, gclock and s3fifo count the uses of a page."),
+    NUMBER("swap", SWAP, "policy_tick", neomm_config, policy_tick, 1, 1000, "25",
+           "Percent of the pages that enter between ticks of aging, generations, nru, ws, wsclock."),
     ROW("process", PROCESS, "virtual_limit", LIMIT, "size", neomm_config_process, virtual_limit,
         "unlimited", "Most address space that one process may map."),
     ROW("process", PROCESS, "resident_limit", LIMIT, "size", neomm_config_process, resident_limit,
@@ -49,7 +61,7 @@ void neomm_config_default(struct neomm_config *config)
     for (size_t i = 0; i < NEOMM__CONFIG_ROWS; i++) {
         const struct neomm__config_row *row = &neomm__config_row[i];
         (void)neomm__config_read_value(
-            row->type, row->key.default_text, text_length(row->key.default_text),
+            row, row->key.default_text, text_length(row->key.default_text),
             neomm__config_field(config, &config->process_default, row), &error);
     }
 }

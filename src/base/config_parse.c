@@ -282,7 +282,7 @@ static void set_value(struct parser *parser, uint32_t r, size_t key, size_t from
         complain(parser, NEOMM_CONFIG_WARNING, key, "'%s' was given in line %u already",
                  row->key.key, *given);
     *given = parser->line;
-    if (!neomm__config_read_value(row->type, parser->text + from, end - from,
+    if (!neomm__config_read_value(row, parser->text + from, end - from,
                                   neomm__config_field(parser->config, process, row), &error)) {
         complain(parser, NEOMM_CONFIG_ERROR, from + error.at, "%s: %s", row->key.key, error.text);
         return;

@@ -9,7 +9,8 @@ enum neomm__config_type {
     NEOMM__CONFIG_SIZE,  /* struct neomm_config_size */
     NEOMM__CONFIG_LIMIT, /* the same, and it may be unlimited */
     NEOMM__CONFIG_BOOL,  /* bool */
-    NEOMM__CONFIG_NAME   /* char[NEOMM_CONFIG_NAME_MAX] */
+    NEOMM__CONFIG_NAME,  /* char[NEOMM_CONFIG_NAME_MAX] */
+    NEOMM__CONFIG_NUMBER /* uint32_t */
 };
 
 enum neomm__config_section {
@@ -24,9 +25,10 @@ struct neomm__config_row {
     enum neomm__config_section section;
     enum neomm__config_type type;
     size_t offset; /* in neomm_config, in neomm_config_process for PROCESS */
+    uint32_t low, high; /* of a NUMBER */
 };
 
-#define NEOMM__CONFIG_ROWS 6
+#define NEOMM__CONFIG_ROWS 9
 
 extern const struct neomm__config_row neomm__config_row[NEOMM__CONFIG_ROWS];
 
@@ -41,7 +43,7 @@ void *neomm__config_field(struct neomm_config *config, struct neomm_config_proce
                           const struct neomm__config_row *row);
 
 /* Reads a value into *field, which is unchanged on failure. */
-bool neomm__config_read_value(enum neomm__config_type type, const char *text, size_t length,
+bool neomm__config_read_value(const struct neomm__config_row *row, const char *text, size_t length,
                               void *field, struct neomm__config_error *error);
 
 /* Writes a value as the file would say it: fewer than 40 bytes and a NUL. */

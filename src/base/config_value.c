@@ -1,4 +1,4 @@
-/* Values of memory_manager.conf: sizes, booleans and names, read and printed.
+/* Values of memory_manager.conf: sizes, booleans, names and numbers, read and printed.
  * SPDX-License-Identifier: MIT */
 #include "config_priv.h"
 
@@ -151,18 +151,39 @@ static bool read_name(const char *text, size_t length, char *name,
     return true;
 }
 
-bool neomm__config_read_value(enum neomm__config_type type, const char *text, size_t length,
+static bool read_plain_number(const struct neomm__config_row *row, const char *text, size_t length,
+                              uint32_t *number, struct neomm__config_error *error)
+{
+    uint64_t value = 0;
+    size_t at = 0;
+    while (at < length && text[at] >= '0' && text[at] <= '9' && value <= UINT32_MAX)
+        value = value * 10 + (uint64_t)(text[at++] - '0');
+    if (at < length && value <= UINT32_MAX)
+        return fail(error, at, "not a number: write digits only");
+    if (value < row->low || value > row->high) {
+        error->at = 0;
+        neomm__format(error->text, sizeof(error->text), "out of range: write %u to %u", row->low,
+                      row->high);
+        return false;
+    }
+    *number = (uint32_t)value;
+    return true;
+}
+
+bool neomm__config_read_value(const struct neomm__config_row *row, const char *text, size_t length,
                               void *field, struct neomm__config_error *error)
 {
     if (length == 0)
         return fail(error, 0, "no value");
-    switch (type) {
+    switch (row->type) {
     case NEOMM__CONFIG_SIZE:
         return read_size(false, text, length, field, error);
     case NEOMM__CONFIG_LIMIT:
         return read_size(true, text, length, field, error);
     case NEOMM__CONFIG_BOOL:
         return read_bool(text, length, field, error);
+    case NEOMM__CONFIG_NUMBER:
+        return read_plain_number(row, text, length, field, error);
     default:
         return read_name(text, length, field, error);
     }
@@ -200,6 +221,9 @@ void neomm__config_print_value(enum neomm__config_type type, const void *field, 
         break;
     case NEOMM__CONFIG_BOOL:
         neomm__format(to, size, "%s", *(const bool *)field ? "yes" : "no");
+        break;
+    case NEOMM__CONFIG_NUMBER:
+        neomm__format(to, size, "%u", *(const uint32_t *)field);
         break;
     default:
         neomm__format(to, size, "%s", (const char *)field);

@@ -1,0 +1,71 @@
+/* WSClock: a clock whose hand looks for a page that left the working set, a clean one if it can.
+ * SPDX-License-Identifier: MIT
+ *
+ * Carr and Hennessy, "WSClock: a simple and effective algorithm for virtual memory management",
+ * SOSP 1981. Time is counted in victims, in ticks of policy_tick percent of the pages. The hand
+ * gives a used page the time of now, passes one that was used in the last two ticks, and takes the
+ * first clean one it meets that was not. After a round without a victim it takes the first page
+ * that was not used since: eviction itself writes, so no write is begun for a page that stays.
+ *
+ * A page has three bits for its time, in ticks modulo 8. The hand passes every page at least once
+ * in as many victims as there are pages, and pulls up those that fall behind, so that the
+ * difference does not wrap.
+ */
+#include "policy.h"
+
+enum { STEPS, TICK_LEFT, TICK }; /* of the hand since the last victim; victims to the next tick */
+
+#define TIME       (NEOMM__POLICY_MARK | NEOMM__POLICY_COUNT)
+#define TIME_SHIFT NEOMM__POLICY_COUNT_SHIFT
+#define WINDOW     2u
+#define OLD        4u
+
+static void set_time(struct neomm_policy *policy, neomm_frame_t frame, uint32_t tick)
+{
+    uint8_t *bits = neomm__policy_bits(policy, frame);
+    *bits = (uint8_t)((*bits & ~TIME) | (tick << TIME_SHIFT & TIME));
+}
+
+static uint32_t age(struct neomm_policy *policy, neomm_frame_t frame)
+{
+    uint32_t time = (*neomm__policy_bits(policy, frame) & TIME) >> TIME_SHIFT;
+    return (policy->state[TICK] - time) & 7;
+}
+
+static void enter(struct neomm_policy *policy, neomm_frame_t frame)
+{
+    neomm__policy_enter(policy, frame, 0);
+    set_time(policy, frame, policy->state[TICK]);
+}
+
+static enum neomm_verdict victim(struct neomm_policy *policy, neomm_frame_t frame)
+{
+    policy->state[STEPS] = 0;
+    if (policy->state[TICK_LEFT] == 0) {
+        policy->state[TICK]++;
+        policy->state[TICK_LEFT] = neomm__policy_share(policy, policy->root->config.policy_tick);
+    }
+    policy->state[TICK_LEFT]--;
+    return neomm__policy_condemn(policy, frame);
+}
+
+static enum neomm_verdict tested(struct neomm_policy *policy, neomm_frame_t frame, bool accessed,
+                                 bool dirty)
+{
+    uint32_t old = accessed ? 0 : age(policy, frame);
+    if (!accessed && ((old > WINDOW && !dirty) || policy->state[STEPS] >= policy->count))
+        return victim(policy, frame);
+    if (accessed || old > OLD)
+        set_time(policy, frame, policy->state[TICK] - (accessed ? 0 : OLD));
+    policy->state[STEPS]++;
+    neomm__policy_move(policy, frame, 0);
+    return NEOMM_KEEP;
+}
+
+const struct neomm_policy_ops neomm__policy_wsclock = {
+    .name = "wsclock",
+    .enter = enter,
+    .candidates = neomm__policy_from_head,
+    .tested = tested,
+    .leave = neomm__policy_leave,
+};
