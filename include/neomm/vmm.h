@@ -22,7 +22,7 @@ struct neomm_limits {
 };
 
 struct neomm_vmm_options {
-    const char *policy; /* replacement policy; NULL: clock */
+    const char *policy; /* replacement policy; NULL: the configuration's */
     bool zero_page;     /* read faults of anonymous memory share one frame of zeros */
 };
 

@@ -25,7 +25,7 @@ const struct neomm__config_row neomm__config_row[NEOMM__CONFIG_ROWS] = {
         "Pages that were only read so far share one frame of zeros."),
     ROW("swap", SWAP, "policy", NAME, "name", neomm_config, policy, "adaptive",
         "Which page leaves memory first, by the name of a replacement policy."),
-    NUMBER("swap", SWAP, "policy_window", neomm_config, policy_window, 1, 50, "2",
+    NUMBER("swap", SWAP, "policy_window", neomm_config, policy_window, 1, 50, "3",
            "Percent of the pages that are new to adaptive, clockpro, s3fifo and sieve."),
     NUMBER("swap", SWAP, "policy_count", neomm_config, policy_count, 1, 3, "3",
            "How far adaptive, gclock and s3fifo count the uses of a page."),

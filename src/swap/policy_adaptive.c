@@ -19,15 +19,16 @@
  * turn (LATE: with a little more room it would have been hit). Where the latter prevail, only as
  * many new pages are kept as the two say, evenly spread (bimodal insertion, Qureshi and others,
  * ISCA 2007); the others go straight from the window, and if such a page comes back soon (HASTY),
- * that speaks for keeping, too, with less weight. All three fade by half each time that as many
- * pages have entered as there are.
+ * that speaks for keeping, too, with less weight. All three fade by half each time that twice as
+ * many pages have entered as there are.
  */
 #include "policy.h"
 
 enum { MAIN, FRESH, WINDOW }; /* queues */
 
-/* FRESH_PAGES: wanted. DEBT: of keeping, see worth_keeping. ENTERED: since the counts faded. */
-enum { FRESH_PAGES, EARLY, LATE, HASTY, DEBT, ENTERED };
+/* FRESH_PAGES: wanted. DEBT: of keeping, see worth_keeping. ENTERED: since the counts faded. KEPT:
+ * pages tested since the last victim. */
+enum { FRESH_PAGES, EARLY, LATE, HASTY, DEBT, ENTERED, KEPT };
 
 #define SOON_PERCENT 25u /* of the pages, in victims: a page that comes back by then */
 #define STEP         4u  /* pages that one such refault moves the border of FRESH by */
@@ -37,7 +38,7 @@ enum { FRESH_PAGES, EARLY, LATE, HASTY, DEBT, ENTERED };
 static void fade(struct neomm_policy *policy)
 {
     uint32_t *state = policy->state;
-    if (++state[ENTERED] < policy->count)
+    if (++state[ENTERED] < 2 * policy->count)
         return;
     state[ENTERED] = 0;
     state[EARLY] /= 2;
@@ -98,21 +99,30 @@ static enum neomm_verdict test_window(struct neomm_policy *policy, neomm_frame_t
     return NEOMM_KEEP;
 }
 
+static enum neomm_verdict test_others(struct neomm_policy *policy, neomm_frame_t frame,
+                                      bool accessed)
+{
+    bool fresh = neomm__policy_queue(policy, frame) == FRESH;
+    if (!accessed && (fresh || policy->state[KEPT] >= policy->count))
+        return neomm__policy_condemn(policy, frame);
+    if (!fresh)
+        return neomm__policy_count_down(policy, frame, MAIN, accessed);
+    policy->state[EARLY]++;
+    neomm__policy_move(policy, frame, MAIN);
+    return NEOMM_KEEP;
+}
+
+/* A search of as many tests as there are pages has been long enough: the next page that was not
+ * used goes, whatever its count. */
 static enum neomm_verdict tested(struct neomm_policy *policy, neomm_frame_t frame, bool accessed,
                                  bool dirty)
 {
-    unsigned queue = neomm__policy_queue(policy, frame);
+    bool fresh = neomm__policy_queue(policy, frame) == WINDOW;
+    enum neomm_verdict verdict =
+        fresh ? test_window(policy, frame) : test_others(policy, frame, accessed);
     (void)dirty;
-    if (queue == WINDOW)
-        return test_window(policy, frame);
-    if (queue == MAIN)
-        return neomm__policy_count_down(policy, frame, MAIN, accessed);
-    if (!accessed)
-        return neomm__policy_condemn(policy, frame);
-    policy->state[EARLY]++;
-    neomm__policy_set_count(policy, frame, 1);
-    neomm__policy_move(policy, frame, MAIN);
-    return NEOMM_KEEP;
+    policy->state[KEPT] = verdict == NEOMM_KEEP ? policy->state[KEPT] + 1 : 0;
+    return verdict;
 }
 
 /* The note of a page that is gone: its number among the victims, and where it went from. */

@@ -19,6 +19,13 @@ static unsigned ahead(const struct neomm_policy *policy)
     return policy->state[0];
 }
 
+/* At the end the hand goes back to the oldest page, before new ones come to the end. */
+static void wrap(struct neomm_policy *policy)
+{
+    if (policy->queue[ahead(policy)].count == 0)
+        policy->state[0] ^= 1;
+}
+
 static void enter(struct neomm_policy *policy, neomm_frame_t frame)
 {
     neomm__policy_enter(policy, frame, WINDOW);
@@ -34,8 +41,7 @@ static uint32_t candidates(struct neomm_policy *policy, neomm_frame_t *out, uint
 {
     if (window_is_full(policy))
         return neomm__policy_offer(policy, WINDOW, out, max);
-    if (policy->queue[ahead(policy)].count == 0)
-        policy->state[0] ^= 1;
+    wrap(policy);
     uint32_t found = neomm__policy_offer(policy, ahead(policy), out, max);
     return found ? found : neomm__policy_offer(policy, WINDOW, out, max);
 }
@@ -47,6 +53,8 @@ static enum neomm_verdict tested(struct neomm_policy *policy, neomm_frame_t fram
     (void)dirty;
     if (!accessed && !(fresh && window_is_full(policy)))
         return neomm__policy_condemn(policy, frame);
+    if (fresh)
+        wrap(policy);
     neomm__policy_move(policy, frame, fresh ? ahead(policy) : ahead(policy) ^ 1);
     return NEOMM_KEEP;
 }

@@ -4,8 +4,8 @@
  * Carr and Hennessy, "WSClock: a simple and effective algorithm for virtual memory management",
  * SOSP 1981. Time is counted in victims, in ticks of policy_tick percent of the pages. The hand
  * gives a used page the time of now, passes one that was used in the last two ticks, and takes the
- * first clean one it meets that was not. After a round without a victim it takes the first page
- * that was not used since: eviction itself writes, so no write is begun for a page that stays.
+ * first clean one it meets that was not. After 32 pages or a round it takes the first that was not
+ * used, whatever its age: eviction itself writes, so no write is begun for a page that stays.
  *
  * A page has three bits for its time, in ticks modulo 8. The hand passes every page at least once
  * in as many victims as there are pages, and pulls up those that fall behind, so that the
@@ -19,6 +19,7 @@ enum { STEPS, TICK_LEFT, TICK }; /* of the hand since the last victim; victims t
 #define TIME_SHIFT NEOMM__POLICY_COUNT_SHIFT
 #define WINDOW     2u
 #define OLD        4u
+#define PATIENCE   32u /* or a round */
 
 static void set_time(struct neomm_policy *policy, neomm_frame_t frame, uint32_t tick)
 {
@@ -53,7 +54,8 @@ static enum neomm_verdict tested(struct neomm_policy *policy, neomm_frame_t fram
                                  bool dirty)
 {
     uint32_t old = accessed ? 0 : age(policy, frame);
-    if (!accessed && ((old > WINDOW && !dirty) || policy->state[STEPS] >= policy->count))
+    bool patient = policy->state[STEPS] < PATIENCE && policy->state[STEPS] < policy->count;
+    if (!accessed && (!patient || (old > WINDOW && !dirty)))
         return victim(policy, frame);
     if (accessed || old > OLD)
         set_time(policy, frame, policy->state[TICK] - (accessed ? 0 : OLD));
