@@ -480,10 +480,11 @@ static void round_trip(struct ktap *t, const struct neomm_config *config)
 
 static void dump(struct ktap *t)
 {
-    static const char want[] = "[memory]\nreserve = 1%\nzero_page = yes\n[swap]\npolicy = adaptive\n"
-                               "policy_window = 3\npolicy_count = 3\npolicy_tick = 25\n"
-                               "[process.default]\nvirtual_limit = unlimited\n"
-                               "resident_limit = unlimited\nswap_limit = unlimited\n";
+    static const char want[] =
+        "[memory]\nreserve = 1%\nzero_page = yes\n[swap]\npolicy = adaptive\n"
+        "policy_window = 3\npolicy_count = 3\npolicy_tick = 25\n"
+        "[process.default]\nvirtual_limit = unlimited\n"
+        "resident_limit = unlimited\nswap_limit = unlimited\n";
     struct neomm_config config;
     struct dumped dumped = {""};
     struct heard heard;

@@ -324,8 +324,8 @@ static void failed_eviction(struct ktap *t)
 
 /* ---- every policy: no page is lost, none is there twice ---- */
 
-static const char *const policy_name[] = {"adaptive", "aging",  "clock",    "clockpro", "fifo",
-                                          "gclock",   "nru",    "random",   "s3fifo",   "sieve",
+static const char *const policy_name[] = {"adaptive", "aging",   "clock",      "clockpro", "fifo",
+                                          "gclock",   "nru",     "random",     "s3fifo",   "sieve",
                                           "ws",       "wsclock", "generations"};
 #define POLICY_NAMES NEOMM__COUNT_OF(policy_name)
 
@@ -498,8 +498,7 @@ static void random_is_random(struct ktap *t)
 
 static void shadows(struct ktap *t)
 {
-    const struct env_options options = {
-        .layer = ENV_SWAP, .format = formats[0], .swap_pages = 64};
+    const struct env_options options = {.layer = ENV_SWAP, .format = formats[0], .swap_pages = 64};
     struct neomm_swap_entry slot, other, stale;
     struct env env;
     if (!env_open(t, &env, &options))

@@ -10,7 +10,7 @@ struct page_string {
     uint32_t pages;
     uint32_t *record; /* index of a page << 1 | written; the same page never twice in a row */
     size_t records;
-    uint64_t references; /* of the trace, repeats counted */
+    uint64_t references;  /* of the trace, repeats counted */
     uint32_t exact_above; /* LRU and OPT are exact with more frames than this */
     size_t number_room, record_room;
     uint32_t *place; /* hash of number: index + 1 */

@@ -172,7 +172,9 @@ bool fast_run(const struct page_string *string, const struct neomm_config *confi
     uint64_t ram = ((uint64_t)(frames < string->pages ? frames : string->pages) << 12) * 9 / 8 +
                    (uint64_t)string->pages * 32 + (64u << 20);
     const struct sim_system_options system = {
-        .machine = {.format = NEOMM_FORMAT_4LEVEL, .ram_bytes = ram & ~(uint64_t)4095, .seed = seed},
+        .machine = {.format = NEOMM_FORMAT_4LEVEL,
+                    .ram_bytes = ram & ~(uint64_t)4095,
+                    .seed = seed},
         .layer = SIM_LAYER_SWAP,
         .swap_pages = string->pages + 256,
         .config = config,

@@ -221,8 +221,8 @@ static enum trace_result next_record(struct replay *replay, struct trace_record 
         return TRACE_END;
     uint32_t reference = string->record[replay->trace.records++];
     replay->trace.line = replay->trace.records;
-    *record = (struct trace_record){reference & 1 ? 'S' : 'L', 8,
-                                    string->number[reference >> 1] * PAGE};
+    *record =
+        (struct trace_record){reference & 1 ? 'S' : 'L', 8, string->number[reference >> 1] * PAGE};
     return TRACE_RECORD;
 }
 

@@ -94,8 +94,7 @@ static void pop_use(struct seer *seer)
 
 static bool is_stale(const struct seer *seer, struct seer_use use)
 {
-    return neomm_frame_is_nil(seer->frame_of[use.page]) ||
-           seer->next_of_page[use.page] != use.next;
+    return neomm_frame_is_nil(seer->frame_of[use.page]) || seer->next_of_page[use.page] != use.next;
 }
 
 static uint32_t opt_candidates(struct neomm_policy *policy, neomm_frame_t *out, uint32_t max)
@@ -145,8 +144,8 @@ void seer_reference(struct seer *seer, uint32_t page, size_t at)
 
 static bool create_lru(struct seer *seer, const struct page_string *string)
 {
-    seer->ops = (struct neomm_policy_ops){"lru", lru_enter, lru_candidates, seer_tested,
-                                          lru_leave, NULL};
+    seer->ops =
+        (struct neomm_policy_ops){"lru", lru_enter, lru_candidates, seer_tested, lru_leave, NULL};
     seer->older = calloc(string->pages + 1ull, sizeof(seer->older[0]));
     seer->newer = calloc(string->pages + 1ull, sizeof(seer->newer[0]));
     if (!seer->older || !seer->newer)
@@ -157,8 +156,8 @@ static bool create_lru(struct seer *seer, const struct page_string *string)
 
 static bool create_opt(struct seer *seer, const struct page_string *string)
 {
-    seer->ops = (struct neomm_policy_ops){"opt", seer_enter, opt_candidates, seer_tested,
-                                          opt_leave, NULL};
+    seer->ops =
+        (struct neomm_policy_ops){"opt", seer_enter, opt_candidates, seer_tested, opt_leave, NULL};
     seer->next = calloc(string->records + 1, sizeof(seer->next[0]));
     seer->heap = calloc(string->records + 1, sizeof(seer->heap[0]));
     seer->next_of_page = calloc(string->pages + 1ull, sizeof(seer->next_of_page[0]));
@@ -168,8 +167,7 @@ static bool create_opt(struct seer *seer, const struct page_string *string)
     return true;
 }
 
-bool seer_create(struct seer *seer, const struct page_string *string, uint32_t frames,
-                 bool optimal)
+bool seer_create(struct seer *seer, const struct page_string *string, uint32_t frames, bool optimal)
 {
     memset(seer, 0, sizeof(*seer));
     seer->nobody = string->pages;

@@ -29,8 +29,9 @@ const struct neomm__config_row neomm__config_row[NEOMM__CONFIG_ROWS] = {
            "Percent of the pages that are new to adaptive, clockpro, s3fifo and sieve."),
     NUMBER("swap", SWAP, "policy_count", neomm_config, policy_count, 1, 3, "3",
            "How far adaptive, gclock and s3fifo count the uses of a page."),
-    NUMBER("swap", SWAP, "policy_tick", neomm_config, policy_tick, 1, 1000, "25",
-           "Percent of the pages that enter between ticks of aging, generations, nru, ws, wsclock."),
+    NUMBER(
+        "swap", SWAP, "policy_tick", neomm_config, policy_tick, 1, 1000, "25",
+        "Percent of the pages that enter between ticks of aging, generations, nru, ws, wsclock."),
     ROW("process", PROCESS, "virtual_limit", LIMIT, "size", neomm_config_process, virtual_limit,
         "unlimited", "Most address space that one process may map."),
     ROW("process", PROCESS, "resident_limit", LIMIT, "size", neomm_config_process, resident_limit,

@@ -24,7 +24,7 @@ struct neomm__config_row {
     struct neomm_config_key key;
     enum neomm__config_section section;
     enum neomm__config_type type;
-    size_t offset; /* in neomm_config, in neomm_config_process for PROCESS */
+    size_t offset;      /* in neomm_config, in neomm_config_process for PROCESS */
     uint32_t low, high; /* of a NUMBER */
 };
 

@@ -114,7 +114,8 @@ static uint32_t check_queue(const struct neomm_policy *policy, unsigned index,
         seen++;
     }
     if (number != 0 || seen != queue->count || queue->tail != previous)
-        neomm__report(report, "policy %s of domain %u: %u frames in queue %u, %u%s linked, tail %#x",
+        neomm__report(report,
+                      "policy %s of domain %u: %u frames in queue %u, %u%s linked, tail %#x",
                       policy->ops->name, policy->domain, queue->count, index, seen,
                       number ? " and more" : "", queue->tail);
     return seen;

@@ -117,8 +117,9 @@ uint32_t neomm__policy_shadow(struct neomm_policy *policy, const struct neomm_sw
 void neomm__policy_fsck(const struct neomm_policy *policy, struct neomm__report *report);
 
 #define NEOMM__POLICY_LIST(X)                                                                      \
-    X(adaptive) X(aging) X(clock) X(clockpro) X(fifo) X(gclock) X(generations) X(nru) X(random)    \
-    X(s3fifo) X(sieve) X(ws) X(wsclock)
+    X(adaptive)                                                                                    \
+    X(aging) X(clock) X(clockpro) X(fifo) X(gclock) X(generations) X(nru) X(random) X(s3fifo)      \
+        X(sieve) X(ws) X(wsclock)
 
 #define NEOMM__POLICY_DECLARE(name) extern const struct neomm_policy_ops neomm__policy_##name;
 NEOMM__POLICY_LIST(NEOMM__POLICY_DECLARE)

@@ -34,8 +34,8 @@
 struct neomm__slot {
     uint64_t value; /* checksum of the contents, or the word that fills the page */
     uint16_t generation;
-    uint8_t count; /* users; NEOMM__SWAP_COUNT_MAX: lost count, in use for ever */
-    uint8_t flags; /* NEOMM__SLOT_* */
+    uint8_t count;   /* users; NEOMM__SWAP_COUNT_MAX: lost count, in use for ever */
+    uint8_t flags;   /* NEOMM__SLOT_* */
     uint32_t shadow; /* what the policy that evicted the page noted, 0: nothing */
 };
 
