@@ -494,6 +494,30 @@ static void random_is_random(struct ktap *t)
     domain_close(t, &env, &domain);
 }
 
+/* However often pages were used before, a search ends with the first unused page behind as many
+ * tests as there are pages. */
+static void search_is_bounded(struct ktap *t)
+{
+    struct domain domain;
+    struct env env;
+    if (!domain_open(t, &env, &domain, "adaptive", FRAMES))
+        return;
+    struct neomm_policy *policy = &domain.policy;
+    enter_all(&domain);
+    for (unsigned round = 0; round < 8; round++) {
+        neomm_frame_t frame;
+        for (uint32_t i = 0; i < FRAMES; i++) {
+            EXPECT_EQ(t, policy->ops->candidates(policy, &frame, 1), 1);
+            EXPECT_EQ(t, policy->ops->tested(policy, frame, true, true), NEOMM_KEEP);
+        }
+        if (round < 4)
+            continue;
+        EXPECT_EQ(t, policy->ops->candidates(policy, &frame, 1), 1);
+        EXPECT_EQ(t, policy->ops->tested(policy, frame, false, true), NEOMM_EVICT);
+    }
+    domain_close(t, &env, &domain);
+}
+
 /* ---- notes of pages that are gone ---- */
 
 static void shadows(struct ktap *t)
@@ -633,6 +657,7 @@ static const struct ktap_case cases[] = {
     KTAP_CASE_WITH(switched, all_policies),
     KTAP_CASE(switched_in_order),
     KTAP_CASE(random_is_random),
+    KTAP_CASE(search_is_bounded),
     KTAP_CASE(shadows),
     KTAP_CASE(damage_is_found),
     KTAP_CASE(registry),

@@ -2,14 +2,15 @@
  * SPDX-License-Identifier: MIT
  *
  * Carr and Hennessy, "WSClock: a simple and effective algorithm for virtual memory management",
- * SOSP 1981. Time is counted in victims, in ticks of policy_tick percent of the pages. The hand
+ * SOSP 1981. Time is counted in victims, in ticks of policy_tick percent of
+ * the pages, but at least a quarter. The hand
  * gives a used page the time of now, passes one that was used in the last two ticks, and takes the
  * first clean one it meets that was not. After 32 pages or a round it takes the first that was not
  * used, whatever its age: eviction itself writes, so no write is begun for a page that stays.
  *
  * A page has three bits for its time, in ticks modulo 8. The hand passes every page at least once
- * in as many victims as there are pages, and pulls up those that fall behind, so that the
- * difference does not wrap.
+ * in as many victims as there are pages, which are four ticks at most, and makes those of more than
+ * three ticks three old; so the difference does not wrap.
  */
 #include "policy.h"
 
@@ -18,7 +19,7 @@ enum { STEPS, TICK_LEFT, TICK }; /* of the hand since the last victim; victims t
 #define TIME       (NEOMM__POLICY_MARK | NEOMM__POLICY_COUNT)
 #define TIME_SHIFT NEOMM__POLICY_COUNT_SHIFT
 #define WINDOW     2u
-#define OLD        4u
+#define OLD        3u  /* and older */
 #define PATIENCE   32u /* or a round */
 
 static void set_time(struct neomm_policy *policy, neomm_frame_t frame, uint32_t tick)
@@ -39,12 +40,19 @@ static void enter(struct neomm_policy *policy, neomm_frame_t frame)
     set_time(policy, frame, policy->state[TICK]);
 }
 
+static uint32_t tick_length(const struct neomm_policy *policy)
+{
+    uint32_t wanted = neomm__policy_share(policy, policy->root->config.policy_tick);
+    uint32_t least = (policy->count + 3) / 4;
+    return wanted < least ? least : wanted;
+}
+
 static enum neomm_verdict victim(struct neomm_policy *policy, neomm_frame_t frame)
 {
     policy->state[STEPS] = 0;
     if (policy->state[TICK_LEFT] == 0) {
         policy->state[TICK]++;
-        policy->state[TICK_LEFT] = neomm__policy_share(policy, policy->root->config.policy_tick);
+        policy->state[TICK_LEFT] = tick_length(policy);
     }
     policy->state[TICK_LEFT]--;
     return neomm__policy_condemn(policy, frame);

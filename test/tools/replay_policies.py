@@ -149,7 +149,7 @@ class Gclock(Clock):
 
 
 class Wsclock(Clock):
-    """Ages in ticks of victims; 5 and more count as 4 from then on."""
+    """Ages in ticks of victims; 4 and more count as 3 from then on."""
 
     def begin(self):
         super().begin()
@@ -168,10 +168,10 @@ class Wsclock(Clock):
             self.steps = 0
             if self.left == 0:
                 self.ticks += 1
-                self.left = share(self.frames, self.tick)
+                self.left = max(share(self.frames, self.tick), (self.frames + 3) // 4)
             self.left -= 1
             return False
-        self.last[page] = max(self.last[page], self.ticks - 4) if age > 4 else self.last[page]
+        self.last[page] = max(self.last[page], self.ticks - 3)
         self.steps += 1
         return True
 
@@ -577,8 +577,8 @@ def main():
                                                        (90, (4, 25, 70))])]
     if len(sys.argv) > 3:
         strings.append(("real", real_string(sys.argv[3], 2500), (20, 60)))
-    configs = [("", {}), ("[swap]\npolicy_window = 20\npolicy_count = 1\npolicy_tick = 90\n",
-                          {"window": 20, "count": 1, "tick": 90})]
+    configs = [("", {}), ("[swap]\npolicy_window = 20\npolicy_count = 1\npolicy_tick = 4\n",
+                          {"window": 20, "count": 1, "tick": 4})]
     for number, (text, _) in enumerate(configs):
         with open(f"{directory}/policies{number}.conf", "w") as file:
             file.write(text)
