@@ -117,9 +117,19 @@ uint32_t neomm__policy_shadow(struct neomm_policy *policy, const struct neomm_sw
 void neomm__policy_fsck(const struct neomm_policy *policy, struct neomm__report *report);
 
 #define NEOMM__POLICY_LIST(X)                                                                      \
-    X(adaptive)                                                                                    \
-    X(aging) X(clock) X(clockpro) X(fifo) X(gclock) X(generations) X(nru) X(random) X(s3fifo)      \
-        X(sieve) X(ws) X(wsclock)
+    X(adaptive)    /* the default */                                                               \
+    X(aging)       /* counters, shifted by ticks */                                                \
+    X(clock)       /* second chance */                                                             \
+    X(clockpro)    /* hot and cold */                                                              \
+    X(fifo)        /* by entry */                                                                  \
+    X(gclock)      /* a clock with a count */                                                      \
+    X(generations) /* groups by last use */                                                        \
+    X(nru)         /* classes by used and dirty */                                                 \
+    X(random)      /* any page */                                                                  \
+    X(s3fifo)      /* a small queue first */                                                       \
+    X(sieve)       /* a hand over a queue */                                                       \
+    X(ws)          /* ages in ticks */                                                             \
+    X(wsclock)
 
 #define NEOMM__POLICY_DECLARE(name) extern const struct neomm_policy_ops neomm__policy_##name;
 NEOMM__POLICY_LIST(NEOMM__POLICY_DECLARE)

@@ -23,8 +23,8 @@ static uint32_t candidates(struct neomm_policy *policy, neomm_frame_t *out, uint
     if (neomm__policy_sweep_due(policy))
         neomm__policy_sweep_begin(policy);
     uint32_t found = neomm__policy_sweep(policy, out, max);
-    for (unsigned class = 0; class < CLASSES && found == 0; class ++)
-        found = neomm__policy_offer(policy, class, out, max);
+    for (unsigned rank = 0; rank < CLASSES && found == 0; rank++)
+        found = neomm__policy_offer(policy, rank, out, max);
     return found;
 }
 

@@ -2,11 +2,11 @@
  * SPDX-License-Identifier: MIT
  *
  * Carr and Hennessy, "WSClock: a simple and effective algorithm for virtual memory management",
- * SOSP 1981. Time is counted in victims, in ticks of policy_tick percent of
- * the pages, but at least a quarter. The hand
- * gives a used page the time of now, passes one that was used in the last two ticks, and takes the
- * first clean one it meets that was not. After 32 pages or a round it takes the first that was not
- * used, whatever its age: eviction itself writes, so no write is begun for a page that stays.
+ * SOSP 1981. Time is counted in victims, in ticks of policy_tick percent of the pages, but at least
+ * a quarter. The hand gives a used page the time of now, passes one that was used in the last two
+ * ticks, and takes the first clean one it meets that was not. After 32 pages or a round it takes
+ * the first that was not used, whatever its age: eviction itself writes, so no write is begun for a
+ * page that stays.
  *
  * A page has three bits for its time, in ticks modulo 8. The hand passes every page at least once
  * in as many victims as there are pages, which are four ticks at most, and makes those of more than
