@@ -84,8 +84,20 @@ set(NEOMM_SWAP_SOURCES
   src/swap/checksum.c
   src/swap/lz4.c
   src/swap/policy.c
+  src/swap/policy_adaptive.c
+  src/swap/policy_aging.c
   src/swap/policy_clock.c
+  src/swap/policy_clockpro.c
   src/swap/policy_fifo.c
+  src/swap/policy_gclock.c
+  src/swap/policy_generations.c
+  src/swap/policy_nru.c
+  src/swap/policy_queue.c
+  src/swap/policy_random.c
+  src/swap/policy_s3fifo.c
+  src/swap/policy_sieve.c
+  src/swap/policy_ws.c
+  src/swap/policy_wsclock.c
   src/swap/slots.c
   src/swap/swap_check.c
   src/swap/swap_io.c)

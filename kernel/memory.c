@@ -25,7 +25,7 @@ static struct {
 static const char config_text[] = "[memory]\n"
                                   "zero_page = no\n"
                                   "[swap]\n"
-                                  "policy = clock\n";
+                                  "policy = adaptive\n";
 
 static bool step(const char *what, neomm_status status)
 {

@@ -91,7 +91,10 @@ static void defaults(struct ktap *t)
     neomm_config_default(&config);
     EXPECT(t, same_size(config.reserve, 0, 1));
     EXPECT(t, config.zero_page);
-    EXPECT_EQ(t, strcmp(config.policy, "clock"), 0);
+    EXPECT_EQ(t, strcmp(config.policy, "adaptive"), 0);
+    EXPECT_EQ(t, config.policy_window, 3);
+    EXPECT_EQ(t, config.policy_count, 3);
+    EXPECT_EQ(t, config.policy_tick, 25);
     EXPECT_EQ(t, config.heap.profile, NEOMM_HEAP_DEFAULT);
     EXPECT_EQ(t, config.heap.sampling, 1000);
     EXPECT(t, !config.heap.call_sites && !config.heap.fine_classes);
@@ -313,7 +316,7 @@ static void names(struct ktap *t)
     EXPECT_EQ(t, parse_new(t, &config, &heard, "[swap]\npolicy = a b"), 1);
     expect_message(t, &heard, 0,
                    "f:2:11: error: policy: a name has letters, digits, '_', '-' and '.' only");
-    EXPECT_EQ(t, strcmp(config.policy, "clock"), 0);
+    EXPECT_EQ(t, strcmp(config.policy, "adaptive"), 0);
     EXPECT_EQ(t, parse_new(t, &config, &heard, "[swap]\npolicy = 1234567890123456789012345678901"),
               0);
     EXPECT_EQ(t, strlen(config.policy), 31);
@@ -555,11 +558,13 @@ static void round_trip(struct ktap *t, const struct neomm_config *config)
 
 static void dump(struct ktap *t)
 {
-    static const char want[] = "[memory]\nreserve = 1%\nzero_page = yes\n[swap]\npolicy = clock\n"
-                               "[heap]\nprofile = default\nsampling = 1000\ncall_sites = no\n"
-                               "fine_classes = no\nmagazine = 128\nlimit = unlimited\n"
-                               "[process.default]\nvirtual_limit = unlimited\n"
-                               "resident_limit = unlimited\nswap_limit = unlimited\n";
+    static const char want[] =
+        "[memory]\nreserve = 1%\nzero_page = yes\n[swap]\npolicy = adaptive\n"
+        "policy_window = 3\npolicy_count = 3\npolicy_tick = 25\n"
+        "[heap]\nprofile = default\nsampling = 1000\ncall_sites = no\n"
+        "fine_classes = no\nmagazine = 128\nlimit = unlimited\n"
+        "[process.default]\nvirtual_limit = unlimited\n"
+        "resident_limit = unlimited\nswap_limit = unlimited\n";
     struct neomm_config config;
     struct dumped dumped = {""};
     struct heard heard;
@@ -575,6 +580,42 @@ static void dump(struct ktap *t)
               "[process.default]\nresident_limit = 0\nswap_limit = 4097K\n");
     EXPECT_EQ(t, heard.count, 0);
     round_trip(t, &config);
+}
+
+/* ---- numbers ---- */
+
+static void numbers(struct ktap *t)
+{
+    static const struct {
+        const char *text;
+        uint32_t value; /* 0: refused, and the default stays */
+        const char *message;
+    } wanted[] = {
+        {"1", 1, NULL},
+        {"1000", 1000, NULL},
+        {"0025", 25, NULL},
+        {"0", 0, "f:2:15: error: policy_tick: not from 1 to 1000"},
+        {"1001", 0, "f:2:15: error: policy_tick: not from 1 to 1000"},
+        {"4294967321", 0, "f:2:15: error: policy_tick: not from 1 to 1000"},
+        {"99999999999999999999999", 0, "f:2:15: error: policy_tick: not from 1 to 1000"},
+        {"12%", 0, "f:2:17: error: policy_tick: not a number: write digits only"},
+        {"-1", 0, "f:2:15: error: policy_tick: not a number: write digits only"},
+    };
+    struct neomm_config config;
+    struct heard heard;
+    char text[96];
+    for (size_t i = 0; i < NEOMM__COUNT_OF(wanted); i++) {
+        snprintf(text, sizeof(text), "[swap]\npolicy_tick = %s", wanted[i].text);
+        EXPECT_EQ(t, parse_new(t, &config, &heard, text), wanted[i].message != NULL);
+        EXPECT_EQ(t, config.policy_tick, wanted[i].value ? wanted[i].value : 25);
+        if (wanted[i].message)
+            expect_message(t, &heard, 0, wanted[i].message);
+    }
+    EXPECT_EQ(t, parse_new(t, &config, &heard, "[swap]\npolicy_window = 51"), 1);
+    EXPECT_EQ(t, parse_new(t, &config, &heard, "[swap]\npolicy_count = 4"), 1);
+    EXPECT_EQ(t, parse_new(t, &config, &heard, "[swap]\npolicy_count = 2\npolicy_window=50"), 0);
+    EXPECT_EQ(t, config.policy_count, 2);
+    EXPECT_EQ(t, config.policy_window, 50);
 }
 
 /* ---- damage ---- */
@@ -699,6 +740,7 @@ static const struct ktap_case cases[] = {
     KTAP_CASE(too_many_caches),
     KTAP_CASE(odd_files),
     KTAP_CASE(long_lines),
+    KTAP_CASE(numbers),
     KTAP_CASE(dump),
     KTAP_CASE_WITH(fuzz, fuzz_seeds),
     KTAP_CASE(closest),

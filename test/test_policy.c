@@ -5,6 +5,9 @@
 #include "base/bits.h"
 #include "base/root.h"
 #include "swap/policy.h"
+#include "swap/swap_priv.h"
+
+#include <string.h>
 
 #define PAGES  12
 #define FRAMES 12
@@ -72,8 +75,10 @@ static void domain_close(struct ktap *t, struct env *env, struct domain *domain)
         EXPECT_OK(t, neomm_pmm_free(env->root, domain->frame[i], 0));
     }
     EXPECT_EQ(t, domain->policy.count, 0);
-    EXPECT_EQ(t, domain->policy.head, 0);
-    EXPECT_EQ(t, domain->policy.tail, 0);
+    for (unsigned i = 0; i < NEOMM_POLICY_QUEUES; i++) {
+        EXPECT_EQ(t, domain->policy.queue[i].head, 0);
+        EXPECT_EQ(t, domain->policy.queue[i].tail, 0);
+    }
     env_close(t, env);
 }
 
@@ -90,7 +95,7 @@ static uint32_t evict(struct domain *domain)
 {
     struct neomm_policy *policy = &domain->policy;
     const struct neomm_swap_entry slot = {7, 0, NEOMM_SWAP_SLOT};
-    for (unsigned tries = 0; tries < 2 * FRAMES + 2; tries++) {
+    for (unsigned tries = 0; tries < 8 * FRAMES + 8; tries++) {
         neomm_frame_t frame;
         if (policy->ops->candidates(policy, &frame, 1) != 1)
             break;
@@ -317,33 +322,237 @@ static void failed_eviction(struct ktap *t)
     domain_close(t, &env, &domain);
 }
 
-/* Pages leave from anywhere, in any order, as when they are unmapped. */
+/* ---- every policy: no page is lost, none is there twice ---- */
+
+static const char *const policy_name[] = {"adaptive", "aging",   "clock",      "clockpro", "fifo",
+                                          "gclock",   "nru",     "random",     "s3fifo",   "sieve",
+                                          "ws",       "wsclock", "generations"};
+#define POLICY_NAMES NEOMM__COUNT_OF(policy_name)
+
+static uint32_t held(const struct domain *domain)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < FRAMES; i++)
+        count += domain->holds[i] >= 0;
+    return count;
+}
+
+/* Exactly the frames that entered are linked, each once. */
+static void expect_all_there(struct domain *domain)
+{
+    unsigned times[FRAMES] = {0};
+    for (unsigned q = 0; q < NEOMM_POLICY_QUEUES; q++)
+        for (uint32_t number = domain->policy.queue[q].head; number != 0;
+             number = neomm__frame(domain->policy.root, neomm_frame(number))->next) {
+            uint32_t i = frame_index(domain, neomm_frame(number));
+            EXPECT(domain->t, i < FRAMES);
+            if (i == FRAMES || ++times[i] > 1)
+                return;
+        }
+    for (uint32_t i = 0; i < FRAMES; i++)
+        EXPECT_EQ(domain->t, times[i], domain->holds[i] >= 0);
+    EXPECT_EQ(domain->t, domain->policy.count, held(domain));
+    EXPECT_EQ(domain->t, findings(domain, false), 0);
+}
+
+static void leave_one(struct domain *domain, uint32_t i, const struct neomm_swap_entry *slot)
+{
+    domain->policy.ops->leave(&domain->policy, domain->frame[i], slot);
+    domain->holds[i] = -1;
+}
+
+/* Candidates, fewer or more: each is in the domain, and none comes twice. */
+static void test_candidates(struct domain *domain, uint64_t *seed)
+{
+    neomm_frame_t out[NEOMM_POLICY_BATCH];
+    bool named[FRAMES] = {false};
+    uint32_t max = below(seed, NEOMM_POLICY_BATCH + 1);
+    uint32_t found = domain->policy.ops->candidates(&domain->policy, out, max);
+    EXPECT(domain->t, found <= max);
+    EXPECT(domain->t, (found != 0) == (max != 0 && held(domain) != 0));
+    for (uint32_t i = 0; i < found; i++) {
+        uint32_t at = frame_index(domain, out[i]);
+        EXPECT(domain->t, at < FRAMES && domain->holds[at] >= 0 && !named[at]);
+        if (at == FRAMES)
+            return;
+        named[at] = true;
+        if (domain->policy.ops->tested(&domain->policy, out[i], next(seed) & 1, next(seed) & 1) ==
+                NEOMM_EVICT &&
+            next(seed) & 3)
+            leave_one(domain, at, NULL);
+    }
+}
+
+/* One thing that vmm may do, also in an order that it would hardly come to. */
+static void any_step(struct domain *domain, uint64_t *seed)
+{
+    const struct neomm_swap_entry slot = {7, 0, NEOMM_SWAP_SLOT};
+    struct neomm_policy *policy = &domain->policy;
+    uint32_t i = below(seed, FRAMES);
+    if (below(seed, 3) == 0) {
+        test_candidates(domain, seed);
+    } else if (domain->holds[i] < 0) {
+        if (next(seed) & 1 && policy->ops->refault)
+            policy->ops->refault(policy, &slot);
+        policy->ops->enter(policy, domain->frame[i]);
+        domain->holds[i] = (int)i;
+    } else if (next(seed) & 1) {
+        (void)policy->ops->tested(policy, domain->frame[i], next(seed) & 1, next(seed) & 1);
+    } else {
+        leave_one(domain, i, next(seed) & 1 ? &slot : NULL);
+    }
+}
+
+/* Every page that is in goes in the end, if it is not used again. */
+static void evict_all(struct domain *domain)
+{
+    memset(domain->accessed, 0, sizeof(domain->accessed));
+    for (uint32_t left = held(domain); left > 0 && domain->t->failures == 0; left--)
+        (void)evict(domain);
+    EXPECT_EQ(domain->t, domain->policy.count, 0);
+    EXPECT_EQ(domain->t, held(domain), 0);
+}
+
 static void leave_anywhere(struct ktap *t)
 {
     struct domain domain;
     struct env env;
-    uint64_t seed = 1;
-    if (!domain_open(t, &env, &domain, "clock", FRAMES))
+    uint64_t seed = t->parameter + 1;
+    if (!domain_open(t, &env, &domain, policy_name[t->parameter], FRAMES))
         return;
-    for (unsigned step = 0; step < 2000 && t->failures == 0; step++) {
-        uint32_t i = below(&seed, FRAMES);
-        struct neomm_policy *policy = &domain.policy;
-        if (domain.holds[i] < 0) {
-            policy->ops->enter(policy, domain.frame[i]);
-            domain.holds[i] = (int)i;
-        } else if (next(&seed) & 1) {
-            (void)policy->ops->tested(policy, domain.frame[i], next(&seed) & 1, false);
-        } else {
-            policy->ops->leave(policy, domain.frame[i], NULL);
-            domain.holds[i] = -1;
-        }
-        uint32_t count = 0;
-        for (uint32_t j = 0; j < FRAMES; j++)
-            count += domain.holds[j] >= 0;
-        EXPECT_EQ(t, policy->count, count);
-        EXPECT_EQ(t, findings(&domain, false), 0);
+    for (unsigned step = 0; step < 3000 && t->failures == 0; step++) {
+        any_step(&domain, &seed);
+        expect_all_there(&domain);
+        if (step % 500 == 499)
+            evict_all(&domain);
     }
     domain_close(t, &env, &domain);
+}
+
+/* From each policy to each: all pages move over, best victim first, whatever was going on. */
+static void switched(struct ktap *t)
+{
+    struct domain domain;
+    struct env env;
+    uint64_t seed = 99 + t->parameter;
+    if (!domain_open(t, &env, &domain, policy_name[t->parameter], FRAMES))
+        return;
+    for (unsigned to = 0; to < 2 * POLICY_NAMES && t->failures == 0; to++) {
+        for (unsigned step = 0; step < 60; step++)
+            any_step(&domain, &seed);
+        uint32_t count = domain.policy.count, clock = domain.policy.clock;
+        const struct neomm_policy_ops *ops =
+            neomm_policy_find(env.root, policy_name[to % POLICY_NAMES]);
+        neomm_policy_switch(&domain.policy, ops);
+        EXPECT(t, domain.policy.ops == ops);
+        EXPECT_EQ(t, domain.policy.count, count);
+        EXPECT_EQ(t, domain.policy.domain, 1);
+        EXPECT(t, domain.policy.clock - clock <= count);
+        expect_all_there(&domain);
+    }
+    evict_all(&domain);
+    domain_close(t, &env, &domain);
+}
+
+static void switched_in_order(struct ktap *t)
+{
+    static const uint32_t order[] = {3, 4, 5, 6, 7, 8, 9, 10, 11, 0, 1, 2};
+    struct domain domain;
+    struct env env;
+    if (!domain_open(t, &env, &domain, "clock", FRAMES))
+        return;
+    enter_all(&domain);
+    for (uint32_t i = 0; i < 3; i++)
+        (void)domain.policy.ops->tested(&domain.policy, domain.frame[i], true, false);
+    neomm_policy_switch(&domain.policy, neomm_policy_find(env.root, "fifo"));
+    expect_candidates(&domain, FRAMES, order, FRAMES);
+    domain_close(t, &env, &domain);
+}
+
+/* Any age may go, each about as often as the others. */
+static void random_is_random(struct ktap *t)
+{
+    struct domain domain;
+    struct env env;
+    uint32_t entered[FRAMES], times[FRAMES] = {0}, now = 0;
+    if (!domain_open(t, &env, &domain, "random", FRAMES))
+        return;
+    enter_all(&domain);
+    for (uint32_t i = 0; i < FRAMES; i++)
+        entered[i] = now++;
+    for (unsigned round = 0; round < 12000; round++) {
+        uint32_t victim = evict(&domain), rank = 0;
+        for (uint32_t i = 0; i < FRAMES; i++)
+            rank += entered[i] < entered[victim];
+        times[rank]++;
+        domain.policy.ops->enter(&domain.policy, domain.frame[victim]);
+        domain.holds[victim] = (int)victim;
+        entered[victim] = now++;
+    }
+    for (uint32_t i = 0; i < FRAMES; i++)
+        EXPECT(t, times[i] > 500 && times[i] < 2000);
+    domain_close(t, &env, &domain);
+}
+
+/* However often pages were used before, a search ends with the first unused page behind as many
+ * tests as there are pages. */
+static void search_is_bounded(struct ktap *t)
+{
+    struct domain domain;
+    struct env env;
+    if (!domain_open(t, &env, &domain, "adaptive", FRAMES))
+        return;
+    struct neomm_policy *policy = &domain.policy;
+    enter_all(&domain);
+    for (unsigned round = 0; round < 8; round++) {
+        neomm_frame_t frame;
+        for (uint32_t i = 0; i < FRAMES; i++) {
+            EXPECT_EQ(t, policy->ops->candidates(policy, &frame, 1), 1);
+            EXPECT_EQ(t, policy->ops->tested(policy, frame, true, true), NEOMM_KEEP);
+        }
+        if (round < 4)
+            continue;
+        EXPECT_EQ(t, policy->ops->candidates(policy, &frame, 1), 1);
+        EXPECT_EQ(t, policy->ops->tested(policy, frame, false, true), NEOMM_EVICT);
+    }
+    domain_close(t, &env, &domain);
+}
+
+/* ---- notes of pages that are gone ---- */
+
+static void shadows(struct ktap *t)
+{
+    const struct env_options options = {.layer = ENV_SWAP, .format = formats[0], .swap_pages = 64};
+    struct neomm_swap_entry slot, other, stale;
+    struct env env;
+    if (!env_open(t, &env, &options))
+        return;
+    EXPECT_OK(t, neomm_swap_alloc(env.root, 1, &slot));
+    EXPECT_OK(t, neomm_swap_alloc(env.root, 1, &other));
+    EXPECT_EQ(t, neomm__swap_shadow(env.root, slot), 0);
+    neomm__swap_set_shadow(env.root, slot, 17);
+    EXPECT_EQ(t, neomm__swap_shadow(env.root, slot), 17);
+    EXPECT_EQ(t, neomm__swap_shadow(env.root, other), 0);
+    stale = slot;
+    stale.generation ^= 1;
+    neomm__swap_set_shadow(env.root, stale, 18);
+    EXPECT_EQ(t, neomm__swap_shadow(env.root, stale), 0);
+    EXPECT_EQ(t, neomm__swap_shadow(env.root, slot), 17);
+    stale.slot = 1000;
+    neomm__swap_set_shadow(env.root, stale, 18);
+    EXPECT_EQ(t, neomm__swap_shadow(env.root, stale), 0);
+    /* The next user of the slot begins without. */
+    uint32_t number = slot.slot;
+    for (unsigned i = 0; i < 64; i++) {
+        EXPECT_OK(t, neomm_swap_free(env.root, slot));
+        EXPECT_OK(t, neomm_swap_alloc(env.root, 1, &slot));
+        EXPECT_EQ(t, neomm__swap_shadow(env.root, slot), 0);
+        if (slot.slot == number)
+            break;
+    }
+    EXPECT_OK(t, neomm_swap_free(env.root, slot));
+    EXPECT_OK(t, neomm_swap_free(env.root, other));
+    env_close(t, &env);
 }
 
 /* Every kind of damage to a queue is found, and does not hang the check. */
@@ -355,8 +564,9 @@ static void damage_is_found(struct ktap *t)
         return;
     enter_all(&domain);
     uint32_t *const word[] = {
-        &domain.policy.head,
-        &domain.policy.tail,
+        &domain.policy.queue[0].head,
+        &domain.policy.queue[0].tail,
+        &domain.policy.queue[0].count,
         &domain.policy.count,
         &neomm__frame(env.root, domain.frame[4])->next,
         &neomm__frame(env.root, domain.frame[4])->previous,
@@ -368,9 +578,13 @@ static void damage_is_found(struct ktap *t)
         for (size_t j = 0; j < NEOMM__COUNT_OF(value); j++) {
             uint32_t before = *word[i];
             *word[i] = value[j];
-            EXPECT(t, findings(&domain, true) == (before != value[j]));
+            EXPECT(t, (findings(&domain, true) != 0) == (before != value[j]));
             *word[i] = before;
         }
+    uint8_t *bits = &neomm__frame(env.root, domain.frame[5])->policy;
+    *bits |= 3;
+    EXPECT_EQ(t, findings(&domain, true) != 0, true);
+    *bits = 0;
     const struct neomm_policy_ops foreign = {.name = "foreign"};
     domain.policy.ops = &foreign;
     domain.policy.count++;
@@ -385,8 +599,7 @@ static void damage_is_found(struct ktap *t)
 static void registry(struct ktap *t)
 {
     const struct env_options options = {.layer = ENV_SWAP, .format = formats[0]};
-    static const char *const name[] = {"a", "b", "c", "d", "e", "f", "g",
-                                       "h", "i", "j", "k", "l", "m", "n"};
+    static char name[NEOMM__SWAP_POLICIES - POLICY_NAMES][2];
     struct neomm_policy_ops ops[NEOMM__COUNT_OF(name)];
     struct neomm_policy_ops again = {.name = "clock"}, more = {.name = "more"};
     struct env env;
@@ -394,15 +607,19 @@ static void registry(struct ktap *t)
         return;
     EXPECT(t, neomm_policy_find(env.root, "clock") == &neomm__policy_clock);
     EXPECT(t, neomm_policy_find(env.root, "fifo") == &neomm__policy_fifo);
-    EXPECT(t, neomm_policy_at(env.root, 0) == &neomm__policy_clock);
-    EXPECT(t, neomm_policy_at(env.root, 1) == &neomm__policy_fifo);
-    EXPECT(t, !neomm_policy_at(env.root, 2));
+    for (uint32_t i = 0; i < POLICY_NAMES; i++) {
+        const struct neomm_policy_ops *builtin = neomm_policy_find(env.root, policy_name[i]);
+        EXPECT(t, builtin && neomm_policy_at(env.root, i));
+        EXPECT(t, builtin && strcmp(builtin->name, policy_name[i]) == 0);
+    }
+    EXPECT(t, !neomm_policy_at(env.root, POLICY_NAMES));
     EXPECT(t, !neomm_policy_find(env.root, "clockwork"));
     EXPECT(t, !neomm_policy_find(env.root, "cloc"));
     EXPECT(t, !neomm_policy_find(env.root, ""));
     EXPECT(t, !neomm_policy_find(env.root, NULL));
     EXPECT_EQ(t, neomm_policy_register(env.root, &again), NEOMM_E_EXISTS);
     for (size_t i = 0; i < NEOMM__COUNT_OF(name); i++) {
+        name[i][0] = (char)('A' + i);
         ops[i] = (struct neomm_policy_ops){.name = name[i]};
         EXPECT_OK(t, neomm_policy_register(env.root, &ops[i]));
         EXPECT(t, neomm_policy_find(env.root, name[i]) == &ops[i]);
@@ -427,6 +644,8 @@ static void without_the_layer(struct ktap *t)
 
 static const uint64_t frame_counts[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12};
 static const uint64_t both[] = {0, 1};
+static const uint64_t all_policies[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12};
+_Static_assert(NEOMM__COUNT_OF(all_policies) == POLICY_NAMES, "a parameter a policy");
 
 static const struct ktap_case cases[] = {
     KTAP_CASE_WITH(fifo_is_textbook, frame_counts),
@@ -434,7 +653,12 @@ static const struct ktap_case cases[] = {
     KTAP_CASE(fifo_anomaly),
     KTAP_CASE(batch),
     KTAP_CASE_WITH(failed_eviction, both),
-    KTAP_CASE(leave_anywhere),
+    KTAP_CASE_WITH(leave_anywhere, all_policies),
+    KTAP_CASE_WITH(switched, all_policies),
+    KTAP_CASE(switched_in_order),
+    KTAP_CASE(random_is_random),
+    KTAP_CASE(search_is_bounded),
+    KTAP_CASE(shadows),
     KTAP_CASE(damage_is_found),
     KTAP_CASE(registry),
     KTAP_CASE(without_the_layer),

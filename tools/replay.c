@@ -16,13 +16,18 @@ static const char usage[] =
     "usage: neomm replay [options] TRACE|-\n"
     "\n"
     "A process on the simulated machine performs every reference of a memory trace, as\n"
-    "`valgrind --tool=lackey --trace-mem=yes` prints it; contents are checked at every load.\n"
+    "`valgrind --tool=lackey --trace-mem=yes` prints it, or of a string of pages (NMT2); contents\n"
+    "are checked at every load. Traces may be compressed by zstd.\n"
     "\n"
     "  --config FILE          memory_manager.conf to run under\n"
     "  --ram SIZE             memory of the machine (256M)\n"
     "  --swap SIZE            size of its swap disk (1G)\n"
-    "  --resident-limit SIZE  most memory the process may hold; 100p is 100 pages\n"
-    "  --policy NAME          page replacement: fifo, clock, or lru (sees every reference)\n"
+    "  --resident-limit SIZE  most memory the process may hold; 100p is 100 pages, and 20% that\n"
+    "                         share of the trace's pages, with --fast or a string of pages\n"
+    "  --policy NAME          page replacement: one of the library's, or lru (sees every\n"
+    "                         reference), or with --fast opt (sees those to come, too)\n"
+    "  --fast                 the policy alone, on frames and accessed bits: the same counts,\n"
+    "                         no page tables, no contents\n"
     "  --format NAME          page tables: 4level or 5level (4level)\n"
     "  --seed N               of everything the machine chooses (1)\n"
     "  --inject NAME          lose-write, swap-pages or stale-read: damage contents once\n"
@@ -39,6 +44,7 @@ enum {
     OPTION_SWAP,
     OPTION_LIMIT,
     OPTION_POLICY,
+    OPTION_FAST,
     OPTION_FORMAT,
     OPTION_SEED,
     OPTION_INJECT,
@@ -54,6 +60,7 @@ static const struct option long_options[] = {
     {"swap", required_argument, NULL, OPTION_SWAP},
     {"resident-limit", required_argument, NULL, OPTION_LIMIT},
     {"policy", required_argument, NULL, OPTION_POLICY},
+    {"fast", no_argument, NULL, OPTION_FAST},
     {"format", required_argument, NULL, OPTION_FORMAT},
     {"seed", required_argument, NULL, OPTION_SEED},
     {"inject", required_argument, NULL, OPTION_INJECT},
@@ -102,6 +109,17 @@ static bool parse_size(const char *option, const char *text, uint64_t least, uin
     return true;
 }
 
+static bool parse_limit(struct replay_options *options, const char *text)
+{
+    char *end;
+    options->percent = strtoul(text, &end, 10);
+    if (end != text && strcmp(end, "%") == 0)
+        return (options->percent > 0 && options->percent <= 100) ||
+               complain("--resident-limit", text, "1% to 100%");
+    options->percent = 0;
+    return parse_size("--resident-limit", text, 4096, &options->resident_limit);
+}
+
 static bool parse_option(struct replay_options *options, int option)
 {
     switch (option) {
@@ -113,9 +131,12 @@ static bool parse_option(struct replay_options *options, int option)
     case OPTION_SWAP:
         return parse_size("--swap", optarg, 1 << 20, &options->swap);
     case OPTION_LIMIT:
-        return parse_size("--resident-limit", optarg, 4096, &options->resident_limit);
+        return parse_limit(options, optarg);
     case OPTION_POLICY:
         options->policy = optarg;
+        return true;
+    case OPTION_FAST:
+        options->fast = true;
         return true;
     case OPTION_FORMAT:
         return parse_format(optarg, &options->format);
@@ -171,12 +192,17 @@ static bool read_config(struct neomm_config *config, const char *path)
 }
 
 /* What the command line leaves open comes from the configuration. */
-static void fill_in(struct replay_options *options, const struct neomm_config *config,
+static void fill_in(struct replay *replay, const struct neomm_config *config,
                     struct neomm_limits *limits)
 {
+    struct replay_options *options = &replay->options;
     const struct neomm_config_process *process = neomm_config_process(config, "replay");
     if (!options->policy)
         options->policy = config->policy;
+    if (options->percent != 0) {
+        uint64_t share = replay->string.pages * options->percent / 100;
+        options->resident_limit = (share ? share : 1) << 12;
+    }
     if (options->resident_limit == 0)
         options->resident_limit = neomm_config_bytes(process->resident_limit, options->ram);
     /* The one mapping of a replay is the whole user half, so a virtual limit means nothing. */
@@ -221,7 +247,7 @@ static bool start_machine(struct replay *replay, const struct neomm_config *conf
     if (status == NEOMM_OK)
         return true;
     if (status == NEOMM_E_NOENT && strcmp(replay->system.step, "vmm") == 0)
-        fprintf(stderr, "neomm replay: no policy '%s' (fifo, clock, lru)\n", options->policy);
+        fprintf(stderr, "neomm replay: no policy '%s'\n", options->policy);
     else
         fprintf(stderr, "neomm replay: the machine does not start: %s: %s (see --ram)\n",
                 replay->system.step, neomm_status_text(status));
@@ -299,13 +325,12 @@ static bool run(struct replay *replay)
     return good && replay->results.content_errors == 0;
 }
 
-static int replay_on_machine(struct replay *replay, const struct neomm_config *config)
+static int replay_on_machine(struct replay *replay, const struct neomm_config *config,
+                             const struct neomm_limits *limits)
 {
-    struct neomm_limits limits;
-    fill_in(&replay->options, config, &limits);
     if (!start_machine(replay, config))
         return 1;
-    neomm_status status = start_process(replay, &limits);
+    neomm_status status = start_process(replay, limits);
     if (status != NEOMM_OK || !oracle_create(&replay->oracle)) {
         fprintf(stderr, "neomm replay: the process does not start: %s\n",
                 neomm_status_text(status));
@@ -315,6 +340,53 @@ static int replay_on_machine(struct replay *replay, const struct neomm_config *c
     good = stop_machine(replay) && good;
     oracle_destroy(&replay->oracle);
     return good ? 0 : 1;
+}
+
+/* The frames that the process may have. */
+static uint32_t frames_of(const struct replay *replay)
+{
+    uint64_t frames = replay->options.resident_limit >> 12;
+    return frames < replay->string.pages ? (uint32_t)frames : replay->string.pages;
+}
+
+static bool find_optimum(struct replay *replay, const struct neomm_config *config)
+{
+    struct fast_results optimal;
+    if (!fast_run(&replay->string, config, "opt", frames_of(replay), 1, &optimal))
+        return false;
+    replay->results.optimal = optimal.misses;
+    return true;
+}
+
+static int replay_fast(struct replay *replay, const struct neomm_config *config)
+{
+    const struct replay_options *options = &replay->options;
+    struct fast_results results;
+    if (!fast_run(&replay->string, config, options->policy, frames_of(replay), options->seed,
+                  &results))
+        return 1;
+    replay_report_fast(replay, &results, frames_of(replay));
+    return 0;
+}
+
+static int replay_opened(struct replay *replay, const struct neomm_config *config)
+{
+    struct neomm_limits limits;
+    bool whole = replay->options.fast || trace_is_pages(&replay->trace);
+    if (whole && !page_string_read(&replay->string, &replay->trace)) {
+        fprintf(stderr, "%s:%llu: error: %s\n", replay->trace.name,
+                (unsigned long long)replay->trace.line, replay->trace.error);
+        return 1;
+    }
+    if (replay->options.percent != 0 && !whole)
+        return complain("--resident-limit", "N%", "known before the end of such a trace") ? 0 : 2;
+    fill_in(replay, config, &limits);
+    if (whole && !find_optimum(replay, config))
+        return 1;
+    int status = replay->options.fast ? replay_fast(replay, config)
+                                      : replay_on_machine(replay, config, &limits);
+    page_string_free(&replay->string);
+    return status;
 }
 
 int command_replay(int argc, char **argv)
@@ -331,7 +403,7 @@ int command_replay(int argc, char **argv)
         fprintf(stderr, "%s: error: %s\n", replay.trace.name, replay.trace.error);
         return 1;
     }
-    status = replay_on_machine(&replay, &config);
+    status = replay_opened(&replay, &config);
     trace_close(&replay.trace);
     return status;
 }

@@ -4,8 +4,9 @@
 #define NEOMM_TOOLS_REPLAY_H
 
 #include "oracle.h"
+#include "page_string.h"
+#include "replay_fast.h"
 #include "replay_lru.h"
-#include "trace.h"
 
 #include <sim/boot.h>
 
@@ -25,9 +26,11 @@ struct replay_options {
     const char *snapshot_start;
     uint64_t ram, swap;      /* bytes */
     uint64_t resident_limit; /* bytes, 0: the configuration's */
+    uint64_t percent;        /* of the trace's pages, instead of resident_limit; 0: not given */
     uint64_t seed;
     enum neomm_format format;
     enum replay_injection injection;
+    bool fast; /* the policy alone */
     bool json;
 };
 
@@ -40,6 +43,8 @@ struct replay_results {
     uint64_t pages; /* touched */
     struct neomm_space_stats space;
     struct sim_tlb_stats tlb;
+    uint64_t tests;   /* of accessed bits */
+    uint64_t optimal; /* misses of OPT, 0: not known */
     double seconds;
 };
 
@@ -59,6 +64,7 @@ struct replay {
     struct lru lru;
     bool use_lru;
     struct trace trace;
+    struct page_string string; /* without records: the trace is read as it goes */
     struct replay_damage damage;
     struct replay_results results;
     uint64_t time;   /* number of the last store */
@@ -72,6 +78,8 @@ struct replay {
 bool replay_run(struct replay *replay);
 
 /* ---- replay_report.c ---- */
+void replay_report_fast(const struct replay *replay, const struct fast_results *results,
+                        uint32_t frames);
 void replay_report_text(const struct replay *replay);
 void replay_report_json(const struct replay *replay);
 void replay_progress(const struct replay *replay, double seconds, bool last);

@@ -13,6 +13,11 @@ static uint64_t all_faults(const struct replay_results *results)
     return results->faults_zero + results->faults_swap_in;
 }
 
+static double per(double n, uint64_t of)
+{
+    return of != 0 ? n / (double)of : 0;
+}
+
 /* Bytes that a name may hold and a JSON string may not. */
 static void print_json_string(const char *text)
 {
@@ -52,9 +57,13 @@ void replay_report_json(const struct replay *replay)
     printf("\"faults\":{\"total\":%llu,\"zero\":%llu,\"swap_in\":%llu,\"other\":%llu},",
            (ull)all_faults(r), (ull)r->faults_zero, (ull)r->faults_swap_in, (ull)r->faults_other);
     printf("\"evictions\":%llu,\"swap_writes\":%llu,\"content_errors\":%llu,"
-           "\"tlb_hits\":%llu,\"walks\":%llu}\n",
+           "\"tlb_hits\":%llu,\"walks\":%llu,\"tests\":%llu",
            (ull)r->space.evictions, (ull)r->space.swap_writes, (ull)r->content_errors,
-           (ull)r->tlb.hits, (ull)r->tlb.walks);
+           (ull)r->tlb.hits, (ull)r->tlb.walks, (ull)r->tests);
+    if (r->optimal != 0)
+        printf(",\"optimal\":%llu,\"ratio\":%.4f", (ull)r->optimal,
+               per((double)all_faults(r), r->optimal));
+    printf("}\n");
 }
 
 void replay_report_text(const struct replay *replay)
@@ -74,10 +83,42 @@ void replay_report_text(const struct replay *replay)
                policy_name(replay));
     printf("faults          %llu: %llu first touches, %llu swap-ins (and %llu others)\n",
            (ull)all_faults(r), (ull)r->faults_zero, (ull)r->faults_swap_in, (ull)r->faults_other);
+    if (r->optimal != 0)
+        printf("optimum         %llu misses; these are %.3f times as many\n", (ull)r->optimal,
+               per((double)all_faults(r), r->optimal));
+    printf("tests           %llu of accessed bits, %.2f a miss\n", (ull)r->tests,
+           per((double)r->tests, all_faults(r)));
     printf("evictions       %llu, of which %llu were written to swap\n", (ull)r->space.evictions,
            (ull)r->space.swap_writes);
     printf("TLB             %llu hits, %llu walks\n", (ull)r->tlb.hits, (ull)r->tlb.walks);
     printf("content errors  %llu\n", (ull)r->content_errors);
+}
+
+void replay_report_fast(const struct replay *replay, const struct fast_results *results,
+                        uint32_t frames)
+{
+    const struct page_string *string = &replay->string;
+    double ratio = per((double)results->misses, replay->results.optimal);
+    double tests = per((double)results->tests, results->misses);
+    if (replay->options.json) {
+        printf("{\"schema\":\"neomm.replay-fast/1\",\"trace\":");
+        print_json_string(replay->trace.name);
+        printf(",\"policy\":\"%s\",\"frames\":%u,\"pages\":%u,\"references\":%llu,\"misses\":%llu,"
+               "\"optimal\":%llu,\"ratio\":%.4f,\"tests\":%llu,\"evictions\":%llu,\"swap_writes\":"
+               "%llu}\n",
+               policy_name(replay), frames, string->pages, (ull)string->references,
+               (ull)results->misses, (ull)replay->results.optimal, ratio, (ull)results->tests,
+               (ull)results->evictions, (ull)results->writes);
+        return;
+    }
+    printf("trace           %s: %llu references on %u pages\n", replay->trace.name,
+           (ull)string->references, string->pages);
+    printf("frames          %u, policy %s\n", frames, policy_name(replay));
+    printf("misses          %llu; OPT %llu, %.3f times as many\n", (ull)results->misses,
+           (ull)replay->results.optimal, ratio);
+    printf("tests           %llu of accessed bits, %.2f a miss\n", (ull)results->tests, tests);
+    printf("evictions       %llu, of which %llu were written to swap\n", (ull)results->evictions,
+           (ull)results->writes);
 }
 
 void replay_progress(const struct replay *replay, double seconds, bool last)

@@ -211,13 +211,28 @@ static void look_around(struct replay *replay, double start, double *next, bool 
         (void)replay_write_snapshot(replay, replay->options.snapshot);
 }
 
+/* The next record of the trace, or of the string that it was read into: some bytes of a page. */
+static enum trace_result next_record(struct replay *replay, struct trace_record *record)
+{
+    const struct page_string *string = &replay->string;
+    if (!string->record)
+        return trace_next(&replay->trace, record);
+    if (replay->trace.records == string->records)
+        return TRACE_END;
+    uint32_t reference = string->record[replay->trace.records++];
+    replay->trace.line = replay->trace.records;
+    *record =
+        (struct trace_record){reference & 1 ? 'S' : 'L', 8, string->number[reference >> 1] * PAGE};
+    return TRACE_RECORD;
+}
+
 static bool replay_trace(struct replay *replay)
 {
     struct trace_record record;
     enum trace_result result;
     bool terminal = isatty(STDERR_FILENO);
     double start = now(), next = start + 0.25;
-    while ((result = trace_next(&replay->trace, &record)) == TRACE_RECORD) {
+    while ((result = next_record(replay, &record)) == TRACE_RECORD) {
         if (!perform_record(replay, &record))
             return false;
         replay->results.records[kind_index(record.kind)]++;
@@ -253,6 +268,13 @@ static bool verify_all(struct replay *replay)
     return true;
 }
 
+static uint64_t tests_so_far(const struct replay *replay)
+{
+    struct neomm_snapshot snapshot;
+    neomm_snapshot_take(replay->system.root, &snapshot);
+    return snapshot.counter[NEOMM_COUNTER_EVICT_TEST];
+}
+
 bool replay_run(struct replay *replay)
 {
     struct replay_results *results = &replay->results;
@@ -264,6 +286,7 @@ bool replay_run(struct replay *replay)
     results->tlb.hits -= tlb.hits;
     results->tlb.walks -= tlb.walks;
     results->pages = replay->oracle.count;
+    results->tests = tests_so_far(replay);
     neomm_space_stats(replay->system.root, replay->space, &results->space);
     if (results->tlb.hits + results->tlb.walks != results->references) {
         snprintf(replay->error, sizeof(replay->error),

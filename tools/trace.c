@@ -1,17 +1,58 @@
-/* Reading a lackey trace.
+/* Reading traces.
  * SPDX-License-Identifier: MIT */
 #include "trace.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
+
+extern char **environ;
 
 static enum trace_result fail(struct trace *trace, const char *text)
 {
     snprintf(trace->error, sizeof(trace->error), "%s", text);
     return TRACE_ERROR;
+}
+
+/* ---- files ---- */
+
+static bool is_compressed(int fd)
+{
+    static const unsigned char magic[4] = {0x28, 0xb5, 0x2f, 0xfd};
+    unsigned char head[4];
+    return pread(fd, head, sizeof(head), 0) == (ssize_t)sizeof(head) &&
+           memcmp(head, magic, sizeof(head)) == 0;
+}
+
+/* Puts zstd between the file and the trace. */
+static bool decompress(struct trace *trace)
+{
+    char *const arguments[] = {(char[]){"zstd"}, (char[]){"-dcq"}, (char[]){"--long=27"}, NULL};
+    posix_spawn_file_actions_t actions;
+    int end[2];
+    pid_t child;
+    if (pipe(end) != 0)
+        return false;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_adddup2(&actions, trace->fd, STDIN_FILENO);
+    posix_spawn_file_actions_adddup2(&actions, end[1], STDOUT_FILENO);
+    posix_spawn_file_actions_addclose(&actions, end[0]);
+    errno = posix_spawnp(&child, "zstd", &actions, NULL, arguments, environ);
+    bool started = errno == 0;
+    posix_spawn_file_actions_destroy(&actions);
+    close(end[1]);
+    if (!started) {
+        close(end[0]);
+        return false;
+    }
+    close(trace->fd);
+    trace->fd = end[0];
+    trace->child = child;
+    return true;
 }
 
 bool trace_open(struct trace *trace, const char *path)
@@ -22,6 +63,10 @@ bool trace_open(struct trace *trace, const char *path)
     trace->fd = standard ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
     if (trace->fd < 0)
         snprintf(trace->error, sizeof(trace->error), "cannot open: %s", strerror(errno));
+    else if (!standard && is_compressed(trace->fd) && !decompress(trace)) {
+        snprintf(trace->error, sizeof(trace->error), "cannot run zstd: %s", strerror(errno));
+        trace_close(trace);
+    }
     return trace->fd >= 0;
 }
 
@@ -29,7 +74,20 @@ void trace_close(struct trace *trace)
 {
     if (trace->fd > STDIN_FILENO)
         close(trace->fd);
+    if (trace->child > 0)
+        (void)waitpid(trace->child, NULL, 0);
+    trace->child = 0;
     trace->fd = -1;
+}
+
+/* The end of what zstd wrote: has it failed? */
+static bool ended_well(struct trace *trace)
+{
+    int status = 0;
+    if (trace->child > 0 && waitpid(trace->child, &status, 0) == trace->child)
+        trace->child = 0;
+    errno = EIO;
+    return status == 0;
 }
 
 /* Moves what is unread to the front and reads more. False: a read error. */
@@ -45,12 +103,40 @@ static bool refill(struct trace *trace)
         if (got < 0)
             return false;
         trace->at_end = got == 0;
+        if (trace->at_end && !ended_well(trace))
+            return false;
         trace->to += (size_t)got;
         if (got > 0)
             break;
     }
     return true;
 }
+
+bool trace_is_pages(struct trace *trace)
+{
+    while (trace->to - trace->from < 4 && !trace->at_end)
+        if (!refill(trace))
+            return false;
+    return trace->to - trace->from >= 4 && memcmp(trace->buffer + trace->from, "NMT2", 4) == 0;
+}
+
+size_t trace_read(struct trace *trace, void *to, size_t size)
+{
+    size_t done = 0;
+    while (done < size) {
+        if (trace->from == trace->to && (trace->at_end || !refill(trace)))
+            break;
+        size_t here = trace->to - trace->from;
+        if (here > size - done)
+            here = size - done;
+        memcpy((char *)to + done, trace->buffer + trace->from, here);
+        trace->from += here;
+        done += here;
+    }
+    return done;
+}
+
+/* ---- lackey ---- */
 
 /* Drops the rest of a line that is longer than the buffer; no record is. */
 static enum trace_result skip_long_line(struct trace *trace)

@@ -1,4 +1,5 @@
-/* Reading a memory trace as `valgrind --tool=lackey --trace-mem=yes` prints it.
+/* Reading traces: the text of `valgrind --tool=lackey --trace-mem=yes`, or pages in binary. A file
+ * that zstd has compressed is read through that program.
  * SPDX-License-Identifier: MIT
  *
  *   I  04016d80,3      fetch          " L addr,size"  load
@@ -6,6 +7,12 @@
  *
  * Address hexadecimal, size decimal. Lines of any other beginning are the program's own output
  * or valgrind's: skipped and counted. Memory use does not depend on the trace's length.
+ *
+ * Pages: all little-endian, "NMT2", then 32 bits each: pages, records, k; the 64-bit numbers of the
+ * virtual pages; 32 bits a record, index of a page << 1 | written. A page that is referenced many
+ * times in a row is one record, and what cannot change LRU or OPT with more than k frames is left
+ * out (Kaplan, Smaragdakis and Wilson, "Flexible reference trace reduction for VM simulations", ACM
+ * TOMACS 13(1), 2003).
  */
 #ifndef NEOMM_TOOLS_TRACE_H
 #define NEOMM_TOOLS_TRACE_H
@@ -28,6 +35,7 @@ enum trace_result { TRACE_RECORD, TRACE_END, TRACE_ERROR };
 struct trace {
     const char *name; /* for messages: the file's, or "<stdin>" */
     int fd;
+    int child;                 /* zstd, which writes to fd; 0: none */
     bool at_end;               /* of the file; what is buffered is still to come */
     uint64_t line;             /* of the last record or error, from 1 */
     uint64_t records, skipped; /* lines */
@@ -39,6 +47,11 @@ struct trace {
 /* Opens `path`, "-" is standard input. False: trace->error says why. */
 bool trace_open(struct trace *trace, const char *path);
 void trace_close(struct trace *trace);
+
+/* Is it a file of pages? */
+bool trace_is_pages(struct trace *trace);
+/* The next `size` bytes; fewer at the end or at an error. */
+size_t trace_read(struct trace *trace, void *to, size_t size);
 
 /* The next record. TRACE_ERROR: trace->line and trace->error say what is wrong. */
 enum trace_result trace_next(struct trace *trace, struct trace_record *record);

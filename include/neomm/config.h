@@ -47,6 +47,9 @@ struct neomm_config {
     struct neomm_config_size reserve;   /* [memory] reserve */
     bool zero_page;                     /* [memory] zero_page */
     char policy[NEOMM_CONFIG_NAME_MAX]; /* [swap] policy */
+    uint32_t policy_window;             /* [swap] policy_window, percent */
+    uint32_t policy_count;              /* [swap] policy_count */
+    uint32_t policy_tick;               /* [swap] policy_tick, percent */
     struct neomm_config_heap heap;
     uint32_t caches;
     struct neomm_config_cache cache[NEOMM_CONFIG_CACHES];

@@ -49,8 +49,8 @@ struct neomm_policy_ops {
     const char *name;
     /* A page became resident in `frame`. */
     void (*enter)(struct neomm_policy *policy, neomm_frame_t frame);
-    /* Which frames to test next, at most max <= NEOMM_POLICY_BATCH, best victim first. They stay
-     * in the policy. */
+    /* Which frames to test next, at most max <= NEOMM_POLICY_BATCH, best victim first; at least one
+     * while there are any. They stay in the policy. */
     uint32_t (*candidates)(struct neomm_policy *policy, neomm_frame_t *out, uint32_t max);
     /* The bits of a candidate; its accessed bit has been cleared by this test. */
     enum neomm_verdict (*tested)(struct neomm_policy *policy, neomm_frame_t frame, bool accessed,
@@ -58,18 +58,27 @@ struct neomm_policy_ops {
     /* The frame is resident no more: evicted to `slot`, or gone with its mapping (slot nil). */
     void (*leave)(struct neomm_policy *policy, neomm_frame_t frame,
                   const struct neomm_swap_entry *slot);
-    /* A page that was evicted to `slot` faults and will enter. May be NULL. */
+    /* The page that was evicted to `slot` faults and enters next. May be NULL. */
     void (*refault)(struct neomm_policy *policy, const struct neomm_swap_entry *slot);
+};
+
+#define NEOMM_POLICY_QUEUES 16
+
+/* Frames in the links of their descriptors. */
+struct neomm_policy_queue {
+    uint32_t head, tail; /* frame numbers, 0 none */
+    uint32_t count;
 };
 
 /* One instance for each domain: the whole machine, or one process with a resident limit. */
 struct neomm_policy {
     const struct neomm_policy_ops *ops;
     struct neomm *root;
-    uint32_t head, tail; /* frame numbers, 0 none */
-    uint32_t count;      /* frames in it */
-    uint32_t domain;     /* 0 global, else the index of the space */
-    uint32_t state[10];  /* the policy's own */
+    uint32_t count;     /* frames in it */
+    uint32_t domain;    /* 0 global, else the index of the space */
+    uint32_t clock;     /* the policy's own time; goes on when the policy is switched */
+    uint32_t state[10]; /* the policy's own */
+    struct neomm_policy_queue queue[NEOMM_POLICY_QUEUES];
 };
 
 /* ---- the layer ---- */
@@ -146,8 +155,8 @@ void neomm_swap_stats(struct neomm *root, struct neomm_swap_stats *stats);
 /* The n-th area in the order of adding. NEOMM_E_NOENT behind the last. */
 neomm_status neomm_swap_area_at(struct neomm *root, uint32_t index, struct neomm_swap_area *area);
 
-/* Policies by name: the built-in ones (clock, fifo) and those that a program registers (`ops`
- * stays its own). NEOMM_E_EXISTS, NEOMM_E_NOSPACE. */
+/* Policies by name: the built-in ones (docs/replacement.md) and those that a program registers
+ * (`ops` stays its own). NEOMM_E_EXISTS, NEOMM_E_NOSPACE. */
 neomm_status neomm_policy_register(struct neomm *root, const struct neomm_policy_ops *ops);
 const struct neomm_policy_ops *neomm_policy_find(struct neomm *root, const char *name);
 /* The n-th registered, NULL behind the last. */
@@ -156,6 +165,10 @@ const struct neomm_policy_ops *neomm_policy_at(struct neomm *root, uint32_t inde
 /* An empty instance for one domain. */
 void neomm_policy_init(struct neomm_policy *policy, struct neomm *root,
                        const struct neomm_policy_ops *ops, uint32_t domain);
+
+/* From now on the domain goes by `ops`. Its frames move over, best victim first, and lose what the
+ * old policy knew of them. With the domain's lock held; O(frames). */
+void neomm_policy_switch(struct neomm_policy *policy, const struct neomm_policy_ops *ops);
 
 NEOMM_EXTERN_C_END
 

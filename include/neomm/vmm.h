@@ -37,7 +37,7 @@ enum neomm_overcommit {
 };
 
 struct neomm_vmm_options {
-    const char *policy; /* replacement policy; NULL: clock */
+    const char *policy; /* replacement policy; NULL: the configuration's */
     bool zero_page;     /* read faults of anonymous memory share one frame of zeros */
     bool aslr;          /* what is placed by itself begins at a distance of NEOMM_ASLR_BITS random
                          * bits, in pages, that each space draws from the port's entropy */

@@ -33,7 +33,7 @@ struct neomm__config_row {
     uint32_t least, most;
 };
 
-#define NEOMM__CONFIG_ROWS 13
+#define NEOMM__CONFIG_ROWS 16
 
 extern const struct neomm__config_row neomm__config_row[NEOMM__CONFIG_ROWS];
 

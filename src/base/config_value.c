@@ -1,4 +1,4 @@
-/* Values of memory_manager.conf: sizes, booleans and names, read and printed.
+/* Values of memory_manager.conf: sizes, booleans, names and numbers, read and printed.
  * SPDX-License-Identifier: MIT */
 #include "config_priv.h"
 

@@ -1,13 +1,17 @@
-/* Replacement policies by name.
+/* Replacement policies: by name, switched, and checked.
  * SPDX-License-Identifier: MIT */
 #include "policy.h"
 #include "swap_priv.h"
 
+#define ADDRESS(name) &neomm__policy_##name,
+static const struct neomm_policy_ops *const builtin[] = {NEOMM__POLICY_LIST(ADDRESS)};
+#undef ADDRESS
+
 void neomm__policy_builtin(struct neomm__swap *swap)
 {
-    swap->policy[0] = &neomm__policy_clock;
-    swap->policy[1] = &neomm__policy_fifo;
-    swap->policies = 2;
+    for (uint32_t i = 0; i < NEOMM__COUNT_OF(builtin); i++)
+        swap->policy[i] = builtin[i];
+    swap->policies = NEOMM__COUNT_OF(builtin);
 }
 
 static bool same_name(const char *a, const char *b)
@@ -63,84 +67,68 @@ void neomm_policy_init(struct neomm_policy *policy, struct neomm *root,
     policy->domain = domain;
 }
 
-/* ---- what the built-in policies share ---- */
-
-/* The policy's queue as a list of frames; changes go back by store. */
-static struct neomm__frame_list load(const struct neomm_policy *policy)
+void neomm_policy_switch(struct neomm_policy *policy, const struct neomm_policy_ops *ops)
 {
-    return (struct neomm__frame_list){policy->head, policy->tail, policy->count};
-}
-
-static void store(struct neomm_policy *policy, struct neomm__frame_list list)
-{
-    policy->head = list.head;
-    policy->tail = list.tail;
-    policy->count = list.count;
-}
-
-void neomm__policy_enter_tail(struct neomm_policy *policy, neomm_frame_t frame)
-{
-    struct neomm__frame_list list = load(policy);
-    neomm__frame(policy->root, frame)->policy = 0;
-    neomm__frame_list_push_tail(&policy->root->frames, &list, frame);
-    store(policy, list);
-}
-
-void neomm__policy_leave(struct neomm_policy *policy, neomm_frame_t frame,
-                         const struct neomm_swap_entry *slot)
-{
-    struct neomm__frame_list list = load(policy);
-    (void)slot;
-    neomm__frame(policy->root, frame)->policy = 0;
-    neomm__frame_list_remove(&policy->root->frames, &list, frame);
-    store(policy, list);
-}
-
-void neomm__policy_pass(struct neomm_policy *policy, neomm_frame_t frame)
-{
-    neomm__policy_leave(policy, frame, NULL);
-    neomm__policy_enter_tail(policy, frame);
-}
-
-uint32_t neomm__policy_from_head(struct neomm_policy *policy, neomm_frame_t *out, uint32_t max)
-{
-    uint32_t found = 0;
-    for (uint32_t i = 0; i < policy->count; i++) {
-        neomm_frame_t head = neomm_frame(policy->head);
-        if (!(neomm__frame(policy->root, head)->policy & NEOMM__POLICY_CONDEMNED))
-            break;
-        neomm__policy_pass(policy, head);
+    neomm_frame_t frame[NEOMM_POLICY_BATCH];
+    struct neomm_policy next;
+    neomm_policy_init(&next, policy->root, ops, policy->domain);
+    next.clock = policy->clock;
+    while (policy->count != 0) {
+        uint32_t found = policy->ops->candidates(policy, frame, NEOMM_POLICY_BATCH);
+        NEOMM__ASSERT(found != 0);
+        for (uint32_t i = 0; i < found; i++) {
+            policy->ops->leave(policy, frame[i], NULL);
+            ops->enter(&next, frame[i]);
+        }
     }
-    for (uint32_t number = policy->head; number != 0 && found < max;
-         number = neomm__frame(policy->root, neomm_frame(number))->next)
-        out[found++] = neomm_frame(number);
-    return found;
+    *policy = next;
 }
 
-enum neomm_verdict neomm__policy_condemn(struct neomm_policy *policy, neomm_frame_t frame)
+/* ---- the check ---- */
+
+static bool is_builtin(const struct neomm_policy *policy)
 {
-    neomm__frame(policy->root, frame)->policy |= NEOMM__POLICY_CONDEMNED;
-    return NEOMM_EVICT;
+    for (uint32_t i = 0; i < NEOMM__COUNT_OF(builtin); i++)
+        if (policy->ops == builtin[i])
+            return true;
+    return false;
 }
 
-void neomm__policy_fsck(const struct neomm_policy *policy, struct neomm__report *report)
+/* Frames linked in a queue. */
+static uint32_t check_queue(const struct neomm_policy *policy, unsigned index,
+                            struct neomm__report *report)
 {
-    uint32_t seen = 0, previous = 0, number = policy->head;
-    if (policy->ops != &neomm__policy_clock && policy->ops != &neomm__policy_fifo)
-        return;
-    while (number != 0 && seen < policy->count) {
+    const struct neomm_policy_queue *queue = &policy->queue[index];
+    uint32_t seen = 0, previous = 0, number = queue->head;
+    while (number != 0 && seen < queue->count) {
         const struct neomm__frame *frame = neomm__frame(policy->root, neomm_frame(number));
-        if (!frame || frame->previous != previous) {
-            neomm__report(report, "policy %s of domain %u: frame %#x behind %#x is badly linked",
-                          policy->ops->name, policy->domain, number, previous);
-            return;
+        if (!frame || frame->previous != previous ||
+            (frame->policy & NEOMM__POLICY_QUEUE) != index) {
+            neomm__report(report, "policy %s of domain %u: frame %#x behind %#x of queue %u is %s",
+                          policy->ops->name, policy->domain, number, previous, index,
+                          !frame ? "no frame" : "badly linked");
+            return seen;
         }
         previous = number;
         number = frame->next;
         seen++;
     }
-    if (number != 0 || seen != policy->count || policy->tail != previous)
-        neomm__report(report, "policy %s of domain %u: %u frames counted, %u%s linked, tail %#x",
-                      policy->ops->name, policy->domain, policy->count, seen,
-                      number ? " and more" : "", policy->tail);
+    if (number != 0 || seen != queue->count || queue->tail != previous)
+        neomm__report(report,
+                      "policy %s of domain %u: %u frames in queue %u, %u%s linked, tail %#x",
+                      policy->ops->name, policy->domain, queue->count, index, seen,
+                      number ? " and more" : "", queue->tail);
+    return seen;
+}
+
+void neomm__policy_fsck(const struct neomm_policy *policy, struct neomm__report *report)
+{
+    uint32_t seen = 0;
+    if (!is_builtin(policy))
+        return;
+    for (unsigned i = 0; i < NEOMM_POLICY_QUEUES; i++)
+        seen += check_queue(policy, i, report);
+    if (seen != policy->count)
+        neomm__report(report, "policy %s of domain %u: %u frames counted, %u in queues",
+                      policy->ops->name, policy->domain, policy->count, seen);
 }

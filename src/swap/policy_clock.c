@@ -2,6 +2,8 @@
  * last passed is spared, its accessed bit cleared.
  * SPDX-License-Identifier: MIT
  *
+ * Corbato, "A paging experiment with the Multics system", 1968.
+ *
  * The circle is cut open at the hand: the head of the queue is the page the hand points at, the
  * tail the one it passed last. To spare a page is to move it to the tail, and a new page, which
  * takes the victim's place on the circle, enters there too:
@@ -19,7 +21,7 @@ static enum neomm_verdict tested(struct neomm_policy *policy, neomm_frame_t fram
     (void)dirty;
     if (!accessed)
         return neomm__policy_condemn(policy, frame);
-    neomm__policy_pass(policy, frame);
+    neomm__policy_move(policy, frame, 0);
     return NEOMM_KEEP;
 }
 

@@ -97,6 +97,7 @@ static bool take(struct neomm__swap_area *area, uint32_t owner, struct neomm_swa
         area->used++;
         slot->count = 1;
         slot->flags = 0;
+        slot->shadow = 0;
         *hint = page;
         *entry = (struct neomm_swap_entry){area->base + page, slot->generation, NEOMM_SWAP_SLOT};
     }
@@ -205,4 +206,28 @@ neomm_status neomm_swap_entry_of(struct neomm *root, uint32_t number,
     *entry = (struct neomm_swap_entry){number, slot->generation, NEOMM_SWAP_SLOT};
     neomm__unlock(&area->lock, irq);
     return used ? NEOMM_OK : NEOMM_E_NOENT;
+}
+
+void neomm__swap_set_shadow(struct neomm *root, struct neomm_swap_entry entry, uint32_t shadow)
+{
+    struct neomm__swap_area *area = neomm__swap_area_of(root, entry.slot);
+    if (!area)
+        return;
+    neomm_irq_t irq = neomm__lock(&area->lock);
+    struct neomm__slot *slot = neomm__swap_record(root, area, entry);
+    if (slot)
+        slot->shadow = shadow;
+    neomm__unlock(&area->lock, irq);
+}
+
+uint32_t neomm__swap_shadow(struct neomm *root, struct neomm_swap_entry entry)
+{
+    struct neomm__swap_area *area = neomm__swap_area_of(root, entry.slot);
+    if (!area)
+        return 0;
+    neomm_irq_t irq = neomm__lock(&area->lock);
+    const struct neomm__slot *slot = neomm__swap_record(root, area, entry);
+    uint32_t shadow = slot ? slot->shadow : 0;
+    neomm__unlock(&area->lock, irq);
+    return shadow;
 }

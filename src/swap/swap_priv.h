@@ -21,7 +21,7 @@
 #include <neomm/swap.h>
 
 #define NEOMM__SWAP_AREAS     8
-#define NEOMM__SWAP_POLICIES  16
+#define NEOMM__SWAP_POLICIES  32
 #define NEOMM__SWAP_HINTS     32
 #define NEOMM__SWAP_CLUSTER   256 /* slots: 1 MiB that one owner fills alone if it can */
 #define NEOMM__SWAP_COUNT_MAX 255
@@ -34,9 +34,9 @@
 struct neomm__slot {
     uint64_t value; /* checksum of the contents, or the word that fills the page */
     uint16_t generation;
-    uint8_t count; /* users; NEOMM__SWAP_COUNT_MAX: lost count, in use for ever */
-    uint8_t flags; /* NEOMM__SLOT_* */
-    uint32_t reserved;
+    uint8_t count;   /* users; NEOMM__SWAP_COUNT_MAX: lost count, in use for ever */
+    uint8_t flags;   /* NEOMM__SLOT_* */
+    uint32_t shadow; /* what the policy that evicted the page noted, 0: nothing */
 };
 
 _Static_assert(sizeof(struct neomm__slot) == 16, "a record is 16 bytes");
@@ -107,6 +107,10 @@ struct neomm__slot *neomm__swap_record(struct neomm *root, struct neomm__swap_ar
 void neomm__swap_slots_init(struct neomm__swap_area *area);
 /* Takes a slot of a new area out of use. False: no such slot. */
 bool neomm__swap_slot_retire(struct neomm__swap_area *area, uint32_t page);
+
+/* A word for the policy in the record of a slot in use; 0 for an entry of an earlier use. */
+void neomm__swap_set_shadow(struct neomm *root, struct neomm_swap_entry entry, uint32_t shadow);
+uint32_t neomm__swap_shadow(struct neomm *root, struct neomm_swap_entry entry);
 
 /* Moves one page between a device and a frame, and waits. */
 neomm_status neomm__swap_move(struct neomm_block_device *device,

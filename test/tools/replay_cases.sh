@@ -102,6 +102,41 @@ expect 2 'is not 4level or 5level' "$neomm" replay --format pae x
 replay 1 "no policy 'optimal'" "$good" --policy optimal
 expect 0 'usage: neomm replay' "$neomm" replay --help
 
+# Strings of pages: 3 pages, and records 0 1w 2 0w 1 0 with little-endian numbers.
+head='NMT2\003\0\0\0\006\0\0\0\0\0\0\0'
+numbers='\0\004\0\0\0\0\0\0\001\004\0\0\0\0\0\0\005\004\0\0\0\0\0\0'
+records='\0\0\0\0\003\0\0\0\004\0\0\0\001\0\0\0\002\0\0\0\0\0\0\0'
+replay 0 '"load":4,"store":2,.*"total":3,.*"optimal":3,"ratio":1.0000' "$head$numbers$records" --json
+replay 0 '"total":6,"zero":3,"swap_in":3,.*"optimal":6,' "$head$numbers$records" --json \
+    --resident-limit 1p --policy fifo
+replay 0 '"frames":1,"pages":3,"references":6,"misses":6,"optimal":6,"ratio":1.0000,"tests":5,' \
+    "$head$numbers$records" --fast --json --resident-limit 34% --policy fifo
+replay 0 'misses +5; OPT 4, 1.250 times as many' "$head$numbers$records" --fast --policy fifo \
+    --resident-limit 2p
+replay 0 '"misses":4,"optimal":4,' "$good" --fast --json --policy opt
+replay 0 'evictions +5, of which 4 were written' "$head$numbers$records" --fast --policy opt \
+    --resident-limit 1p
+replay 0 '"misses":0,' 'NMT2\0\0\0\0\0\0\0\0\0\0\0\0' --fast --json
+replay 1 'not a whole NMT2 header' 'NMT2\003\0\0\0'
+replay 1 'not a whole NMT2 header' 'NMT2\0\0\0\377\0\0\0\0\0\0\0\0'
+replay 1 'shorter than its header says' "$head$numbers"
+replay 1 'shorter than its header says' "$head"
+replay 1 'longer than its header says' "$head$numbers$records."
+replay 1 'trace:6: error: a record names a page' \
+    "$head$numbers\0\0\0\0\003\0\0\0\004\0\0\0\001\0\0\0\002\0\0\0\006\0\0\0"
+replay 1 "no such policy: optimal" "$good" --fast --policy optimal
+replay 1 "no policy 'opt'" "$good" --policy opt
+replay 2 "'N%' is not known before the end" "$good" --resident-limit 10%
+expect 2 "'101%' is not 1% to 100%" "$neomm" replay --resident-limit 101% x
+expect 2 "'0%' is not 1% to 100%" "$neomm" replay --resident-limit 0% x
+zstd -q -o "$work/pages.zst" "$(trace "$head$numbers$records")"
+expect 0 '"misses":3,' "$neomm" replay --fast --json "$work/pages.zst"
+zstd -q -o "$work/text.zst" "$(trace "$good")"
+expect 0 'references +6 on 4 pages' "$neomm" replay "$work/text.zst"
+head -c 40 "$work/pages.zst" >"$work/cut.zst"
+expect 1 'cut.zst:.*error:' "$neomm" replay "$work/cut.zst"
+expect 1 'cannot run zstd' env PATH=/nowhere "$neomm" replay "$work/text.zst"
+
 printf '[swap]\npolicy = fifo\n[process.default]\nresident_limit = 8K\n' >"$work/good.conf"
 printf '[swap]\npolice = fifo\n' >"$work/bad.conf"
 replay 0 '"policy":"fifo".*"resident_limit":8192,' "$good" --json --config "$work/good.conf"
