@@ -114,6 +114,7 @@ static void empty(struct neomm *root, struct neomm_space *space)
     NEOMM__ASSERT(status == NEOMM_OK);
     neomm__mutex_unlock(&space->lock);
     wait_until_left(space);
+    neomm__mutex_unlock(&space->lock);
     NEOMM__ASSERT(space->resident_pages == 0 && space->swap_pages == 0);
 }
 
@@ -129,7 +130,6 @@ neomm_status neomm_space_destroy(struct neomm *root, struct neomm_space *space)
     neomm_status status = neomm_paging_destroy(root, &space->tables);
     NEOMM__ASSERT(status == NEOMM_OK);
     neomm__region_free(root, &space->map);
-    neomm__mutex_unlock(&space->lock);
     neomm__objects_end(root);
     return neomm_kfree(root, space);
 }
