@@ -597,9 +597,9 @@ static void numbers(struct ktap *t)
         {"0", 0, "f:2:15: error: policy_tick: not from 1 to 1000"},
         {"1001", 0, "f:2:15: error: policy_tick: not from 1 to 1000"},
         {"4294967321", 0, "f:2:15: error: policy_tick: not from 1 to 1000"},
-        {"99999999999999999999999", 0, "f:2:15: error: policy_tick: not from 1 to 1000"},
-        {"12%", 0, "f:2:17: error: policy_tick: not a number: write digits only"},
-        {"-1", 0, "f:2:15: error: policy_tick: not a number: write digits only"},
+        {"99999999999999999999999", 0, "f:2:15: error: policy_tick: too large"},
+        {"12%", 0, "f:2:17: error: policy_tick: a number alone is wanted, without a unit"},
+        {"-1", 0, "f:2:15: error: policy_tick: not a number"},
     };
     struct neomm_config config;
     struct heard heard;

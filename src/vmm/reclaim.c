@@ -6,6 +6,9 @@
  */
 #include "vmm/evict.h"
 
+/* As often all pages of a domain are tested before none is said to go: 3 uses counted and some. */
+#define ROUNDS 6u
+
 static uint32_t domain_size(struct neomm *root, const struct neomm_policy *policy)
 {
     neomm_irq_t irq = neomm__lock(&root->vmm->policy_lock);
@@ -89,14 +92,15 @@ static neomm_status evict_from_domain(struct neomm *root, struct neomm_policy *p
     unsigned failures = 0;
     neomm_status status = NEOMM_E_NOENT;
     /* Every page may be kept once for its accessed bit, which the test clears. One that others, or
-     * a CPU on its own account, use again meanwhile is not kept for that a second time. */
+     * a CPU on its own account, use again meanwhile is not kept for that a second time; but a
+     * policy that counts uses may keep it for those it knows of. */
     uint64_t pages = (uint64_t)domain_size(root, policy) + 1;
-    for (uint64_t left = 2 * pages; left > 0; left--) {
+    for (uint64_t left = ROUNDS * pages; left > 0; left--) {
         struct neomm__eviction e = {.root = root};
         if (!next_candidate(root, policy, &e))
             return NEOMM_E_NOENT;
         if (!space || belongs_to(&e, space)) {
-            status = try_candidate(root, policy, &e, left <= pages);
+            status = try_candidate(root, policy, &e, left <= (ROUNDS - 1) * pages);
         } else {
             (void)tell(root, policy, &e, true, true);
             status = NEOMM_E_AGAIN;

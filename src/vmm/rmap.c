@@ -337,7 +337,7 @@ bool neomm__rmap_has(const struct neomm *root, const struct neomm__frame *entry,
 bool neomm__rmap_next(const struct neomm *root, const struct neomm__frame *entry,
                       uint32_t *position, uint64_t *mapping)
 {
-    struct neomm__rmap_table one = {(uint64_t *)&entry->mapping, 0};
+    struct neomm__rmap_table one = {(uint64_t *)(uintptr_t)&entry->mapping, 0};
     struct neomm__rmap_table table =
         is_table(entry->mapping) ? table_of(root, entry->mapping) : one;
     for (uint32_t at = *position; at < words_in(&table); at++)

@@ -121,6 +121,7 @@ static void empty(struct neomm *root, struct neomm_space *space)
     neomm__range_clear(root, space, layout->user_base, layout->user_limit);
     neomm__mutex_unlock(&space->lock);
     wait_until_left(space);
+    neomm__mutex_unlock(&space->lock);
     NEOMM__ASSERT(space->resident_pages == 0 && space->swap_pages == 0);
 }
 
@@ -136,7 +137,6 @@ neomm_status neomm_space_destroy(struct neomm *root, struct neomm_space *space)
     neomm_status status = neomm_paging_destroy(root, &space->tables);
     NEOMM__ASSERT(status == NEOMM_OK);
     neomm__regions_free(root, &space->map);
-    neomm__mutex_unlock(&space->lock);
     neomm__objects_end(root);
     return neomm_kfree(root, space);
 }

@@ -1,10 +1,11 @@
 /* The address-space layer's own structures.
  * SPDX-License-Identifier: MIT
  *
- * A space has one sleeping lock, which is held for every look at its regions, and by whoever gives
- * a page a leaf or takes it away, but for eviction: that goes from the frame to its leaves, and
- * knows spaces by their index and a hold only. A leaf changes by compare-exchange; who loses looks
- * again. The lock is never held over I/O or an allocation that may reclaim.
+ * A space has one sleeping lock, for calls that change its regions, and for its counts that are not
+ * atomic. Faults are inside of their region instead, and so is eviction while it exchanges a leaf:
+ * it goes from the frame to its leaves, and knows spaces by their index and a hold only. A leaf
+ * changes by compare-exchange; who loses looks again. Nothing of this is held over I/O or an
+ * allocation that may reclaim.
  *
  *   vmm->space[index] -> space -> map                 a tree of regions, see region_tree.h
  *                              -> tables              leaves: frames and swap entries
