@@ -180,7 +180,7 @@ static neomm_status ensure_slot(struct neomm__eviction *e)
     uint32_t near = owner ? owner->index : neomm__mapping_space(e->object & ~NEOMM__RMAP_OBJECT);
     if (slot_of(e) == NEOMM_OK)
         return NEOMM_OK;
-    if (e->object == 0 && neomm__at_limit(&owner->swap_pages, owner->limits.swap_bytes))
+    if (owner && e->object == 0 && neomm__at_limit(&owner->swap_pages, owner->limits.swap_bytes))
         return NEOMM_E_LIMIT;
     neomm_status status = neomm_swap_alloc(e->root, near, &e->slot);
     if (status == NEOMM_E_NOSPACE && owner && release_a_slot(e->root, owner))

@@ -120,7 +120,7 @@ static struct neomm__rmap_table table_of(const struct neomm *root, uint64_t mapp
 
 static uint32_t words_in(const struct neomm__rmap_table *table)
 {
-    return (uint32_t)1 << table->order;
+    return (uint32_t)1 << (table->order & ORDER_MASK);
 }
 
 /* ---- hashing ---- */

@@ -10,7 +10,8 @@
 static struct neomm_policy *domain_of(struct neomm *root, const struct neomm__frame *entry,
                                       struct neomm_space *space)
 {
-    return entry->kind != NEOMM__KIND_USER ? &root->vmm->global : neomm__space_policy(root, space);
+    return !space || entry->kind != NEOMM__KIND_USER ? &root->vmm->global
+                                                     : neomm__space_policy(root, space);
 }
 
 /* ---- coming ---- */
