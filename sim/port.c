@@ -263,6 +263,9 @@ neomm_status neomm_port_wait(const uint32_t *word, uint32_t value, uint64_t time
         if (sim_disk_complete_one(sim))
             continue;
         if (timeout_ns != UINT64_MAX) {
+            /* The host's time, too, for the threads that are waited for. */
+            if (sim_is_threaded(sim) && sleep_slice(sim, word, value))
+                return NEOMM_OK;
             sim_clock_advance(sim, timeout_ns);
             return NEOMM_E_TIMEOUT;
         }

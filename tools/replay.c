@@ -264,8 +264,9 @@ static neomm_status start_process(struct replay *replay, const struct neomm_limi
     neomm_status status = neomm_space_create(root, limits, &replay->space);
     if (status != NEOMM_OK)
         return status;
+    /* Nothing is promised of the whole address space. */
     status = neomm_mmap(root, replay->space, &address, layout->user_limit - layout->user_base,
-                        NEOMM_PROT_READ | NEOMM_PROT_WRITE, NEOMM_MAP_FIXED);
+                        NEOMM_PROT_READ | NEOMM_PROT_WRITE, NEOMM_MAP_FIXED | NEOMM_MAP_NORESERVE);
     if (status == NEOMM_OK)
         neomm_space_activate(root, replay->space);
     else

@@ -68,8 +68,8 @@ static void begin_lap(struct neomm__magazine *magazine, uint32_t count)
 
 /* Inside: a magazine without slots is a new one, or was emptied. Behind the last slot is something
  * that is no object: there is never room for one. */
-static void open(const struct neomm__heap *heap, const struct neomm_kmem *cache,
-                 struct neomm__magazine *magazine)
+static void open_up(const struct neomm__heap *heap, const struct neomm_kmem *cache,
+                    struct neomm__magazine *magazine)
 {
     uint32_t slots = neomm__load_relaxed(&cache->capacity);
     if (magazine->slots != 0 || slots == 0)
@@ -98,7 +98,7 @@ bool neomm__magazine_visit(const struct neomm__heap *heap, const struct neomm_km
 {
     if (!enter(magazine))
         return false;
-    open(heap, cache, magazine);
+    open_up(heap, cache, magazine);
     neomm__magazine_go_round(magazine);
     return true;
 }

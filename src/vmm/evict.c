@@ -360,10 +360,10 @@ uint32_t neomm__evictions_wait_begin(struct neomm__vmm *vmm)
     return neomm__load_acquire(&vmm->evictions_ended);
 }
 
-void neomm__evictions_wait_end(struct neomm__vmm *vmm, uint32_t ended, bool busy)
+void neomm__evictions_wait_end(struct neomm__vmm *vmm, uint32_t ended, uint64_t timeout)
 {
-    if (busy)
-        (void)neomm_port_wait(&vmm->evictions_ended, ended, UINT64_MAX);
+    if (timeout != 0)
+        (void)neomm_port_wait(&vmm->evictions_ended, ended, timeout);
     (void)neomm__fetch_sub(&vmm->evictions_awaited, 1);
 }
 

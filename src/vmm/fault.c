@@ -12,6 +12,7 @@
 /* Others may free what is needed, or unmap what could have been evicted, meanwhile; only the second
  * time that nothing can be freed is believed. */
 #define SHORTAGES 2u
+#define MOMENT    1000000u /* ns */
 
 struct work {
     struct neomm *root;
@@ -24,6 +25,7 @@ struct work {
     struct neomm_swap_entry read; /* whose contents are in the frame, with a count that keeps them
                                    * from being overwritten; kind 0: none's */
     bool zeroed;                  /* the frame is filled with zeros */
+    bool gave;                    /* at the resident limit: a page for the one that comes */
     unsigned shortages;           /* times that nothing could be freed */
 };
 
@@ -150,13 +152,15 @@ static neomm_status evict_own(struct work *work)
     return neomm__evict_one(work->root, work->space);
 }
 
-/* Memory is short: the space's own pages are tried first. */
+/* Memory is short: the space's own pages are tried first. What keeps all pages from going is over
+ * soon: others' evictions, regions that are closed. */
 static enum round make_room(struct work *work, struct neomm_fault_result *result)
 {
-    if (evict_own(work) == NEOMM_OK)
-        return AGAIN;
-    leave(work);
-    uint32_t freed = neomm__reclaim(work->root, 4);
+    struct neomm__vmm *vmm = work->root->vmm;
+    uint32_t ended = neomm__evictions_wait_begin(vmm), freed = 1;
+    if (evict_own(work) != NEOMM_OK)
+        freed = neomm__reclaim(work->root, 4);
+    neomm__evictions_wait_end(vmm, ended, freed == 0 ? MOMENT : 0);
     if (freed != 0 || ++work->shortages < SHORTAGES)
         return AGAIN;
     return finish(result, NEOMM_FAULT_NOMEM, NEOMM_FAULT_NONE);
@@ -239,17 +243,34 @@ static bool at_resident_limit(const struct neomm_space *space)
     return neomm__at_limit(&space->resident_pages, space->limits.resident_bytes);
 }
 
+/* A fault gives a page of the space for the one that it brings, once: others may take the place
+ * meanwhile, and it would never come to an end. */
+static bool must_give(const struct work *work)
+{
+    return !work->gave && at_resident_limit(work->space);
+}
+
+static enum round give_a_page(struct work *work, struct neomm_fault_result *result)
+{
+    struct neomm__vmm *vmm = work->root->vmm;
+    uint32_t ended = neomm__evictions_wait_begin(vmm);
+    neomm_status status = evict_own(work);
+    work->gave = status == NEOMM_OK;
+    bool stuck = !work->gave && at_resident_limit(work->space);
+    neomm__evictions_wait_end(vmm, ended, stuck ? MOMENT : 0);
+    if (!stuck || status == NEOMM_E_AGAIN ||
+        (status == NEOMM_E_NOENT && ++work->shortages < SHORTAGES))
+        return AGAIN;
+    return finish(result, NEOMM_FAULT_NOMEM, NEOMM_FAULT_NONE);
+}
+
 /* A frame of its own for the page, with its contents; one missing thing a round. */
 static enum round round_needs_frame(struct work *work, const struct neomm_mapping *old,
                                     struct neomm_fault_result *result)
 {
     neomm_status status;
-    if (at_resident_limit(work->space)) {
-        status = evict_own(work);
-        return status == NEOMM_OK || status == NEOMM_E_AGAIN || !at_resident_limit(work->space)
-                   ? AGAIN
-                   : finish(result, NEOMM_FAULT_NOMEM, NEOMM_FAULT_NONE);
-    }
+    if (must_give(work))
+        return give_a_page(work, result);
     bool swapped = old->state == NEOMM_MAPPING_SWAPPED;
     if (neomm_frame_is_nil(work->frame)) {
         status = fetch_frame(work, !swapped);
@@ -486,10 +507,8 @@ static enum round round_object(struct work *work, const struct neomm__region *re
     if (neomm_paging_query(work->root, &work->space->tables, work->page, &leaf) == NEOMM_OK &&
         leaf.state == NEOMM_MAPPING_PRESENT && (!work->write || (leaf.prot & NEOMM_PROT_WRITE)))
         return round_other(work, result);
-    if (at_resident_limit(work->space))
-        return evict_own(work) == NEOMM_OK || !at_resident_limit(work->space)
-                   ? AGAIN
-                   : finish(result, NEOMM_FAULT_NOMEM, NEOMM_FAULT_NONE);
+    if (must_give(work))
+        return give_a_page(work, result);
     fault.object = work->root->vmm->object[region->object];
     fault.page = region->offset + ((work->page - region->start) >> NEOMM_PAGE_SHIFT);
     neomm__mutex_lock(&fault.object->lock);

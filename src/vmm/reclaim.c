@@ -171,8 +171,10 @@ neomm_status neomm__evict_one(struct neomm *root, struct neomm_space *space)
     if (!space)
         return evict_from_domain(root, &root->vmm->global, NULL);
     neomm_status status = evict_from_domain(root, neomm__space_policy(root, space), space);
-    if ((status == NEOMM_E_NOENT || status == NEOMM_E_AGAIN) && has_shared_pages(root, space))
-        status = evict_a_leaf(root, space);
+    if ((status == NEOMM_E_NOENT || status == NEOMM_E_AGAIN) && has_shared_pages(root, space)) {
+        neomm_status one = evict_a_leaf(root, space);
+        status = one == NEOMM_E_NOENT ? status : one;
+    }
     return status;
 }
 

@@ -168,8 +168,10 @@ void neomm__vmm_fsck(struct neomm *root, struct neomm__report *report)
     if (frames.mappings != leaves)
         neomm__report(report, "vmm: %llu leaves and pages of objects, mapping sets have %llu",
                       (unsigned long long)leaves, (unsigned long long)frames.mappings);
-    if (frames.own + frames.shared != vmm->global.count + limited)
+    limited += vmm->global.count;
+    uint64_t held = frames.own;
+    held += frames.shared;
+    if (held != limited)
         neomm__report(report, "vmm: domains hold %llu frames, there are %llu",
-                      (unsigned long long)(vmm->global.count + limited),
-                      (unsigned long long)(frames.own + frames.shared));
+                      (unsigned long long)limited, (unsigned long long)held);
 }

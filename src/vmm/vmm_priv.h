@@ -273,10 +273,10 @@ uint32_t neomm__reclaim_callback(void *context, uint32_t frames, neomm_flags_t f
 
 /* ---- evict.c: waiting for a frame that is being evicted ---- */
 
-/* Before the frame is looked at; then, if it was `busy`, sleeps until an eviction has ended since.
- */
+/* Before frames are looked at; then, if they were busy, sleeps until an eviction has ended since,
+ * or so many nanoseconds; 0: it does not. */
 uint32_t neomm__evictions_wait_begin(struct neomm__vmm *vmm);
-void neomm__evictions_wait_end(struct neomm__vmm *vmm, uint32_t ended, bool busy);
+void neomm__evictions_wait_end(struct neomm__vmm *vmm, uint32_t ended, uint64_t timeout);
 
 /* In the error code of a fault, beside those of the CPU: a read that must find a page of its own.
  */
