@@ -18,8 +18,9 @@
 #define ALIGN   "St11align_val_t"
 #define NOTHROW "RKSt9nothrow_t"
 
-/* NAMED(function, name in the object file, parameters) */
-#define NAMED(function, name, ...) FAMILY function(__VA_ARGS__) __asm__(name)
+/* NAMED(function, name in the object file, parameters): weak, or a compiler may take one that is
+ * called here for the one that stands here, and have it inline. */
+#define NAMED(function, name, ...) FAMILY __attribute__((weak)) function(__VA_ARGS__) __asm__(name)
 
 NAMED(void *new_one, "_Znw" SIZE, size_t size);
 NAMED(void *new_one_nothrow, "_Znw" SIZE NOTHROW, size_t size, const void *nothrow);
