@@ -104,6 +104,11 @@ uint32_t neomm__policy_sweep(struct neomm_policy *policy, neomm_frame_t *out, ui
 /* Is the page, which is tested now, one of those? It counts as swept from now on. */
 bool neomm__policy_sweep_meets(struct neomm_policy *policy, neomm_frame_t frame);
 
+/* For policies whose ticks are sweeps and nothing more. A page enters queue 0. */
+void neomm__policy_enter_ticked(struct neomm_policy *policy, neomm_frame_t frame);
+/* Begins a sweep if one is due; what it has still to test, 0: nothing. */
+uint32_t neomm__policy_tick(struct neomm_policy *policy, neomm_frame_t *out, uint32_t max);
+
 /* ---- pages that are gone: a word in the record of their slot ---- */
 
 void neomm__policy_set_shadow(struct neomm_policy *policy, const struct neomm_swap_entry *slot,

@@ -156,6 +156,18 @@ uint32_t neomm__policy_sweep(struct neomm_policy *policy, neomm_frame_t *out, ui
     return 0;
 }
 
+void neomm__policy_enter_ticked(struct neomm_policy *policy, neomm_frame_t frame)
+{
+    neomm__policy_enter_swept(policy, frame, 0);
+}
+
+uint32_t neomm__policy_tick(struct neomm_policy *policy, neomm_frame_t *out, uint32_t max)
+{
+    if (neomm__policy_sweep_due(policy))
+        neomm__policy_sweep_begin(policy);
+    return neomm__policy_sweep(policy, out, max);
+}
+
 bool neomm__policy_sweep_meets(struct neomm_policy *policy, neomm_frame_t frame)
 {
     bool unswept = is_unswept(policy, frame);

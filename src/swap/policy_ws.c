@@ -9,16 +9,9 @@
  */
 #include "policy.h"
 
-static void enter(struct neomm_policy *policy, neomm_frame_t frame)
-{
-    neomm__policy_enter_swept(policy, frame, 0);
-}
-
 static uint32_t candidates(struct neomm_policy *policy, neomm_frame_t *out, uint32_t max)
 {
-    if (neomm__policy_sweep_due(policy))
-        neomm__policy_sweep_begin(policy);
-    uint32_t found = neomm__policy_sweep(policy, out, max);
+    uint32_t found = neomm__policy_tick(policy, out, max);
     for (unsigned age = NEOMM_POLICY_QUEUES; age > 0 && found == 0; age--)
         found = neomm__policy_offer(policy, age - 1, out, max);
     return found;
@@ -39,7 +32,7 @@ static enum neomm_verdict tested(struct neomm_policy *policy, neomm_frame_t fram
 
 const struct neomm_policy_ops neomm__policy_ws = {
     .name = "ws",
-    .enter = enter,
+    .enter = neomm__policy_enter_ticked,
     .candidates = candidates,
     .tested = tested,
     .leave = neomm__policy_leave,
