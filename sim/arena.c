@@ -219,6 +219,27 @@ void sim_arena_allocated(struct sim *sim, neomm_frame_t first, uint32_t count)
     }
 }
 
+void sim_watch_pages(struct sim *sim, bool on)
+{
+    sim->watches_pages = on;
+}
+
+void sim_arena_shown(struct sim *sim, neomm_paddr_t page, uint64_t size, neomm_paddr_t entry)
+{
+    for (neomm_paddr_t at = page; at < page + size; at += NEOMM_PAGE_SIZE) {
+        const uint64_t *words = sim_pointer(sim, at);
+        for (size_t i = 0; words && i < NEOMM_PAGE_SIZE / sizeof(*words); i++)
+            if (words[i] == SIM_POISON) {
+                sim_violation(sim,
+                              "frame %#llx was shown to a user by the entry at %#llx with what is "
+                              "left of somebody else's memory at offset %#zx",
+                              (unsigned long long)(at >> NEOMM_PAGE_SHIFT),
+                              (unsigned long long)entry, i * sizeof(*words));
+                return;
+            }
+    }
+}
+
 /* ---- bad cells ---- */
 
 static void add_cell_fault(struct sim *sim, struct sim_cell_fault fault)

@@ -94,6 +94,7 @@ struct sim {
 
     uint64_t clock, random;
     bool poison_objects; /* see sim_poison_objects */
+    bool watches_pages;  /* see sim_watch_pages */
     uint64_t fault_nth, fault_seen;
     bool fault_forever;
     enum neomm_flush_site skipped; /* NEOMM_FLUSH_SITES: none */
@@ -186,6 +187,8 @@ void sim_arena_destroy(struct sim *sim);
 void sim_arena_settle(struct sim *sim);
 void sim_arena_freed(struct sim *sim, neomm_frame_t first, uint32_t count);
 void sim_arena_allocated(struct sim *sim, neomm_frame_t first, uint32_t count);
+/* A user sees the page of `size` bytes from now on, by this entry. */
+void sim_arena_shown(struct sim *sim, neomm_paddr_t page, uint64_t size, neomm_paddr_t entry);
 
 /* ---- window.c ---- */
 bool sim_windows_create(struct sim *sim);

@@ -519,6 +519,21 @@ static void make_due(struct sim *sim, const struct change *change)
     }
 }
 
+/* A user gets a page that the entry did not lead to before, by tables that a CPU has. */
+static void check_shown(struct sim *sim, const struct change *change)
+{
+    const struct sim_cpu *cpu = sim_this_cpu();
+    unsigned level = sim_reach_level(sim, change->entry);
+    bool was = (change->before & SIM_ENTRY_P) && (change->before & SIM_ENTRY_US);
+    if (!sim->watches_pages || sim_is_threaded(sim) || level == 0 || level > sim_levels(sim) ||
+        !(change->after & SIM_ENTRY_US) || !sim_entry_is_valid(cpu, level, change->after) ||
+        !sim_entry_is_leaf(cpu, level, change->after))
+        return;
+    neomm_paddr_t page = sim_entry_target(cpu, level, change->after);
+    if (!was || sim_entry_target(cpu, level, change->before) != page)
+        sim_arena_shown(sim, page, (uint64_t)1 << sim_level_shift(sim, level), change->entry);
+}
+
 void neomm_hook_entry_stored(neomm_paddr_t entry, uint64_t before, uint64_t after)
 {
     struct sim *sim = sim_place.sim;
@@ -528,6 +543,7 @@ void neomm_hook_entry_stored(neomm_paddr_t entry, uint64_t before, uint64_t afte
     sim_reach_narrowed(sim, entry, before, after);
     make_due(sim, &change);
     check_size(sim, &change);
+    check_shown(sim, &change);
     sim_reach_stored(sim, entry, before, after);
     sim_whim_stored(sim, entry, after);
     sim_unlock(sim);

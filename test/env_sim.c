@@ -68,6 +68,7 @@ bool env_open(struct ktap *t, struct env *env, const struct env_options *options
     env->disk = system->disk;
     if (options->layer >= ENV_VMM)
         sim_set_fault_handler(system->sim, on_fault, env);
+    sim_watch_pages(system->sim, options->layer >= ENV_VMM);
     if (options->layer >= ENV_PMM)
         env->used_at_start = used_frames(env->root);
     return true;

@@ -599,7 +599,41 @@ static void a_sleeper_has_no_locks(struct ktap *t)
     bench_close(t, &bench);
 }
 
+/* ---- what users are shown ---- */
+
+/* What free memory holds, at the end of a page. */
+static void leave(struct ktap *t, struct bench *bench, neomm_paddr_t page, uint64_t word)
+{
+    EXPECT(t, sim_physical_write(bench->sim, page + NEOMM_PAGE_SIZE - sizeof(word), &word,
+                                 sizeof(word)));
+}
+
+static void pages_shown(struct ktap *t)
+{
+    struct bench bench;
+    ASSERT(t, open_cpus(t, &bench, 1));
+    leave(t, &bench, PAGE1, SIM_POISON);
+    point(&bench, V, PAGE1, E_P | E_U);
+    EXPECT_EQ(t, bench_violations(&bench), 0);
+    sim_watch_pages(bench.sim, true);
+    point(&bench, V, PAGE1, E_P | E_U | E_W);
+    point(&bench, V + NEOMM_PAGE_SIZE, PAGE1, E_P);
+    point(&bench, V + NEOMM_PAGE_SIZE, PAGE1, E_U);
+    EXPECT_EQ(t, bench_violations(&bench), 0);
+    point(&bench, V + NEOMM_PAGE_SIZE, PAGE1, E_P | E_U);
+    EXPECT_EQ(t, bench_violations(&bench), 1);
+    EXPECT(t, strstr(sim_last_violation(bench.sim), "offset 0xff8") != NULL);
+    leave(t, &bench, PAGE1, 0);
+    point(&bench, V + 2 * NEOMM_PAGE_SIZE, PAGE1, E_P | E_U);
+    EXPECT_EQ(t, bench_violations(&bench), 0);
+    leave(t, &bench, PAGE2, SIM_POISON);
+    bench_store(&bench, bench_table(&bench), PAGE2 | E_P | E_U);
+    EXPECT_EQ(t, bench_violations(&bench), 0);
+    bench_close(t, &bench);
+}
+
 static const struct ktap_case cases[] = {
+    KTAP_CASE_WITH(pages_shown, all_formats),
     KTAP_CASE_WITH(narrowings, all_formats),
     KTAP_CASE_WITH(widenings, all_formats),
     KTAP_CASE_WITH(cached_table, all_formats),
