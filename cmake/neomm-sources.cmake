@@ -109,6 +109,7 @@ set(NEOMM_VMM_SOURCES
   src/vmm/fault.c
   src/vmm/fork.c
   src/vmm/grow.c
+  src/vmm/huge.c
   src/vmm/mlock.c
   src/vmm/mmap.c
   src/vmm/mremap.c

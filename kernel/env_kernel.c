@@ -111,7 +111,8 @@ static neomm_status start(const struct env_options *options)
     const struct neomm_vmm_options vmm = {.policy = options->policy,
                                           .zero_page = !options->no_zero_page,
                                           .aslr = options->aslr,
-                                          .overcommit = options->overcommit};
+                                          .overcommit = options->overcommit,
+                                          .huge = options->huge};
     const struct system_options system = {
         .layer = system_layer_of(options->layer),
         .layout = &machine.layout,

@@ -151,7 +151,8 @@ bool memory_start(uint32_t loader_info)
     neomm_config_parse(&memory.config, "config_text", config_text, sizeof(config_text) - 1, true,
                        config_message, NULL, NULL);
     const struct neomm_vmm_options vmm = {.policy = memory.config.policy,
-                                          .zero_page = memory.config.zero_page};
+                                          .zero_page = memory.config.zero_page,
+                                          .huge = (enum neomm_huge)memory.config.huge};
     const struct system_options options = {
         .layer = SYSTEM_VMM,
         .layout = &memory.layout,

@@ -26,6 +26,7 @@ struct env_options {
     const char *policy;
     bool aslr;
     enum neomm_overcommit overcommit;
+    enum neomm_huge huge;
 };
 
 struct env {

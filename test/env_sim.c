@@ -41,7 +41,8 @@ bool env_open(struct ktap *t, struct env *env, const struct env_options *options
     const struct neomm_vmm_options vmm = {.policy = options->policy,
                                           .zero_page = !options->no_zero_page,
                                           .aslr = options->aslr,
-                                          .overcommit = options->overcommit};
+                                          .overcommit = options->overcommit,
+                                          .huge = options->huge};
     const struct sim_system_options start = {
         .machine = {.format = options->format,
                     .ram_bytes = options->ram_bytes ? options->ram_bytes : RAM_DEFAULT,

@@ -100,6 +100,7 @@ static void defaults(struct ktap *t)
     EXPECT(t, !config.heap.call_sites && !config.heap.fine_classes);
     EXPECT_EQ(t, config.heap.magazine, NEOMM_CONFIG_MAGAZINE_MAX);
     EXPECT(t, same_size(config.heap.limit, UINT64_MAX, 0));
+    EXPECT_EQ(t, config.huge, NEOMM_HUGE_ADVISE);
     EXPECT_EQ(t, config.caches, 0);
     EXPECT_EQ(t, neomm_config_cache_profile(&config, "any", 77), 77);
     EXPECT(t, same_size(config.process_default.virtual_limit, UINT64_MAX, 0));
@@ -256,6 +257,8 @@ static const struct bad_case bad_values[] = {
     {"[heap]\nprofile = hard",
      "f:3:11: error: profile: not a profile: write fast, default, guarded or hardened"},
     {"[heap]\nprofil = fast", "f:3:1: warning: unknown key 'profil' (did you mean 'profile'?)"},
+    {"[vmm]\nhuge = yes", "f:3:8: error: huge: write never, advise or always"},
+    {"[vmm]\nhug = always", "f:3:1: warning: unknown key 'hug' (did you mean 'huge'?)"},
     {"[cache]", "f:2:2: error: whose? write [cache \"NAME\"], or [heap] for all"},
     {"[cache \"\"]", "f:2:9: error: a cache name has 1 to 31 bytes"},
     {"reserve", "f:2:8: error: missing '=' behind 'reserve'"},
@@ -562,7 +565,7 @@ static void dump(struct ktap *t)
         "[memory]\nreserve = 1%\nzero_page = yes\n[swap]\npolicy = adaptive\n"
         "policy_window = 3\npolicy_count = 3\npolicy_tick = 25\n"
         "[heap]\nprofile = default\nsampling = 1000\ncall_sites = no\n"
-        "fine_classes = no\nmagazine = 128\nlimit = unlimited\n"
+        "fine_classes = no\nmagazine = 128\nlimit = unlimited\n[vmm]\nhuge = advise\n"
         "[process.default]\nvirtual_limit = unlimited\n"
         "resident_limit = unlimited\nswap_limit = unlimited\n";
     struct neomm_config config;
@@ -574,7 +577,7 @@ static void dump(struct ktap *t)
     round_trip(t, &config);
     parse_new(t, &config, &heard,
               "[memory]\nreserve = 1025\nzero_page = no\n[swap]\npolicy=x\n"
-              "[heap]\nprofile = hardened\nsampling = 7\nlimit = 3M\n"
+              "[heap]\nprofile = hardened\nsampling = 7\nlimit = 3M\n[vmm]\nhuge = never\n"
               "[cache \"x\"]\n[cache \"y\"]\nprofile = fast\n"
               "[process \"a\"]\nswap_limit = 3T\n[process \"b\"]\n"
               "[process.default]\nresident_limit = 0\nswap_limit = 4097K\n");

@@ -51,6 +51,7 @@ struct neomm_config {
     uint32_t policy_count;              /* [swap] policy_count */
     uint32_t policy_tick;               /* [swap] policy_tick, percent */
     struct neomm_config_heap heap;
+    uint32_t huge; /* [vmm] huge: enum neomm_huge */
     uint32_t caches;
     struct neomm_config_cache cache[NEOMM_CONFIG_CACHES];
     struct neomm_config_process process_default;
@@ -60,9 +61,9 @@ struct neomm_config {
 
 /* One row of the key table. */
 struct neomm_config_key {
-    const char *section; /* "memory", "swap", "heap", "cache", "process" */
+    const char *section; /* "memory", "swap", "heap", "vmm", "cache", "process" */
     const char *key;
-    const char *type; /* "size", "number", "bool", "name", "profile" */
+    const char *type; /* "size", "number", "bool", "name", "profile", "where" */
     const char *default_text;
     const char *help;
 };

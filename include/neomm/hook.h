@@ -31,6 +31,7 @@
     X(VMM_SPACE)     /* an address space */                                                        \
     X(VMM_REGION)    /* a region or a node of the region tree */                                   \
     X(VMM_FRAME)     /* a frame for a fault */                                                     \
+    X(VMM_HUGE)      /* a block for a huge page */                                                 \
     X(VMM_RMAP)      /* a table for a frame's mapping set */                                       \
     X(VMM_OBJECT)    /* an object, or a node of the tree of its pages */
 

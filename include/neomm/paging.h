@@ -192,6 +192,15 @@ neomm_status neomm_paging_copy(struct neomm *root, struct neomm_tables *from,
 neomm_status neomm_paging_merge(struct neomm *root, struct neomm_tables *tables,
                                 neomm_vaddr_t vaddr, size_t size, uint32_t *merged);
 
+/* Splits leaves that reach over an end of the range, so that none lies in it in part. The tables
+ * may come out of the reserve. NEOMM_E_NOMEM: nothing is lost, and what is left to split maps what
+ * it did. */
+neomm_status neomm_paging_split(struct neomm *root, struct neomm_tables *tables,
+                                neomm_vaddr_t vaddr, size_t size);
+
+/* Bytes of the leaves next larger than a page; 0: the CPU has none. */
+size_t neomm_paging_large_size(const struct neomm *root);
+
 /* The leaf that covers vaddr. NEOMM_OK also where nothing is mapped (state NONE). No lock: what
  * it tells was so at some moment of the call. */
 neomm_status neomm_paging_query(struct neomm *root, struct neomm_tables *tables,
@@ -216,7 +225,7 @@ neomm_status neomm_paging_exchange_exact(struct neomm *root, struct neomm_tables
                                          struct neomm_mapping *last);
 
 /* Reads and clears bits of the present leaves in the range: accessed always, dirty if
- * clear_dirty. visit sees each leaf as it was before. Invalidates where a bit was cleared, so
+ * clear_dirty. visit (may be NULL) sees each leaf as it was before; a large one at the edge whole. Invalidates where a bit was cleared, so
  * that the next reference sets it again. */
 neomm_status neomm_paging_harvest(struct neomm *root, struct neomm_tables *tables,
                                   neomm_vaddr_t vaddr, size_t size, bool clear_dirty,

@@ -31,6 +31,7 @@
     X(KMALLOC_FAIL, "kmalloc_failures", "heap allocations that failed")                            \
     X(BAD_FREE, "bad_frees", "invalid frees refused")                                              \
     X(FAULT_ZERO, "faults_zero", "first touches of a page")                                        \
+    X(FAULT_HUGE, "faults_huge", "first touches that brought a huge page")                         \
     X(FAULT_SWAP_IN, "faults_swap_in", "pages read back from swap")                                \
     X(FAULT_COPY, "faults_copy", "pages copied on a write")                                        \
     X(FAULT_OTHER, "faults_other", "faults resolved without a new page")                           \

@@ -36,12 +36,23 @@ enum neomm_overcommit {
     NEOMM_OVERCOMMIT_REFUSE     /* what does not fit into RAM and swap with all others is */
 };
 
+/* Where the first touch brings a huge page (2 MiB; 4 MiB with 2-level tables): in private anonymous
+ * memory, if one region covers all of it, nothing of it is there yet, and a block of frames is at
+ * hand. What deals with a part of a huge page makes small ones of it. */
+enum neomm_huge {
+    NEOMM_HUGE_ADVISE, /* where NEOMM_MAP_HUGE or NEOMM_ADVICE_HUGEPAGE asks for it */
+    NEOMM_HUGE_ALWAYS, /* wherever NEOMM_ADVICE_NOHUGEPAGE does not refuse it */
+    NEOMM_HUGE_NEVER
+};
+#define NEOMM_HUGES 3
+
 struct neomm_vmm_options {
     const char *policy; /* replacement policy; NULL: the configuration's */
     bool zero_page;     /* read faults of anonymous memory share one frame of zeros */
     bool aslr;          /* what is placed by itself begins at a distance of NEOMM_ASLR_BITS random
                          * bits, in pages, that each space draws from the port's entropy */
     enum neomm_overcommit overcommit;
+    enum neomm_huge huge;
 };
 
 /* As Linux does by default for mmap on these machines. */
@@ -77,8 +88,8 @@ enum neomm_advice {
     NEOMM_ADVICE_WILLNEED, /* reads back what is in swap */
     NEOMM_ADVICE_DONTNEED, /* gives the contents up: zeros from now on; an object keeps them */
     NEOMM_ADVICE_FREE,     /* the same; Linux may wait until memory is short */
-    NEOMM_ADVICE_HUGEPAGE,
-    NEOMM_ADVICE_NOHUGEPAGE,
+    NEOMM_ADVICE_HUGEPAGE,   /* see neomm_huge; a read brings the page, too */
+    NEOMM_ADVICE_NOHUGEPAGE, /* none from now on; those that are there stay */
     NEOMM_ADVICE_COLD,          /* as if it had not been used for long */
     NEOMM_ADVICE_PAGEOUT,       /* evicts what no other space has, too */
     NEOMM_ADVICE_POPULATE_READ, /* touches each page */
@@ -112,7 +123,8 @@ enum neomm_fault_kind {
     NEOMM_FAULT_SWAP_IN,  /* read back from swap */
     NEOMM_FAULT_SPURIOUS, /* already mapped as needed */
     NEOMM_FAULT_COPY,     /* a copy of its own of what others have, too */
-    NEOMM_FAULT_FOUND     /* the page was in its object */
+    NEOMM_FAULT_FOUND,    /* the page was in its object */
+    NEOMM_FAULT_HUGE      /* first touch: a huge page of zeros */
 };
 
 struct neomm_fault_result {

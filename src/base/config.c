@@ -40,6 +40,8 @@ const struct neomm__config_row neomm__config_row[NEOMM__CONFIG_ROWS] = {
           NEOMM_CONFIG_MAGAZINE_MAX, "Most free objects that each CPU keeps of a cache."),
     ROW("heap", HEAP, "limit", LIMIT, "size", neomm_config, heap.limit, "unlimited",
         "Most memory that slabs and large blocks hold."),
+    ROW("vmm", VMM, "huge", WHERE, "where", neomm_config, huge, "advise",
+        "Where a first touch brings a huge page: never, advise (where a program asks) or always."),
     ROW("cache", CACHE, "profile", PROFILE, "profile", neomm_config_cache, profile, "default",
         "How carefully objects of this cache are treated."),
     ROW("process", PROCESS, "virtual_limit", LIMIT, "size", neomm_config_process, virtual_limit,
@@ -159,6 +161,7 @@ void neomm_config_dump(const struct neomm_config *config,
     dump_section(&dump, NEOMM__CONFIG_MEMORY, config, UINT32_MAX, "[memory]");
     dump_section(&dump, NEOMM__CONFIG_SWAP, config, UINT32_MAX, "[swap]");
     dump_section(&dump, NEOMM__CONFIG_HEAP, config, UINT32_MAX, "[heap]");
+    dump_section(&dump, NEOMM__CONFIG_VMM, config, UINT32_MAX, "[vmm]");
     for (uint32_t i = 0; i < config->caches; i++) {
         const struct neomm_config_cache *cache = &config->cache[i];
         neomm__format(head, sizeof(head), "[cache \"%s\"]", cache->name);

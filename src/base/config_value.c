@@ -152,15 +152,29 @@ static bool read_bool(const char *text, size_t length, bool *value,
     return fail(error, 0, "not a truth value: write yes or no");
 }
 
-static bool read_profile(const char *text, size_t length, uint32_t *value,
-                         struct neomm__config_error *error)
+static bool read_choice(const char *text, size_t length, const char *const *name, uint32_t count,
+                        uint32_t *value)
 {
-    for (uint32_t i = 0; i < NEOMM_HEAP_PROFILES; i++)
-        if (is_word(text, length, neomm__profile_name[i])) {
+    for (uint32_t i = 0; i < count; i++)
+        if (is_word(text, length, name[i])) {
             *value = i;
             return true;
         }
-    return fail(error, 0, "not a profile: write fast, default, guarded or hardened");
+    return false;
+}
+
+static bool read_profile(const char *text, size_t length, uint32_t *value,
+                         struct neomm__config_error *error)
+{
+    return read_choice(text, length, neomm__profile_name, NEOMM_HEAP_PROFILES, value) ||
+           fail(error, 0, "not a profile: write fast, default, guarded or hardened");
+}
+
+static bool read_where(const char *text, size_t length, uint32_t *value,
+                       struct neomm__config_error *error)
+{
+    return read_choice(text, length, neomm__huge_name, NEOMM_HUGES, value) ||
+           fail(error, 0, "write never, advise or always");
 }
 
 static bool is_name_letter(char c)
@@ -198,6 +212,8 @@ bool neomm__config_read_value(const struct neomm__config_row *row, const char *t
         return read_integer(row, text, length, field, error);
     case NEOMM__CONFIG_PROFILE:
         return read_profile(text, length, field, error);
+    case NEOMM__CONFIG_WHERE:
+        return read_where(text, length, field, error);
     default:
         return read_name(text, length, field, error);
     }
@@ -241,6 +257,9 @@ void neomm__config_print_value(enum neomm__config_type type, const void *field, 
         break;
     case NEOMM__CONFIG_PROFILE:
         neomm__format(to, size, "%s", neomm__profile_name[*(const uint32_t *)field]);
+        break;
+    case NEOMM__CONFIG_WHERE:
+        neomm__format(to, size, "%s", neomm__huge_name[*(const uint32_t *)field]);
         break;
     default:
         neomm__format(to, size, "%s", (const char *)field);

@@ -9,6 +9,12 @@ const char *const neomm__profile_name[NEOMM_HEAP_PROFILES] = {
     [NEOMM_HEAP_HARDENED] = "hardened",
 };
 
+const char *const neomm__huge_name[NEOMM_HUGES] = {
+    [NEOMM_HUGE_ADVISE] = "advise",
+    [NEOMM_HUGE_ALWAYS] = "always",
+    [NEOMM_HUGE_NEVER] = "never",
+};
+
 #define LONGEST 31
 #define FAR     255u
 

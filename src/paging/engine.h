@@ -95,7 +95,7 @@ static entry_t pause_leaf(struct cursor *c)
 static neomm_status split(struct cursor *c)
 {
     unsigned level = c->level - 1;
-    neomm_status status = neomm__table_alloc_list(c->root, c->tables->owner, 1, &c->spare);
+    neomm_status status = neomm__table_alloc_to_split(c->root, c->tables->owner, &c->spare);
     if (status != NEOMM_OK)
         return status;
     neomm_frame_t frame = neomm__frame_list_pop(&c->root->frames, &c->spare);
@@ -256,7 +256,8 @@ static void engine_harvest(struct neomm *root, struct neomm_tables *tables, neom
         if ((before & bits) != 0 && entry_is_present(before))
             neomm__flush_add(&c.flush, cursor_start(&c));
         decode(c.level, before, &leaf);
-        visit(context, cursor_start(&c), &leaf);
+        if (visit)
+            visit(context, cursor_start(&c), &leaf);
     } while (cursor_next(&c));
     invalidate(&c, NEOMM_FLUSH_SITE_HARVEST);
     settled(&c, NEOMM_FLUSH_SITE_HARVEST);

@@ -323,6 +323,19 @@ neomm_status neomm_paging_merge(struct neomm *root, struct neomm_tables *tables,
     return status;
 }
 
+neomm_status neomm_paging_split(struct neomm *root, struct neomm_tables *tables,
+                                neomm_vaddr_t vaddr, size_t size)
+{
+    neomm_status status = check_range(root, tables, vaddr, size, true);
+    return status == NEOMM_OK ? split_edges(root, tables, vaddr, vaddr + (size - 1)) : status;
+}
+
+size_t neomm_paging_large_size(const struct neomm *root)
+{
+    bool large = (root->paging->leaf_levels & 2u) != 0;
+    return !large ? 0 : (size_t)(root->layout.format == NEOMM_FORMAT_2LEVEL ? 4 : 2) << 20;
+}
+
 neomm_status neomm_paging_query(struct neomm *root, struct neomm_tables *tables,
                                 neomm_vaddr_t vaddr, struct neomm_mapping *mapping)
 {

@@ -53,13 +53,13 @@ void neomm__table_free(struct neomm *root, neomm_frame_t frame)
 }
 
 static neomm_status alloc_batch(struct neomm *root, uint32_t owner, uint32_t count,
-                                struct neomm__frame_list *list)
+                                neomm_flags_t flags, struct neomm__frame_list *list)
 {
     neomm_frame_t frames[BATCH];
     for (uint32_t i = 0; i < count; i++)
         if (NEOMM__FAULT(PAGING_TABLE))
             return NEOMM_E_NOMEM;
-    neomm_status status = neomm_pmm_alloc_bulk(root, count, NEOMM_NORECLAIM, frames);
+    neomm_status status = neomm_pmm_alloc_bulk(root, count, flags, frames);
     if (status != NEOMM_OK)
         return status;
     for (uint32_t i = count; i-- > 0;) {
@@ -76,11 +76,17 @@ neomm_status neomm__table_alloc_list(struct neomm *root, uint32_t owner, uint32_
     neomm_status status = NEOMM_OK;
     while (list->count < count && status == NEOMM_OK) {
         uint32_t missing = count - list->count;
-        status = alloc_batch(root, owner, missing < BATCH ? missing : BATCH, list);
+        status = alloc_batch(root, owner, missing < BATCH ? missing : BATCH, NEOMM_NORECLAIM, list);
     }
     if (status != NEOMM_OK)
         neomm__table_free_list(root, list);
     return status;
+}
+
+neomm_status neomm__table_alloc_to_split(struct neomm *root, uint32_t owner,
+                                         struct neomm__frame_list *list)
+{
+    return alloc_batch(root, owner, 1, NEOMM_NORECLAIM | NEOMM_RESERVE, list);
 }
 
 void neomm__table_free_list(struct neomm *root, struct neomm__frame_list *list)

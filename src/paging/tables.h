@@ -123,6 +123,9 @@ void neomm__table_free(struct neomm *root, neomm_frame_t frame);
 /* `count` of them on an empty list, all or none, contents undefined. */
 neomm_status neomm__table_alloc_list(struct neomm *root, uint32_t owner, uint32_t count,
                                      struct neomm__frame_list *list);
+/* One, also from the reserve: splitting leaves is on the way to giving memory back. */
+neomm_status neomm__table_alloc_to_split(struct neomm *root, uint32_t owner,
+                                         struct neomm__frame_list *list);
 /* Those that were not linked. */
 void neomm__table_free_list(struct neomm *root, struct neomm__frame_list *list);
 /* Frees dead tables, linked by `next` from frame `first` on, when nobody can be in them. No lock is

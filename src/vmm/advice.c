@@ -65,9 +65,11 @@ static neomm_status give_up(struct neomm *root, struct neomm_space *space,
     if (region->flags & (NEOMM__REGION_LOCKED | NEOMM__REGION_PHYSICAL))
         return NEOMM_E_INVALID;
     neomm__region_close(region);
-    neomm__leaves_clear(root, space, start, end);
+    neomm_status status = neomm__leaves_part(root, space, start, end);
+    if (status == NEOMM_OK)
+        neomm__leaves_clear(root, space, start, end);
     neomm__region_open(region);
-    return NEOMM_OK;
+    return status;
 }
 
 /* Pages that cannot go now, or went already, are passed. */
@@ -227,7 +229,7 @@ neomm_status neomm_mincore(struct neomm *root, struct neomm_space *space, neomm_
     neomm__mutex_lock(&space->lock);
     if (neomm__region_covers(&space->map, address, address + (neomm_vaddr_t)size)) {
         memset(pages, 0, (size_t)(size >> NEOMM_PAGE_SHIFT));
-        status = neomm_paging_walk(root, &space->tables, address, (size_t)size, note_core, &core);
+        status = neomm__walk(root, space, address, (size_t)size, note_core, &core);
     } else {
         status = NEOMM_E_NOENT;
     }

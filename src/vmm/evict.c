@@ -44,7 +44,7 @@ struct bits {
 
 /* The table is locked, so the frame is there, if it is another one by now, too: that keeps what was
  * taken from its leaf. */
-static void note_leaf(void *context, neomm_vaddr_t vaddr, const struct neomm_mapping *leaf)
+static void note_page(void *context, neomm_vaddr_t vaddr, const struct neomm_mapping *leaf)
 {
     struct bits *bits = context;
     struct neomm__frame *entry = neomm__frame(bits->e->root, neomm_paddr_frame(leaf->paddr));
@@ -57,9 +57,39 @@ static void note_leaf(void *context, neomm_vaddr_t vaddr, const struct neomm_map
     bits->dirty |= leaf->dirty;
 }
 
+/* What a huge leaf says it says of all of its pages. */
+static void note_leaf(void *context, neomm_vaddr_t vaddr, const struct neomm_mapping *leaf)
+{
+    neomm__leaf_pages(vaddr, leaf, note_page, context);
+}
+
 static bool is_wanted(const struct neomm__eviction *e, const struct neomm__leaf *leaf)
 {
     return leaf->space && (e->only == 0 || e->only == leaf->mapping);
+}
+
+/* A huge leaf has one A for all of its pages, which are tested in turn, as a rule from the first on:
+ * so all of them were accessed until the last one has been tested. */
+static bool keeps_accessed(const struct neomm__eviction *e, const struct neomm__leaf *at,
+                           struct neomm_mapping *leaf)
+{
+    if (neomm__load_acquire(&at->space->huge) == 0 ||
+        neomm_paging_query(e->root, &at->space->tables, at->vaddr, leaf) != NEOMM_OK)
+        return false;
+    return leaf->state == NEOMM_MAPPING_PRESENT && leaf->size > NEOMM_PAGE_SIZE &&
+           (at->vaddr | (leaf->size - 1)) != (at->vaddr | (NEOMM_PAGE_SIZE - 1));
+}
+
+static void harvest_leaf(struct bits *bits, const struct neomm__leaf *at)
+{
+    struct neomm_mapping leaf;
+    if (bits->clear || !keeps_accessed(bits->e, at, &leaf)) {
+        (void)neomm_paging_harvest(bits->e->root, &at->space->tables, at->vaddr, NEOMM_PAGE_SIZE,
+                                   bits->clear, note_leaf, bits);
+    } else if (neomm_frame_paddr(bits->e->frame) - leaf.paddr < leaf.size) {
+        bits->accessed |= leaf.accessed;
+        bits->dirty |= leaf.dirty;
+    }
 }
 
 /* Reads and clears A of all the frame's leaves, or A and D. */
@@ -70,11 +100,24 @@ static struct bits harvest(struct neomm__eviction *e, bool clear)
     uint32_t position = 0;
     while (neomm__evict_mapping(e, &position, &leaf)) {
         if (leaf.space)
-            (void)neomm_paging_harvest(e->root, &leaf.space->tables, leaf.vaddr, NEOMM_PAGE_SIZE,
-                                       clear, note_leaf, &bits);
+            harvest_leaf(&bits, &leaf);
         drop(&leaf);
     }
     return bits;
+}
+
+neomm_status neomm__evict_part(struct neomm__eviction *e)
+{
+    neomm_status status = NEOMM_OK;
+    struct neomm__leaf leaf;
+    uint32_t position = 0;
+    while (status == NEOMM_OK && neomm__evict_mapping(e, &position, &leaf)) {
+        if (leaf.space)
+            status = neomm__leaves_part(e->root, leaf.space, leaf.vaddr,
+                                        leaf.vaddr + NEOMM_PAGE_SIZE);
+        drop(&leaf);
+    }
+    return status;
 }
 
 void neomm__evict_test(struct neomm__eviction *e, bool *accessed, bool *dirty)
@@ -168,8 +211,8 @@ static bool release_a_slot(struct neomm *root, struct neomm_space *space)
 {
     const struct neomm_layout *layout = &root->layout;
     struct slot_search search = {root, false};
-    (void)neomm_paging_walk(root, &space->tables, layout->user_base,
-                            layout->user_limit - layout->user_base, strip_slot, &search);
+    (void)neomm__walk(root, space, layout->user_base, layout->user_limit - layout->user_base,
+                      strip_slot, &search);
     return search.found;
 }
 
@@ -322,6 +365,8 @@ static neomm_status replace_leaves(struct neomm__eviction *e)
 
 static neomm_status evict_owned(struct neomm__eviction *e)
 {
+    if (neomm__evict_part(e) != NEOMM_OK)
+        return NEOMM_E_AGAIN;
     neomm_status status = ensure_slot(e);
     if (status != NEOMM_OK)
         return status;

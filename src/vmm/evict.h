@@ -33,6 +33,9 @@ bool neomm__evict_is_locked(struct neomm__eviction *e);
 bool neomm__page_is_locked(struct neomm *root, const struct neomm_space *space,
                            neomm_vaddr_t vaddr);
 
+/* Its leaves are small from now on. NEOMM_E_NOMEM: not all of them. */
+neomm_status neomm__evict_part(struct neomm__eviction *e);
+
 /* Was the page used, or written to? Clears the accessed bits. */
 void neomm__evict_test(struct neomm__eviction *e, bool *accessed, bool *dirty);
 

@@ -21,6 +21,8 @@ struct work {
     neomm_vaddr_t page;
     bool write; /* the page must be the space's own */
     neomm_prot_t region_prot;
+    neomm_frame_t block;          /* the same, for a huge page */
+    bool small;                   /* no huge page, whatever is allowed */
     neomm_frame_t frame;          /* fetched and not yet mapped, nil: none */
     struct neomm_swap_entry read; /* whose contents are in the frame, with a count that keeps them
                                    * from being overwritten; kind 0: none's */
@@ -342,11 +344,21 @@ static enum round round_copy(struct work *work, const struct neomm_mapping *old,
     return round;
 }
 
+/* A part of a huge page changes: it becomes small ones. */
+static enum round round_part(struct work *work, struct neomm_fault_result *result)
+{
+    neomm_status status = neomm__leaves_part(work->root, work->space, work->page,
+                                             work->page + NEOMM_PAGE_SIZE);
+    return status == NEOMM_OK ? AGAIN : make_room(work, result);
+}
+
 static enum round round_present(struct work *work, const struct neomm_mapping *old,
                                 struct neomm_fault_result *result)
 {
     if (!work->write || (old->prot & NEOMM_PROT_WRITE))
         return round_other(work, result);
+    if (old->size > NEOMM_PAGE_SIZE)
+        return round_part(work, result);
     if (old->paddr == neomm_frame_paddr(work->root->vmm->zero))
         return round_needs_frame(work, old, result);
     if (!neomm__user_frame_is_exclusive(neomm__frame(work->root, neomm_paddr_frame(old->paddr))))
@@ -356,6 +368,33 @@ static enum round round_present(struct work *work, const struct neomm_mapping *o
     neomm_status status =
         neomm_paging_exchange_exact(work->root, &work->space->tables, work->page, old, &next, NULL);
     return status == NEOMM_OK ? round_other(work, result) : AGAIN;
+}
+
+/* ---- huge pages ---- */
+
+static void drop_block(struct work *work)
+{
+    if (!neomm_frame_is_nil(work->block))
+        neomm__huge_free(work->root, work->block);
+    work->block = neomm_frame(0);
+}
+
+/* Nobody waits for a block, nor for a table above it: small pages do as well. */
+static enum round round_huge(struct work *work, struct neomm_fault_result *result)
+{
+    neomm_frame_t block = work->block;
+    if (neomm_frame_is_nil(block)) {
+        leave(work);
+        work->small = neomm__huge_alloc(work->root, &work->block) != NEOMM_OK;
+        return AGAIN;
+    }
+    work->block = neomm_frame(0);
+    work->small = true;
+    if (neomm__huge_map(work->root, work->space, work->page, block, work->region_prot) != NEOMM_OK)
+        return AGAIN;
+    NEOMM__COUNT(work->root, FAULT_HUGE);
+    (void)round_zero(work, result);
+    return finish(result, NEOMM_FAULT_RESOLVED, NEOMM_FAULT_HUGE);
 }
 
 /* ---- pages of an object ---- */
@@ -544,6 +583,9 @@ static enum round round_inside(struct work *work, uint32_t error, struct neomm_f
                    : finish(result, NEOMM_FAULT_BUS, NEOMM_FAULT_NONE);
     if (old.state == NEOMM_MAPPING_PRESENT)
         return round_present(work, &old, result);
+    if (old.state == NEOMM_MAPPING_NONE && !work->small &&
+        neomm__huge_fits(work->root, work->space, region, work->page, &old, work->write))
+        return round_huge(work, result);
     if (old.state == NEOMM_MAPPING_NONE && !work->write &&
         !neomm_frame_is_nil(work->root->vmm->zero))
         return round_zero_page(work, &old, result);
@@ -600,6 +642,7 @@ enum neomm_fault_outcome neomm_fault(struct neomm *root, struct neomm_space *spa
         for (unsigned i = 0; i < ROUNDS && round == AGAIN; i++)
             round = one_round(&work, error, result);
         drop_frame(&work);
+        drop_block(&work);
     }
     if (result->outcome == NEOMM_FAULT_NOMEM && !at_resident_limit(space))
         out_of_memory(root);

@@ -37,12 +37,27 @@ static neomm_status count_leaf(struct fork *fork, neomm_vaddr_t vaddr,
     return neomm__user_frame_share(root, fork->parent, fork->child, frame, vaddr);
 }
 
-static void share_leaf(void *context, neomm_vaddr_t vaddr, const struct neomm_mapping *leaf)
+static void share_page(void *context, neomm_vaddr_t vaddr, const struct neomm_mapping *leaf)
 {
     struct fork *fork = context;
     if (fork->status != NEOMM_OK)
         return;
     fork->status = count_leaf(fork, vaddr, leaf);
+    fork->failed = vaddr;
+}
+
+/* Where it is not all of a huge leaf that counts, none of it does. */
+static void share_leaf(void *context, neomm_vaddr_t vaddr, const struct neomm_mapping *leaf)
+{
+    struct fork *fork = context;
+    if (fork->status != NEOMM_OK)
+        return;
+    neomm__leaf_pages(vaddr, leaf, share_page, fork);
+    if (fork->status == NEOMM_OK)
+        return;
+    neomm_frame_t frame = neomm_paddr_frame(leaf->paddr);
+    for (neomm_vaddr_t at = vaddr; at < fork->failed; at += NEOMM_PAGE_SIZE, frame.number++)
+        neomm__user_frame_leave(fork->root, fork->child, frame, at, false, NULL);
     fork->failed = vaddr;
 }
 
@@ -74,7 +89,11 @@ static neomm_status replace_pinned(struct fork *fork, const struct pinned *pinne
     neomm_frame_t frame = neomm_paddr_frame(pinned->leaf.paddr);
     neomm_vaddr_t vaddr = pinned->vaddr;
     struct neomm_mapping next = pinned->leaf, leaf;
-    neomm_status status = neomm__user_frame_copy(root, copy, frame);
+    neomm_status status = neomm__leaves_part(root, parent, vaddr, vaddr + NEOMM_PAGE_SIZE);
+    if (status == NEOMM_OK)
+        status = neomm__leaves_part(root, child, vaddr, vaddr + NEOMM_PAGE_SIZE);
+    if (status == NEOMM_OK)
+        status = neomm__user_frame_copy(root, copy, frame);
     if (status != NEOMM_OK)
         return status;
     next.paddr = neomm_frame_paddr(copy);
@@ -98,7 +117,7 @@ static neomm_status copy_pinned(struct fork *fork, neomm_vaddr_t vaddr, size_t s
     for (;;) {
         struct pinned pinned = {.root = root, .leaf = {.state = NEOMM_MAPPING_NONE}};
         neomm_frame_t copy;
-        (void)neomm_paging_walk(root, &fork->child->tables, vaddr, size, find_pinned, &pinned);
+        (void)neomm__walk(root, fork->child, vaddr, size, find_pinned, &pinned);
         if (pinned.leaf.state == NEOMM_MAPPING_NONE)
             return NEOMM_OK;
         neomm_status status =
@@ -219,6 +238,7 @@ static void copy_state(struct fork *fork)
 {
     const struct neomm_space *parent = fork->parent;
     struct neomm_space *child = fork->child;
+    child->huge = neomm__load_acquire(&parent->huge);
     child->random = parent->random;
     child->heap_start = parent->heap_start;
     child->heap_end = parent->heap_end;

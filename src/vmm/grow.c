@@ -55,7 +55,7 @@ static neomm_status brk_locked(struct neomm *root, struct neomm_space *space, ne
     if (to < from) {
         status = neomm__regions_reserve(root, &space->map, 2);
         if (status == NEOMM_OK)
-            neomm__range_clear(root, space, to, from);
+            status = neomm__range_clear(root, space, to, from);
     }
     if (status == NEOMM_OK)
         space->heap_end = end;

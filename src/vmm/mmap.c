@@ -62,18 +62,24 @@ void neomm__leaves_clear(struct neomm *root, struct neomm_space *space, neomm_va
                                      region->end - region->start, NULL, NULL, NULL);
     neomm_status status = neomm_paging_unmap(root, &space->tables, start, end - start,
                                              neomm__user_leaf_release, &release, NULL);
-    /* User leaves are 4K: nothing has to be split, so nothing can fail. */
+    /* Nothing reaches over the ends and has to be split, so nothing can fail. */
     NEOMM__ASSERT(status == NEOMM_OK);
 }
 
-void neomm__range_clear(struct neomm *root, struct neomm_space *space, neomm_vaddr_t start,
-                        neomm_vaddr_t end)
+neomm_status neomm__range_clear(struct neomm *root, struct neomm_space *space, neomm_vaddr_t start,
+                                neomm_vaddr_t end)
 {
     neomm__regions_isolate(&space->map, start, end);
+    neomm_status status = neomm__leaves_part(root, space, start, end);
+    if (status != NEOMM_OK) {
+        neomm__regions_restore(&space->map, start, end);
+        return status;
+    }
     struct neomm__cost cost = neomm__range_cost(&space->map, start, end);
     neomm__leaves_clear(root, space, start, end);
     (void)neomm__regions_remove(&space->map, start, end);
     neomm__uncharge(root, space, &cost);
+    return NEOMM_OK;
 }
 
 /* ---- placing ---- */
@@ -167,13 +173,11 @@ static neomm_status prepare(struct neomm *root, struct neomm_space *space,
     if (status != NEOMM_OK)
         return status;
     status = neomm__regions_reserve(root, &space->map, 3);
-    if (status != NEOMM_OK) {
+    if (status == NEOMM_OK && (flags & NEOMM_MAP_FIXED))
+        status = neomm__range_clear(root, space, like->start, like->end);
+    if (status != NEOMM_OK)
         neomm__uncharge(root, space, &more);
-        return status;
-    }
-    if (flags & NEOMM_MAP_FIXED)
-        neomm__range_clear(root, space, like->start, like->end);
-    return NEOMM_OK;
+    return status;
 }
 
 static neomm_status map_locked(struct neomm *root, struct neomm_space *space,
@@ -192,17 +196,31 @@ bool neomm__retry_after_reclaim(struct neomm *root, neomm_status status, unsigne
     return status == NEOMM_E_NOMEM && ++*attempt < 3 && neomm__reclaim(root, 8) != 0;
 }
 
+/* Behind the page, or behind the huge leaf that it lies in. */
+static neomm_vaddr_t leaf_end(struct neomm *root, struct neomm_space *space, neomm_vaddr_t page)
+{
+    struct neomm_mapping leaf;
+    if (neomm__load_acquire(&space->huge) == 0 ||
+        neomm_paging_query(root, &space->tables, page, &leaf) != NEOMM_OK ||
+        leaf.state != NEOMM_MAPPING_PRESENT)
+        return page + NEOMM_PAGE_SIZE;
+    return NEOMM__ALIGN_DOWN(page, leaf.size) + leaf.size;
+}
+
 neomm_status neomm__populate(struct neomm *root, struct neomm_space *space, neomm_vaddr_t start,
                              neomm_vaddr_t end, bool write)
 {
     uint32_t error = NEOMM_PF_USER | (write ? NEOMM_PF_WRITE : 0);
-    for (; start < end; start += NEOMM_PAGE_SIZE) {
+    for (neomm_vaddr_t next; start < end; start = next) {
         struct neomm_fault_result result;
         do
             (void)neomm_fault(root, space, start, error, &result);
         while (result.outcome == NEOMM_FAULT_RETRY);
         if (result.outcome != NEOMM_FAULT_RESOLVED)
             return result.outcome == NEOMM_FAULT_NOMEM ? NEOMM_E_NOMEM : NEOMM_E_FAULT;
+        next = leaf_end(root, space, start);
+        if (next < start)
+            break;
     }
     return NEOMM_OK;
 }
@@ -325,7 +343,7 @@ neomm_status neomm_munmap(struct neomm *root, struct neomm_space *space, neomm_v
         neomm__mutex_lock(&space->lock);
         status = neomm__regions_reserve(root, &space->map, 2);
         if (status == NEOMM_OK)
-            neomm__range_clear(root, space, address, address + (neomm_vaddr_t)size);
+            status = neomm__range_clear(root, space, address, address + (neomm_vaddr_t)size);
         neomm__regions_collect(root, &space->map);
         neomm__mutex_unlock(&space->lock);
         neomm__objects_end(root);
@@ -337,7 +355,9 @@ neomm_status neomm_space_reset(struct neomm *root, struct neomm_space *space)
 {
     const struct neomm_layout *layout = &root->layout;
     neomm__mutex_lock(&space->lock);
-    neomm__range_clear(root, space, layout->user_base, layout->user_limit);
+    neomm_status status =
+        neomm__range_clear(root, space, layout->user_base, layout->user_limit);
+    NEOMM__ASSERT(status == NEOMM_OK);
     space->lock_future = 0;
     space->lock_now = false;
     space->heap_start = space->heap_end = 0;
@@ -373,12 +393,25 @@ static void set_prot(struct neomm__region_map *map, neomm_vaddr_t start, neomm_v
         neomm__region_tree_change(map, region, prot, neomm__region_commits(region->flags, prot));
 }
 
+/* Leaves that reach over the borders of regions are made small before any right changes, so that
+ * running out of memory half-way leaves all rights as they were. */
+static neomm_status part_regions(struct neomm *root, struct neomm_space *space,
+                                 neomm_vaddr_t start, neomm_vaddr_t end)
+{
+    neomm_status status = NEOMM_OK;
+    struct neomm__region_place at = neomm__region_place(&space->map, start);
+    struct neomm__region *region = neomm__region_at(at);
+    for (; region && region->start < end && status == NEOMM_OK; region = neomm__region_next(&at))
+        status = neomm__leaves_part(root, space, region->start, region->end);
+    return status;
+}
+
 /* A leaf of the frame of zeros, or of one that other spaces have, too, must never become writable,
  * so the right to write arrives by a fault, page by page; not for physical memory. */
 static neomm_status protect_leaves(struct neomm *root, struct neomm_space *space,
                                    neomm_vaddr_t start, neomm_vaddr_t end, neomm_prot_t prot)
 {
-    neomm_status status = NEOMM_OK;
+    neomm_status status = part_regions(root, space, start, end);
     struct neomm__region_place at = neomm__region_place(&space->map, start);
     struct neomm__region *region = neomm__region_at(at);
     for (; region && region->start < end && status == NEOMM_OK; region = neomm__region_next(&at)) {

@@ -45,7 +45,9 @@ static neomm_status move_leaves(const struct move *move, neomm_vaddr_t size, neo
     while (at < size && status == NEOMM_OK) {
         struct neomm_mapping leaf;
         neomm_vaddr_t from = move->from + at, step = NEOMM_PAGE_SIZE;
-        status = neomm_paging_query(move->root, &move->space->tables, from, &leaf);
+        status = neomm__leaves_part(move->root, move->space, from, from + NEOMM_PAGE_SIZE);
+        if (status == NEOMM_OK)
+            status = neomm_paging_query(move->root, &move->space->tables, from, &leaf);
         if (status == NEOMM_OK && leaf.state == NEOMM_MAPPING_NONE)
             step = (neomm_vaddr_t)leaf.size - (from & ((neomm_vaddr_t)leaf.size - 1));
         else if (status == NEOMM_OK)
@@ -99,13 +101,14 @@ struct remap {
     unsigned flags;
 };
 
-/* What becomes of the old range once the leaves have gone; before the new region is there, which
+/* What becomes of the old range, whose leaves have gone, or do not reach out of it; before the new region is there, which
  * may be a neighbour that it is joined with. */
 static void leave_old(struct neomm *root, struct neomm_space *space, const struct remap *remap)
 {
     neomm_vaddr_t end = remap->old + remap->old_size;
     if (!(remap->flags & NEOMM_REMAP_KEEP)) {
-        neomm__range_clear(root, space, remap->old, end);
+        neomm_status status = neomm__range_clear(root, space, remap->old, end);
+        NEOMM__ASSERT(status == NEOMM_OK);
         return;
     }
     struct neomm__region *region = neomm__region_find(&space->map, remap->old);
@@ -128,7 +131,10 @@ static neomm_status move_region(struct neomm *root, struct neomm_space *space,
     struct neomm_object *object = old->object != 0 ? root->vmm->object[old->object] : NULL;
     if (object)
         neomm__mutex_lock(&object->lock);
-    neomm_status status = move_all(root, space, remap->old, remap->to, moved);
+    neomm_status status =
+        neomm__leaves_part(root, space, remap->old, remap->old + remap->old_size);
+    if (status == NEOMM_OK)
+        status = move_all(root, space, remap->old, remap->to, moved);
     if (object)
         neomm__mutex_unlock(&object->lock);
     if (status != NEOMM_OK) {
@@ -168,7 +174,7 @@ static neomm_status move_mapping(struct neomm *root, struct neomm_space *space, 
         return status;
     status = neomm__regions_reserve(root, &space->map, 5);
     if (status == NEOMM_OK && (remap->flags & NEOMM_REMAP_FIXED))
-        neomm__range_clear(root, space, remap->to, remap->to + remap->size);
+        status = neomm__range_clear(root, space, remap->to, remap->to + remap->size);
     if (status == NEOMM_OK)
         status = move_region(root, space, remap);
     if (status != NEOMM_OK)
@@ -188,7 +194,7 @@ static neomm_status remap_locked(struct neomm *root, struct neomm_space *space, 
     if (stays && remap->size <= remap->old_size) {
         neomm_status status = neomm__regions_reserve(root, &space->map, 2);
         if (status == NEOMM_OK && remap->size < remap->old_size)
-            neomm__range_clear(root, space, remap->old + remap->size, old_end);
+            status = neomm__range_clear(root, space, remap->old + remap->size, old_end);
         remap->to = remap->old;
         return status;
     }

@@ -145,11 +145,10 @@ static neomm_status evict_a_leaf(struct neomm *root, struct neomm_space *space)
     struct neomm__eviction e = {.root = root};
     struct search search = {root, &e, space, 0};
     if (hand > layout->user_base && hand < layout->user_limit)
-        (void)neomm_paging_walk(root, &space->tables, hand, layout->user_limit - hand, find_page,
-                                &search);
+        (void)neomm__walk(root, space, hand, layout->user_limit - hand, find_page, &search);
     if (!e.entry)
-        (void)neomm_paging_walk(root, &space->tables, layout->user_base,
-                                layout->user_limit - layout->user_base, find_page, &search);
+        (void)neomm__walk(root, space, layout->user_base, layout->user_limit - layout->user_base,
+                          find_page, &search);
     if (!e.entry)
         return NEOMM_E_NOENT;
     neomm__store_release(&space->hand, search.vaddr + NEOMM_PAGE_SIZE);
@@ -184,7 +183,7 @@ void neomm__evict_at(struct neomm *root, struct neomm_space *space, neomm_vaddr_
 {
     struct neomm__eviction e = {.root = root};
     struct search search = {root, &e, space, 0};
-    (void)neomm_paging_walk(root, &space->tables, vaddr, NEOMM_PAGE_SIZE, find_page, &search);
+    (void)neomm__walk(root, space, vaddr, NEOMM_PAGE_SIZE, find_page, &search);
     if (!e.entry)
         return;
     if (neomm__rmap_count(e.entry) <= 1u + (e.entry->kind == NEOMM__KIND_OBJECT))

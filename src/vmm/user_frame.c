@@ -162,7 +162,7 @@ void neomm__user_frame_dismiss(struct neomm *root, neomm_frame_t frame, uint64_t
     neomm__user_frame_put(root, frame);
 }
 
-void neomm__user_leaf_release(void *context, neomm_vaddr_t vaddr, const struct neomm_mapping *leaf)
+static void release_leaf(void *context, neomm_vaddr_t vaddr, const struct neomm_mapping *leaf)
 {
     struct neomm__release *release = context;
     struct neomm *root = release->root;
@@ -173,6 +173,11 @@ void neomm__user_leaf_release(void *context, neomm_vaddr_t vaddr, const struct n
         neomm__user_frame_leave(root, release->space, neomm_paddr_frame(leaf->paddr), vaddr,
                                 leaf->dirty, NULL);
     }
+}
+
+void neomm__user_leaf_release(void *context, neomm_vaddr_t vaddr, const struct neomm_mapping *leaf)
+{
+    neomm__leaf_pages(vaddr, leaf, release_leaf, context);
 }
 
 void neomm__user_leaf_moves(struct neomm *root, struct neomm_space *space,
@@ -210,7 +215,7 @@ struct neomm__frame *neomm__user_frame_hold(struct neomm *root, struct neomm_spa
                                             neomm_vaddr_t vaddr, neomm_paddr_t paddr)
 {
     struct hold hold = {root, paddr, NULL};
-    (void)neomm_paging_walk(root, &space->tables, vaddr, NEOMM_PAGE_SIZE, hold_leaf, &hold);
+    (void)neomm__walk(root, space, vaddr, NEOMM_PAGE_SIZE, hold_leaf, &hold);
     return hold.entry;
 }
 

@@ -79,6 +79,7 @@ neomm_status neomm_vmm_init(struct neomm *root, const struct neomm_vmm_options *
     vmm->next_index = 1;
     vmm->ram_pages = usable_frames(root);
     vmm->aslr = options && options->aslr;
+    vmm->huge = options ? options->huge : (enum neomm_huge)root->config.huge;
     vmm->overcommit = options ? options->overcommit : NEOMM_OVERCOMMIT_HEURISTIC;
     neomm_status status =
         make_zero_page(root, vmm, options ? options->zero_page : root->config.zero_page);

@@ -49,6 +49,7 @@ struct neomm_space {
     neomm_vaddr_t heap_start, heap_end; /* of brk; start 0: there is none */
     uint32_t lock_future;               /* flags of new regions */
     bool lock_now;                      /* and their pages are brought in */
+    uint32_t huge;                      /* it has had huge leaves; atomic */
     size_t resident_pages, swap_pages;  /* atomic, as all below: leaves of frames and of slots */
     size_t faults_zero, faults_swap_in, faults_copy, faults_other, evictions, swap_writes;
 };
@@ -64,6 +65,7 @@ struct neomm__vmm {
     uint32_t committed; /* pages promised to all spaces */
     enum neomm_overcommit overcommit;
     bool aslr;
+    enum neomm_huge huge;
     neomm_frame_t zero; /* the shared frame of zeros, nil: not used */
     uint32_t spaces;
     uint32_t vallocs;                            /* ranges of valloc that exist */
@@ -140,11 +142,13 @@ void neomm__uncharge(struct neomm *root, struct neomm_space *space, const struct
 
 /* Rounds the size up to pages and checks the range. */
 neomm_status neomm__range_check(const struct neomm *root, neomm_vaddr_t address, uint64_t *size);
-/* Unmaps the leaves of a range in which no fault can be. */
+/* Unmaps the leaves of a range in which no fault can be, and out of which none reaches (see
+ * neomm__leaves_part). */
 void neomm__leaves_clear(struct neomm *root, struct neomm_space *space, neomm_vaddr_t start,
                          neomm_vaddr_t end);
-/* Takes away what is mapped in the range; needs room for two. */
-void neomm__range_clear(struct neomm *root, struct neomm_space *space, neomm_vaddr_t start,
+/* Takes away what is mapped in the range; needs room for two. NEOMM_E_NOMEM: a huge leaf could not
+ * be split, and nothing has changed; never where no region reaches over an end. */
+neomm_status neomm__range_clear(struct neomm *root, struct neomm_space *space, neomm_vaddr_t start,
                         neomm_vaddr_t end);
 /* Adds a region with these bounds, rights, flags and offset; charged, and with room for one. */
 void neomm__range_add(struct neomm_space *space, const struct neomm__region *like);
@@ -156,6 +160,34 @@ bool neomm__retry_after_reclaim(struct neomm *root, neomm_status status, unsigne
 /* Touches each page as the user would; without locks. What was touched stays on an error. */
 neomm_status neomm__populate(struct neomm *root, struct neomm_space *space, neomm_vaddr_t start,
                              neomm_vaddr_t end, bool write);
+
+/* ---- huge.c: leaves of more than a page ---- */
+
+/* A huge leaf is a form of the page table and nothing more: each of its frames has a descriptor, a
+ * mapping set, and a place in the policy, as if it had a leaf of its own. */
+
+/* neomm_paging_walk, but a huge leaf is visited as the small ones that it stands for, of those in
+ * the range. */
+neomm_status neomm__walk(struct neomm *root, struct neomm_space *space, neomm_vaddr_t vaddr,
+                         size_t size, neomm_leaf_fn *visit, void *context);
+/* Visits the small leaves that a leaf stands for, which is one itself as a rule. */
+void neomm__leaf_pages(neomm_vaddr_t vaddr, const struct neomm_mapping *leaf, neomm_leaf_fn *visit,
+                       void *context);
+/* No leaf reaches over the ends of the range from now on, as long as nobody faults there. The
+ * page's leaf, if the range is one, is small. NEOMM_E_NOMEM: nothing is lost. */
+neomm_status neomm__leaves_part(struct neomm *root, struct neomm_space *space, neomm_vaddr_t start,
+                                neomm_vaddr_t end);
+/* May the first touch of the page, whose leaf is `none`, bring a huge one? We are inside of the
+ * region. */
+bool neomm__huge_fits(struct neomm *root, const struct neomm_space *space,
+                      const struct neomm__region *region, neomm_vaddr_t page,
+                      const struct neomm_mapping *none, bool write);
+/* A block of zeros for it, if one is at hand; not inside of a region. */
+neomm_status neomm__huge_alloc(struct neomm *root, neomm_frame_t *block);
+void neomm__huge_free(struct neomm *root, neomm_frame_t block);
+/* Maps the block over the page. NEOMM_E_EXISTS, NEOMM_E_NOMEM: the block is freed. */
+neomm_status neomm__huge_map(struct neomm *root, struct neomm_space *space, neomm_vaddr_t page,
+                             neomm_frame_t block, neomm_prot_t prot);
 
 /* ---- grow.c ---- */
 
