@@ -120,6 +120,44 @@ static void little_is_held_back(struct ktap *t)
         }
 }
 
+static size_t bytes_not_zero(const void *at, size_t bytes)
+{
+    const uint8_t *byte = at;
+    size_t count = 0;
+    for (size_t i = 0; i < bytes; i++)
+        count += byte[i] != 0;
+    return count;
+}
+
+static void expect_untouched(struct ktap *t, const struct box *box, uint32_t cpu)
+{
+    struct neomm_kmem *cache = &box->root->heap->cache[0];
+    for (; cache; cache = neomm_kmem_next(box->root, cache))
+        EXPECT_EQ(t, bytes_not_zero(neomm__magazine_of(cache, cpu), cache->magazine_bytes), 0);
+}
+
+/* Where memory comes when it is touched, CPUs that use no heap cost none, whatever the others do. */
+static void magazines_of_idle_cpus(struct ktap *t)
+{
+    const struct neomm_kmem_options options = {.name = "busy", .size = 100};
+    struct box box;
+    if (!box_open(t, &box, BOX_DIRECT, 64, 3))
+        return;
+    struct neomm_kmem *cache = neomm_kmem_create(box.root, &options);
+    ASSERT(t, cache != NULL);
+    for (uint32_t cpu = 0; cpu < 2; cpu++) {
+        env_switch_cpu(&box.env, cpu);
+        EXPECT_OK(t, neomm_kfree(box.root, take(&box, 100, 0)));
+        EXPECT_OK(t, neomm_kmem_free(box.root, cache, neomm_kmem_alloc(box.root, cache, 0)));
+        (void)neomm_heap_shrink(box.root);
+        EXPECT_OK(t, neomm_heap_cpu_offline(box.root, 2));
+        expect_untouched(t, &box, 2);
+    }
+    EXPECT(t, bytes_not_zero(neomm__magazine_of(cache, 1), cache->magazine_bytes) > 0);
+    EXPECT_OK(t, neomm_kmem_destroy(box.root, cache));
+    box_close(t, &box);
+}
+
 /* ---- the consistency check ---- */
 
 struct damage {
@@ -677,6 +715,7 @@ static const struct ktap_case cases[] = {
     KTAP_CASE(shapes),
     KTAP_CASE(hashes),
     KTAP_CASE(little_is_held_back),
+    KTAP_CASE(magazines_of_idle_cpus),
     KTAP_CASE(damaged_slabs),
     KTAP_CASE_WITH(damaged_runs, kinds),
     KTAP_CASE(damaged_records_and_totals),

@@ -272,7 +272,7 @@ static __attribute__((noinline, cold)) void *kmalloc_slowly(struct neomm *root, 
 {
     if (size - 1 < root->front.slab_max && !(flags & (NEOMM_ZERO | NEOMM_DMA))) {
         const struct neomm_kmem *cache = &root->heap->cache[neomm__heap_class_of(root, size)];
-        void *block = neomm__magazine_turn(root, cache) ? neomm__kmem_pop(cache) : NULL;
+        void *block = neomm__magazine_turn(cache) ? neomm__kmem_pop(cache) : NULL;
         if (block)
             return block;
     }
@@ -369,7 +369,7 @@ static __attribute__((noinline, cold)) neomm_status kfree_slowly(struct neomm *r
     const struct neomm__frame *entry = neomm__near_entry(root, pointer);
     if (!root->heap)
         return pointer ? NEOMM_E_FOREIGN : NEOMM_OK;
-    if (entry && !neomm__magazine_turn(root, &root->heap->cache[entry->slab_cache]))
+    if (entry && !neomm__magazine_turn(&root->heap->cache[entry->slab_cache]))
         return neomm__heap_free(root, NULL, pointer, "kfree", caller);
     return neomm__kfree_for(root, pointer, "kfree", caller);
 }

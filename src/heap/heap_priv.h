@@ -129,7 +129,8 @@ enum neomm__magazine_door {
 #define NEOMM__RECENT_BITS 7u
 #define NEOMM__RECENT      (1u << NEOMM__RECENT_BITS)
 
-/* The free objects of one cache that a CPU has at hand; see magazine.h for who may touch it. */
+/* The free objects of one cache that a CPU has at hand; see magazine.h for who may touch it. All
+ * zeros until the CPU uses it. */
 struct neomm__magazine {
     uint32_t door;   /* enum neomm__magazine_door */
     uint32_t closed; /* nobody may enter: another CPU empties or changes it */
@@ -140,7 +141,7 @@ struct neomm__magazine {
     uint32_t limit;    /* the cache's; 0: the slow path frees */
     uint32_t slots;    /* objects that it may hold; 0: it cannot be used */
     uint32_t interval; /* of the cache, when `due` was made; 0: for no object to guard */
-    size_t passed;     /* objects taken before `out` was last at the first slot */
+    size_t passed;     /* objects taken before `out` was last at the first slot, less its number */
     size_t due;        /* objects that are taken when the slow path has a look */
     size_t filled;     /* objects that came from slabs less those that went there: taken less freed,
                         * and kept */
@@ -155,11 +156,11 @@ static inline size_t neomm__magazine_end(const struct neomm__magazine *magazine)
     return NEOMM__MAGAZINE_FIRST + neomm__load_relaxed(&magazine->slots);
 }
 
-/* Objects that were taken out of it, since its cache was made. A racy look. */
+/* Objects that were taken out of it, since its cache was made. A racy look; one that was never used
+ * is all zeros. */
 static inline size_t neomm__magazine_taken(const struct neomm__magazine *magazine)
 {
-    return neomm__load_relaxed(&magazine->passed) + neomm__load_relaxed(&magazine->out) -
-           NEOMM__MAGAZINE_FIRST;
+    return neomm__load_relaxed(&magazine->passed) + neomm__load_relaxed(&magazine->out);
 }
 
 /* What a pointer points at. */
@@ -236,17 +237,21 @@ struct neomm_kmem {
     neomm_frame_t magazine_frame;
     uint32_t magazine_frames; /* 0: they lie in the heap's own state */
     uint32_t magazine_bytes;
+    bool shut; /* a CPU drains the magazines: his alone */
 } __attribute__((aligned(64)));
 
 /* ---- the heap ---- */
 
 enum neomm__heap_source { NEOMM__SOURCE_MAIN, NEOMM__SOURCE_LARGE, NEOMM__HEAP_SOURCES };
 
+/* Whether a CPU uses its magazines, which are untouched zeros until then. */
+enum neomm__cpu_seen { NEOMM__CPU_NEW, NEOMM__CPU_COMING, NEOMM__CPU_SEEN };
+
 /* A CPU's part. Its size is a power of two, or finding it would take a multiplication. */
 struct neomm__heap_cpu {
     struct neomm__magazine *magazine[NEOMM__KMEMS]; /* by the cache's number */
     void *deferred; /* what it freed where it must not wait, linked through the objects */
-    uint32_t seen;  /* it has, or may have, magazines with objects in them */
+    uint32_t seen;  /* enum neomm__cpu_seen */
 } __attribute__((aligned(NEOMM__KMEMS <= 240 ? 256 * sizeof(void *) : 512 * sizeof(void *))));
 
 /* What the shape of caches depends on, beside their objects' size. */
@@ -367,10 +372,10 @@ static inline bool neomm__slab_is_free(const struct neomm__slab *slab, uint32_t 
 
 /* ---- magazine.c ---- */
 
-/* This CPU's magazine, with the caller pinned to it. */
+/* This CPU's magazine, with the caller pinned to it; NULL: it is not the time to begin with it. */
 struct neomm__magazine *neomm__magazine_pin(struct neomm *root, const struct neomm_kmem *cache);
-/* Enters a magazine of this CPU to do anything with it, unless it is entered or closed; it may have
- * no slots then. */
+/* Enters a magazine of this CPU to do anything with it, unless it is NULL, entered or closed; it may
+ * have no slots then. */
 bool neomm__magazine_visit(const struct neomm__heap *heap, const struct neomm_kmem *cache,
                            struct neomm__magazine *magazine);
 /* Inside: takes objects of those that were put there first. The second takes at most as many as are
@@ -379,11 +384,11 @@ void neomm__magazine_copy(struct neomm__magazine *magazine, uint32_t count, void
 uint32_t neomm__magazine_take_some(struct neomm__magazine *magazine, uint32_t count,
                                    void **objects);
 /* If all that this CPU's magazine lacks is that it begins anew at its first slot: does so. */
-bool neomm__magazine_turn(struct neomm *root, const struct neomm_kmem *cache);
+bool neomm__magazine_turn(const struct neomm_kmem *cache);
 /* Leaves it, for the first lines of kmalloc and kfree to use. */
 void neomm__magazine_part(const struct neomm_kmem *cache, struct neomm__magazine *magazine);
 
-/* Begins a new cache's magazines, which are zeroed, and enters them in the tables of the CPUs. */
+/* Enters a new cache's magazines, which are zeroed, in the tables of the CPUs. */
 void neomm__magazines_list(struct neomm__heap *heap, const struct neomm_kmem *cache, uint32_t cpus);
 
 /* One object when the magazine has none. NULL: no memory. */

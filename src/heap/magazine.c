@@ -4,27 +4,33 @@
 
 /* ---- beginning ---- */
 
-/* Pins, and marks the CPU, which has to be interrupted from now on by who shuts its magazines.
- * The exchange orders this before its first look at `closed`, as shut() orders that before the look
- * at `seen`. A CPU that was never here finds its magazines without capacity and leaves them alone.
+/* The CPU may use its magazines from now on, and who shuts magazines has to shut these too. He leaves
+ * those of other CPUs alone: they were never touched, and may take no memory yet. The exchange of
+ * `seen` comes before the look at `draining`, as his of that before his looks at `seen`: one of the
+ * two sees the other. False: it is for the next time to try again, or for what was interrupted here.
  */
+static bool come(struct neomm__heap *heap, struct neomm__heap_cpu *cpu)
+{
+    uint32_t seen = NEOMM__CPU_NEW;
+    if (!neomm__cas(&cpu->seen, &seen, NEOMM__CPU_COMING))
+        return seen == NEOMM__CPU_SEEN;
+    bool alone = neomm__load_acquire(&heap->draining) == 0;
+    neomm__store_release(&cpu->seen, alone ? NEOMM__CPU_SEEN : NEOMM__CPU_NEW);
+    return alone;
+}
+
 struct neomm__magazine *neomm__magazine_pin(struct neomm *root, const struct neomm_kmem *cache)
 {
     uint32_t index = neomm_port_pin()->index;
     struct neomm__heap_cpu *cpu = &root->heap->cpu[index];
-    if (neomm__load_relaxed(&cpu->seen) == 0)
-        (void)neomm__exchange(&cpu->seen, 1);
-    return neomm__magazine_of(cache, index);
+    bool there = neomm__load_relaxed(&cpu->seen) == NEOMM__CPU_SEEN || come(root->heap, cpu);
+    return there ? neomm__magazine_of(cache, index) : NULL;
 }
 
 void neomm__magazines_list(struct neomm__heap *heap, const struct neomm_kmem *cache, uint32_t cpus)
 {
-    for (uint32_t cpu = 0; cpu < cpus; cpu++) {
-        struct neomm__magazine *magazine = neomm__magazine_of(cache, cpu);
-        heap->cpu[cpu].magazine[cache->number] = magazine;
-        magazine->out = magazine->in = NEOMM__MAGAZINE_FIRST;
-        memset(magazine->recent, NEOMM__MAGAZINE_FIRST, NEOMM__RECENT);
-    }
+    for (uint32_t cpu = 0; cpu < cpus; cpu++)
+        heap->cpu[cpu].magazine[cache->number] = neomm__magazine_of(cache, cpu);
 }
 
 /* ---- entering it to do anything ---- */
@@ -61,12 +67,13 @@ static uint32_t budget_of(const struct neomm__magazine *magazine)
 /* Inside: it is empty but for so many objects from the first slot on. */
 static void begin_lap(struct neomm__magazine *magazine, uint32_t count)
 {
-    neomm__store_relaxed(&magazine->passed, neomm__magazine_taken(magazine));
+    neomm__store_relaxed(&magazine->passed,
+                         neomm__magazine_taken(magazine) - NEOMM__MAGAZINE_FIRST);
     neomm__store_relaxed(&magazine->out, NEOMM__MAGAZINE_FIRST);
     neomm__store_relaxed(&magazine->in, NEOMM__MAGAZINE_FIRST + count);
 }
 
-/* Inside: a magazine without slots is a new one, or was emptied. Behind the last slot is something
+/* Inside: a magazine without slots is a new one, all zeros, or was emptied. Behind the last slot is something
  * that is no object: there is never room for one. */
 static void open_up(const struct neomm__heap *heap, const struct neomm_kmem *cache,
                     struct neomm__magazine *magazine)
@@ -74,6 +81,8 @@ static void open_up(const struct neomm__heap *heap, const struct neomm_kmem *cac
     uint32_t slots = neomm__load_relaxed(&cache->capacity);
     if (magazine->slots != 0 || slots == 0)
         return;
+    begin_lap(magazine, 0);
+    memset(magazine->recent, NEOMM__MAGAZINE_FIRST, NEOMM__RECENT);
     magazine->inverse = cache->inverse;
     neomm__store_relaxed(&magazine->object[slots], magazine);
     neomm__store_relaxed(&magazine->slots, slots);
@@ -96,7 +105,7 @@ static bool enter(struct neomm__magazine *magazine)
 bool neomm__magazine_visit(const struct neomm__heap *heap, const struct neomm_kmem *cache,
                            struct neomm__magazine *magazine)
 {
-    if (!enter(magazine))
+    if (!magazine || !enter(magazine))
         return false;
     open_up(heap, cache, magazine);
     neomm__magazine_go_round(magazine);
@@ -350,14 +359,13 @@ static neomm_status push_flushed(struct neomm *root, struct neomm_kmem *cache, v
     return status;
 }
 
-bool neomm__magazine_turn(struct neomm *root, const struct neomm_kmem *cache)
+bool neomm__magazine_turn(const struct neomm_kmem *cache)
 {
     struct neomm__magazine *magazine = neomm__magazine_of(cache, neomm_port_pin()->index);
     size_t end = neomm__magazine_end(magazine); /* racy looks: it may be shut */
     bool ended =
         neomm__load_relaxed(&magazine->in) == end || neomm__load_relaxed(&magazine->out) == end;
-    bool turned =
-        ended && end > NEOMM__MAGAZINE_FIRST && neomm__magazine_visit(root->heap, cache, magazine);
+    bool turned = ended && end > NEOMM__MAGAZINE_FIRST && enter(magazine);
     if (turned)
         neomm__magazine_part(cache, magazine);
     neomm_port_unpin();
@@ -476,6 +484,12 @@ void neomm__deferred_free(struct neomm *root)
 
 /* ---- all CPUs' magazines ---- */
 
+/* While this CPU drains: that one has magazines with something in them, or may have. */
+static bool is_seen(const struct neomm *root, uint32_t cpu)
+{
+    return neomm__load_acquire(&root->heap->cpu[cpu].seen) != NEOMM__CPU_NEW;
+}
+
 static void be_interrupted(void *argument)
 {
     (void)argument;
@@ -489,7 +503,7 @@ static void interrupt_others(const struct neomm *root)
     neomm_irq_t irq = neomm_port_irq_save();
     uint32_t self = neomm_port_cpu()->index;
     for (uint32_t cpu = 0; cpu < root->cpus; cpu++)
-        if (cpu != self && neomm__load_relaxed(&root->heap->cpu[cpu].seen) != 0)
+        if (cpu != self && is_seen(root, cpu))
             any |= others.word[cpu / 32] |= 1u << cpu % 32;
     if (any != 0)
         neomm_port_ipi(&others, be_interrupted, NULL);
@@ -510,20 +524,30 @@ static bool wait_until_left(const struct neomm__magazine *magazine, bool own)
     return false;
 }
 
-static void shut(const struct neomm *root, const struct neomm_kmem *cache)
+static bool is_shut(const struct neomm__magazine *magazine)
 {
+    return neomm__load_relaxed(&magazine->closed) != 0;
+}
+
+static void shut(const struct neomm *root, struct neomm_kmem *cache)
+{
+    cache->shut = true;
     for (uint32_t cpu = 0; cpu < root->cpus; cpu++) {
         struct neomm__magazine *magazine = neomm__magazine_of(cache, cpu);
+        if (!is_seen(root, cpu))
+            continue;
         (void)neomm__exchange(&magazine->closed, 1);
         neomm__store_release(&magazine->out_end, 0);
         neomm__store_release(&magazine->limit, 0);
     }
 }
 
-static void reopen(const struct neomm *root, const struct neomm_kmem *cache)
+static void reopen(const struct neomm *root, struct neomm_kmem *cache)
 {
     for (uint32_t cpu = 0; cpu < root->cpus; cpu++)
-        neomm__store_release(&neomm__magazine_of(cache, cpu)->closed, 0);
+        if (is_shut(neomm__magazine_of(cache, cpu)))
+            neomm__store_release(&neomm__magazine_of(cache, cpu)->closed, 0);
+    cache->shut = false;
 }
 
 /* Shut, left and empty: what it may hold is decided anew, and when the slow path has a look, if
@@ -543,7 +567,7 @@ static uint32_t empty_all(struct neomm *root, struct neomm_kmem *cache, uint32_t
     uint32_t objects = 0, self = neomm_port_pin()->index;
     for (uint32_t cpu = 0; cpu < root->cpus; cpu++) {
         struct neomm__magazine *magazine = neomm__magazine_of(cache, cpu);
-        if (!wait_until_left(magazine, cpu == self))
+        if (!is_shut(magazine) || !wait_until_left(magazine, cpu == self))
             continue;
         objects += empty(root, cache, magazine, &surplus);
         reset(cache, magazine);
@@ -583,8 +607,7 @@ uint32_t neomm__kmems_drain(struct neomm *root, uint32_t first, uint32_t end, ui
             shut(root, &cache[i]);
     interrupt_others(root);
     for (uint32_t i = first; i < end; i++)
-        if (neomm__kmem_is_live(&cache[i]) &&
-            neomm__load_relaxed(&cache[i].magazine->closed) != 0) {
+        if (neomm__kmem_is_live(&cache[i]) && cache[i].shut) {
             objects += empty_all(root, &cache[i], frames);
             reopen(root, &cache[i]);
             const struct neomm__kmem_ops *ops = neomm__kmem_ops_of(&cache[i]);
@@ -650,7 +673,7 @@ neomm_status neomm_heap_cpu_offline(struct neomm *root, uint32_t cpu)
     neomm__deferred_free(root);
     if (!neomm__drain_begin(root, false))
         return NEOMM_E_BUSY;
-    for (uint32_t i = 0; i < NEOMM__KMEMS; i++) {
+    for (uint32_t i = 0; is_seen(root, cpu) && i < NEOMM__KMEMS; i++) {
         struct neomm_kmem *cache = &root->heap->cache[i];
         struct neomm__frame_list surplus = {0, 0, 0};
         if (!neomm__kmem_is_live(cache))
@@ -663,7 +686,7 @@ neomm_status neomm_heap_cpu_offline(struct neomm *root, uint32_t cpu)
         neomm__store_relaxed(&magazine->limit, 0);
         (void)neomm__slabs_end(root, &surplus);
     }
-    neomm__store_release(&root->heap->cpu[cpu].seen, 0);
+    neomm__store_release(&root->heap->cpu[cpu].seen, NEOMM__CPU_NEW);
     neomm__drain_end(root);
     return NEOMM_OK;
 }

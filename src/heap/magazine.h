@@ -99,11 +99,11 @@ static inline void *neomm__magazine_pop(struct neomm__magazine *magazine)
 /* Inside: from behind the last slot to the first. */
 static inline void neomm__magazine_go_round(struct neomm__magazine *magazine)
 {
-    size_t end = neomm__magazine_end(magazine);
+    size_t slots = magazine->slots, end = NEOMM__MAGAZINE_FIRST + slots;
     if (magazine->in == end)
         neomm__store_relaxed(&magazine->in, NEOMM__MAGAZINE_FIRST);
     if (magazine->out == end) {
-        neomm__store_relaxed(&magazine->passed, neomm__magazine_taken(magazine));
+        neomm__store_relaxed(&magazine->passed, magazine->passed + slots);
         neomm__store_relaxed(&magazine->out, NEOMM__MAGAZINE_FIRST);
     }
 }

@@ -108,8 +108,7 @@ for options in reserve=64G reserve=1T slots=63 reserve=64G,slots=1023; do
     run "$options" resident
     case $options$output in
     *understood*) continue ;; # so many only with 64 bits
-    *slots=1023*) most=40960 ;;
-    *slots=63*) most=4096 ;;
+    *slots=1023*) most=6144 ;;
     *) most=1024 ;;
     esac
     [ "$output" -lt $((little + most)) ] || complain "option $options: $output KiB, not $little"
