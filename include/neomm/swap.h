@@ -140,6 +140,11 @@ uint32_t neomm_swap_users(struct neomm *root, struct neomm_swap_entry entry);
  * of the slot and kept only its number. NEOMM_E_NOENT. */
 neomm_status neomm_swap_entry_of(struct neomm *root, uint32_t slot, struct neomm_swap_entry *entry);
 
+/* A number that its user keeps with a slot until the slot is free; 0 at first, and for an entry of
+ * an earlier use. */
+void neomm_swap_note(struct neomm *root, struct neomm_swap_entry entry, uint32_t note);
+uint32_t neomm_swap_note_of(struct neomm *root, struct neomm_swap_entry entry);
+
 /* Writes frames to their slots, count <= NEOMM_POLICY_BATCH, all in flight together, and waits.
  * A frame filled with one repeated word costs no I/O. pages[i].status: NEOMM_OK, or NEOMM_E_IO
  * and the slot is marked bad. Returns the first error. Sleeps: call without locks. */

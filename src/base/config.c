@@ -28,6 +28,10 @@ const struct neomm__config_row neomm__config_row[NEOMM__CONFIG_ROWS] = {
           "How far adaptive, gclock and s3fifo count the uses of a page."),
     RANGE("swap", SWAP, "policy_tick", NUMBER, "number", neomm_config, policy_tick, "25", 1, 1000,
           "Percent of the pages that enter between ticks of aging, generations, nru, ws, wsclock."),
+    ROW("vmm", VMM, "overcommit", OVERCOMMIT, "overcommit", neomm_config, overcommit, "heuristic",
+        "What may be promised beyond RAM and swap: refuse, heuristic or always."),
+    ROW("vmm", VMM, "aslr", BOOL, "bool", neomm_config, aslr, "yes",
+        "What a process maps without saying where lies at a random distance."),
     ROW("heap", HEAP, "profile", PROFILE, "profile", neomm_config, heap.profile, "default",
         "How carefully objects are treated: fast, default, guarded or hardened."),
     RANGE("heap", HEAP, "sampling", NUMBER, "number", neomm_config, heap.sampling, "1000", 0,
@@ -48,6 +52,8 @@ const struct neomm__config_row neomm__config_row[NEOMM__CONFIG_ROWS] = {
         "unlimited", "Most memory that one process holds; at the limit it swaps its own pages."),
     ROW("process", PROCESS, "swap_limit", LIMIT, "size", neomm_config_process, swap_limit,
         "unlimited", "Most swap space that one process may fill."),
+    ROW("process", PROCESS, "locked_limit", LIMIT, "size", neomm_config_process, locked_limit,
+        "unlimited", "Most memory that one process may lock."),
 };
 
 static size_t text_length(const char *text)
@@ -158,6 +164,7 @@ void neomm_config_dump(const struct neomm_config *config,
     char head[NEOMM_CONFIG_NAME_MAX + 16];
     dump_section(&dump, NEOMM__CONFIG_MEMORY, config, UINT32_MAX, "[memory]");
     dump_section(&dump, NEOMM__CONFIG_SWAP, config, UINT32_MAX, "[swap]");
+    dump_section(&dump, NEOMM__CONFIG_VMM, config, UINT32_MAX, "[vmm]");
     dump_section(&dump, NEOMM__CONFIG_HEAP, config, UINT32_MAX, "[heap]");
     for (uint32_t i = 0; i < config->caches; i++) {
         const struct neomm_config_cache *cache = &config->cache[i];

@@ -11,7 +11,8 @@ enum neomm__config_type {
     NEOMM__CONFIG_BOOL,   /* bool */
     NEOMM__CONFIG_NAME,   /* char[NEOMM_CONFIG_NAME_MAX] */
     NEOMM__CONFIG_NUMBER, /* uint32_t, from `least` to `most` */
-    NEOMM__CONFIG_PROFILE /* uint32_t: enum neomm_heap_profile */
+    NEOMM__CONFIG_PROFILE, /* uint32_t: enum neomm_heap_profile */
+    NEOMM__CONFIG_OVERCOMMIT /* uint32_t: enum neomm_overcommit */
 };
 
 /* Those from CACHE on are of things that have names; a process without a section of its own has the
@@ -19,6 +20,7 @@ enum neomm__config_type {
 enum neomm__config_section {
     NEOMM__CONFIG_MEMORY,
     NEOMM__CONFIG_SWAP,
+    NEOMM__CONFIG_VMM,
     NEOMM__CONFIG_HEAP,
     NEOMM__CONFIG_CACHE,
     NEOMM__CONFIG_PROCESS,
@@ -33,7 +35,7 @@ struct neomm__config_row {
     uint32_t least, most;
 };
 
-#define NEOMM__CONFIG_ROWS 16
+#define NEOMM__CONFIG_ROWS 19
 
 extern const struct neomm__config_row neomm__config_row[NEOMM__CONFIG_ROWS];
 

@@ -152,15 +152,16 @@ static bool read_bool(const char *text, size_t length, bool *value,
     return fail(error, 0, "not a truth value: write yes or no");
 }
 
-static bool read_profile(const char *text, size_t length, uint32_t *value,
-                         struct neomm__config_error *error)
+/* The number of one of the words; `what` is said if it is none of them. */
+static bool read_word(const char *text, size_t length, const char *const *word, uint32_t words,
+                      uint32_t *value, const char *what, struct neomm__config_error *error)
 {
-    for (uint32_t i = 0; i < NEOMM_HEAP_PROFILES; i++)
-        if (is_word(text, length, neomm__profile_name[i])) {
+    for (uint32_t i = 0; i < words; i++)
+        if (is_word(text, length, word[i])) {
             *value = i;
             return true;
         }
-    return fail(error, 0, "not a profile: write fast, default, guarded or hardened");
+    return fail(error, 0, what);
 }
 
 static bool is_name_letter(char c)
@@ -197,7 +198,11 @@ bool neomm__config_read_value(const struct neomm__config_row *row, const char *t
     case NEOMM__CONFIG_NUMBER:
         return read_integer(row, text, length, field, error);
     case NEOMM__CONFIG_PROFILE:
-        return read_profile(text, length, field, error);
+        return read_word(text, length, neomm__profile_name, NEOMM_HEAP_PROFILES, field,
+                         "not a profile: write fast, default, guarded or hardened", error);
+    case NEOMM__CONFIG_OVERCOMMIT:
+        return read_word(text, length, neomm__overcommit_name, NEOMM__OVERCOMMITS, field,
+                         "not a mode: write refuse, heuristic or always", error);
     default:
         return read_name(text, length, field, error);
     }
@@ -241,6 +246,9 @@ void neomm__config_print_value(enum neomm__config_type type, const void *field, 
         break;
     case NEOMM__CONFIG_PROFILE:
         neomm__format(to, size, "%s", neomm__profile_name[*(const uint32_t *)field]);
+        break;
+    case NEOMM__CONFIG_OVERCOMMIT:
+        neomm__format(to, size, "%s", neomm__overcommit_name[*(const uint32_t *)field]);
         break;
     default:
         neomm__format(to, size, "%s", (const char *)field);

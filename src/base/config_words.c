@@ -9,6 +9,12 @@ const char *const neomm__profile_name[NEOMM_HEAP_PROFILES] = {
     [NEOMM_HEAP_HARDENED] = "hardened",
 };
 
+const char *const neomm__overcommit_name[NEOMM__OVERCOMMITS] = {
+    [NEOMM_OVERCOMMIT_HEURISTIC] = "heuristic",
+    [NEOMM_OVERCOMMIT_ALWAYS] = "always",
+    [NEOMM_OVERCOMMIT_REFUSE] = "refuse",
+};
+
 #define LONGEST 31
 #define FAR     255u
 

@@ -4,8 +4,12 @@
 #define NEOMM_BASE_CONFIG_WORDS_H
 
 #include <neomm/heap_debug.h>
+#include <neomm/vmm.h>
+
+#define NEOMM__OVERCOMMITS 3u
 
 extern const char *const neomm__profile_name[NEOMM_HEAP_PROFILES];
+extern const char *const neomm__overcommit_name[NEOMM__OVERCOMMITS];
 
 /* Is text[0, length) the word? */
 bool neomm__config_is_word(const char *text, size_t length, const char *word);
