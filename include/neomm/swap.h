@@ -76,6 +76,7 @@ struct neomm_policy {
     struct neomm *root;
     uint32_t count;     /* frames in it */
     uint32_t domain;    /* 0 global, else the index of the space */
+    uint32_t evictions; /* pages that were evicted from it, modulo 2^32 */
     uint32_t clock;     /* the policy's own time; goes on when the policy is switched */
     uint32_t state[10]; /* the policy's own */
     struct neomm_policy_queue queue[NEOMM_POLICY_QUEUES];

@@ -369,12 +369,13 @@ uint32_t neomm_space_evict(struct neomm *root, struct neomm_space *space, uint32
  * Without one all works, but each allocation that finds no frame reclaims for itself. */
 
 /* Sleeps until an allocation has left a zone below its low watermark, which wakes one who waits
- * here, or for timeout_ns. NEOMM_E_TIMEOUT; NEOMM_OK also if that has happened already. */
+ * here, or for timeout_ns. NEOMM_E_TIMEOUT; NEOMM_OK also if that has happened already;
+ * NEOMM_E_NOENT: vmm is not initialised. */
 neomm_status neomm_reclaim_wait(struct neomm *root, uint64_t timeout_ns);
 /* Evicts pages from zones that are below their high watermark: at most `budget` pages are looked
  * at. *freed (may be NULL): those that went. NEOMM_OK: all zones are above it; NEOMM_E_AGAIN: not
  * yet; NEOMM_E_NOENT: all pages were looked at in vain, and there is no use in looking again within
- * a second; NEOMM_E_BUSY: another task is inside. Sleeps. Locks of the caller: none. */
+ * a second, or vmm is not initialised; NEOMM_E_BUSY: another task is inside. Sleeps. Locks of the caller: none. */
 neomm_status neomm_reclaim_background(struct neomm *root, uint32_t budget, uint32_t *freed);
 
 /* Notes which of the space's pages were used since the last call, for the average of the space's

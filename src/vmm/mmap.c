@@ -189,13 +189,18 @@ static neomm_status map_locked(struct neomm *root, struct neomm_space *space,
 
 bool neomm__retry_after_reclaim(struct neomm *root, neomm_status status, unsigned *attempt)
 {
-    return status == NEOMM_E_NOMEM && ++*attempt < 3 && neomm__reclaim(root, 8) != 0;
+    if (status != NEOMM_E_NOMEM || ++*attempt >= 3)
+        return false;
+    neomm__stall_begin(root);
+    uint32_t freed = neomm__reclaim(root, 8);
+    neomm__stall_end(root);
+    return freed != 0;
 }
 
 neomm_status neomm__populate(struct neomm *root, struct neomm_space *space, neomm_vaddr_t start,
                              neomm_vaddr_t end, bool write)
 {
-    uint32_t error = NEOMM_PF_USER | (write ? NEOMM_PF_WRITE : 0);
+    uint32_t error = NEOMM_PF_USER | NEOMM__PF_STATUS | (write ? NEOMM_PF_WRITE : 0);
     for (; start < end; start += NEOMM_PAGE_SIZE) {
         struct neomm_fault_result result;
         do

@@ -160,7 +160,8 @@ static neomm_status fault_in(struct neomm *root, struct neomm_space *space, neom
                              bool write)
 {
     struct neomm_fault_result result;
-    uint32_t error = NEOMM_PF_USER | (write ? NEOMM_PF_WRITE : NEOMM__PF_UNSHARE);
+    uint32_t error = NEOMM_PF_USER | NEOMM__PF_STATUS;
+    error |= write ? NEOMM_PF_WRITE : NEOMM__PF_UNSHARE;
     switch (neomm_fault(root, space, page, error, &result)) {
     case NEOMM_FAULT_RESOLVED:
     case NEOMM_FAULT_RETRY:

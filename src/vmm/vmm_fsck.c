@@ -161,7 +161,7 @@ void neomm__vmm_fsck(struct neomm *root, struct neomm__report *report)
     if (spaces != vmm->spaces)
         neomm__report(report, "vmm: %u spaces in the table, counted are %u", spaces, vmm->spaces);
     if (committed != vmm->committed)
-        neomm__report(report, "vmm: %llu pages are committed, counted are %u",
+        neomm__report(report, "vmm: %llu pages are committed, counted are %zu",
                       (unsigned long long)committed, vmm->committed);
     neomm__policy_fsck(&vmm->global, report);
     check_frames(root, &frames, report);
