@@ -114,7 +114,9 @@ set(NEOMM_VMM_SOURCES
   src/vmm/mmap.c
   src/vmm/mremap.c
   src/vmm/object.c
+  src/vmm/oom.c
   src/vmm/page_tree.c
+  src/vmm/pressure.c
   src/vmm/reclaim.c
   src/vmm/region.c
   src/vmm/region_check.c
@@ -126,4 +128,5 @@ set(NEOMM_VMM_SOURCES
   src/vmm/user_frame.c
   src/vmm/valloc.c
   src/vmm/vmm.c
-  src/vmm/vmm_fsck.c)
+  src/vmm/vmm_fsck.c
+  src/vmm/watermark.c)

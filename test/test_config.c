@@ -95,6 +95,8 @@ static void defaults(struct ktap *t)
     EXPECT_EQ(t, config.policy_window, 3);
     EXPECT_EQ(t, config.policy_count, 3);
     EXPECT_EQ(t, config.policy_tick, 25);
+    EXPECT_EQ(t, config.overcommit, NEOMM_OVERCOMMIT_HEURISTIC);
+    EXPECT(t, config.aslr);
     EXPECT_EQ(t, config.heap.profile, NEOMM_HEAP_DEFAULT);
     EXPECT_EQ(t, config.heap.sampling, 1000);
     EXPECT(t, !config.heap.call_sites && !config.heap.fine_classes);
@@ -106,6 +108,7 @@ static void defaults(struct ktap *t)
     EXPECT(t, same_size(config.process_default.virtual_limit, UINT64_MAX, 0));
     EXPECT(t, same_size(config.process_default.resident_limit, UINT64_MAX, 0));
     EXPECT(t, same_size(config.process_default.swap_limit, UINT64_MAX, 0));
+    EXPECT(t, same_size(config.process_default.locked_limit, UINT64_MAX, 0));
     EXPECT_EQ(t, config.processes, 0);
     EXPECT(t, neomm_config_process(&config, "any") == &config.process_default);
     EXPECT(t, neomm_config_process(&config, NULL) == &config.process_default);
@@ -564,10 +567,11 @@ static void dump(struct ktap *t)
     static const char want[] =
         "[memory]\nreserve = 1%\nzero_page = yes\n[swap]\npolicy = adaptive\n"
         "policy_window = 3\npolicy_count = 3\npolicy_tick = 25\n"
+        "[vmm]\novercommit = heuristic\naslr = yes\nhuge = advise\n"
         "[heap]\nprofile = default\nsampling = 1000\ncall_sites = no\n"
-        "fine_classes = no\nmagazine = 128\nlimit = unlimited\n[vmm]\nhuge = advise\n"
+        "fine_classes = no\nmagazine = 128\nlimit = unlimited\n"
         "[process.default]\nvirtual_limit = unlimited\n"
-        "resident_limit = unlimited\nswap_limit = unlimited\n";
+        "resident_limit = unlimited\nswap_limit = unlimited\nlocked_limit = unlimited\n";
     struct neomm_config config;
     struct dumped dumped = {""};
     struct heard heard;
@@ -577,12 +581,36 @@ static void dump(struct ktap *t)
     round_trip(t, &config);
     parse_new(t, &config, &heard,
               "[memory]\nreserve = 1025\nzero_page = no\n[swap]\npolicy=x\n"
-              "[heap]\nprofile = hardened\nsampling = 7\nlimit = 3M\n[vmm]\nhuge = never\n"
+              "[vmm]\novercommit = refuse\naslr = off\nhuge = never\n"
+              "[heap]\nprofile = hardened\nsampling = 7\nlimit = 3M\n"
               "[cache \"x\"]\n[cache \"y\"]\nprofile = fast\n"
               "[process \"a\"]\nswap_limit = 3T\n[process \"b\"]\n"
               "[process.default]\nresident_limit = 0\nswap_limit = 4097K\n");
     EXPECT_EQ(t, heard.count, 0);
     round_trip(t, &config);
+}
+
+/* ---- overcommit ---- */
+
+static void overcommit(struct ktap *t)
+{
+    static const char *const text[] = {"heuristic", "always", "refuse", "Refuse"};
+    static const enum neomm_overcommit mode[] = {NEOMM_OVERCOMMIT_HEURISTIC,
+                                                 NEOMM_OVERCOMMIT_ALWAYS, NEOMM_OVERCOMMIT_REFUSE,
+                                                 NEOMM_OVERCOMMIT_REFUSE};
+    struct neomm_config config;
+    struct heard heard;
+    for (size_t i = 0; i < 4; i++) {
+        char line[64];
+        snprintf(line, sizeof(line), "[vmm]\novercommit = %s\naslr = no", text[i]);
+        EXPECT_EQ(t, parse_new(t, &config, &heard, line), 0);
+        EXPECT_EQ(t, config.overcommit, mode[i]);
+        EXPECT(t, !config.aslr);
+    }
+    EXPECT_EQ(t, parse_new(t, &config, &heard, "[vmm]\novercommit = never"), 1);
+    expect_message(t, &heard, 0,
+                   "f:2:14: error: overcommit: not a mode: write refuse, heuristic or always");
+    EXPECT_EQ(t, config.overcommit, NEOMM_OVERCOMMIT_HEURISTIC);
 }
 
 /* ---- numbers ---- */
@@ -743,6 +771,7 @@ static const struct ktap_case cases[] = {
     KTAP_CASE(too_many_caches),
     KTAP_CASE(odd_files),
     KTAP_CASE(long_lines),
+    KTAP_CASE(overcommit),
     KTAP_CASE(numbers),
     KTAP_CASE(dump),
     KTAP_CASE_WITH(fuzz, fuzz_seeds),

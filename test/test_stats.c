@@ -88,6 +88,13 @@ static void number_all(struct neomm_snapshot *snapshot)
                                                .filled = n + 9,
                                                .areas = 4};
     n += 20;
+    snapshot->pressure = (struct neomm_pressure){
+        .level = NEOMM_PRESSURE_MEDIUM,
+        .stalled = 12,
+        .some = {n + 1, {1234, 5, 10000}, 0},
+        .full = {n + 2, {300, 70, 9}, 0},
+    };
+    n += 20;
     snapshot->table_frames = n += 7;
     for (unsigned i = 0; i < NEOMM_COUNTERS; i++)
         snapshot->counter[i] = n += 7;
@@ -96,8 +103,26 @@ static void number_all(struct neomm_snapshot *snapshot)
     snapshot->listed = NEOMM_SNAPSHOT_SPACES;
     for (uint32_t i = 0; i < snapshot->listed; i++) {
         struct neomm_space_stats *space = &snapshot->space[i];
-        *space = (struct neomm_space_stats){i + 1, (uint32_t)n, n + 1, n + 2, n + 3,  n + 4, n + 5,
-                                            n + 6, n + 7,       n + 8, n + 9, n + 10, n + 11};
+        *space = (struct neomm_space_stats){.index = i + 1,
+                                            .regions = (uint32_t)n,
+                                            .virtual_bytes = n + 1,
+                                            .resident_bytes = n + 2,
+                                            .swap_bytes = n + 3,
+                                            .table_bytes = n + 4,
+                                            .faults_zero = n + 5,
+                                            .faults_swap_in = n + 6,
+                                            .faults_other = n + 7,
+                                            .evictions = n + 8,
+                                            .swap_writes = n + 9,
+                                            .locked_bytes = n + 10,
+                                            .faults_copy = n + 11,
+                                            .refaults = n + 12,
+                                            .refaults_near = n + 13,
+                                            .working_set_bytes = n + 14,
+                                            .oom_bias = 30 - (int32_t)i,
+                                            .oom_score = (uint32_t)n + 15,
+                                            .oom_victim = i % 2};
+        snprintf(space->name, sizeof(space->name), "process-%u", i);
         n += 20;
     }
     number_caches_and_sites(snapshot, 700000);
@@ -129,9 +154,11 @@ static bool skip_string(struct reader *reader)
     return take(reader, '"');
 }
 
-/* No sign, no fraction, no leading zero. */
+/* No fraction, no leading zero. */
 static bool skip_number(struct reader *reader)
 {
+    if (*reader->at == '-')
+        reader->at++;
     const char *first = reader->at;
     while (*reader->at >= '0' && *reader->at <= '9')
         reader->at++;
@@ -295,6 +322,23 @@ static void expect_heap_and_swap(struct ktap *t, const char *json,
     expect_number(t, object, "corrupt", swap->corrupt);
 }
 
+static void expect_stall(struct ktap *t, const char *object, const struct neomm_stall *stall)
+{
+    expect_number(t, object, "avg10", stall->average[0]);
+    expect_number(t, object, "avg60", stall->average[1]);
+    expect_number(t, object, "avg300", stall->average[2]);
+    expect_number(t, object, "total_ns", stall->total);
+}
+
+static void expect_pressure(struct ktap *t, const char *json, const struct neomm_pressure *pressure)
+{
+    const char *object = member(t, json, "pressure");
+    expect_string(t, member(t, object, "level"), neomm_pressure_text(pressure->level));
+    expect_number(t, object, "stalled", pressure->stalled);
+    expect_stall(t, member(t, object, "some"), &pressure->some);
+    expect_stall(t, member(t, object, "full"), &pressure->full);
+}
+
 static void expect_spaces(struct ktap *t, const char *json, const struct neomm_snapshot *snapshot)
 {
     const char *spaces = member(t, json, "spaces");
@@ -315,6 +359,14 @@ static void expect_spaces(struct ktap *t, const char *json, const struct neomm_s
         expect_number(t, object, "evictions", space->evictions);
         expect_number(t, object, "swap_writes", space->swap_writes);
         expect_number(t, object, "locked_bytes", space->locked_bytes);
+        expect_number(t, object, "refaults", space->refaults);
+        expect_number(t, object, "refaults_near", space->refaults_near);
+        expect_number(t, object, "working_set", space->working_set_bytes);
+        expect_number(t, object, "oom_score", space->oom_score);
+        expect_number(t, object, "oom_victim", space->oom_victim);
+        const char *bias = member(t, object, "oom_bias");
+        EXPECT(t, bias && strtol(bias, NULL, 10) == space->oom_bias);
+        expect_string(t, member(t, object, "name"), space->name);
     }
     EXPECT(t, !element(spaces, snapshot->listed));
 }
@@ -367,6 +419,7 @@ static void expect_json(struct ktap *t, const struct neomm_snapshot *snapshot, c
     expect_number(t, json, "layers", snapshot->layers);
     expect_zones(t, json, snapshot);
     expect_heap_and_swap(t, json, snapshot);
+    expect_pressure(t, json, &snapshot->pressure);
     const char *counters = member(t, json, "counters");
     for (unsigned i = 0; i < NEOMM_COUNTERS; i++)
         expect_number(t, counters, counter_key[i], snapshot->counter[i]);
@@ -443,6 +496,10 @@ static void table_of_every_number(struct ktap *t)
     }
     EXPECT(t, strstr(written.text, "and 5 more\n"));
     EXPECT(t, strstr(written.text, "damaged pages"));
+    EXPECT(t, strstr(written.text, "\npressure medium, 12 tasks wait\n"));
+    EXPECT(t, strstr(written.text, "\nsome      12.34 % of 10 s,   0.05 % of 60 s, 100.00 % of 300 s, "));
+    EXPECT(t, strstr(written.text, "\nfull       3.00 % of 10 s,   0.70 % of 60 s,   0.09 % of 300 s, "));
+    EXPECT(t, strstr(written.text, "! process-1\n") && strstr(written.text, "  process-2\n"));
     const struct neomm_snapshot_cache *cache = &snapshot.cache[1];
     const uint64_t cache_line[] = {cache->object_size, cache->size,  cache->objects,
                                    cache->kept,        cache->slabs, cache->slab_frames * 4};
@@ -493,6 +550,9 @@ static void checked(struct ktap *t)
     EXPECT_EQ(t, neomm_snapshot_check(&changed, sizeof(changed)), NEOMM_E_CORRUPT);
     changed = snapshot;
     memset(changed.cache[3].name, 'n', sizeof(changed.cache[3].name));
+    EXPECT_EQ(t, neomm_snapshot_check(&changed, sizeof(changed)), NEOMM_E_CORRUPT);
+    changed = snapshot;
+    memset(changed.space[3].name, 'n', sizeof(changed.space[3].name));
     EXPECT_EQ(t, neomm_snapshot_check(&changed, sizeof(changed)), NEOMM_E_CORRUPT);
     changed = snapshot;
     changed.spaces = 3;

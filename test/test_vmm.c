@@ -338,8 +338,8 @@ static void clean_pages_keep_their_slot(struct ktap *t)
     world_close(t, &world);
 }
 
-/* RAM smaller than what is touched: others' pages go, and when swap is full too an error comes
- * back and the machine goes on. */
+/* RAM smaller than what is touched: others' pages go, and when swap is full too, and nobody may be
+ * chosen to end, an error comes back and the machine goes on. */
 static void memory_runs_out(struct ktap *t)
 {
     struct world world;
@@ -355,6 +355,7 @@ static void memory_runs_out(struct ktap *t)
     uint32_t pages = 0;
     neomm_vaddr_t at = world.base;
     EXPECT_OK(t, neomm_mmap(root, world.space, &at, 4 * free * PAGE, RW, 0));
+    EXPECT_OK(t, neomm_space_set_oom_bias(root, world.space, NEOMM_OOM_NEVER));
     for (; pages < 4 * free; pages++) {
         neomm_fault(root, world.space, at + pages * PAGE, NEOMM_PF_USER | NEOMM_PF_WRITE, &result);
         if (result.outcome != NEOMM_FAULT_RESOLVED)

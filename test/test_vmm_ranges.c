@@ -284,6 +284,14 @@ static void promises_are_counted(struct ktap *t)
         (void)map(&w, 0, half, RW, 0);
     EXPECT_EQ(t, neomm_mmap(w.root, w.space, &no, 2 * all * PAGE, RW, 0), NEOMM_E_LIMIT);
     world_close(&w);
+    const struct env_options always = {.ram_bytes = 8u << 20,
+                                       .overcommit = NEOMM_OVERCOMMIT_ALWAYS};
+    /* More than 2^31 pages, more than once, where there are so many addresses. */
+    const uint64_t huge = sizeof(size_t) == 8 ? (uint64_t)9 << 40 : (uint64_t)1 << 30;
+    ASSERT(t, world_open(t, &w, &always, NULL));
+    (void)map(&w, 0, huge / PAGE, RW, 0);
+    (void)map(&w, 0, huge / PAGE, RW, 0);
+    world_close(&w);
 }
 
 /* ---- moves ---- */

@@ -24,7 +24,7 @@ struct neomm_config_size {
 
 struct neomm_config_process {
     char name[NEOMM_CONFIG_NAME_MAX]; /* empty in the default's */
-    struct neomm_config_size virtual_limit, resident_limit, swap_limit;
+    struct neomm_config_size virtual_limit, resident_limit, swap_limit, locked_limit;
     uint32_t set; /* bit n: the section has row n of the key table; others inherit */
 };
 
@@ -50,8 +50,10 @@ struct neomm_config {
     uint32_t policy_window;             /* [swap] policy_window, percent */
     uint32_t policy_count;              /* [swap] policy_count */
     uint32_t policy_tick;               /* [swap] policy_tick, percent */
+    uint32_t overcommit;                /* [vmm] overcommit: enum neomm_overcommit */
+    bool aslr;                          /* [vmm] aslr */
+    uint32_t huge;                      /* [vmm] huge: enum neomm_huge */
     struct neomm_config_heap heap;
-    uint32_t huge; /* [vmm] huge: enum neomm_huge */
     uint32_t caches;
     struct neomm_config_cache cache[NEOMM_CONFIG_CACHES];
     struct neomm_config_process process_default;
@@ -61,9 +63,9 @@ struct neomm_config {
 
 /* One row of the key table. */
 struct neomm_config_key {
-    const char *section; /* "memory", "swap", "heap", "vmm", "cache", "process" */
+    const char *section; /* "memory", "swap", "vmm", "heap", "cache", "process" */
     const char *key;
-    const char *type; /* "size", "number", "bool", "name", "profile", "where" */
+    const char *type; /* "size", "number", "bool", "name", "profile", "overcommit", "where" */
     const char *default_text;
     const char *help;
 };

@@ -78,6 +78,7 @@ enum neomm_flush_site {
     X(SWAP)   /* slots of an area */                                                               \
     X(SLAB)   /* a size class */                                                                   \
     X(PMM)    /* a zone */                                                                         \
+    X(PRESSURE) /* stalls and their averages */                                                    \
     X(LOG)
 
 enum neomm_lock_class {

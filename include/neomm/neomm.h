@@ -11,6 +11,7 @@
 #include <neomm/paging.h>
 #include <neomm/pmm.h>
 #include <neomm/port.h>
+#include <neomm/pressure.h>
 #include <neomm/root.h>
 #include <neomm/stats.h>
 #include <neomm/swap.h>

@@ -113,6 +113,10 @@ typedef uint32_t neomm_reclaim_fn(void *context, uint32_t frames, neomm_flags_t 
  * are frames but no such block; true: there may be one now. Called as the above. */
 typedef bool neomm_compact_fn(void *context, unsigned order, neomm_flags_t flags);
 
+/* Told when frames are taken from a zone that is below its low watermark then, or goes below. It
+ * may be called from anywhere, with any locks held: it may set a word and wake who waits. */
+typedef void neomm_low_fn(void *context);
+
 NEOMM_EXTERN_C_BEGIN
 
 /* ---- the boot map ---- */
@@ -314,6 +318,9 @@ void neomm_pmm_set_reclaim(struct neomm *root, neomm_reclaim_fn *reclaim, void *
 /* The same for who makes contiguous memory. */
 void neomm_pmm_set_compact(struct neomm *root, neomm_compact_fn *compact, void *context);
 
+/* The same for who is to be told that memory gets short. Not while another CPU allocates. */
+void neomm_pmm_set_low(struct neomm *root, neomm_low_fn *low, void *context);
+
 /* Makes memory free that the boot map listed as NEOMM_MEMORY_HOTPLUG and that is there now:
  * whole frames, all of one such range; its metadata is there since neomm_pmm_init. The direct map
  * must reach it, or it is of zone HIGH. NEOMM_E_ALIGN; NEOMM_E_INVALID (nothing);
@@ -347,6 +354,11 @@ void neomm_pmm_node_stats(struct neomm *root, uint32_t node, enum neomm_zone zon
 /* The highest watermark that a zone's free frames reach; what CPUs keep in caches counts as free.
  * HIGH for a zone without frames. Any context. Cost: nodes times CPUs. */
 enum neomm_watermark neomm_pmm_watermark(const struct neomm *root, enum neomm_zone zone);
+/* Frames that allocations with these flags could have now, without the reserve unless they may use
+ * it; a racy sum. Any context. Cost: nodes times zones times CPUs. */
+uint64_t neomm_pmm_available(const struct neomm *root, neomm_flags_t flags);
+/* The zone of a frame, NEOMM_ZONES where there is no RAM. Any context. */
+enum neomm_zone neomm_pmm_zone_of(const struct neomm *root, neomm_frame_t frame);
 /* How much of a zone's free memory is of no use for blocks of 2^order frames: 0 (all of it could
  * be) to 1000 (none; also without free memory). Source: M. Gorman, A. Whitcroft, "The What, The
  * Why and the Where To of Anti-Fragmentation", OLS 2006. Any context. */

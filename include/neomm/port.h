@@ -111,9 +111,10 @@ void neomm_port_wake(const uint32_t *word, uint32_t count);
 
 /* ---- stage 5 ---- */
 
-/* Memory and swap are used up and the space with index `space` was chosen to give up its
- * memory. Arrange for its tasks to end (neomm_space_destroy) and return: the library gives the
- * caller an error meanwhile. Called without locks, from any task. */
+/* Memory and swap are used up and the space with index `space` was chosen to give up its memory:
+ * what it has alone is dropped when this returns, and all its faults are NEOMM_FAULT_NOMEM. Arrange
+ * for its tasks to end (neomm_space_destroy) and return, without waiting for them. Once a space.
+ * Called without locks, from any task. */
 void neomm_port_oom(struct neomm *root, uint32_t space);
 
 NEOMM_EXTERN_C_END

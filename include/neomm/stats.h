@@ -6,6 +6,7 @@
 
 #include <neomm/heap.h>
 #include <neomm/pmm.h>
+#include <neomm/pressure.h>
 #include <neomm/swap.h>
 #include <neomm/types.h>
 #include <neomm/vmm.h>
@@ -40,7 +41,15 @@
     X(EVICTION, "evictions", "pages that left memory")                                             \
     X(SWAP_WRITE, "swap_writes", "pages written to swap")                                          \
     X(SWAP_READ, "swap_reads", "pages read from swap")                                             \
-    X(RMAP_PROBE, "rmap_probes", "words of mapping sets looked at")
+    X(RMAP_PROBE, "rmap_probes", "words of mapping sets looked at")                                \
+    X(SCAN_DIRECT, "scanned_direct", "pages looked at by those who needed memory")                 \
+    X(SCAN_BACKGROUND, "scanned_background", "pages looked at in the background")                  \
+    X(FREE_DIRECT, "reclaimed_direct", "of the former, pages that left memory")                    \
+    X(FREE_BACKGROUND, "reclaimed_background", "of the latter, pages that left memory")            \
+    X(DIRTY_PASSED, "dirty_passed", "pages passed over for others that need no write")             \
+    X(REFAULT, "refaults", "evicted pages that were read back")                                    \
+    X(REFAULT_NEAR, "refaults_near", "of them, after fewer evictions than there are pages")        \
+    X(OOM_VICTIM, "oom_victims", "spaces that gave up their memory for others")
 
 enum neomm_counter {
 #define NEOMM_COUNTER_ENUM(name, key, text) NEOMM_COUNTER_##name,
@@ -50,7 +59,7 @@ enum neomm_counter {
 };
 
 #define NEOMM_SNAPSHOT_MAGIC   0x534d4d4eu /* "NMMS" */
-#define NEOMM_SNAPSHOT_VERSION 2u
+#define NEOMM_SNAPSHOT_VERSION 3u
 #define NEOMM_SNAPSHOT_SPACES  64
 #define NEOMM_SNAPSHOT_CACHES  64
 #define NEOMM_SNAPSHOT_SITES   16
@@ -85,6 +94,7 @@ struct neomm_snapshot {
     struct neomm_zone_stats zone[NEOMM_ZONES];
     struct neomm_heap_stats heap;
     struct neomm_swap_stats swap;
+    struct neomm_pressure pressure;
     uint64_t table_frames;
     uint64_t counter[NEOMM_COUNTERS];
     uint32_t spaces; /* that exist; the first NEOMM_SNAPSHOT_SPACES are listed */

@@ -76,6 +76,7 @@ struct neomm_policy {
     struct neomm *root;
     uint32_t count;     /* frames in it */
     uint32_t domain;    /* 0 global, else the index of the space */
+    uint32_t evictions; /* pages that were evicted from it, modulo 2^32 */
     uint32_t clock;     /* the policy's own time; goes on when the policy is switched */
     uint32_t state[10]; /* the policy's own */
     struct neomm_policy_queue queue[NEOMM_POLICY_QUEUES];
@@ -139,6 +140,11 @@ uint32_t neomm_swap_users(struct neomm *root, struct neomm_swap_entry entry);
 /* The entry of a slot that is in use, with its generation now: for a caller that holds a count
  * of the slot and kept only its number. NEOMM_E_NOENT. */
 neomm_status neomm_swap_entry_of(struct neomm *root, uint32_t slot, struct neomm_swap_entry *entry);
+
+/* A number that its user keeps with a slot until the slot is free; 0 at first, and for an entry of
+ * an earlier use. */
+void neomm_swap_note(struct neomm *root, struct neomm_swap_entry entry, uint32_t note);
+uint32_t neomm_swap_note_of(struct neomm *root, struct neomm_swap_entry entry);
 
 /* Writes frames to their slots, count <= NEOMM_POLICY_BATCH, all in flight together, and waits.
  * A frame filled with one repeated word costs no I/O. pages[i].status: NEOMM_OK, or NEOMM_E_IO

@@ -138,6 +138,13 @@ struct neomm_region_info {
     neomm_prot_t prot;
 };
 
+/* Bytes of a space's name with its NUL. */
+#define NEOMM_SPACE_NAME 32
+
+/* The bias of a space that is never chosen when memory runs out; the largest one. */
+#define NEOMM_OOM_NEVER    (-1000)
+#define NEOMM_OOM_BIAS_MAX 1000
+
 struct neomm_space_stats {
     uint32_t index;
     uint32_t regions;
@@ -148,12 +155,21 @@ struct neomm_space_stats {
     uint64_t swap_writes; /* of them, written (others were clean in their slot) */
     uint64_t locked_bytes;
     uint64_t faults_copy; /* pages copied since others had them, too */
+    uint64_t refaults;    /* evicted pages that were read back */
+    uint64_t refaults_near; /* of them, after no more evictions than its domain has pages: with as
+                             * much memory again they would have stayed */
+    uint64_t working_set_bytes; /* pages used between two calls of neomm_space_harvest, on average */
+    int32_t oom_bias;
+    uint32_t oom_score;  /* neomm_space_oom_score, 0 if that is less */
+    uint32_t oom_victim; /* 1: it was chosen, and has lost its private memory */
+    uint32_t spare;
+    char name[NEOMM_SPACE_NAME];
 };
 
 NEOMM_EXTERN_C_BEGIN
 
 /* Initialises the layer over paging and swap, and registers its reclaim with pmm. options may be
- * NULL. NEOMM_E_NOENT: an unknown policy or a layer missing; NEOMM_E_NOMEM. */
+ * NULL: all by the configuration. NEOMM_E_NOENT: an unknown policy or a layer missing; NEOMM_E_NOMEM. */
 neomm_status neomm_vmm_init(struct neomm *root, const struct neomm_vmm_options *options);
 /* NEOMM_E_BUSY while a space, an object or a valloc range exists. */
 neomm_status neomm_vmm_fini(struct neomm *root);
@@ -161,6 +177,12 @@ neomm_status neomm_vmm_fini(struct neomm *root);
 /* A new empty space. limits may be NULL (none). NEOMM_E_NOMEM, NEOMM_E_NOSPACE. */
 neomm_status neomm_space_create(struct neomm *root, const struct neomm_limits *limits,
                                 struct neomm_space **space);
+/* The same with the limits that the configuration has for processes of this name, in shares of the
+ * memory for use; several may have one name. NULL: no name, and the default's. The name is copied;
+ * of one that is longer than NEOMM_SPACE_NAME - 1 bytes the beginning is, and what would not be
+ * fit for a table ('"', '\\', blanks, control bytes) as '_'. */
+neomm_status neomm_space_create_named(struct neomm *root, const char *name,
+                                      struct neomm_space **space);
 /* One more task uses the space (as after vfork): it is destroyed as often as it has tasks. */
 void neomm_space_share(struct neomm *root, struct neomm_space *space);
 /* Exit of a task; with the last one of the space: unmaps everything, frees frames, slots and
@@ -345,6 +367,48 @@ void neomm_user_unpin(struct neomm *root, const neomm_frame_t *frames, uint32_t 
 
 /* Evicts up to `count` pages of this space by its policy; returns how many went. May sleep. */
 uint32_t neomm_space_evict(struct neomm *root, struct neomm_space *space, uint32_t count);
+
+/* ---- reclaim ----
+ *
+ * A kernel has one thread for it:
+ *
+ *     for (;;) {
+ *         (void)neomm_reclaim_wait(root, 1000000000);
+ *         while (neomm_reclaim_background(root, 128, NULL) == NEOMM_E_AGAIN)
+ *             let_others_run();
+ *     }
+ *
+ * Without one all works, but each allocation that finds no frame reclaims for itself. */
+
+/* Sleeps until an allocation has left a zone below its low watermark, which wakes one who waits
+ * here, or for timeout_ns. NEOMM_E_TIMEOUT; NEOMM_OK also if that has happened already;
+ * NEOMM_E_NOENT: vmm is not initialised. */
+neomm_status neomm_reclaim_wait(struct neomm *root, uint64_t timeout_ns);
+/* Evicts pages from zones that are below their high watermark: at most `budget` pages are looked
+ * at. *freed (may be NULL): those that went. NEOMM_OK: all zones are above it; NEOMM_E_AGAIN: not
+ * yet; NEOMM_E_NOENT: all pages were looked at in vain, and there is no use in looking again within
+ * a second, or vmm is not initialised; NEOMM_E_BUSY: another task is inside. Sleeps. Locks of the caller: none. */
+neomm_status neomm_reclaim_background(struct neomm *root, uint32_t budget, uint32_t *freed);
+
+/* Notes which of the space's pages were used since the last call, for the average of the space's
+ * statistics (each call counts a quarter), and takes nothing from what replacement knows of them.
+ * Returns their number. To be called at an interval of the kernel's choice. Cost: the space's
+ * resident pages. May sleep. */
+uint64_t neomm_space_harvest(struct neomm *root, struct neomm_space *space);
+
+/* ---- out of memory ----
+ *
+ * When neither memory nor swap is left, the space with the highest score is told through
+ * neomm_port_oom, once, and its private memory dropped at once: its faults are NEOMM_FAULT_NOMEM
+ * from then on. Who needed memory tries again meanwhile. Calls that return a status end with
+ * NEOMM_E_NOMEM instead, and nobody is chosen. */
+
+/* Frames, swap slots and page tables of the space in 1/1000 of the RAM for use, and the bias. Of
+ * equal scores more memory counts, then the lower index. Any context that may not be in a lock. */
+int32_t neomm_space_oom_score(struct neomm *root, struct neomm_space *space);
+/* NEOMM_OOM_NEVER to NEOMM_OOM_BIAS_MAX, 0 at first; a child of fork has its parent's.
+ * NEOMM_E_RANGE. */
+neomm_status neomm_space_set_oom_bias(struct neomm *root, struct neomm_space *space, int32_t bias);
 
 /* Kernel memory by pages in the window: virtually contiguous, eagerly backed, guard page behind.
  * NULL: size 0, WRITE with EXEC, or no memory. */

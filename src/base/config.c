@@ -28,6 +28,12 @@ const struct neomm__config_row neomm__config_row[NEOMM__CONFIG_ROWS] = {
           "How far adaptive, gclock and s3fifo count the uses of a page."),
     RANGE("swap", SWAP, "policy_tick", NUMBER, "number", neomm_config, policy_tick, "25", 1, 1000,
           "Percent of the pages that enter between ticks of aging, generations, nru, ws, wsclock."),
+    ROW("vmm", VMM, "overcommit", OVERCOMMIT, "overcommit", neomm_config, overcommit, "heuristic",
+        "What may be promised beyond RAM and swap: refuse, heuristic or always."),
+    ROW("vmm", VMM, "aslr", BOOL, "bool", neomm_config, aslr, "yes",
+        "What a process maps without saying where lies at a random distance."),
+    ROW("vmm", VMM, "huge", WHERE, "where", neomm_config, huge, "advise",
+        "Where a first touch brings a huge page: never, advise (where a program asks) or always."),
     ROW("heap", HEAP, "profile", PROFILE, "profile", neomm_config, heap.profile, "default",
         "How carefully objects are treated: fast, default, guarded or hardened."),
     RANGE("heap", HEAP, "sampling", NUMBER, "number", neomm_config, heap.sampling, "1000", 0,
@@ -40,8 +46,6 @@ const struct neomm__config_row neomm__config_row[NEOMM__CONFIG_ROWS] = {
           NEOMM_CONFIG_MAGAZINE_MAX, "Most free objects that each CPU keeps of a cache."),
     ROW("heap", HEAP, "limit", LIMIT, "size", neomm_config, heap.limit, "unlimited",
         "Most memory that slabs and large blocks hold."),
-    ROW("vmm", VMM, "huge", WHERE, "where", neomm_config, huge, "advise",
-        "Where a first touch brings a huge page: never, advise (where a program asks) or always."),
     ROW("cache", CACHE, "profile", PROFILE, "profile", neomm_config_cache, profile, "default",
         "How carefully objects of this cache are treated."),
     ROW("process", PROCESS, "virtual_limit", LIMIT, "size", neomm_config_process, virtual_limit,
@@ -50,6 +54,8 @@ const struct neomm__config_row neomm__config_row[NEOMM__CONFIG_ROWS] = {
         "unlimited", "Most memory that one process holds; at the limit it swaps its own pages."),
     ROW("process", PROCESS, "swap_limit", LIMIT, "size", neomm_config_process, swap_limit,
         "unlimited", "Most swap space that one process may fill."),
+    ROW("process", PROCESS, "locked_limit", LIMIT, "size", neomm_config_process, locked_limit,
+        "unlimited", "Most memory that one process may lock."),
 };
 
 static size_t text_length(const char *text)
@@ -160,8 +166,8 @@ void neomm_config_dump(const struct neomm_config *config,
     char head[NEOMM_CONFIG_NAME_MAX + 16];
     dump_section(&dump, NEOMM__CONFIG_MEMORY, config, UINT32_MAX, "[memory]");
     dump_section(&dump, NEOMM__CONFIG_SWAP, config, UINT32_MAX, "[swap]");
-    dump_section(&dump, NEOMM__CONFIG_HEAP, config, UINT32_MAX, "[heap]");
     dump_section(&dump, NEOMM__CONFIG_VMM, config, UINT32_MAX, "[vmm]");
+    dump_section(&dump, NEOMM__CONFIG_HEAP, config, UINT32_MAX, "[heap]");
     for (uint32_t i = 0; i < config->caches; i++) {
         const struct neomm_config_cache *cache = &config->cache[i];
         neomm__format(head, sizeof(head), "[cache \"%s\"]", cache->name);

@@ -6,13 +6,14 @@
 #include <neomm/config.h>
 
 enum neomm__config_type {
-    NEOMM__CONFIG_SIZE,   /* struct neomm_config_size */
-    NEOMM__CONFIG_LIMIT,  /* the same, and it may be unlimited */
-    NEOMM__CONFIG_BOOL,   /* bool */
-    NEOMM__CONFIG_NAME,   /* char[NEOMM_CONFIG_NAME_MAX] */
-    NEOMM__CONFIG_NUMBER, /* uint32_t, from `least` to `most` */
-    NEOMM__CONFIG_PROFILE, /* uint32_t: enum neomm_heap_profile */
-    NEOMM__CONFIG_WHERE    /* uint32_t: enum neomm_huge */
+    NEOMM__CONFIG_SIZE,       /* struct neomm_config_size */
+    NEOMM__CONFIG_LIMIT,      /* the same, and it may be unlimited */
+    NEOMM__CONFIG_BOOL,       /* bool */
+    NEOMM__CONFIG_NAME,       /* char[NEOMM_CONFIG_NAME_MAX] */
+    NEOMM__CONFIG_NUMBER,     /* uint32_t, from `least` to `most` */
+    NEOMM__CONFIG_PROFILE,    /* uint32_t: enum neomm_heap_profile */
+    NEOMM__CONFIG_OVERCOMMIT, /* uint32_t: enum neomm_overcommit */
+    NEOMM__CONFIG_WHERE       /* uint32_t: enum neomm_huge */
 };
 
 /* Those from CACHE on are of things that have names; a process without a section of its own has the
@@ -20,8 +21,8 @@ enum neomm__config_type {
 enum neomm__config_section {
     NEOMM__CONFIG_MEMORY,
     NEOMM__CONFIG_SWAP,
-    NEOMM__CONFIG_HEAP,
     NEOMM__CONFIG_VMM,
+    NEOMM__CONFIG_HEAP,
     NEOMM__CONFIG_CACHE,
     NEOMM__CONFIG_PROCESS,
     NEOMM__CONFIG_SECTIONS
@@ -35,7 +36,7 @@ struct neomm__config_row {
     uint32_t least, most;
 };
 
-#define NEOMM__CONFIG_ROWS 17
+#define NEOMM__CONFIG_ROWS 20
 
 extern const struct neomm__config_row neomm__config_row[NEOMM__CONFIG_ROWS];
 

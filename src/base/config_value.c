@@ -152,29 +152,16 @@ static bool read_bool(const char *text, size_t length, bool *value,
     return fail(error, 0, "not a truth value: write yes or no");
 }
 
-static bool read_choice(const char *text, size_t length, const char *const *name, uint32_t count,
-                        uint32_t *value)
+/* The number of one of the words; `what` is said if it is none of them. */
+static bool read_word(const char *text, size_t length, const char *const *word, uint32_t words,
+                      uint32_t *value, const char *what, struct neomm__config_error *error)
 {
-    for (uint32_t i = 0; i < count; i++)
-        if (is_word(text, length, name[i])) {
+    for (uint32_t i = 0; i < words; i++)
+        if (is_word(text, length, word[i])) {
             *value = i;
             return true;
         }
-    return false;
-}
-
-static bool read_profile(const char *text, size_t length, uint32_t *value,
-                         struct neomm__config_error *error)
-{
-    return read_choice(text, length, neomm__profile_name, NEOMM_HEAP_PROFILES, value) ||
-           fail(error, 0, "not a profile: write fast, default, guarded or hardened");
-}
-
-static bool read_where(const char *text, size_t length, uint32_t *value,
-                       struct neomm__config_error *error)
-{
-    return read_choice(text, length, neomm__huge_name, NEOMM_HUGES, value) ||
-           fail(error, 0, "write never, advise or always");
+    return fail(error, 0, what);
 }
 
 static bool is_name_letter(char c)
@@ -211,9 +198,14 @@ bool neomm__config_read_value(const struct neomm__config_row *row, const char *t
     case NEOMM__CONFIG_NUMBER:
         return read_integer(row, text, length, field, error);
     case NEOMM__CONFIG_PROFILE:
-        return read_profile(text, length, field, error);
+        return read_word(text, length, neomm__profile_name, NEOMM_HEAP_PROFILES, field,
+                         "not a profile: write fast, default, guarded or hardened", error);
+    case NEOMM__CONFIG_OVERCOMMIT:
+        return read_word(text, length, neomm__overcommit_name, NEOMM__OVERCOMMITS, field,
+                         "not a mode: write refuse, heuristic or always", error);
     case NEOMM__CONFIG_WHERE:
-        return read_where(text, length, field, error);
+        return read_word(text, length, neomm__huge_name, NEOMM_HUGES, field,
+                         "write never, advise or always", error);
     default:
         return read_name(text, length, field, error);
     }
@@ -260,6 +252,9 @@ void neomm__config_print_value(enum neomm__config_type type, const void *field, 
         break;
     case NEOMM__CONFIG_WHERE:
         neomm__format(to, size, "%s", neomm__huge_name[*(const uint32_t *)field]);
+        break;
+    case NEOMM__CONFIG_OVERCOMMIT:
+        neomm__format(to, size, "%s", neomm__overcommit_name[*(const uint32_t *)field]);
         break;
     default:
         neomm__format(to, size, "%s", (const char *)field);

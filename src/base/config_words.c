@@ -15,6 +15,12 @@ const char *const neomm__huge_name[NEOMM_HUGES] = {
     [NEOMM_HUGE_NEVER] = "never",
 };
 
+const char *const neomm__overcommit_name[NEOMM__OVERCOMMITS] = {
+    [NEOMM_OVERCOMMIT_HEURISTIC] = "heuristic",
+    [NEOMM_OVERCOMMIT_ALWAYS] = "always",
+    [NEOMM_OVERCOMMIT_REFUSE] = "refuse",
+};
+
 #define LONGEST 31
 #define FAR     255u
 

@@ -6,7 +6,10 @@
 #include <neomm/heap_debug.h>
 #include <neomm/vmm.h>
 
+#define NEOMM__OVERCOMMITS 3u
+
 extern const char *const neomm__profile_name[NEOMM_HEAP_PROFILES];
+extern const char *const neomm__overcommit_name[NEOMM__OVERCOMMITS];
 extern const char *const neomm__huge_name[NEOMM_HUGES];
 
 /* Is text[0, length) the word? */

@@ -28,6 +28,18 @@ const struct neomm__counter_text neomm__counter_text[NEOMM_COUNTERS] = {
 #undef TEXT
 };
 
+static const char *const pressure_name[NEOMM_PRESSURE_LEVELS] = {
+    [NEOMM_PRESSURE_NONE] = "none",
+    [NEOMM_PRESSURE_LOW] = "low",
+    [NEOMM_PRESSURE_MEDIUM] = "medium",
+    [NEOMM_PRESSURE_CRITICAL] = "critical",
+};
+
+const char *neomm_pressure_text(uint32_t level)
+{
+    return level < NEOMM_PRESSURE_LEVELS ? pressure_name[level] : "unknown";
+}
+
 const char *neomm__format_name(uint32_t format)
 {
     return format < NEOMM__COUNT_OF(format_name) ? format_name[format] : "unknown";
@@ -61,6 +73,8 @@ void neomm__zone_sum(const struct neomm_snapshot *snapshot, struct neomm_zone_st
 static bool texts_end(const struct neomm_snapshot *snapshot)
 {
     bool good = true;
+    for (uint32_t i = 0; i < NEOMM_SNAPSHOT_SPACES; i++)
+        good = good && snapshot->space[i].name[NEOMM_SPACE_NAME - 1] == '\0';
     for (uint32_t i = 0; i < NEOMM_SNAPSHOT_CACHES; i++)
         good = good && snapshot->cache[i].name[sizeof(snapshot->cache[i].name) - 1] == '\0';
     for (uint32_t i = 0; i < NEOMM_SNAPSHOT_SITES; i++) {
@@ -165,6 +179,23 @@ static void text_kernel(const struct neomm__stats_out *out, const struct neomm_s
                          (unsigned long long)swap->write_errors, (unsigned long long)swap->corrupt);
 }
 
+static void text_stall(const struct neomm__stats_out *out, const char *name,
+                       const struct neomm_stall *stall)
+{
+    neomm__stats_put(out, "%-8s %3u.%02u %% of 10 s, %3u.%02u %% of 60 s, %3u.%02u %% of 300 s", name,
+                     stall->average[0] / 100, stall->average[0] % 100, stall->average[1] / 100,
+                     stall->average[1] % 100, stall->average[2] / 100, stall->average[2] % 100);
+    neomm__stats_put(out, ", %llu ns\n", (unsigned long long)stall->total);
+}
+
+static void text_pressure(const struct neomm__stats_out *out, const struct neomm_pressure *pressure)
+{
+    neomm__stats_put(out, "%-8s %s, %u tasks wait\n", "pressure",
+                     neomm_pressure_text(pressure->level), pressure->stalled);
+    text_stall(out, "some", &pressure->some);
+    text_stall(out, "full", &pressure->full);
+}
+
 static void text_space(const struct neomm__stats_out *out, const struct neomm_space_stats *space)
 {
     neomm__stats_put(out, "%5u %10llu %10llu %10llu %8llu %7u", space->index,
@@ -172,18 +203,23 @@ static void text_space(const struct neomm__stats_out *out, const struct neomm_sp
                      kib_of_bytes(space->swap_bytes), kib_of_bytes(space->table_bytes),
                      space->regions);
     neomm__stats_put(
-        out, " %10llu %10llu %10llu %10llu %10llu\n", (unsigned long long)space->faults_zero,
+        out, " %10llu %10llu %10llu %10llu %10llu", (unsigned long long)space->faults_zero,
         (unsigned long long)space->faults_swap_in, (unsigned long long)space->faults_other,
         (unsigned long long)space->evictions, (unsigned long long)space->swap_writes);
+    neomm__stats_put(out, " %10llu %10llu %10llu %5u%c %s\n", (unsigned long long)space->refaults,
+                     (unsigned long long)space->refaults_near,
+                     kib_of_bytes(space->working_set_bytes), space->oom_score,
+                     space->oom_victim ? '!' : ' ', space->name);
 }
 
 static void text_spaces(const struct neomm__stats_out *out, const struct neomm_snapshot *snapshot)
 {
     if (snapshot->spaces == 0)
         return;
-    neomm__stats_put(out, "\n%5s %10s %10s %10s %8s %7s %10s %10s %10s %10s %10s\n", "space",
+    neomm__stats_put(out, "\n%5s %10s %10s %10s %8s %7s %10s %10s %10s %10s %10s", "space",
                      "virtual", "resident", "swap", "tables", "regions", "zero", "swap-in", "other",
                      "evicted", "written");
+    neomm__stats_put(out, " %10s %10s %10s %5s  %s\n", "refaults", "near", "used", "oom", "name");
     for (uint32_t i = 0; i < snapshot->listed; i++)
         text_space(out, &snapshot->space[i]);
     if (snapshot->spaces > snapshot->listed)
@@ -233,6 +269,7 @@ void neomm_snapshot_text(const struct neomm_snapshot *snapshot, neomm_text_fn *t
     text_memory(&out, snapshot);
     text_runs(&out, snapshot);
     text_kernel(&out, snapshot);
+    text_pressure(&out, &snapshot->pressure);
     text_spaces(&out, snapshot);
     text_caches(&out, snapshot);
     text_sites(&out, snapshot);

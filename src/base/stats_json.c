@@ -120,6 +120,26 @@ static void json_swap(struct json *json, const struct neomm_swap_stats *swap)
     close(json, '}');
 }
 
+static void json_stall(struct json *json, const char *key, const struct neomm_stall *stall)
+{
+    open(json, key, '{');
+    number(json, "avg10", stall->average[0]);
+    number(json, "avg60", stall->average[1]);
+    number(json, "avg300", stall->average[2]);
+    number(json, "total_ns", stall->total);
+    close(json, '}');
+}
+
+static void json_pressure(struct json *json, const struct neomm_pressure *pressure)
+{
+    open(json, "pressure", '{');
+    name(json, "level", neomm_pressure_text(pressure->level));
+    number(json, "stalled", pressure->stalled);
+    json_stall(json, "some", &pressure->some);
+    json_stall(json, "full", &pressure->full);
+    close(json, '}');
+}
+
 static void space_row(struct json *json, const struct neomm_snapshot *snapshot, uint32_t i)
 {
     const struct neomm_space_stats *space = &snapshot->space[i];
@@ -136,6 +156,13 @@ static void space_row(struct json *json, const struct neomm_snapshot *snapshot, 
     number(json, "evictions", space->evictions);
     number(json, "swap_writes", space->swap_writes);
     number(json, "locked_bytes", space->locked_bytes);
+    number(json, "refaults", space->refaults);
+    number(json, "refaults_near", space->refaults_near);
+    number(json, "working_set", space->working_set_bytes);
+    number(json, "oom_score", space->oom_score);
+    neomm__stats_put(json->out, ",\"oom_bias\":%d", (int)space->oom_bias);
+    number(json, "oom_victim", space->oom_victim);
+    name(json, "name", space->name);
 }
 
 static void cache_row(struct json *json, const struct neomm_snapshot *snapshot, uint32_t i)
@@ -176,6 +203,7 @@ void neomm_snapshot_json(const struct neomm_snapshot *snapshot, neomm_text_fn *t
     json_memory(&json, snapshot);
     json_heap(&json, &snapshot->heap);
     json_swap(&json, &snapshot->swap);
+    json_pressure(&json, &snapshot->pressure);
     open(&json, "counters", '{');
     for (unsigned i = 0; i < NEOMM_COUNTERS; i++)
         number(&json, neomm__counter_text[i].key, snapshot->counter[i]);

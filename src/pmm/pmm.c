@@ -544,6 +544,14 @@ void neomm_pmm_set_compact(struct neomm *root, neomm_compact_fn *compact, void *
     neomm__unlock(&root->pmm->lock, irq);
 }
 
+void neomm_pmm_set_low(struct neomm *root, neomm_low_fn *low, void *context)
+{
+    if (!root->pmm)
+        return;
+    root->pmm->low_context = context;
+    root->pmm->low = low;
+}
+
 uint64_t neomm_pmm_free_frames(const struct neomm *root)
 {
     const struct neomm__pmm *pmm = root->pmm;

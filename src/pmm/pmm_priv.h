@@ -129,6 +129,8 @@ struct neomm__pmm {
     uint32_t runs, run_capacity;
     neomm_compact_fn *compact;
     void *compact_context;
+    neomm_low_fn *low;
+    void *low_context;
     size_t reserve; /* frames of the direct map kept for NEOMM_RESERVE */
 };
 

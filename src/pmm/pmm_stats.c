@@ -98,6 +98,27 @@ enum neomm_watermark neomm_pmm_watermark(const struct neomm *root, enum neomm_zo
     return free - minimum < minimum / 2 ? NEOMM_WATERMARK_LOW : NEOMM_WATERMARK_HIGH;
 }
 
+uint64_t neomm_pmm_available(const struct neomm *root, neomm_flags_t flags)
+{
+    const struct neomm__pmm *pmm = root->pmm;
+    uint64_t sum = 0;
+    for (uint32_t i = 0; pmm && i < pmm->nodes * NEOMM_ZONES; i++) {
+        size_t free = neomm__load_relaxed(&pmm->area[i].free) + neomm__cache_frames(pmm, i);
+        size_t kept = neomm__area_kept(&pmm->area[i], flags);
+        if (neomm__zone_of_area(i) <= neomm__pmm_top_zone(root, flags) && free > kept)
+            sum += free - kept;
+    }
+    return sum;
+}
+
+enum neomm_zone neomm_pmm_zone_of(const struct neomm *root, neomm_frame_t frame)
+{
+    size_t bit = root->pmm ? neomm__bit_of(root, frame) : NEOMM__BITMAP_NONE;
+    if (bit == NEOMM__BITMAP_NONE)
+        return NEOMM_ZONES;
+    return neomm__zone_of_area(root->pmm->tree_area[neomm__tree_of(root->pmm, bit)]);
+}
+
 uint32_t neomm_pmm_fragmentation(const struct neomm_zone_stats *stats, unsigned order)
 {
     uint64_t useful = 0, free = stats->free;

@@ -39,9 +39,11 @@ size_t neomm__area_take(struct neomm__area *area, size_t least, size_t most, siz
 /* Caches that kept frames now would let anybody have the reserve. */
 static void note_taken(struct neomm__pmm *pmm, const struct neomm__area *area)
 {
-    if (neomm__load_relaxed(&area->free) < area->minimum &&
-        !(neomm__load_relaxed(&pmm->uncached) & NEOMM__TIGHT))
+    size_t free = neomm__load_relaxed(&area->free);
+    if (free < area->minimum && !(neomm__load_relaxed(&pmm->uncached) & NEOMM__TIGHT))
         (void)neomm__fetch_or(&pmm->uncached, NEOMM__TIGHT);
+    if (free < area->minimum + area->minimum / 4 && pmm->low)
+        pmm->low(pmm->low_context);
 }
 
 static bool is_tight(const struct neomm__pmm *pmm)

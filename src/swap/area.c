@@ -50,9 +50,10 @@ static bool header_is_sound(const uint8_t *header, const struct neomm_block_devi
 static neomm_status make_state(struct neomm *root, struct neomm__swap_area *area)
 {
     uint64_t records = (uint64_t)area->slots * sizeof(struct neomm__slot);
+    uint64_t notes = NEOMM__ALIGN_UP((uint64_t)area->slots * sizeof(area->note[0]), 8);
     uint64_t bitmap = neomm__bitmap_bytes(area->slots);
     area->clusters = (area->slots - 1) / NEOMM__SWAP_CLUSTER + 1;
-    uint64_t bytes = records + bitmap + area->clusters * sizeof(uint16_t);
+    uint64_t bytes = records + notes + bitmap + area->clusters * sizeof(uint16_t);
     area->state_frames = (uint32_t)((bytes + NEOMM_PAGE_SIZE - 1) >> NEOMM_PAGE_SHIFT);
     struct neomm_range_request request = {.frames = area->state_frames, .flags = NEOMM_NORECLAIM};
     if (NEOMM__FAULT(SWAP_AREA))
@@ -63,8 +64,9 @@ static neomm_status make_state(struct neomm *root, struct neomm__swap_area *area
     uint8_t *memory = neomm_direct_pointer(root, neomm_frame_paddr(area->state));
     memset(memory, 0, area->state_frames * NEOMM_PAGE_SIZE);
     area->slot = (void *)memory;
-    area->bitmap = (void *)(memory + (size_t)records);
-    area->cluster_free = (void *)(memory + (size_t)(records + bitmap));
+    area->note = (void *)(memory + (size_t)records);
+    area->bitmap = (void *)(memory + (size_t)(records + notes));
+    area->cluster_free = (void *)(memory + (size_t)(records + notes + bitmap));
     neomm__swap_slots_init(area);
     return NEOMM_OK;
 }

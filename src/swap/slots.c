@@ -98,6 +98,7 @@ static bool take(struct neomm__swap_area *area, uint32_t owner, struct neomm_swa
         slot->count = 1;
         slot->flags = 0;
         slot->shadow = 0;
+        area->note[page] = 0;
         *hint = page;
         *entry = (struct neomm_swap_entry){area->base + page, slot->generation, NEOMM_SWAP_SLOT};
     }
@@ -230,4 +231,27 @@ uint32_t neomm__swap_shadow(struct neomm *root, struct neomm_swap_entry entry)
     uint32_t shadow = slot ? slot->shadow : 0;
     neomm__unlock(&area->lock, irq);
     return shadow;
+}
+
+void neomm_swap_note(struct neomm *root, struct neomm_swap_entry entry, uint32_t note)
+{
+    struct neomm__swap_area *area = neomm__swap_area_of(root, entry.slot);
+    if (!area)
+        return;
+    neomm_irq_t irq = neomm__lock(&area->lock);
+    if (neomm__swap_record(root, area, entry))
+        area->note[entry.slot - area->base] = note;
+    neomm__unlock(&area->lock, irq);
+}
+
+uint32_t neomm_swap_note_of(struct neomm *root, struct neomm_swap_entry entry)
+{
+    struct neomm__swap_area *area = neomm__swap_area_of(root, entry.slot);
+    if (!area)
+        return 0;
+    neomm_irq_t irq = neomm__lock(&area->lock);
+    uint32_t note =
+        neomm__swap_record(root, area, entry) ? area->note[entry.slot - area->base] : 0;
+    neomm__unlock(&area->lock, irq);
+    return note;
 }

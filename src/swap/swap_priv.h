@@ -9,7 +9,8 @@
  *
  * An area's state is one run of frames:
  *
- *   [records, 16 bytes a slot][bitmap, a bit a slot][free slots of each cluster, 16 bits]
+ *   [records, 16 bytes a slot][notes, 4 bytes][bitmap, a bit a slot][free slots of each cluster,
+ *   16 bits]
  */
 #ifndef NEOMM_SWAP_PRIV_H
 #define NEOMM_SWAP_PRIV_H
@@ -48,6 +49,7 @@ struct neomm__swap_area {
     uint32_t base;  /* number of its first slot */
     uint32_t slots; /* header included */
     struct neomm__slot *slot;
+    uint32_t *note; /* of the slot's user */
     neomm__word_t *bitmap; /* 1: not free */
     uint16_t *cluster_free;
     uint32_t clusters;

@@ -46,16 +46,14 @@ static uint64_t memory_pages(struct neomm *root)
 static bool commit(struct neomm *root, uint64_t pages)
 {
     struct neomm__vmm *vmm = root->vmm;
-    if (pages > UINT32_MAX / 2)
-        return false;
-    uint32_t before = neomm__fetch_add(&vmm->committed, (uint32_t)pages);
-    bool good = before <= UINT32_MAX / 2;
+    uint64_t before = neomm__fetch_add(&vmm->committed, (size_t)pages);
+    bool good = true;
     if (vmm->overcommit == NEOMM_OVERCOMMIT_REFUSE)
-        good = good && before + pages <= memory_pages(root);
+        good = before + pages <= memory_pages(root);
     else if (vmm->overcommit == NEOMM_OVERCOMMIT_HEURISTIC)
-        good = good && (pages <= vmm->ram_pages || pages <= memory_pages(root));
+        good = pages <= vmm->ram_pages || pages <= memory_pages(root);
     if (!good)
-        (void)neomm__fetch_sub(&vmm->committed, (uint32_t)pages);
+        (void)neomm__fetch_sub(&vmm->committed, (size_t)pages);
     return good;
 }
 
@@ -82,5 +80,5 @@ void neomm__uncharge(struct neomm *root, struct neomm_space *space, const struct
     space->virtual_pages -= less->pages;
     space->locked_pages -= less->locked;
     if (less->committed != 0)
-        (void)neomm__fetch_sub(&root->vmm->committed, (uint32_t)less->committed);
+        (void)neomm__fetch_sub(&root->vmm->committed, (size_t)less->committed);
 }

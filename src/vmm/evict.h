@@ -33,6 +33,33 @@ bool neomm__evict_is_locked(struct neomm__eviction *e);
 bool neomm__page_is_locked(struct neomm *root, const struct neomm_space *space,
                            neomm_vaddr_t vaddr);
 
+/* ---- reclaim.c ---- */
+
+/* Pages of a domain that are looked at one after the other, at the least. */
+#define NEOMM__SCAN_LEAST 32u
+#define NEOMM__ALL_ZONES  (((uint32_t)1 << NEOMM_ZONES) - 1)
+
+/* What a reclaim wants, and has done. */
+struct neomm__scan {
+    uint32_t zones;        /* bit n: frames of zone n */
+    uint32_t wanted, most; /* pages to be freed, and looked at at most */
+    uint32_t scanned, freed;
+    uint32_t failures; /* of devices */
+    bool insist;       /* pages that were used since they were tested last may go, too */
+    bool clean_first;  /* a page that needs no write is taken before one that does */
+    bool no_slots;     /* there are none left */
+};
+
+/* Looks at up to `looks` candidates of the domain. Without locks. */
+void neomm__scan_domain(struct neomm *root, struct neomm_policy *policy, struct neomm__scan *scan,
+                        uint32_t looks);
+/* The looks at a domain at a priority of 12 to 0: 1 / 2^priority of its pages, at the last one all
+ * of them several times. */
+uint32_t neomm__scan_share(struct neomm *root, const struct neomm_policy *policy,
+                           unsigned priority);
+
+/* ---- evict.c ---- */
+
 /* Its leaves are small from now on. NEOMM_E_NOMEM: not all of them. */
 neomm_status neomm__evict_part(struct neomm__eviction *e);
 

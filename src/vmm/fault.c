@@ -93,6 +93,14 @@ static bool same_entry(const struct neomm_swap_entry *a, const struct neomm_swap
     return a->kind == b->kind && a->slot == b->slot && a->generation == b->generation;
 }
 
+static neomm_status read_page(struct work *work, struct neomm_swap_page *page)
+{
+    neomm__stall_begin(work->root);
+    neomm_status status = neomm_swap_read(work->root, page, 1);
+    neomm__stall_end(work->root);
+    return status;
+}
+
 /* Reads the contents of `entry`. Its slot is held from here until they are mapped or dropped:
  * meanwhile others may fault the page in, write it and evict it again, and then it must go to
  * another slot, or the old contents would pass for the new. */
@@ -114,7 +122,7 @@ static neomm_status fetch_contents(struct work *work, struct neomm_swap_entry en
     struct neomm_swap_page page = {entry, work->frame, NEOMM_OK};
     work->read = entry;
     leave(work);
-    status = neomm_swap_read(work->root, &page, 1);
+    status = read_page(work, &page);
     if (status != NEOMM_OK)
         drop_contents(work);
     work->zeroed = false;
@@ -159,10 +167,12 @@ static neomm_status evict_own(struct work *work)
 static enum round make_room(struct work *work, struct neomm_fault_result *result)
 {
     struct neomm__vmm *vmm = work->root->vmm;
+    neomm__stall_begin(work->root);
     uint32_t ended = neomm__evictions_wait_begin(vmm), freed = 1;
     if (evict_own(work) != NEOMM_OK)
         freed = neomm__reclaim(work->root, 4);
     neomm__evictions_wait_end(vmm, ended, freed == 0 ? MOMENT : 0);
+    neomm__stall_end(work->root);
     if (freed != 0 || ++work->shortages < SHORTAGES)
         return AGAIN;
     return finish(result, NEOMM_FAULT_NOMEM, NEOMM_FAULT_NONE);
@@ -218,15 +228,10 @@ static enum round map_fetched(struct work *work, const struct neomm_mapping *old
         return exchange_failed(work, status, result);
     work->frame = neomm_frame(0);
     drop_contents(work);
-    struct neomm_policy *policy = neomm__space_policy(work->root, space);
     if (swapped) {
         (void)neomm__fetch_sub(&space->swap_pages, 1);
         neomm__bump(&space->faults_swap_in);
-        if (policy->ops->refault) {
-            neomm_irq_t irq = neomm__lock(&work->root->vmm->policy_lock);
-            policy->ops->refault(policy, &old->swap);
-            neomm__unlock(&work->root->vmm->policy_lock, irq);
-        }
+        neomm__user_frame_refault(work->root, space, &old->swap);
         keep_or_free_slot(work, frame, old->swap);
         NEOMM__COUNT(work->root, FAULT_SWAP_IN);
     } else {
@@ -255,11 +260,13 @@ static bool must_give(const struct work *work)
 static enum round give_a_page(struct work *work, struct neomm_fault_result *result)
 {
     struct neomm__vmm *vmm = work->root->vmm;
+    neomm__stall_begin(work->root);
     uint32_t ended = neomm__evictions_wait_begin(vmm);
     neomm_status status = evict_own(work);
     work->gave = status == NEOMM_OK;
     bool stuck = !work->gave && at_resident_limit(work->space);
     neomm__evictions_wait_end(vmm, ended, stuck ? MOMENT : 0);
+    neomm__stall_end(work->root);
     if (!stuck || status == NEOMM_E_AGAIN ||
         (status == NEOMM_E_NOENT && ++work->shortages < SHORTAGES))
         return AGAIN;
@@ -347,8 +354,8 @@ static enum round round_copy(struct work *work, const struct neomm_mapping *old,
 /* A part of a huge page changes: it becomes small ones. */
 static enum round round_part(struct work *work, struct neomm_fault_result *result)
 {
-    neomm_status status = neomm__leaves_part(work->root, work->space, work->page,
-                                             work->page + NEOMM_PAGE_SIZE);
+    neomm_status status =
+        neomm__leaves_part(work->root, work->space, work->page, work->page + NEOMM_PAGE_SIZE);
     return status == NEOMM_OK ? AGAIN : make_room(work, result);
 }
 
@@ -511,7 +518,7 @@ static enum round read_contents(struct object_fault *f)
     work->read = f->entry;
     work->zeroed = false;
     leave(work);
-    neomm_status status = neomm_swap_read(work->root, &page, 1);
+    neomm_status status = read_page(work, &page);
     if (status == NEOMM_OK)
         return AGAIN;
     drop_contents(work);
@@ -572,6 +579,8 @@ static enum round round_inside(struct work *work, uint32_t error, struct neomm_f
     struct neomm_mapping old;
     if (!permits(region->prot, error))
         return finish(result, NEOMM_FAULT_ACCESS, NEOMM_FAULT_NONE);
+    if (neomm__is_victim(work->space))
+        return finish(result, NEOMM_FAULT_NOMEM, NEOMM_FAULT_NONE);
     work->region_prot = region->prot;
     if (region->object != 0)
         return round_object(work, region, result);
@@ -602,26 +611,27 @@ static enum round one_round(struct work *work, uint32_t error, struct neomm_faul
     return round;
 }
 
-/* Memory and swap are used up: the largest space is named to the kernel, which ends it. */
-static void out_of_memory(struct neomm *root)
+static void all_rounds(struct work *work, uint32_t error, struct neomm_fault_result *result)
 {
-    struct neomm__vmm *vmm = root->vmm;
-    size_t largest = 0;
-    uint32_t victim = 0;
-    neomm__mutex_lock(&vmm->spaces_lock);
-    for (uint32_t i = 1; i < NEOMM__SPACE_MAX; i++) {
-        const struct neomm_space *space = neomm_space_at(root, i);
-        size_t pages = space ? neomm__load_acquire(&space->resident_pages) +
-                                   neomm__load_acquire(&space->swap_pages)
-                             : 0;
-        if (pages > largest) {
-            largest = pages;
-            victim = i;
-        }
-    }
-    neomm__mutex_unlock(&vmm->spaces_lock);
-    if (victim != 0)
-        neomm_port_oom(root, victim);
+    enum round round = AGAIN;
+    *result = (struct neomm_fault_result){NEOMM_FAULT_RETRY, NEOMM_FAULT_NONE};
+    for (unsigned i = 0; i < ROUNDS && round == AGAIN; i++)
+        round = one_round(work, error, result);
+    drop_frame(work);
+    drop_block(work);
+    work->shortages = 0;
+}
+
+/* Did others just free memory, or is it worth to look for a victim? */
+static bool may_retry(struct work *work, uint32_t error, const struct neomm_fault_result *result)
+{
+    if (result->outcome != NEOMM_FAULT_NOMEM || (error & NEOMM__PF_STATUS) ||
+        at_resident_limit(work->space) || neomm__is_victim(work->space))
+        return false;
+    neomm__stall_begin(work->root);
+    bool more = neomm__out_of_memory(work->root);
+    neomm__stall_end(work->root);
+    return more;
 }
 
 enum neomm_fault_outcome neomm_fault(struct neomm *root, struct neomm_space *space,
@@ -634,18 +644,11 @@ enum neomm_fault_outcome neomm_fault(struct neomm *root, struct neomm_space *spa
         .page = NEOMM__ALIGN_DOWN(address, NEOMM_PAGE_SIZE),
         .write = error & (NEOMM_PF_WRITE | NEOMM__PF_UNSHARE),
     };
-    enum round round = AGAIN;
-    *result = (struct neomm_fault_result){NEOMM_FAULT_RETRY, NEOMM_FAULT_NONE};
-    if (!neomm__is_user_range(root, work.page, NEOMM_PAGE_SIZE)) {
-        result->outcome = NEOMM_FAULT_SEGV;
-    } else {
-        for (unsigned i = 0; i < ROUNDS && round == AGAIN; i++)
-            round = one_round(&work, error, result);
-        drop_frame(&work);
-        drop_block(&work);
-    }
-    if (result->outcome == NEOMM_FAULT_NOMEM && !at_resident_limit(space))
-        out_of_memory(root);
+    *result = (struct neomm_fault_result){NEOMM_FAULT_SEGV, NEOMM_FAULT_NONE};
+    if (neomm__is_user_range(root, work.page, NEOMM_PAGE_SIZE))
+        do
+            all_rounds(&work, error, result);
+        while (may_retry(&work, error, result));
     if (result->outcome != NEOMM_FAULT_RESOLVED && result->outcome != NEOMM_FAULT_RETRY)
         NEOMM__COUNT(root, FAULT_FAILED);
     return result->outcome;

@@ -240,6 +240,8 @@ static void copy_state(struct fork *fork)
     struct neomm_space *child = fork->child;
     child->huge = neomm__load_acquire(&parent->huge);
     child->random = parent->random;
+    child->oom_bias = neomm__load_acquire(&parent->oom_bias);
+    memcpy(child->name, parent->name, sizeof(child->name));
     child->heap_start = parent->heap_start;
     child->heap_end = parent->heap_end;
 }
@@ -248,6 +250,8 @@ static neomm_status fork_once(struct neomm *root, struct neomm_space *parent,
                               struct neomm_space **child)
 {
     struct fork fork = {.root = root, .parent = parent};
+    if (neomm__is_victim(parent))
+        return NEOMM_E_NOMEM;
     neomm_status status = neomm_space_create(root, &parent->limits, &fork.child);
     if (status != NEOMM_OK)
         return status;
@@ -273,6 +277,6 @@ neomm_status neomm_space_fork(struct neomm *root, struct neomm_space *parent,
     unsigned attempt = 0;
     do
         status = fork_once(root, parent, child);
-    while (status == NEOMM_E_NOMEM && ++attempt < 3 && neomm__reclaim(root, 16) != 0);
+    while (neomm__retry_after_reclaim(root, status, &attempt));
     return status;
 }

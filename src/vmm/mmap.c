@@ -193,7 +193,12 @@ static neomm_status map_locked(struct neomm *root, struct neomm_space *space,
 
 bool neomm__retry_after_reclaim(struct neomm *root, neomm_status status, unsigned *attempt)
 {
-    return status == NEOMM_E_NOMEM && ++*attempt < 3 && neomm__reclaim(root, 8) != 0;
+    if (status != NEOMM_E_NOMEM || ++*attempt >= 3)
+        return false;
+    neomm__stall_begin(root);
+    uint32_t freed = neomm__reclaim(root, 8);
+    neomm__stall_end(root);
+    return freed != 0;
 }
 
 /* Behind the page, or behind the huge leaf that it lies in. */
@@ -210,7 +215,7 @@ static neomm_vaddr_t leaf_end(struct neomm *root, struct neomm_space *space, neo
 neomm_status neomm__populate(struct neomm *root, struct neomm_space *space, neomm_vaddr_t start,
                              neomm_vaddr_t end, bool write)
 {
-    uint32_t error = NEOMM_PF_USER | (write ? NEOMM_PF_WRITE : 0);
+    uint32_t error = NEOMM_PF_USER | NEOMM__PF_STATUS | (write ? NEOMM_PF_WRITE : 0);
     for (neomm_vaddr_t next; start < end; start = next) {
         struct neomm_fault_result result;
         do
@@ -355,8 +360,7 @@ neomm_status neomm_space_reset(struct neomm *root, struct neomm_space *space)
 {
     const struct neomm_layout *layout = &root->layout;
     neomm__mutex_lock(&space->lock);
-    neomm_status status =
-        neomm__range_clear(root, space, layout->user_base, layout->user_limit);
+    neomm_status status = neomm__range_clear(root, space, layout->user_base, layout->user_limit);
     NEOMM__ASSERT(status == NEOMM_OK);
     space->lock_future = 0;
     space->lock_now = false;
@@ -395,8 +399,8 @@ static void set_prot(struct neomm__region_map *map, neomm_vaddr_t start, neomm_v
 
 /* Leaves that reach over the borders of regions are made small before any right changes, so that
  * running out of memory half-way leaves all rights as they were. */
-static neomm_status part_regions(struct neomm *root, struct neomm_space *space,
-                                 neomm_vaddr_t start, neomm_vaddr_t end)
+static neomm_status part_regions(struct neomm *root, struct neomm_space *space, neomm_vaddr_t start,
+                                 neomm_vaddr_t end)
 {
     neomm_status status = NEOMM_OK;
     struct neomm__region_place at = neomm__region_place(&space->map, start);

@@ -17,16 +17,21 @@ static uint32_t domain_size(struct neomm *root, const struct neomm_policy *polic
     return count;
 }
 
+/* With the domain's lock. */
+static void hold(struct neomm *root, struct neomm__eviction *e)
+{
+    e->entry = neomm__frame(root, e->frame);
+    (void)neomm__fetch_add(&e->entry->references, 1);
+}
+
 /* The domain's next candidate, held; false: the domain is empty. */
 static bool next_candidate(struct neomm *root, struct neomm_policy *policy,
                            struct neomm__eviction *e)
 {
     neomm_irq_t irq = neomm__lock(&root->vmm->policy_lock);
     bool found = policy->ops->candidates(policy, &e->frame, 1) != 0;
-    if (found) {
-        e->entry = neomm__frame(root, e->frame);
-        (void)neomm__fetch_add(&e->entry->references, 1);
-    }
+    if (found)
+        hold(root, e);
     neomm__unlock(&root->vmm->policy_lock, irq);
     return found;
 }
@@ -99,7 +104,7 @@ static neomm_status evict_from_domain(struct neomm *root, struct neomm_policy *p
         struct neomm__eviction e = {.root = root};
         if (!next_candidate(root, policy, &e))
             return NEOMM_E_NOENT;
-        if (!space || belongs_to(&e, space)) {
+        if (belongs_to(&e, space)) {
             status = try_candidate(root, policy, &e, left <= (ROUNDS - 1) * pages);
         } else {
             (void)tell(root, policy, &e, true, true);
@@ -167,8 +172,6 @@ static bool has_shared_pages(struct neomm *root, struct neomm_space *space)
 
 neomm_status neomm__evict_one(struct neomm *root, struct neomm_space *space)
 {
-    if (!space)
-        return evict_from_domain(root, &root->vmm->global, NULL);
     neomm_status status = evict_from_domain(root, neomm__space_policy(root, space), space);
     if ((status == NEOMM_E_NOENT || status == NEOMM_E_AGAIN) && has_shared_pages(root, space)) {
         neomm_status one = evict_a_leaf(root, space);
@@ -177,7 +180,7 @@ neomm_status neomm__evict_one(struct neomm *root, struct neomm_space *space)
     return status;
 }
 
-/* ---- for others ---- */
+/* ---- one page of a space, or some ---- */
 
 void neomm__evict_at(struct neomm *root, struct neomm_space *space, neomm_vaddr_t vaddr)
 {
@@ -199,37 +202,97 @@ uint32_t neomm_space_evict(struct neomm *root, struct neomm_space *space, uint32
     return evicted;
 }
 
-/* The spaces with a domain of their own, until enough is freed. */
-static uint32_t reclaim_from_domains(struct neomm *root, uint32_t frames)
+/* ---- for whoever needs memory ---- */
+
+/* Candidates to choose from. */
+#define CHOICE 8u
+
+/* Errors that say nothing about other pages; without slots, of those that have one already. */
+static bool is_passed(struct neomm__scan *scan, neomm_status status)
 {
-    uint32_t freed = 0;
-    for (uint32_t i = 1; i < NEOMM__SPACE_MAX && freed < frames; i++) {
-        struct neomm_space *space = neomm__space_hold_at(root, i);
-        if (!space)
-            continue;
-        while (space->policy.ops && freed < frames &&
-               evict_from_domain(root, &space->policy, space) == NEOMM_OK)
-            freed++;
-        neomm__space_drop(space);
+    scan->no_slots |= status == NEOMM_E_NOSPACE;
+    return status == NEOMM_E_NOSPACE || status == NEOMM_E_LIMIT || status == NEOMM_E_AGAIN ||
+           status == NEOMM_E_NOENT || (status == NEOMM_E_IO && ++scan->failures < 8);
+}
+
+static bool is_wanted(struct neomm *root, const struct neomm__scan *scan, neomm_frame_t frame)
+{
+    return scan->zones == NEOMM__ALL_ZONES ||
+           (scan->zones >> neomm_pmm_zone_of(root, frame) & 1) != 0;
+}
+
+/* Has its slot what the frame holds? Not if it was written to since D was looked at last. */
+static bool may_be_clean(struct neomm *root, neomm_frame_t frame)
+{
+    const struct neomm__frame *entry = neomm__frame(root, frame);
+    return neomm__frame_has(entry, NEOMM__FRAME_SLOT) &&
+           !neomm__frame_has(entry, NEOMM__FRAME_DIRTY);
+}
+
+/* The first that is wanted, or another one for which nothing has to be written: but each is passed
+ * over for such a one only once. `count`: none is wanted. With the domain's lock. */
+static uint32_t pick(struct neomm *root, const struct neomm__scan *scan,
+                     const neomm_frame_t *frames, uint32_t count)
+{
+    struct neomm__vmm *vmm = root->vmm;
+    uint32_t first = 0;
+    while (first < count && !is_wanted(root, scan, frames[first]))
+        first++;
+    if (first == count || !scan->clean_first || frames[first].number == vmm->passed ||
+        may_be_clean(root, frames[first]))
+        return first;
+    for (uint32_t i = first + 1; i < count; i++)
+        if (is_wanted(root, scan, frames[i]) && may_be_clean(root, frames[i])) {
+            vmm->passed = frames[first].number;
+            NEOMM__COUNT(root, DIRTY_PASSED);
+            return i;
+        }
+    return first;
+}
+
+/* The next candidate, held; *wanted: it is one. False: the domain is empty. */
+static bool choose(struct neomm *root, struct neomm_policy *policy, const struct neomm__scan *scan,
+                   struct neomm__eviction *e, bool *wanted)
+{
+    neomm_frame_t frames[CHOICE];
+    neomm_irq_t irq = neomm__lock(&root->vmm->policy_lock);
+    uint32_t count = policy->ops->candidates(policy, frames, CHOICE);
+    uint32_t at = pick(root, scan, frames, count);
+    *wanted = at < count;
+    if (count != 0) {
+        e->frame = frames[*wanted ? at : 0];
+        hold(root, e);
     }
-    return freed;
+    neomm__unlock(&root->vmm->policy_lock, irq);
+    return count != 0;
 }
 
-uint32_t neomm__reclaim(struct neomm *root, uint32_t frames)
+void neomm__scan_domain(struct neomm *root, struct neomm_policy *policy, struct neomm__scan *scan,
+                        uint32_t looks)
 {
-    uint32_t freed = 0;
-    NEOMM__COUNT(root, RECLAIM);
-    while (freed < frames && neomm__evict_one(root, NULL) == NEOMM_OK)
-        freed++;
-    if (freed < frames)
-        freed += reclaim_from_domains(root, frames - freed);
-    if (freed < frames && root->layer[NEOMM__LAYER_HEAP])
-        freed += neomm_heap_shrink(root);
-    return freed;
+    for (; looks > 0 && scan->freed < scan->wanted && scan->scanned < scan->most; looks--) {
+        struct neomm__eviction e = {.root = root};
+        neomm_status status = NEOMM_E_AGAIN;
+        bool wanted;
+        if (!choose(root, policy, scan, &e, &wanted))
+            return;
+        scan->scanned++;
+        if (wanted && (!scan->no_slots || neomm__frame_has(e.entry, NEOMM__FRAME_SLOT)))
+            status = try_candidate(root, policy, &e, scan->insist);
+        else
+            (void)tell(root, policy, &e, true, true);
+        neomm__user_frame_put(root, e.frame);
+        scan->freed += status == NEOMM_OK;
+        if (status != NEOMM_OK && !is_passed(scan, status))
+            return;
+    }
 }
 
-uint32_t neomm__reclaim_callback(void *context, uint32_t frames, neomm_flags_t flags)
+uint32_t neomm__scan_share(struct neomm *root, const struct neomm_policy *policy, unsigned priority)
 {
-    (void)flags;
-    return neomm__reclaim(context, frames);
+    uint32_t pages = domain_size(root, policy), share = pages >> priority;
+    if (priority == 0)
+        return pages < UINT32_MAX / ROUNDS ? pages * ROUNDS : UINT32_MAX;
+    share = share > NEOMM__SCAN_LEAST ? share : NEOMM__SCAN_LEAST;
+    return share < pages ? share : pages;
 }

@@ -44,6 +44,38 @@ neomm_vaddr_t neomm__space_random(struct neomm *root)
     return (neomm_vaddr_t)(neomm_port_entropy() & mask) << NEOMM_PAGE_SHIFT;
 }
 
+static char fit_for_a_table(char c)
+{
+    return c > ' ' && c <= '~' && c != '"' && c != '\\' ? c : '_';
+}
+
+void neomm__space_set_name(struct neomm_space *space, const char *name)
+{
+    uint32_t i = 0;
+    for (; name && i < NEOMM_SPACE_NAME - 1 && name[i]; i++)
+        space->name[i] = fit_for_a_table(name[i]);
+    space->name[i] = '\0';
+}
+
+neomm_status neomm_space_create_named(struct neomm *root, const char *name,
+                                      struct neomm_space **space)
+{
+    const struct neomm_config_process *process = neomm_config_process(&root->config, name);
+    if (!root->vmm)
+        return NEOMM_E_NOENT;
+    uint64_t ram = root->vmm->ram_pages << NEOMM_PAGE_SHIFT;
+    const struct neomm_limits limits = {
+        neomm_config_bytes(process->virtual_limit, ram),
+        neomm_config_bytes(process->resident_limit, ram),
+        neomm_config_bytes(process->swap_limit, ram),
+        neomm_config_bytes(process->locked_limit, ram),
+    };
+    neomm_status status = neomm_space_create(root, &limits, space);
+    if (status == NEOMM_OK)
+        neomm__space_set_name(*space, name);
+    return status;
+}
+
 neomm_status neomm_space_create(struct neomm *root, const struct neomm_limits *limits,
                                 struct neomm_space **space)
 {
@@ -118,8 +150,7 @@ static void empty(struct neomm *root, struct neomm_space *space)
 {
     const struct neomm_layout *layout = &root->layout;
     wait_until_left(space);
-    neomm_status status =
-        neomm__range_clear(root, space, layout->user_base, layout->user_limit);
+    neomm_status status = neomm__range_clear(root, space, layout->user_base, layout->user_limit);
     NEOMM__ASSERT(status == NEOMM_OK);
     neomm__mutex_unlock(&space->lock);
     wait_until_left(space);
@@ -228,6 +259,13 @@ void neomm_space_stats(struct neomm *root, struct neomm_space *space,
         .faults_other = space->faults_other,
         .evictions = space->evictions,
         .swap_writes = space->swap_writes,
+        .refaults = space->refaults,
+        .refaults_near = space->refaults_near,
+        .oom_bias = (int32_t)neomm__load_acquire(&space->oom_bias),
+        .oom_victim = neomm__is_victim(space),
     };
+    int32_t score = neomm_space_oom_score(root, space);
+    stats->oom_score = score > 0 ? (uint32_t)score : 0;
+    memcpy(stats->name, space->name, sizeof(stats->name));
     neomm__mutex_unlock(&space->lock);
 }

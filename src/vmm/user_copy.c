@@ -160,7 +160,8 @@ static neomm_status fault_in(struct neomm *root, struct neomm_space *space, neom
                              bool write)
 {
     struct neomm_fault_result result;
-    uint32_t error = NEOMM_PF_USER | (write ? NEOMM_PF_WRITE : NEOMM__PF_UNSHARE);
+    uint32_t error = NEOMM_PF_USER | NEOMM__PF_STATUS;
+    error |= write ? NEOMM_PF_WRITE : NEOMM__PF_UNSHARE;
     switch (neomm_fault(root, space, page, error, &result)) {
     case NEOMM_FAULT_RESOLVED:
     case NEOMM_FAULT_RETRY:
@@ -179,8 +180,7 @@ static neomm_status pin_page(struct neomm *root, struct neomm_space *space, neom
     for (;;) {
         struct pin pin = {.root = root, .write = write};
         uint32_t ends = neomm__evictions_wait_begin(vmm);
-        neomm_status status =
-            neomm__walk(root, space, page, NEOMM_PAGE_SIZE, pin_leaf, &pin);
+        neomm_status status = neomm__walk(root, space, page, NEOMM_PAGE_SIZE, pin_leaf, &pin);
         neomm__evictions_wait_end(vmm, ends, pin.busy ? UINT64_MAX : 0);
         if (pin.entry)
             *frame = pin.frame;

@@ -85,6 +85,29 @@ neomm_status neomm__user_frame_share(struct neomm *root, struct neomm_space *fro
     return status;
 }
 
+/* The distance is the evictions from the domain since: had it had so many frames more, the page
+ * would have stayed. A note of the other domain says nothing. */
+void neomm__user_frame_refault(struct neomm *root, struct neomm_space *space,
+                               const struct neomm_swap_entry *slot)
+{
+    struct neomm_policy *policy = neomm__space_policy(root, space);
+    uint32_t note = neomm_swap_note_of(root, *slot);
+    neomm_irq_t irq = neomm__lock(&root->vmm->policy_lock);
+    uint32_t distance = (policy->evictions - (note >> 1)) & (UINT32_MAX >> 1);
+    bool near = (note & 1) == (policy->domain != 0) && distance <= policy->count;
+    if (policy->ops->refault)
+        policy->ops->refault(policy, slot);
+    neomm__unlock(&root->vmm->policy_lock, irq);
+    if (note == 0)
+        return;
+    neomm__bump(&space->refaults);
+    NEOMM__COUNT(root, REFAULT);
+    if (near) {
+        neomm__bump(&space->refaults_near);
+        NEOMM__COUNT(root, REFAULT_NEAR);
+    }
+}
+
 /* ---- going ---- */
 
 static void put(struct neomm *root, neomm_frame_t frame, uint32_t reference)
@@ -120,6 +143,8 @@ static void end(struct neomm *root, struct neomm_space *space, neomm_frame_t fra
     neomm_irq_t irq = neomm__lock(&root->vmm->policy_lock);
     NEOMM__ASSERT(neomm__frame_has(entry, NEOMM__FRAME_POLICY));
     policy->ops->leave(policy, frame, slot);
+    if (slot)
+        neomm_swap_note(root, *slot, ++policy->evictions << 1 | (policy->domain != 0));
     neomm__frame_clear(entry, NEOMM__FRAME_POLICY);
     neomm__unlock(&root->vmm->policy_lock, irq);
     if (neomm__frame_has(entry, NEOMM__FRAME_SLOT) &&

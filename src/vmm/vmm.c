@@ -5,6 +5,7 @@
 static void vmm_snapshot(struct neomm *root, struct neomm_snapshot *snapshot)
 {
     struct neomm__vmm *vmm = root->vmm;
+    neomm_pressure_get(root, &snapshot->pressure);
     neomm__mutex_lock(&vmm->spaces_lock);
     snapshot->spaces = vmm->spaces;
     for (uint32_t i = 1; i < NEOMM__SPACE_MAX && snapshot->listed < NEOMM_SNAPSHOT_SPACES; i++)
@@ -76,11 +77,14 @@ neomm_status neomm_vmm_init(struct neomm *root, const struct neomm_vmm_options *
     neomm__lock_init(&vmm->spaces_lock, NEOMM_LOCK_CLASS_SPACES);
     neomm__lock_init(&vmm->policy_lock, NEOMM_LOCK_CLASS_POLICY);
     neomm_policy_init(&vmm->global, root, policy, 0);
+    neomm__pressure_init(&vmm->pressure);
+    vmm->background.priority = 12;
     vmm->next_index = 1;
     vmm->ram_pages = usable_frames(root);
-    vmm->aslr = options && options->aslr;
+    vmm->aslr = options ? options->aslr : root->config.aslr;
     vmm->huge = options ? options->huge : (enum neomm_huge)root->config.huge;
-    vmm->overcommit = options ? options->overcommit : NEOMM_OVERCOMMIT_HEURISTIC;
+    vmm->overcommit =
+        options ? options->overcommit : (enum neomm_overcommit)root->config.overcommit;
     neomm_status status =
         make_zero_page(root, vmm, options ? options->zero_page : root->config.zero_page);
     if (status == NEOMM_OK && !make_caches(root, vmm))
@@ -92,6 +96,7 @@ neomm_status neomm_vmm_init(struct neomm *root, const struct neomm_vmm_options *
     root->vmm = vmm;
     root->layer[NEOMM__LAYER_VMM] = &vmm_ops;
     neomm_pmm_set_reclaim(root, neomm__reclaim_callback, root);
+    neomm_pmm_set_low(root, neomm__low_callback, root);
     return NEOMM_OK;
 }
 
@@ -103,6 +108,7 @@ neomm_status neomm_vmm_fini(struct neomm *root)
     if (vmm->spaces != 0 || vmm->objects != 0 || neomm__load_acquire(&vmm->vallocs) != 0)
         return NEOMM_E_BUSY;
     neomm_pmm_set_reclaim(root, NULL, NULL);
+    neomm_pmm_set_low(root, NULL, NULL);
     root->layer[NEOMM__LAYER_VMM] = NULL;
     root->vmm = NULL;
     end_state(root, vmm);

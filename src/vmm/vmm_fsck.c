@@ -91,9 +91,8 @@ static void check_space(struct check *check)
     struct neomm_space *space = check->space;
     const struct neomm_layout *layout = &check->root->layout;
     check_regions(check);
-    neomm_status status =
-        neomm__walk(check->root, space, layout->user_base, layout->user_limit - layout->user_base,
-                    check_leaf, check);
+    neomm_status status = neomm__walk(check->root, space, layout->user_base,
+                                      layout->user_limit - layout->user_base, check_leaf, check);
     if (status != NEOMM_OK)
         neomm__report(check->report, "vmm: space %u: tables cannot be walked: %s", space->index,
                       neomm_status_text(status));
@@ -161,7 +160,7 @@ void neomm__vmm_fsck(struct neomm *root, struct neomm__report *report)
     if (spaces != vmm->spaces)
         neomm__report(report, "vmm: %u spaces in the table, counted are %u", spaces, vmm->spaces);
     if (committed != vmm->committed)
-        neomm__report(report, "vmm: %llu pages are committed, counted are %u",
+        neomm__report(report, "vmm: %llu pages are committed, counted are %zu",
                       (unsigned long long)committed, vmm->committed);
     neomm__policy_fsck(&vmm->global, report);
     check_frames(root, &frames, report);

@@ -20,6 +20,7 @@
 #include "base/root.h"
 #include "vmm/region_tree.h"
 #include "vmm/rmap.h"
+#include "vmm/stall.h"
 
 #include <neomm/heap.h>
 #include <neomm/paging.h>
@@ -52,6 +53,18 @@ struct neomm_space {
     uint32_t huge;                      /* it has had huge leaves; atomic */
     size_t resident_pages, swap_pages;  /* atomic, as all below: leaves of frames and of slots */
     size_t faults_zero, faults_swap_in, faults_copy, faults_other, evictions, swap_writes;
+    size_t refaults, refaults_near;
+    uint32_t victim;   /* memory ran out and it was chosen: it gets no more */
+    uint32_t oom_bias; /* an int32_t */
+    char name[NEOMM_SPACE_NAME];
+};
+
+/* Where the background pass stands; of who made it busy. */
+struct neomm__background {
+    uint32_t busy;
+    unsigned priority;
+    uint32_t looked;      /* at this priority */
+    uint64_t pause_until; /* it came to nothing */
 };
 
 struct neomm__vmm {
@@ -62,11 +75,18 @@ struct neomm__vmm {
     struct neomm_policy global;
     struct neomm_kmem *region_cache, *node_cache;
     uint64_t ram_pages; /* that there are for use */
-    uint32_t committed; /* pages promised to all spaces */
+    size_t committed;   /* pages promised to all spaces: on i386 they fit, 4096 times 3 GiB */
     enum neomm_overcommit overcommit;
     bool aslr;
     enum neomm_huge huge;
-    neomm_frame_t zero; /* the shared frame of zeros, nil: not used */
+    neomm_frame_t zero;    /* the shared frame of zeros, nil: not used */
+    uint32_t passed;       /* frame that was passed over for a clean one; with policy_lock */
+    uint32_t limited_hand; /* space with a domain of its own that gave pages for others last */
+    uint32_t low;          /* a futex: a zone is below its low watermark */
+    uint32_t oom;          /* a futex: a victim is being looked for */
+    uint32_t oom_victims;
+    struct neomm__background background;
+    struct neomm__pressure pressure;
     uint32_t spaces;
     uint32_t vallocs;                            /* ranges of valloc that exist */
     uint32_t next_index;                         /* where the search for a free index begins */
@@ -149,7 +169,7 @@ void neomm__leaves_clear(struct neomm *root, struct neomm_space *space, neomm_va
 /* Takes away what is mapped in the range; needs room for two. NEOMM_E_NOMEM: a huge leaf could not
  * be split, and nothing has changed; never where no region reaches over an end. */
 neomm_status neomm__range_clear(struct neomm *root, struct neomm_space *space, neomm_vaddr_t start,
-                        neomm_vaddr_t end);
+                                neomm_vaddr_t end);
 /* Adds a region with these bounds, rights, flags and offset; charged, and with room for one. */
 void neomm__range_add(struct neomm_space *space, const struct neomm__region *like);
 /* A free range, near the hint if there is one. */
@@ -209,6 +229,9 @@ void neomm__space_drop(struct neomm_space *space);
 /* Gives the lock up for a while without letting the space go, and takes it again. */
 void neomm__space_leave(struct neomm_space *space);
 void neomm__space_reenter(struct neomm_space *space);
+
+/* The name as tables show it. */
+void neomm__space_set_name(struct neomm_space *space, const char *name);
 
 /* The domain that decides about the space's frames. */
 static inline struct neomm_policy *neomm__space_policy(struct neomm *root,
@@ -272,6 +295,10 @@ bool neomm__user_frame_is_exclusive(const struct neomm__frame *entry);
 /* NEOMM_E_NOMEM: a frame above the direct map found no slot. */
 neomm_status neomm__user_frame_copy(struct neomm *root, neomm_frame_t to, neomm_frame_t from);
 
+/* A page of the space that was evicted to the slot is back, with the slot: tells its policy. */
+void neomm__user_frame_refault(struct neomm *root, struct neomm_space *space,
+                               const struct neomm_swap_entry *slot);
+
 /* A neomm_leaf_fn, context a struct neomm__release: what unmapping leaves to do. */
 struct neomm__release {
     struct neomm *root;
@@ -291,17 +318,35 @@ static inline bool neomm__at_limit(const size_t *pages, uint64_t bytes)
 
 /* ---- evict.c ---- */
 
-/* Evicts one page of the space, which is held or cannot go; or, with space NULL, of any space in
- * the global domain. Without locks. NEOMM_E_NOENT: nothing to evict. */
+/* ---- oom.c ---- */
+
+/* Memory ran out for somebody without locks. True: some was had from a victim, or by others since,
+ * who had one; false: there is nobody to take it from, or it was not want of frames. */
+bool neomm__out_of_memory(struct neomm *root);
+
+static inline bool neomm__is_victim(const struct neomm_space *space)
+{
+    return neomm__load_acquire(&space->victim) != 0;
+}
+
+/* ---- reclaim.c ---- */
+
+/* Evicts one page of the space, which is held or cannot go. Without locks. NEOMM_E_NOENT: nothing
+ * to evict. */
 neomm_status neomm__evict_one(struct neomm *root, struct neomm_space *space);
 /* Evicts the page at vaddr of a space that is held, if there is one that no other space has, and
  * that can go now. Without locks. */
 void neomm__evict_at(struct neomm *root, struct neomm_space *space, neomm_vaddr_t vaddr);
+
+/* ---- watermark.c ---- */
+
 /* Frees about `frames` frames, wherever they are. Called without locks. */
 uint32_t neomm__reclaim(struct neomm *root, uint32_t frames);
 
 /* A neomm_reclaim_fn, context the root. */
 uint32_t neomm__reclaim_callback(void *context, uint32_t frames, neomm_flags_t flags);
+/* A neomm_low_fn, context the root. */
+void neomm__low_callback(void *context);
 
 /* ---- evict.c: waiting for a frame that is being evicted ---- */
 
@@ -313,6 +358,8 @@ void neomm__evictions_wait_end(struct neomm__vmm *vmm, uint32_t ended, uint64_t 
 /* In the error code of a fault, beside those of the CPU: a read that must find a page of its own.
  */
 #define NEOMM__PF_UNSHARE 0x10000u
+/* Who asked can be told that there is no memory, so nobody else loses his for it. */
+#define NEOMM__PF_STATUS 0x20000u
 
 /* ---- vmm_fsck.c ---- */
 void neomm__vmm_fsck(struct neomm *root, struct neomm__report *report);
