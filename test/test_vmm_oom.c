@@ -150,8 +150,7 @@ static void one_page(struct world *w, uint32_t *victims)
     EXPECT(w->t, chosen <= 1);
     if (chosen != 0) {
         ASSERT(w->t, want < PROCESS);
-        EXPECT_EQ(w->t, sim_oom_space(w->env.machine),
-                  neomm_space_index(w->process[want].space));
+        EXPECT_EQ(w->t, sim_oom_space(w->env.machine), neomm_space_index(w->process[want].space));
         EXPECT_EQ(w->t, status, want == i ? NEOMM_E_FAULT : NEOMM_OK);
         end(w, want);
         ++*victims;
@@ -264,15 +263,15 @@ static void errors_where_there_is_one(struct ktap *t)
     begin_large(&w, 0);
     begin_large(&w, 1);
     uint32_t pages = fill(&w, 0);
+    EXPECT_EQ(t, neomm_mmap(w.root, w.process[1].space, &at, 4096 * PAGE, RW, NEOMM_MAP_POPULATE),
+              NEOMM_E_NOMEM);
     EXPECT_EQ(t,
-              neomm_mmap(w.root, w.process[1].space, &at, 4096 * PAGE, RW, NEOMM_MAP_POPULATE),
+              neomm_madvise(w.root, w.process[1].space, w.process[1].at, 4096 * PAGE,
+                            NEOMM_ADVICE_POPULATE_WRITE),
               NEOMM_E_NOMEM);
-    EXPECT_EQ(t, neomm_madvise(w.root, w.process[1].space, w.process[1].at, 4096 * PAGE,
-                               NEOMM_ADVICE_POPULATE_WRITE),
-              NEOMM_E_NOMEM);
-    EXPECT_EQ(t, neomm_user_pin(w.root, w.process[1].space, w.process[1].at, 4096, true, frames,
-                                &done),
-              NEOMM_E_NOMEM);
+    EXPECT_EQ(
+        t, neomm_user_pin(w.root, w.process[1].space, w.process[1].at, 4096, true, frames, &done),
+        NEOMM_E_NOMEM);
     neomm_user_unpin(w.root, frames, done, false);
     EXPECT_EQ(t, sim_oom_count(w.env.machine), 0);
     EXPECT_EQ(t, w.process[0].written, pages);

@@ -243,10 +243,9 @@ static void levels(struct ktap *t)
         {1, 1, true, NEOMM_PRESSURE_CRITICAL},
     };
     static const enum neomm_pressure_level want[] = {
-        NEOMM_PRESSURE_CRITICAL, NEOMM_PRESSURE_MEDIUM, NEOMM_PRESSURE_LOW,
-        NEOMM_PRESSURE_MEDIUM,   NEOMM_PRESSURE_CRITICAL, NEOMM_PRESSURE_MEDIUM,
-        NEOMM_PRESSURE_LOW,      NEOMM_PRESSURE_CRITICAL, NEOMM_PRESSURE_MEDIUM,
-        NEOMM_PRESSURE_LOW,      NEOMM_PRESSURE_NONE};
+        NEOMM_PRESSURE_CRITICAL, NEOMM_PRESSURE_MEDIUM, NEOMM_PRESSURE_LOW, NEOMM_PRESSURE_MEDIUM,
+        NEOMM_PRESSURE_CRITICAL, NEOMM_PRESSURE_MEDIUM, NEOMM_PRESSURE_LOW, NEOMM_PRESSURE_CRITICAL,
+        NEOMM_PRESSURE_MEDIUM,   NEOMM_PRESSURE_LOW,    NEOMM_PRESSURE_NONE};
     const struct env_options options = {.layer = ENV_VMM, .format = (enum neomm_format)formats[0]};
     static struct held held;
     struct heard heard = {.calls = 0};

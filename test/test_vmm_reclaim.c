@@ -53,7 +53,7 @@ static void map(struct world *w, uint32_t pages)
     w->at = 0;
     w->pages = pages;
     EXPECT_OK(w->t, neomm_mmap(w->root, w->space, &w->at, (uint64_t)pages * PAGE, RW,
-                                 NEOMM_MAP_NORESERVE));
+                               NEOMM_MAP_NORESERVE));
 }
 
 static uint32_t value_of(uint32_t page)
@@ -380,8 +380,8 @@ static void refaults_in_a_loop(struct ktap *t)
         EXPECT_OK(t, neomm_mmap(w.root, space, &at, loops[i].pages * PAGE, RW, 0));
         neomm_space_activate(w.root, space);
         for (unsigned n = 0; n < 3 * loops[i].pages; n++)
-            EXPECT_OK(t, env_access(&w.env, space, at + n % loops[i].pages * PAGE, &byte, 1, true,
-                                    true));
+            EXPECT_OK(
+                t, env_access(&w.env, space, at + n % loops[i].pages * PAGE, &byte, 1, true, true));
         neomm_space_stats(w.root, space, &stats);
         EXPECT_EQ(t, stats.refaults, 2 * loops[i].pages);
         EXPECT_EQ(t, stats.refaults_near, loops[i].near ? 2 * loops[i].pages : 0);
@@ -426,7 +426,8 @@ static void limits_by_name(struct ktap *t)
     EXPECT_OK(t, neomm_mlock(w.root, space, at, 2 * PAGE, NEOMM_LOCK_ONFAULT));
     neomm_space_activate(w.root, space);
     uint32_t page = 0;
-    while (page < 64 && env_access(&w.env, space, at + page * PAGE, &byte, 1, true, true) == NEOMM_OK)
+    while (page < 64 &&
+           env_access(&w.env, space, at + page * PAGE, &byte, 1, true, true) == NEOMM_OK)
         page++;
     EXPECT_EQ(t, page, 8 + 16); /* what may be resident, and what may be in swap */
     neomm_space_stats(w.root, space, &stats);

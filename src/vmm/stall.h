@@ -29,9 +29,9 @@ struct neomm__pressure {
     struct neomm__stalled some, full;
     uint32_t scanned, freed; /* since the last look */
     uint32_t level;
-    uint32_t lower; /* looks in a row that were lower */
-    bool exhausted; /* since the last look a reclaim went over all pages */
-    uint32_t told;  /* the level that listeners know */
+    uint32_t lower;   /* looks in a row that were lower */
+    bool exhausted;   /* since the last look a reclaim went over all pages */
+    uint32_t told;    /* the level that listeners know */
     uint32_t telling; /* a futex: somebody is at it, or about to unregister */
     struct neomm__listener listener[NEOMM__LISTENERS];
 };

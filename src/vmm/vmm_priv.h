@@ -77,7 +77,7 @@ struct neomm__vmm {
     size_t committed;   /* pages promised to all spaces: on i386 they fit, 4096 times 3 GiB */
     enum neomm_overcommit overcommit;
     bool aslr;
-    neomm_frame_t zero; /* the shared frame of zeros, nil: not used */
+    neomm_frame_t zero;    /* the shared frame of zeros, nil: not used */
     uint32_t passed;       /* frame that was passed over for a clean one */
     uint32_t limited_hand; /* space with a domain of its own that gave pages for others last */
     uint32_t low;          /* a futex: a zone is below its low watermark */
@@ -299,8 +299,8 @@ static inline bool neomm__is_victim(const struct neomm_space *space)
 
 /* ---- reclaim.c ---- */
 
-/* Evicts one page of the space, which is held or cannot go. Without locks. NEOMM_E_NOENT: nothing to
- * evict. */
+/* Evicts one page of the space, which is held or cannot go. Without locks. NEOMM_E_NOENT: nothing
+ * to evict. */
 neomm_status neomm__evict_one(struct neomm *root, struct neomm_space *space);
 /* Evicts the page at vaddr of a space that is held, if there is one that no other space has, and
  * that can go now. Without locks. */
