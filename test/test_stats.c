@@ -497,8 +497,10 @@ static void table_of_every_number(struct ktap *t)
     EXPECT(t, strstr(written.text, "and 5 more\n"));
     EXPECT(t, strstr(written.text, "damaged pages"));
     EXPECT(t, strstr(written.text, "\npressure medium, 12 tasks wait\n"));
-    EXPECT(t, strstr(written.text, "\nsome      12.34 % of 10 s,   0.05 % of 60 s, 100.00 % of 300 s, "));
-    EXPECT(t, strstr(written.text, "\nfull       3.00 % of 10 s,   0.70 % of 60 s,   0.09 % of 300 s, "));
+    EXPECT(t, strstr(written.text,
+                     "\nsome      12.34 % of 10 s,   0.05 % of 60 s, 100.00 % of 300 s, "));
+    EXPECT(t, strstr(written.text,
+                     "\nfull       3.00 % of 10 s,   0.70 % of 60 s,   0.09 % of 300 s, "));
     EXPECT(t, strstr(written.text, "! process-1\n") && strstr(written.text, "  process-2\n"));
     const struct neomm_snapshot_cache *cache = &snapshot.cache[1];
     const uint64_t cache_line[] = {cache->object_size, cache->size,  cache->objects,

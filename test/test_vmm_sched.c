@@ -29,43 +29,60 @@ enum act {
     PROTECT,   /* read only, and back */
     DESTROY,   /* the second space, with pages in it */
     RECLAIM,
-    MAKE /* a space of its own, used and destroyed */
+    BACKGROUND, /* reclaims up to the high watermark */
+    KILL,       /* memory has run out: the first space gives up what it has */
+    MAKE        /* a space of its own, used and destroyed */
 };
 
 struct plan {
     const char *name;
     enum act act[CPUS_MAX];
-    bool evicted; /* when the CPUs begin, all pages are in swap */
-    bool limited; /* two pages may be resident */
-    bool fresh;   /* nobody has touched a page yet */
-    bool mapped;  /* nobody takes pages away: no access may fail */
+    bool evicted;                     /* when the CPUs begin, all pages are in swap */
+    bool limited;                     /* two pages may be resident */
+    bool fresh;                       /* nobody has touched a page yet */
+    bool mapped;                      /* nobody takes pages away: no access may fail */
+    enum { ROOMY, LOW, FULL } memory; /* frames that are free: many, few or none */
 };
 
 static const struct plan plans[] = {
-    {"fault, fault", {TOUCH, TOUCH}, false, false, true, true},
-    {"fault, fault the other way", {TOUCH, TOUCH_LAST}, true, false, false, true},
-    {"fault, unmap", {TOUCH, UNMAP}, false, false, true, false},
-    {"fault from swap, unmap", {TOUCH, UNMAP_HALF}, true, false, false, false},
-    {"fault, unmap and map", {TOUCH, UNMAP_MAP}, false, false, false, false},
-    {"fault, evict", {TOUCH, EVICT}, false, false, false, true},
-    {"fault from swap, evict", {TOUCH, EVICT}, true, false, false, true},
-    {"fault from swap, fault and evict", {TOUCH, TOUCH_EVICT}, true, false, false, true},
-    {"evict, unmap", {EVICT, UNMAP}, false, false, false, false},
-    {"evict, unmap and map", {EVICT, UNMAP_MAP}, false, false, false, false},
-    {"evict, evict", {EVICT, EVICT}, false, false, false, true},
-    {"fault, protect", {TOUCH, PROTECT}, false, false, false, false},
-    {"evict, protect", {EVICT, PROTECT}, false, false, false, true},
-    {"destroy, reclaim", {DESTROY, RECLAIM}, false, false, false, true},
-    {"destroy, reclaim, fault", {DESTROY, RECLAIM, TOUCH}, false, false, false, true},
-    {"fault, reclaim", {TOUCH, RECLAIM}, true, false, false, true},
-    {"fault, fault at the limit", {TOUCH, TOUCH_LAST}, false, true, false, true},
-    {"first fault, evict", {TOUCH, EVICT}, false, false, true, true},
-    {"first fault at the limit, look", {TOUCH, LOOK}, false, true, true, true},
-    {"first fault, protect", {TOUCH, PROTECT}, false, false, true, false},
-    {"fault, evict, fault", {TOUCH, EVICT, TOUCH_LAST}, true, false, false, true},
-    {"fault, evict, unmap", {TOUCH, EVICT, UNMAP_MAP}, true, false, false, false},
-    {"fault, look, reclaim", {TOUCH, LOOK, RECLAIM}, true, true, false, true},
-    {"make, make, reclaim", {MAKE, MAKE, RECLAIM}, false, false, false, true},
+    {"fault, fault", {TOUCH, TOUCH}, false, false, true, true, ROOMY},
+    {"fault, fault the other way", {TOUCH, TOUCH_LAST}, true, false, false, true, ROOMY},
+    {"fault, unmap", {TOUCH, UNMAP}, false, false, true, false, ROOMY},
+    {"fault from swap, unmap", {TOUCH, UNMAP_HALF}, true, false, false, false, ROOMY},
+    {"fault, unmap and map", {TOUCH, UNMAP_MAP}, false, false, false, false, ROOMY},
+    {"fault, evict", {TOUCH, EVICT}, false, false, false, true, ROOMY},
+    {"fault from swap, evict", {TOUCH, EVICT}, true, false, false, true, ROOMY},
+    {"fault from swap, fault and evict", {TOUCH, TOUCH_EVICT}, true, false, false, true, ROOMY},
+    {"evict, unmap", {EVICT, UNMAP}, false, false, false, false, ROOMY},
+    {"evict, unmap and map", {EVICT, UNMAP_MAP}, false, false, false, false, ROOMY},
+    {"evict, evict", {EVICT, EVICT}, false, false, false, true, ROOMY},
+    {"fault, protect", {TOUCH, PROTECT}, false, false, false, false, ROOMY},
+    {"evict, protect", {EVICT, PROTECT}, false, false, false, true, ROOMY},
+    {"destroy, reclaim", {DESTROY, RECLAIM}, false, false, false, true, ROOMY},
+    {"destroy, reclaim, fault", {DESTROY, RECLAIM, TOUCH}, false, false, false, true, ROOMY},
+    {"fault, reclaim", {TOUCH, RECLAIM}, true, false, false, true, ROOMY},
+    {"fault, fault at the limit", {TOUCH, TOUCH_LAST}, false, true, false, true, ROOMY},
+    {"first fault, evict", {TOUCH, EVICT}, false, false, true, true, ROOMY},
+    {"first fault at the limit, look", {TOUCH, LOOK}, false, true, true, true, ROOMY},
+    {"first fault, protect", {TOUCH, PROTECT}, false, false, true, false, ROOMY},
+    {"fault, evict, fault", {TOUCH, EVICT, TOUCH_LAST}, true, false, false, true, ROOMY},
+    {"fault, evict, unmap", {TOUCH, EVICT, UNMAP_MAP}, true, false, false, false, ROOMY},
+    {"fault, look, reclaim", {TOUCH, LOOK, RECLAIM}, true, true, false, true, ROOMY},
+    {"make, make, reclaim", {MAKE, MAKE, RECLAIM}, false, false, false, true, ROOMY},
+    {"fault, background", {TOUCH, BACKGROUND}, false, false, false, true, LOW},
+    {"destroy, background, fault", {DESTROY, BACKGROUND, TOUCH}, false, false, false, true, LOW},
+    {"fault, background, background",
+     {TOUCH, BACKGROUND, BACKGROUND},
+     true,
+     false,
+     false,
+     true,
+     LOW},
+    {"fault, out of memory", {TOUCH, KILL}, true, false, false, false, FULL},
+    {"evict, out of memory", {EVICT, KILL}, false, false, false, false, FULL},
+    {"unmap and map, out of memory", {UNMAP_MAP, KILL}, false, false, false, false, FULL},
+    {"fault, out of memory twice", {TOUCH, KILL, KILL}, false, false, true, false, FULL},
+    {"destroy, out of memory, reclaim", {DESTROY, KILL, RECLAIM}, false, false, false, false, FULL},
 };
 #define PLANS (sizeof(plans) / sizeof(plans[0]))
 
@@ -77,6 +94,8 @@ struct match {
     struct neomm_space *space, *other;
     neomm_vaddr_t at;
     uint32_t mistakes;
+    uint32_t held; /* frames that are in the way */
+    neomm_frame_t frame[1024];
 };
 
 static void mistake(struct match *m, uint32_t cpu, const char *what)
@@ -196,6 +215,13 @@ static bool act_outside(struct match *m, uint32_t cpu)
     case RECLAIM:
         (void)neomm__reclaim(m->env.root, m->pages + 1);
         return true;
+    case BACKGROUND:
+        while (neomm_reclaim_background(m->env.root, 2, NULL) == NEOMM_E_AGAIN)
+            continue;
+        return true;
+    case KILL:
+        (void)neomm__out_of_memory(m->env.root);
+        return true;
     case MAKE:
         destroy(m, cpu, make(m, NULL));
         return true;
@@ -248,6 +274,22 @@ static void run(void *context, uint32_t cpu)
 
 /* ---- before and after a schedule ---- */
 
+/* Takes frames until the zone is right below its low watermark, or until there are none. */
+static void take_frames(struct match *m)
+{
+    struct neomm *root = m->env.root;
+    bool low = m->plan->memory == LOW;
+    while (m->plan->memory != ROOMY && m->held < 1024 &&
+           !(low && neomm_pmm_watermark(root, NEOMM_ZONE_DMA) < NEOMM_WATERMARK_LOW) &&
+           neomm_pmm_alloc(root, 0, NEOMM_NORECLAIM, &m->frame[m->held]) == NEOMM_OK)
+        m->held++;
+}
+
+static void give_frames(struct match *m)
+{
+    expect(m, 0, neomm_pmm_free_bulk(m->env.root, m->held, m->frame, NULL), "free_bulk failed");
+}
+
 static const uint64_t formats[] = ENV_FORMATS;
 
 static struct sim *begin(void *context, uint64_t seed)
@@ -263,6 +305,7 @@ static struct sim *begin(void *context, uint64_t seed)
                                         m->plan->limited ? 2 * PAGE : NEOMM_UNLIMITED,
                                         NEOMM_UNLIMITED, NEOMM_UNLIMITED};
     m->mistakes = 0;
+    m->held = 0;
     if (!env_open(m->t, &m->env, &options))
         return NULL;
     m->at = neomm_layout_of(m->env.root)->user_base;
@@ -272,6 +315,9 @@ static struct sim *begin(void *context, uint64_t seed)
         unmap(m, 0, m->pages, true);
     if (m->plan->evicted)
         (void)neomm_space_evict(m->env.root, m->space, m->pages);
+    if (m->space && m->plan->memory == FULL)
+        expect(m, 0, neomm_space_set_oom_bias(m->env.root, m->space, NEOMM_OOM_BIAS_MAX), "bias");
+    take_frames(m);
     return m->env.machine;
 }
 
@@ -292,6 +338,13 @@ static void check_pages(struct match *m)
     neomm_space_activate(m->env.root, NULL);
 }
 
+/* No fault that was under way has given it anything afterwards. */
+static void check_victim(struct match *m)
+{
+    if (neomm__is_victim(m->space) && (m->space->resident_pages != 0 || m->space->swap_pages != 0))
+        mistake(m, 0, "a victim has pages");
+}
+
 static bool end(void *context, enum sim_sched_end how)
 {
     struct match *m = context;
@@ -304,6 +357,8 @@ static bool end(void *context, enum sim_sched_end how)
     if (m->plan->mapped)
         check_pages(m);
     env_fsck(m->t, &m->env);
+    check_victim(m);
+    give_frames(m);
     destroy(m, 0, m->space);
     destroy(m, 0, m->other);
     env_close(m->t, &m->env);
@@ -315,8 +370,11 @@ static bool end(void *context, enum sim_sched_end how)
 static void search(struct ktap *t, const struct plan *plan, uint32_t pages,
                    const struct sim_sched_options *options, struct sim_sched_result *result)
 {
-    struct match match = {
-        .t = t, .plan = plan, .cpus = plan->act[2] == REST ? 2 : 3, .pages = pages};
+    static struct match match;
+    match.t = t;
+    match.plan = plan;
+    match.cpus = plan->act[2] == REST ? 2 : 3;
+    match.pages = pages;
     const struct sim_scenario scenario = {match.cpus, &match, begin, run, end};
     if (sim_sched_explore(&scenario, options, result))
         return;
@@ -339,8 +397,9 @@ static uint64_t factor(void)
 }
 
 /* Parameter: number of the plan. */
-static const uint64_t plan_numbers[] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11,
-                                        12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23};
+static const uint64_t plan_numbers[] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10,
+                                        11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21,
+                                        22, 23, 24, 25, 26, 27, 28, 29, 30, 31};
 _Static_assert(sizeof(plan_numbers) / sizeof(plan_numbers[0]) == PLANS, "each plan is run");
 
 /* Both formats, by the seed. */
@@ -361,7 +420,7 @@ static void by_seed(struct ktap *t)
 /* Reclaim looks at every possible space: thousands of points, at which little can happen. */
 static bool is_long(const struct plan *plan)
 {
-    return plan->act[1] == RECLAIM || plan->act[2] == RECLAIM;
+    return plan->act[1] == RECLAIM || plan->act[2] == RECLAIM || plan->memory != ROOMY;
 }
 
 /* Over one page: all schedules with one preemption of two CPUs, and the first ones of the longer

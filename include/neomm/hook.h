@@ -71,13 +71,13 @@ enum neomm_flush_site {
     X(SPACE)  /* a space's map */                                                                  \
     X(REGION)                                                                                      \
     X(OBJECT)                                                                                      \
-    X(WINDOW) /* ranges of the kernel window */                                                    \
-    X(TABLES) /* the page tables of one space */                                                   \
-    X(FRAME)  /* a frame's mapping set and slot: a bit in its descriptor */                        \
-    X(POLICY) /* a replacement domain */                                                           \
-    X(SWAP)   /* slots of an area */                                                               \
-    X(SLAB)   /* a size class */                                                                   \
-    X(PMM)    /* a zone */                                                                         \
+    X(WINDOW)   /* ranges of the kernel window */                                                  \
+    X(TABLES)   /* the page tables of one space */                                                 \
+    X(FRAME)    /* a frame's mapping set and slot: a bit in its descriptor */                      \
+    X(POLICY)   /* a replacement domain */                                                         \
+    X(SWAP)     /* slots of an area */                                                             \
+    X(SLAB)     /* a size class */                                                                 \
+    X(PMM)      /* a zone */                                                                       \
     X(PRESSURE) /* stalls and their averages */                                                    \
     X(LOG)
 

@@ -35,8 +35,9 @@ struct neomm_stall {
 struct neomm_pressure {
     uint32_t level;   /* enum neomm_pressure_level */
     uint32_t stalled; /* tasks that wait for memory now */
-    /* Tasks wait in reclaim of their own, for pages from swap, and at a limit for others' evictions.
-     * Some: at least one did. Full: all did that were not idle, see neomm_pressure_set_tasks. */
+    /* Tasks wait in reclaim of their own, for pages from swap, and at a limit for others'
+     * evictions. Some: at least one did. Full: all did that were not idle, see
+     * neomm_pressure_set_tasks. */
     struct neomm_stall some, full;
 };
 
@@ -52,7 +53,8 @@ void neomm_pressure_get(struct neomm *root, struct neomm_pressure *pressure);
 /* From now on `call` is told of changes. NEOMM_E_NOSPACE: 8 are already; NEOMM_E_EXISTS: the same
  * with this context; NEOMM_E_NOENT: vmm is not initialised. */
 neomm_status neomm_pressure_register(struct neomm *root, neomm_pressure_fn *call, void *context);
-/* No more, and on return it does not run any more. Not from a callback. NEOMM_E_NOENT. May sleep. */
+/* No more, and on return it does not run any more. Not from a callback. NEOMM_E_NOENT. May sleep.
+ */
 neomm_status neomm_pressure_unregister(struct neomm *root, neomm_pressure_fn *call, void *context);
 
 /* How many tasks are not idle: those that run, could run, or wait for memory. A kernel that counts

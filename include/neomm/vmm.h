@@ -154,11 +154,12 @@ struct neomm_space_stats {
     uint64_t evictions;                                 /* pages that left memory */
     uint64_t swap_writes; /* of them, written (others were clean in their slot) */
     uint64_t locked_bytes;
-    uint64_t faults_copy; /* pages copied since others had them, too */
-    uint64_t refaults;    /* evicted pages that were read back */
+    uint64_t faults_copy;   /* pages copied since others had them, too */
+    uint64_t refaults;      /* evicted pages that were read back */
     uint64_t refaults_near; /* of them, after no more evictions than its domain has pages: with as
                              * much memory again they would have stayed */
-    uint64_t working_set_bytes; /* pages used between two calls of neomm_space_harvest, on average */
+    uint64_t
+        working_set_bytes; /* pages used between two calls of neomm_space_harvest, on average */
     int32_t oom_bias;
     uint32_t oom_score;  /* neomm_space_oom_score, 0 if that is less */
     uint32_t oom_victim; /* 1: it was chosen, and has lost its private memory */
@@ -169,7 +170,8 @@ struct neomm_space_stats {
 NEOMM_EXTERN_C_BEGIN
 
 /* Initialises the layer over paging and swap, and registers its reclaim with pmm. options may be
- * NULL: all by the configuration. NEOMM_E_NOENT: an unknown policy or a layer missing; NEOMM_E_NOMEM. */
+ * NULL: all by the configuration. NEOMM_E_NOENT: an unknown policy or a layer missing;
+ * NEOMM_E_NOMEM. */
 neomm_status neomm_vmm_init(struct neomm *root, const struct neomm_vmm_options *options);
 /* NEOMM_E_BUSY while a space, an object or a valloc range exists. */
 neomm_status neomm_vmm_fini(struct neomm *root);
@@ -387,7 +389,8 @@ neomm_status neomm_reclaim_wait(struct neomm *root, uint64_t timeout_ns);
 /* Evicts pages from zones that are below their high watermark: at most `budget` pages are looked
  * at. *freed (may be NULL): those that went. NEOMM_OK: all zones are above it; NEOMM_E_AGAIN: not
  * yet; NEOMM_E_NOENT: all pages were looked at in vain, and there is no use in looking again within
- * a second, or vmm is not initialised; NEOMM_E_BUSY: another task is inside. Sleeps. Locks of the caller: none. */
+ * a second, or vmm is not initialised; NEOMM_E_BUSY: another task is inside. Sleeps. Locks of the
+ * caller: none. */
 neomm_status neomm_reclaim_background(struct neomm *root, uint32_t budget, uint32_t *freed);
 
 /* Notes which of the space's pages were used since the last call, for the average of the space's

@@ -182,9 +182,10 @@ static void text_kernel(const struct neomm__stats_out *out, const struct neomm_s
 static void text_stall(const struct neomm__stats_out *out, const char *name,
                        const struct neomm_stall *stall)
 {
-    neomm__stats_put(out, "%-8s %3u.%02u %% of 10 s, %3u.%02u %% of 60 s, %3u.%02u %% of 300 s", name,
-                     stall->average[0] / 100, stall->average[0] % 100, stall->average[1] / 100,
-                     stall->average[1] % 100, stall->average[2] / 100, stall->average[2] % 100);
+    neomm__stats_put(out, "%-8s %3u.%02u %% of 10 s, %3u.%02u %% of 60 s, %3u.%02u %% of 300 s",
+                     name, stall->average[0] / 100, stall->average[0] % 100,
+                     stall->average[1] / 100, stall->average[1] % 100, stall->average[2] / 100,
+                     stall->average[2] % 100);
     neomm__stats_put(out, ", %llu ns\n", (unsigned long long)stall->total);
 }
 

@@ -58,11 +58,19 @@ static bool window_is_full(const struct neomm_policy *policy)
            neomm__policy_share(policy, policy->root->config.policy_window);
 }
 
+/* Also where five times as many tests as there are pages found none that may go: others may not be
+ * able to. */
+static bool is_windows_turn(const struct neomm_policy *policy)
+{
+    return window_is_full(policy) ||
+           (policy->state[KEPT] > 5 * policy->count && policy->queue[WINDOW].count != 0);
+}
+
 static uint32_t candidates(struct neomm_policy *policy, neomm_frame_t *out, uint32_t max)
 {
     const struct neomm_policy_queue *fresh = &policy->queue[FRESH];
     uint32_t found = 0;
-    if (!window_is_full(policy)) {
+    if (!is_windows_turn(policy)) {
         if (fresh->count > policy->state[FRESH_PAGES] || policy->queue[MAIN].count == 0)
             found = neomm__policy_offer(policy, FRESH, out, max);
         if (found == 0)

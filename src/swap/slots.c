@@ -250,8 +250,7 @@ uint32_t neomm_swap_note_of(struct neomm *root, struct neomm_swap_entry entry)
     if (!area)
         return 0;
     neomm_irq_t irq = neomm__lock(&area->lock);
-    uint32_t note =
-        neomm__swap_record(root, area, entry) ? area->note[entry.slot - area->base] : 0;
+    uint32_t note = neomm__swap_record(root, area, entry) ? area->note[entry.slot - area->base] : 0;
     neomm__unlock(&area->lock, irq);
     return note;
 }

@@ -49,7 +49,7 @@ struct neomm__swap_area {
     uint32_t base;  /* number of its first slot */
     uint32_t slots; /* header included */
     struct neomm__slot *slot;
-    uint32_t *note; /* of the slot's user */
+    uint32_t *note;        /* of the slot's user */
     neomm__word_t *bitmap; /* 1: not free */
     uint16_t *cluster_free;
     uint32_t clusters;

@@ -127,6 +127,21 @@ void neomm__evict_test(struct neomm__eviction *e, bool *accessed, bool *dirty)
     *dirty = bits.dirty || neomm__frame_has(e->entry, NEOMM__FRAME_DIRTY);
 }
 
+bool neomm__evict_is_dirty(struct neomm__eviction *e)
+{
+    bool dirty = neomm__frame_has(e->entry, NEOMM__FRAME_DIRTY);
+    struct neomm_mapping now;
+    struct neomm__leaf leaf;
+    uint32_t position = 0;
+    while (!dirty && neomm__evict_mapping(e, &position, &leaf)) {
+        dirty = leaf.space &&
+                neomm_paging_query(e->root, &leaf.space->tables, leaf.vaddr, &now) == NEOMM_OK &&
+                now.state == NEOMM_MAPPING_PRESENT && now.dirty;
+        drop(&leaf);
+    }
+    return dirty;
+}
+
 /* What cannot be looked at now is being changed, perhaps locked. */
 bool neomm__page_is_locked(struct neomm *root, const struct neomm_space *space, neomm_vaddr_t vaddr)
 {
@@ -145,6 +160,26 @@ bool neomm__evict_is_locked(struct neomm__eviction *e)
         drop(&leaf);
     }
     return locked;
+}
+
+static bool at_swap_limit(const struct neomm_space *space)
+{
+    return neomm__at_limit(&space->swap_pages, space->limits.swap_bytes);
+}
+
+/* A page of an object is the object's, in swap too. */
+bool neomm__evict_is_limited(struct neomm__eviction *e)
+{
+    struct neomm__leaf leaf;
+    uint32_t position = 0;
+    bool limited = false;
+    if (e->entry->kind == NEOMM__KIND_OBJECT)
+        return false;
+    while (!limited && neomm__evict_mapping(e, &position, &leaf)) {
+        limited = leaf.space && at_swap_limit(leaf.space);
+        drop(&leaf);
+    }
+    return limited;
 }
 
 /* ---- slots ---- */
@@ -223,7 +258,7 @@ static neomm_status ensure_slot(struct neomm__eviction *e)
     uint32_t near = owner ? owner->index : neomm__mapping_space(e->object & ~NEOMM__RMAP_OBJECT);
     if (slot_of(e) == NEOMM_OK)
         return NEOMM_OK;
-    if (owner && e->object == 0 && neomm__at_limit(&owner->swap_pages, owner->limits.swap_bytes))
+    if (owner && e->object == 0 && at_swap_limit(owner))
         return NEOMM_E_LIMIT;
     neomm_status status = neomm_swap_alloc(e->root, near, &e->slot);
     if (status == NEOMM_E_NOSPACE && owner && release_a_slot(e->root, owner))
@@ -283,7 +318,7 @@ static neomm_status replace_leaf(struct neomm__eviction *e, const struct neomm__
     struct neomm_space *space = at->space;
     const struct neomm_mapping swapped = {.state = NEOMM_MAPPING_SWAPPED, .swap = e->slot};
     struct neomm_mapping leaf;
-    if (e->object == 0 && neomm__at_limit(&space->swap_pages, space->limits.swap_bytes))
+    if (e->object == 0 && at_swap_limit(space))
         return NEOMM_E_LIMIT;
     neomm_status status = neomm_paging_query(e->root, &space->tables, at->vaddr, &leaf);
     if (status != NEOMM_OK || leaf.state != NEOMM_MAPPING_PRESENT || leaf.dirty ||

@@ -13,6 +13,7 @@ struct neomm__eviction {
     uint64_t only;             /* the one mapping that is to go; 0: all */
     struct neomm_space *owner; /* whose limit of swap counts for the slot; held */
     uint64_t object;           /* the object's entry; 0: none seen */
+    neomm_frame_t passed;      /* it was taken before this one, which needs a write; nil: none */
     struct neomm_swap_entry slot;
 };
 
@@ -29,7 +30,9 @@ bool neomm__evict_mapping(struct neomm__eviction *e, uint32_t *position, struct 
 /* Is one of its mappings, or the one that is to go, in a region that is locked in memory; or may it
  * be? */
 bool neomm__evict_is_locked(struct neomm__eviction *e);
-/* The same for a page of a space that is held. */
+/* Has one of its spaces no swap left to itself? */
+bool neomm__evict_is_limited(struct neomm__eviction *e);
+/* The same as is_locked for a page of a space that is held. */
 bool neomm__page_is_locked(struct neomm *root, const struct neomm_space *space,
                            neomm_vaddr_t vaddr);
 
@@ -65,6 +68,9 @@ neomm_status neomm__evict_part(struct neomm__eviction *e);
 
 /* Was the page used, or written to? Clears the accessed bits. */
 void neomm__evict_test(struct neomm__eviction *e, bool *accessed, bool *dirty);
+
+/* Was it written to? Changes nothing. */
+bool neomm__evict_is_dirty(struct neomm__eviction *e);
 
 /* Evicts it. NEOMM_E_NOENT: it was unmapped meanwhile; any other error leaves the page, or what is
  * left of its mappings, resident. Sleeps. */

@@ -12,6 +12,10 @@
  */
 #include "vmm/vmm_priv.h"
 
+/* A fault needs a frame and the tables above it, five levels at the most; with so many at hand it
+ * is no want of frames. */
+#define ENOUGH 6u
+
 /* ---- the score ---- */
 
 static uint64_t pages_of(const struct neomm_space *space)
@@ -130,10 +134,9 @@ bool neomm__out_of_memory(struct neomm *root)
         (void)neomm_port_wait(&vmm->oom, 1, UINT64_MAX);
         return neomm__load_acquire(&vmm->oom_victims) != victims;
     }
-    /* What somebody else has freed since will do, and while there are frames it is no want of them.
-     */
+    /* What somebody else's victim gave since will do, too. */
     bool more = neomm__load_acquire(&vmm->oom_victims) != victims;
-    if (!more && neomm_pmm_available(root, 0) == 0 && take_from_a_victim(root)) {
+    if (!more && neomm_pmm_available(root, 0) < ENOUGH && take_from_a_victim(root)) {
         (void)neomm__fetch_add(&vmm->oom_victims, 1);
         more = true;
     }

@@ -17,31 +17,31 @@
 #define PERIOD_SHIFT 31
 #define PERIOD       ((uint32_t)1 << PERIOD_SHIFT)
 
-/* 2^16 * e^(-2^31 / (10^9 w)) for w of 10, 60 and 300. */
-static const uint32_t factor[3] = {52871, 63232, 65069};
+/* f in 2^-32: 2^32 * e^(-2^31 / (10^9 w)) for w of 10, 60 and 300. */
+static const uint32_t factor[3] = {3464940900u, 4143962878u, 4264332500u};
 
 /* Pages tested between two looks at the level. */
 #define WINDOW 256u
 
 /* ---- averages ---- */
 
-/* f^n in 2^-32, for n from 1 on: by squares, in 64 bits. */
-static uint32_t power(uint32_t f, uint64_t n)
+/* f^n, all in 2^-32: by squares. */
+static uint64_t power(uint64_t f, uint64_t n)
 {
-    uint64_t square = (uint64_t)f << 16, result = UINT32_MAX;
+    uint64_t result = (uint64_t)1 << 32;
     for (; n != 0 && result != 0; n >>= 1) {
         if (n & 1)
-            result = (result * square) >> 32;
-        square = (square * square) >> 32;
+            result = (result * f) >> 32;
+        f = (f * f) >> 32;
     }
-    return (uint32_t)result;
+    return result;
 }
 
 /* `periods` periods have ended in which the share was this. */
 static void average(struct neomm__stalled *stalled, uint32_t share, uint64_t periods)
 {
     for (unsigned i = 0; i < 3; i++) {
-        uint64_t f = periods == 1 ? (uint64_t)factor[i] << 16 : power(factor[i], periods);
+        uint64_t f = power(factor[i], periods);
         uint64_t rest = ((uint64_t)1 << 32) - f;
         stalled->average[i] = (uint32_t)((stalled->average[i] * f + share * rest + PERIOD) >> 32);
     }

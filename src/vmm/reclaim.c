@@ -69,7 +69,8 @@ static neomm_status try_candidate(struct neomm *root, struct neomm_policy *polic
                                   struct neomm__eviction *e, bool insist)
 {
     bool accessed = true, dirty = true;
-    if (neomm__frame_has(e->entry, NEOMM__FRAME_BUSY) || neomm__evict_is_locked(e)) {
+    if (neomm__frame_has(e->entry, NEOMM__FRAME_BUSY) || neomm__frame_pins(e->entry) != 0 ||
+        neomm__evict_is_locked(e)) {
         (void)tell(root, policy, e, true, true);
         return NEOMM_E_AGAIN;
     }
@@ -229,25 +230,40 @@ static bool may_be_clean(struct neomm *root, neomm_frame_t frame)
            !neomm__frame_has(entry, NEOMM__FRAME_DIRTY);
 }
 
-/* The first that is wanted, or another one for which nothing has to be written: but each is passed
- * over for such a one only once. `count`: none is wanted. With the domain's lock. */
+/* The first that is wanted, or another one for which nothing may have to be written: but each is
+ * passed over for such a one only once. `count`: none is wanted. With the domain's lock. */
 static uint32_t pick(struct neomm *root, const struct neomm__scan *scan,
-                     const neomm_frame_t *frames, uint32_t count)
+                     const neomm_frame_t *frames, uint32_t count, neomm_frame_t *passed)
 {
-    struct neomm__vmm *vmm = root->vmm;
     uint32_t first = 0;
     while (first < count && !is_wanted(root, scan, frames[first]))
         first++;
-    if (first == count || !scan->clean_first || frames[first].number == vmm->passed ||
-        may_be_clean(root, frames[first]))
+    if (first == count || !scan->clean_first || may_be_clean(root, frames[first]) ||
+        frames[first].number == neomm__load_relaxed(&root->vmm->passed))
         return first;
     for (uint32_t i = first + 1; i < count; i++)
         if (is_wanted(root, scan, frames[i]) && may_be_clean(root, frames[i])) {
-            vmm->passed = frames[first].number;
-            NEOMM__COUNT(root, DIRTY_PASSED);
+            *passed = frames[first];
             return i;
         }
     return first;
+}
+
+/* False: the page that was taken since it may be clean is not; now the frame says so. */
+static bool is_a_good_choice(struct neomm *root, const struct neomm__scan *scan,
+                             struct neomm__eviction *e)
+{
+    if (!scan->clean_first || !may_be_clean(root, e->frame))
+        return true;
+    if (neomm__evict_is_dirty(e)) {
+        neomm__frame_set(e->entry, NEOMM__FRAME_DIRTY);
+        return false;
+    }
+    if (!neomm_frame_is_nil(e->passed)) {
+        neomm__store_relaxed(&root->vmm->passed, e->passed.number);
+        NEOMM__COUNT(root, DIRTY_PASSED);
+    }
+    return true;
 }
 
 /* The next candidate, held; *wanted: it is one. False: the domain is empty. */
@@ -257,7 +273,7 @@ static bool choose(struct neomm *root, struct neomm_policy *policy, const struct
     neomm_frame_t frames[CHOICE];
     neomm_irq_t irq = neomm__lock(&root->vmm->policy_lock);
     uint32_t count = policy->ops->candidates(policy, frames, CHOICE);
-    uint32_t at = pick(root, scan, frames, count);
+    uint32_t at = pick(root, scan, frames, count, &e->passed);
     *wanted = at < count;
     if (count != 0) {
         e->frame = frames[*wanted ? at : 0];
@@ -265,6 +281,12 @@ static bool choose(struct neomm *root, struct neomm_policy *policy, const struct
     }
     neomm__unlock(&root->vmm->policy_lock, irq);
     return count != 0;
+}
+
+static bool could_go(const struct neomm__scan *scan, struct neomm__eviction *e)
+{
+    return (!scan->no_slots || neomm__frame_has(e->entry, NEOMM__FRAME_SLOT)) &&
+           !neomm__evict_is_limited(e);
 }
 
 void neomm__scan_domain(struct neomm *root, struct neomm_policy *policy, struct neomm__scan *scan,
@@ -277,10 +299,10 @@ void neomm__scan_domain(struct neomm *root, struct neomm_policy *policy, struct 
         if (!choose(root, policy, scan, &e, &wanted))
             return;
         scan->scanned++;
-        if (wanted && (!scan->no_slots || neomm__frame_has(e.entry, NEOMM__FRAME_SLOT)))
-            status = try_candidate(root, policy, &e, scan->insist);
-        else
+        if (!wanted || !could_go(scan, &e))
             (void)tell(root, policy, &e, true, true);
+        else if (is_a_good_choice(root, scan, &e))
+            status = try_candidate(root, policy, &e, scan->insist);
         neomm__user_frame_put(root, e.frame);
         scan->freed += status == NEOMM_OK;
         if (status != NEOMM_OK && !is_passed(scan, status))

@@ -86,7 +86,7 @@ neomm_status neomm__user_frame_share(struct neomm *root, struct neomm_space *fro
 }
 
 /* The distance is the evictions from the domain since: had it had so many frames more, the page
- * would have stayed. A note of the other domain says nothing. */
+ * would have stayed. It is not counted in it yet. A note of the other domain says nothing. */
 void neomm__user_frame_refault(struct neomm *root, struct neomm_space *space,
                                const struct neomm_swap_entry *slot)
 {
@@ -94,7 +94,7 @@ void neomm__user_frame_refault(struct neomm *root, struct neomm_space *space,
     uint32_t note = neomm_swap_note_of(root, *slot);
     neomm_irq_t irq = neomm__lock(&root->vmm->policy_lock);
     uint32_t distance = (policy->evictions - (note >> 1)) & (UINT32_MAX >> 1);
-    bool near = (note & 1) == (policy->domain != 0) && distance <= policy->count;
+    bool near = (note & 1) == (policy->domain != 0) && distance <= policy->count + 1;
     if (policy->ops->refault)
         policy->ops->refault(policy, slot);
     neomm__unlock(&root->vmm->policy_lock, irq);

@@ -80,7 +80,7 @@ struct neomm__vmm {
     bool aslr;
     enum neomm_huge huge;
     neomm_frame_t zero;    /* the shared frame of zeros, nil: not used */
-    uint32_t passed;       /* frame that was passed over for a clean one; with policy_lock */
+    uint32_t passed;       /* frame that was passed over for a clean one */
     uint32_t limited_hand; /* space with a domain of its own that gave pages for others last */
     uint32_t low;          /* a futex: a zone is below its low watermark */
     uint32_t oom;          /* a futex: a victim is being looked for */
