@@ -7,8 +7,8 @@
  */
 #include "vmm/vmm_priv.h"
 
-static struct neomm_policy *domain_of(struct neomm *root, const struct neomm__frame *entry,
-                                      struct neomm_space *space)
+struct neomm_policy *neomm__user_frame_policy(struct neomm *root, const struct neomm__frame *entry,
+                                              struct neomm_space *space)
 {
     return !space || entry->kind != NEOMM__KIND_USER ? &root->vmm->global
                                                      : neomm__space_policy(root, space);
@@ -49,7 +49,8 @@ void neomm__user_frame_admit(struct neomm *root, struct neomm_policy *policy, ne
     neomm__unlock(&root->vmm->policy_lock, irq);
 }
 
-/* From the domain of its only space into the global one. */
+/* From the domain of its only space into the global one; a page that is just being moved is in
+ * none. */
 static void make_shared(struct neomm *root, struct neomm_space *space, neomm_frame_t frame)
 {
     struct neomm__frame *entry = neomm__frame(root, frame);
@@ -57,7 +58,7 @@ static void make_shared(struct neomm *root, struct neomm_space *space, neomm_fra
     neomm_irq_t irq = neomm__lock(&root->vmm->policy_lock);
     if (entry->kind == NEOMM__KIND_USER) {
         entry->kind = NEOMM__KIND_SHARED;
-        if (own != global) {
+        if (own != global && neomm__frame_has(entry, NEOMM__FRAME_POLICY)) {
             own->ops->leave(own, frame, NULL);
             global->ops->enter(global, frame);
         }
@@ -115,17 +116,25 @@ static void end(struct neomm *root, struct neomm_space *space, neomm_frame_t fra
                 const struct neomm_swap_entry *slot)
 {
     struct neomm__frame *entry = neomm__frame(root, frame);
-    struct neomm_policy *policy = domain_of(root, entry, space);
+    struct neomm_policy *policy = neomm__user_frame_policy(root, entry, space);
     struct neomm_swap_entry own;
     neomm_irq_t irq = neomm__lock(&root->vmm->policy_lock);
-    NEOMM__ASSERT(neomm__frame_has(entry, NEOMM__FRAME_POLICY));
-    policy->ops->leave(policy, frame, slot);
+    if (neomm__frame_has(entry, NEOMM__FRAME_POLICY))
+        policy->ops->leave(policy, frame, slot);
     neomm__frame_clear(entry, NEOMM__FRAME_POLICY);
     neomm__unlock(&root->vmm->policy_lock, irq);
     if (neomm__frame_has(entry, NEOMM__FRAME_SLOT) &&
         neomm_swap_entry_of(root, entry->owner, &own) == NEOMM_OK)
         (void)neomm_swap_free(root, own);
     neomm__frame_clear(entry, NEOMM__FRAME_SLOT | NEOMM__FRAME_DIRTY);
+}
+
+void neomm__user_frame_end(struct neomm *root, struct neomm_space *space, neomm_frame_t frame)
+{
+    struct neomm__frame *entry = neomm__frame(root, frame);
+    neomm_irq_t irq = neomm__rmap_lock(entry);
+    end(root, space, frame, NULL);
+    neomm__rmap_unlock(entry, irq);
 }
 
 void neomm__user_frame_leave(struct neomm *root, struct neomm_space *space, neomm_frame_t frame,

@@ -92,6 +92,7 @@ neomm_status neomm_vmm_init(struct neomm *root, const struct neomm_vmm_options *
     root->vmm = vmm;
     root->layer[NEOMM__LAYER_VMM] = &vmm_ops;
     neomm_pmm_set_reclaim(root, neomm__reclaim_callback, root);
+    neomm_pmm_set_compact(root, neomm__compact_callback, root);
     return NEOMM_OK;
 }
 
@@ -103,6 +104,7 @@ neomm_status neomm_vmm_fini(struct neomm *root)
     if (vmm->spaces != 0 || vmm->objects != 0 || neomm__load_acquire(&vmm->vallocs) != 0)
         return NEOMM_E_BUSY;
     neomm_pmm_set_reclaim(root, NULL, NULL);
+    neomm_pmm_set_compact(root, NULL, NULL);
     root->layer[NEOMM__LAYER_VMM] = NULL;
     root->vmm = NULL;
     end_state(root, vmm);
