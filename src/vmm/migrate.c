@@ -13,7 +13,7 @@
  * and they come back by faults.
  *
  * The new frame is in no policy before its leaves have come, and then takes the place of the old
- * one. Until that, whoever unmaps it finds a frame without a policy (neomm__user_frame_leave).
+ * one. Busy and without a policy it is ours, also when somebody unmaps all that has come so far.
  */
 #include "vmm/migrate.h"
 
@@ -204,9 +204,8 @@ static void enter_target(struct migration *m, bool whole)
     neomm__unlock(&m->root->vmm->policy_lock, irq);
 }
 
-/* `moved`: leaves have come to the new frame; those who unmapped the last of them have dropped its
- * reference. `whole`: the old frame lost its last leaf to us. */
-static void finish_target(struct migration *m, bool moved, bool whole)
+/* `whole`: the old frame lost its last leaf to us. */
+static void finish_target(struct migration *m, bool whole)
 {
     struct neomm__frame *entry = m->to.entry;
     neomm_irq_t irq = neomm__rmap_lock(entry);
@@ -217,7 +216,7 @@ static void finish_target(struct migration *m, bool moved, bool whole)
     neomm__evict_end(&m->to);
     if (!mapped && whole)
         neomm__user_frame_end(m->root, m->space, m->from.frame);
-    if (!moved)
+    if (!mapped)
         neomm__user_frame_put(m->root, m->to.frame);
     neomm__user_frame_put(m->root, m->to.frame);
 }
@@ -249,21 +248,38 @@ static bool is_whole(const struct migration *m)
     return whole;
 }
 
-static void move_busy(struct migration *m)
+static bool settle(struct migration *m)
 {
-    struct neomm_object *object = NULL;
-    uint64_t mapping = 0;
-    if (m->from.entry->kind == NEOMM__KIND_OBJECT)
-        object = neomm__object_hold(m->root, m->from.entry, &mapping);
-    else
-        move_private(m);
-    if (!object)
-        return;
-    if (neomm__mutex_try_lock(&object->lock)) {
+    bool whole = is_whole(m);
+    finish_target(m, whole);
+    return whole;
+}
+
+/* Who truncates the object finds either frame as it must be. */
+static bool move_shared(struct migration *m)
+{
+    uint64_t mapping;
+    struct neomm_object *object = neomm__object_hold(m->root, m->from.entry, &mapping);
+    bool locked = object && neomm__mutex_try_lock(&object->lock);
+    if (locked)
         move_page(m, object, mapping);
+    bool whole = settle(m);
+    if (locked)
         neomm__mutex_unlock(&object->lock);
-    }
-    neomm__object_drop(object);
+    if (object)
+        neomm__object_drop(object);
+    return whole;
+}
+
+/* Has the frame lost its page to the other one? */
+static bool move_busy(struct migration *m)
+{
+    if (fetch_target(m) != NEOMM_OK)
+        return false;
+    if (m->from.entry->kind == NEOMM__KIND_OBJECT)
+        return move_shared(m);
+    move_private(m);
+    return settle(m);
 }
 
 bool neomm__migrate(struct neomm *root, neomm_frame_t frame)
@@ -276,12 +292,7 @@ bool neomm__migrate(struct neomm *root, neomm_frame_t frame)
         neomm__user_frame_put(root, frame);
         return false;
     }
-    bool fetched = fetch_target(&m) == NEOMM_OK, whole = false;
-    if (fetched) {
-        move_busy(&m);
-        whole = is_whole(&m);
-        finish_target(&m, m.space != NULL || whole, whole);
-    }
+    bool whole = move_busy(&m);
     neomm__evict_end(&m.from);
     bool taken = take_frame(&m, whole);
     if (m.space)

@@ -119,8 +119,8 @@ static void end(struct neomm *root, struct neomm_space *space, neomm_frame_t fra
     struct neomm_policy *policy = neomm__user_frame_policy(root, entry, space);
     struct neomm_swap_entry own;
     neomm_irq_t irq = neomm__lock(&root->vmm->policy_lock);
-    if (neomm__frame_has(entry, NEOMM__FRAME_POLICY))
-        policy->ops->leave(policy, frame, slot);
+    NEOMM__ASSERT(neomm__frame_has(entry, NEOMM__FRAME_POLICY));
+    policy->ops->leave(policy, frame, slot);
     neomm__frame_clear(entry, NEOMM__FRAME_POLICY);
     neomm__unlock(&root->vmm->policy_lock, irq);
     if (neomm__frame_has(entry, NEOMM__FRAME_SLOT) &&
@@ -137,6 +137,14 @@ void neomm__user_frame_end(struct neomm *root, struct neomm_space *space, neomm_
     neomm__rmap_unlock(entry, irq);
 }
 
+/* A page is being moved to the frame: its leaves may go before others come, and it is the mover's
+ * until he is done. */
+static bool is_target(const struct neomm__frame *entry)
+{
+    return neomm__frame_has(entry, NEOMM__FRAME_BUSY) &&
+           !neomm__frame_has(entry, NEOMM__FRAME_POLICY);
+}
+
 void neomm__user_frame_leave(struct neomm *root, struct neomm_space *space, neomm_frame_t frame,
                              neomm_vaddr_t vaddr, bool dirty, const struct neomm_swap_entry *slot)
 {
@@ -146,7 +154,7 @@ void neomm__user_frame_leave(struct neomm *root, struct neomm_space *space, neom
     neomm_irq_t irq = neomm__rmap_lock(entry);
     struct neomm__rmap_table table =
         neomm__rmap_remove(root, entry, neomm__mapping_make(space->index, vaddr));
-    bool last = neomm__rmap_count(entry) == 0;
+    bool last = neomm__rmap_count(entry) == 0 && !is_target(entry);
     if (last)
         end(root, space, frame, slot);
     neomm__rmap_unlock(entry, irq);

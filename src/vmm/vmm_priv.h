@@ -178,6 +178,8 @@ void neomm__leaf_pages(neomm_vaddr_t vaddr, const struct neomm_mapping *leaf, ne
  * page's leaf, if the range is one, is small. NEOMM_E_NOMEM: nothing is lost. */
 neomm_status neomm__leaves_part(struct neomm *root, struct neomm_space *space, neomm_vaddr_t start,
                                 neomm_vaddr_t end);
+/* Waits until nobody is just splitting the leaf at the page. */
+void neomm__leaf_settle(struct neomm *root, struct neomm_space *space, neomm_vaddr_t page);
 /* May the first touch of the page, whose leaf is `none`, bring a huge one? We are inside of the
  * region. */
 bool neomm__huge_fits(struct neomm *root, const struct neomm_space *space,
