@@ -26,6 +26,7 @@ set(NEOMM_PMM_SOURCES
   src/pmm/zone.c
   src/pmm/bootmap.c
   src/pmm/bootmap_firmware.c
+  src/pmm/choose.c
   src/pmm/field.c
   src/pmm/frame_cache.c
   src/pmm/frame_fill.c
@@ -105,11 +106,13 @@ set(NEOMM_SWAP_SOURCES
 set(NEOMM_VMM_SOURCES
   src/vmm/account.c
   src/vmm/advice.c
+  src/vmm/compact.c
   src/vmm/evict.c
   src/vmm/fault.c
   src/vmm/fork.c
   src/vmm/grow.c
   src/vmm/huge.c
+  src/vmm/migrate.c
   src/vmm/mlock.c
   src/vmm/mmap.c
   src/vmm/mremap.c

@@ -144,8 +144,11 @@ void seer_reference(struct seer *seer, uint32_t page, size_t at)
 
 static bool create_lru(struct seer *seer, const struct page_string *string)
 {
-    seer->ops =
-        (struct neomm_policy_ops){"lru", lru_enter, lru_candidates, seer_tested, lru_leave, NULL};
+    seer->ops = (struct neomm_policy_ops){.name = "lru",
+                                          .enter = lru_enter,
+                                          .candidates = lru_candidates,
+                                          .tested = seer_tested,
+                                          .leave = lru_leave};
     seer->older = calloc(string->pages + 1ull, sizeof(seer->older[0]));
     seer->newer = calloc(string->pages + 1ull, sizeof(seer->newer[0]));
     if (!seer->older || !seer->newer)
@@ -156,8 +159,11 @@ static bool create_lru(struct seer *seer, const struct page_string *string)
 
 static bool create_opt(struct seer *seer, const struct page_string *string)
 {
-    seer->ops =
-        (struct neomm_policy_ops){"opt", seer_enter, opt_candidates, seer_tested, opt_leave, NULL};
+    seer->ops = (struct neomm_policy_ops){.name = "opt",
+                                          .enter = seer_enter,
+                                          .candidates = opt_candidates,
+                                          .tested = seer_tested,
+                                          .leave = opt_leave};
     seer->next = calloc(string->records + 1, sizeof(seer->next[0]));
     seer->heap = calloc(string->records + 1, sizeof(seer->heap[0]));
     seer->next_of_page = calloc(string->pages + 1ull, sizeof(seer->next_of_page[0]));

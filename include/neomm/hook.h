@@ -32,6 +32,7 @@
     X(VMM_REGION)    /* a region or a node of the region tree */                                   \
     X(VMM_FRAME)     /* a frame for a fault */                                                     \
     X(VMM_HUGE)      /* a block for a huge page */                                                 \
+    X(VMM_MIGRATE)   /* a frame for a page that is moved */                                        \
     X(VMM_RMAP)      /* a table for a frame's mapping set */                                       \
     X(VMM_OBJECT)    /* an object, or a node of the tree of its pages */
 

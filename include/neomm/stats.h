@@ -41,6 +41,9 @@
     X(EVICTION, "evictions", "pages that left memory")                                             \
     X(SWAP_WRITE, "swap_writes", "pages written to swap")                                          \
     X(SWAP_READ, "swap_reads", "pages read from swap")                                             \
+    X(COMPACT, "compactions", "times that a block was to be emptied")                              \
+    X(COMPACTED, "compactions_done", "blocks that were")                                           \
+    X(MIGRATION, "migrations", "pages moved to another frame")                                     \
     X(RMAP_PROBE, "rmap_probes", "words of mapping sets looked at")                                \
     X(SCAN_DIRECT, "scanned_direct", "pages looked at by those who needed memory")                 \
     X(SCAN_BACKGROUND, "scanned_background", "pages looked at in the background")                  \

@@ -60,6 +60,9 @@ struct neomm_policy_ops {
                   const struct neomm_swap_entry *slot);
     /* The page that was evicted to `slot` faults and enters next. May be NULL. */
     void (*refault)(struct neomm_policy *policy, const struct neomm_swap_entry *slot);
+    /* The page in `from` is in `to` from now on, and stands where it stood. May be NULL: it leaves
+     * and enters. */
+    void (*replace)(struct neomm_policy *policy, neomm_frame_t from, neomm_frame_t to);
 };
 
 #define NEOMM_POLICY_QUEUES 16

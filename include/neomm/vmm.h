@@ -413,6 +413,14 @@ int32_t neomm_space_oom_score(struct neomm *root, struct neomm_space *space);
  * NEOMM_E_RANGE. */
 neomm_status neomm_space_set_oom_bias(struct neomm *root, struct neomm_space *space, int32_t bias);
 
+/* Moves pages to other frames until a block of 2^order frames (1 to NEOMM_ORDER_MAX) is free, or was
+ * a moment ago. Private memory moves while it is in use, shared memory is faulted in again; pinned
+ * pages stay. The frame allocator does so by itself when a block is asked for with reclaim, and
+ * there are frames but no such block. NEOMM_E_NOMEM: none was found with movable pages alone that
+ * could be moved, or somebody else is at it; NEOMM_E_INVALID. Cost: at most 64 blocks are looked at
+ * and 4 emptied. May sleep. */
+neomm_status neomm_compact(struct neomm *root, unsigned order) NEOMM_MUST_CHECK;
+
 /* Kernel memory by pages in the window: virtually contiguous, eagerly backed, guard page behind.
  * NULL: size 0, WRITE with EXEC, or no memory. */
 void *neomm_valloc(struct neomm *root, size_t size, neomm_prot_t prot) NEOMM_MALLOC

@@ -71,6 +71,8 @@ void neomm__policy_move(struct neomm_policy *policy, neomm_frame_t frame, unsign
 void neomm__policy_leave(struct neomm_policy *policy, neomm_frame_t frame,
                          const struct neomm_swap_entry *slot);
 
+void neomm__policy_replace(struct neomm_policy *policy, neomm_frame_t from, neomm_frame_t to);
+
 /* The first frames of a queue. One that was condemned and is still there could not be evicted,
  * or somebody else is at it: it is passed first, so that a caller who asks again gets on. */
 uint32_t neomm__policy_offer(struct neomm_policy *policy, unsigned queue, neomm_frame_t *out,

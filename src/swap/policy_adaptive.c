@@ -168,5 +168,6 @@ const struct neomm_policy_ops neomm__policy_adaptive = {
     .candidates = candidates,
     .tested = tested,
     .leave = leave,
+    .replace = neomm__policy_replace,
     .refault = refault,
 };

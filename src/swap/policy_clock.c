@@ -31,4 +31,5 @@ const struct neomm_policy_ops neomm__policy_clock = {
     .candidates = neomm__policy_from_head,
     .tested = tested,
     .leave = neomm__policy_leave,
+    .replace = neomm__policy_replace,
 };

@@ -115,5 +115,6 @@ const struct neomm_policy_ops neomm__policy_clockpro = {
     .candidates = candidates,
     .tested = tested,
     .leave = leave,
+    .replace = neomm__policy_replace,
     .refault = refault,
 };

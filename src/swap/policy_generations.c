@@ -64,4 +64,5 @@ const struct neomm_policy_ops neomm__policy_generations = {
     .candidates = candidates,
     .tested = tested,
     .leave = neomm__policy_leave,
+    .replace = neomm__policy_replace,
 };

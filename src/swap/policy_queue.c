@@ -57,6 +57,22 @@ void neomm__policy_leave(struct neomm_policy *policy, neomm_frame_t frame,
     policy->count--;
 }
 
+void neomm__policy_replace(struct neomm_policy *policy, neomm_frame_t from, neomm_frame_t to)
+{
+    const struct neomm__frames *frames = &policy->root->frames;
+    struct neomm_policy_queue *queue = &policy->queue[neomm__policy_queue(policy, from)];
+    struct neomm__frame *old = neomm__frame_at(frames, from), *now = neomm__frame_at(frames, to);
+    now->policy = old->policy;
+    now->previous = old->previous;
+    now->next = old->next;
+    *(old->previous ? &neomm__frame_at(frames, neomm_frame(old->previous))->next : &queue->head) =
+        to.number;
+    *(old->next ? &neomm__frame_at(frames, neomm_frame(old->next))->previous : &queue->tail) =
+        to.number;
+    old->policy = 0;
+    old->previous = old->next = 0;
+}
+
 uint32_t neomm__policy_offer(struct neomm_policy *policy, unsigned queue, neomm_frame_t *out,
                              uint32_t max)
 {

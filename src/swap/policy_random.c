@@ -44,4 +44,5 @@ const struct neomm_policy_ops neomm__policy_random = {
     .candidates = candidates,
     .tested = tested,
     .leave = neomm__policy_leave,
+    .replace = neomm__policy_replace,
 };

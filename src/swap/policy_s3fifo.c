@@ -77,5 +77,6 @@ const struct neomm_policy_ops neomm__policy_s3fifo = {
     .candidates = candidates,
     .tested = tested,
     .leave = leave,
+    .replace = neomm__policy_replace,
     .refault = refault,
 };

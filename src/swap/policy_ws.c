@@ -36,4 +36,5 @@ const struct neomm_policy_ops neomm__policy_ws = {
     .candidates = candidates,
     .tested = tested,
     .leave = neomm__policy_leave,
+    .replace = neomm__policy_replace,
 };

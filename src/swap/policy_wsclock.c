@@ -78,4 +78,5 @@ const struct neomm_policy_ops neomm__policy_wsclock = {
     .candidates = neomm__policy_from_head,
     .tested = tested,
     .leave = neomm__policy_leave,
+    .replace = neomm__policy_replace,
 };

@@ -120,6 +120,11 @@ neomm_status neomm__evict_part(struct neomm__eviction *e)
     return status;
 }
 
+void neomm__evict_clean(struct neomm__eviction *e)
+{
+    (void)harvest(e, true);
+}
+
 void neomm__evict_test(struct neomm__eviction *e, bool *accessed, bool *dirty)
 {
     struct bits bits = harvest(e, false);
@@ -392,7 +397,7 @@ static neomm_status replace_leaves(struct neomm__eviction *e)
         return NEOMM_OK;
     if (e->object == 0 || neomm__rmap_count(e->entry) != 1)
         return NEOMM_E_AGAIN;
-    status = neomm__object_evict(e->root, e->object, e->frame, e->slot);
+    status = neomm__object_evict(e->root, e->frame, e->slot);
     if (status == NEOMM_OK)
         NEOMM__COUNT(e->root, EVICTION);
     return status;
@@ -405,7 +410,7 @@ static neomm_status evict_owned(struct neomm__eviction *e)
     neomm_status status = ensure_slot(e);
     if (status != NEOMM_OK)
         return status;
-    (void)harvest(e, true);
+    neomm__evict_clean(e);
     if (neomm__frame_has(e->entry, NEOMM__FRAME_DIRTY)) {
         status = own_slot(e);
         if (status == NEOMM_OK)
@@ -447,7 +452,7 @@ void neomm__evictions_wait_end(struct neomm__vmm *vmm, uint32_t ended, uint64_t 
     (void)neomm__fetch_sub(&vmm->evictions_awaited, 1);
 }
 
-static void make_free(struct neomm__eviction *e)
+void neomm__evict_end(struct neomm__eviction *e)
 {
     struct neomm__vmm *vmm = e->root->vmm;
     neomm__frame_clear(e->entry, NEOMM__FRAME_BUSY);
@@ -458,7 +463,7 @@ static void make_free(struct neomm__eviction *e)
 }
 
 /* The frame is marked before its pins are looked at: see pin_leaf. */
-static bool make_busy(struct neomm__eviction *e)
+bool neomm__evict_begin(struct neomm__eviction *e)
 {
     neomm_irq_t irq = neomm__rmap_lock(e->entry);
     bool marked = !neomm__frame_has(e->entry, NEOMM__FRAME_BUSY);
@@ -466,7 +471,7 @@ static bool make_busy(struct neomm__eviction *e)
         neomm__frame_set(e->entry, NEOMM__FRAME_BUSY);
     neomm__rmap_unlock(e->entry, irq);
     if (marked && neomm__fetch_add(&e->entry->references, 0) >= NEOMM__FRAME_PIN) {
-        make_free(e);
+        neomm__evict_end(e);
         marked = false;
     }
     return marked;
@@ -475,13 +480,13 @@ static bool make_busy(struct neomm__eviction *e)
 neomm_status neomm__evict_frame(struct neomm__eviction *e)
 {
     neomm_status status = NEOMM_E_AGAIN;
-    if (!make_busy(e))
+    if (!neomm__evict_begin(e))
         return status;
     if (find_owner(e)) {
         status = evict_owned(e);
         if (e->owner)
             neomm__space_drop(e->owner);
     }
-    make_free(e);
+    neomm__evict_end(e);
     return status;
 }

@@ -66,6 +66,13 @@ uint32_t neomm__scan_share(struct neomm *root, const struct neomm_policy *policy
 /* Its leaves are small from now on. NEOMM_E_NOMEM: not all of them. */
 neomm_status neomm__evict_part(struct neomm__eviction *e);
 
+/* Clears D of all its leaves, so that a write from now on shows: NEOMM__FRAME_DIRTY says whether
+ * there was one. */
+void neomm__evict_clean(struct neomm__eviction *e);
+/* Marks the frame as busy; false: it is, or it is pinned. */
+bool neomm__evict_begin(struct neomm__eviction *e);
+void neomm__evict_end(struct neomm__eviction *e);
+
 /* Was the page used, or written to? Clears the accessed bits. */
 void neomm__evict_test(struct neomm__eviction *e, bool *accessed, bool *dirty);
 

@@ -359,11 +359,21 @@ static enum round round_part(struct work *work, struct neomm_fault_result *resul
     return status == NEOMM_OK ? AGAIN : make_room(work, result);
 }
 
+/* Nothing is missing. While a huge leaf is split its pages are gone for the CPUs: who splits it has
+ * the table locked, so a look at it with the lock waits for him. */
+static enum round round_spurious(struct work *work, const struct neomm_mapping *old,
+                                 struct neomm_fault_result *result)
+{
+    if (old->size > NEOMM_PAGE_SIZE)
+        neomm__leaf_settle(work->root, work->space, work->page);
+    return round_other(work, result);
+}
+
 static enum round round_present(struct work *work, const struct neomm_mapping *old,
                                 struct neomm_fault_result *result)
 {
     if (!work->write || (old->prot & NEOMM_PROT_WRITE))
-        return round_other(work, result);
+        return round_spurious(work, old, result);
     if (old->size > NEOMM_PAGE_SIZE)
         return round_part(work, result);
     if (old->paddr == neomm_frame_paddr(work->root->vmm->zero))

@@ -218,6 +218,7 @@ static neomm_status copy_region(struct fork *fork, struct neomm__region *region)
     if (region->object != 0)
         return NEOMM_OK;
     neomm__region_close(region);
+    neomm__store_release(&child->huge, neomm__load_acquire(&fork->parent->huge));
     status = copy_range(fork, region->start, region->end);
     neomm__region_open(region);
     return status;
@@ -238,7 +239,6 @@ static void copy_state(struct fork *fork)
 {
     const struct neomm_space *parent = fork->parent;
     struct neomm_space *child = fork->child;
-    child->huge = neomm__load_acquire(&parent->huge);
     child->random = parent->random;
     child->oom_bias = neomm__load_acquire(&parent->oom_bias);
     memcpy(child->name, parent->name, sizeof(child->name));

@@ -63,6 +63,18 @@ neomm_status neomm__leaves_part(struct neomm *root, struct neomm_space *space, n
     return neomm_paging_split(root, &space->tables, start, end - start);
 }
 
+static void pass(void *context, neomm_vaddr_t vaddr, const struct neomm_mapping *leaf)
+{
+    (void)context;
+    (void)vaddr;
+    (void)leaf;
+}
+
+void neomm__leaf_settle(struct neomm *root, struct neomm_space *space, neomm_vaddr_t page)
+{
+    (void)neomm_paging_walk(root, &space->tables, page, NEOMM_PAGE_SIZE, pass, NULL);
+}
+
 /* ---- first touch ---- */
 
 static bool is_allowed(const struct neomm__vmm *vmm, const struct neomm__region *region)

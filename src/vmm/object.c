@@ -31,14 +31,14 @@ static bool unmap_leaf(struct neomm *root, struct neomm_space *space, neomm_fram
     const struct neomm_mapping leaf = {.state = NEOMM_MAPPING_PRESENT,
                                        .paddr = neomm_frame_paddr(frame)};
     const struct neomm_mapping none = {.state = NEOMM_MAPPING_NONE};
-    if (neomm_paging_exchange(root, &space->tables, vaddr, &leaf, &none, NULL) != NEOMM_OK)
+    struct neomm_mapping last;
+    if (neomm_paging_exchange(root, &space->tables, vaddr, &leaf, &none, &last) != NEOMM_OK)
         return false;
-    neomm__user_frame_leave(root, space, frame, vaddr, false, NULL);
+    neomm__user_frame_leave(root, space, frame, vaddr, last.dirty, NULL);
     return true;
 }
 
-/* Takes all leaves of a page away; the object is locked, so it gets no new ones. */
-static void unmap_page(struct neomm *root, neomm_frame_t frame)
+void neomm__object_unmap(struct neomm *root, neomm_frame_t frame)
 {
     struct neomm__frame *entry = neomm__frame(root, frame);
     uint32_t count;
@@ -64,7 +64,7 @@ static void remove_page(struct neomm *root, struct neomm_object *object, uint64_
 {
     if (neomm__page_is_frame(word)) {
         neomm_frame_t frame = neomm__page_frame(word);
-        unmap_page(root, frame);
+        neomm__object_unmap(root, frame);
         neomm__user_frame_dismiss(root, frame, neomm__object_mapping(object, page), NULL);
     } else {
         (void)neomm_swap_free(root, neomm__page_swap(word));
@@ -89,20 +89,37 @@ static bool may_evict(const struct neomm_object *object, uint64_t page,
            !neomm__frame_has(entry, NEOMM__FRAME_DIRTY);
 }
 
-neomm_status neomm__object_evict(struct neomm *root, uint64_t mapping, neomm_frame_t frame,
+struct neomm_object *neomm__object_hold(struct neomm *root, struct neomm__frame *entry,
+                                        uint64_t *mapping)
+{
+    struct neomm_object *object = NULL;
+    uint32_t position = 0;
+    neomm_irq_t irq = neomm__rmap_lock(entry);
+    while (!object && neomm__rmap_next(root, entry, &position, mapping))
+        if (*mapping & NEOMM__RMAP_OBJECT)
+            object = root->vmm->object[neomm__mapping_space(*mapping & ~NEOMM__RMAP_OBJECT)];
+    if (object)
+        (void)neomm__fetch_add(&object->busy, 1);
+    neomm__rmap_unlock(entry, irq);
+    return object;
+}
+
+void neomm__object_drop(struct neomm_object *object)
+{
+    const uint32_t *word = &object->busy;
+    if (neomm__fetch_sub(&object->busy, 1) == 1)
+        neomm_port_wake(word, UINT32_MAX);
+}
+
+neomm_status neomm__object_evict(struct neomm *root, neomm_frame_t frame,
                                  struct neomm_swap_entry slot)
 {
     struct neomm__frame *entry = neomm__frame(root, frame);
-    uint64_t page = neomm__mapping_vaddr(mapping) >> NEOMM_PAGE_SHIFT;
-    struct neomm_object *object = NULL;
-    neomm_irq_t irq = neomm__rmap_lock(entry);
-    if (neomm__rmap_has(root, entry, mapping)) {
-        object = root->vmm->object[neomm__mapping_space(mapping & ~NEOMM__RMAP_OBJECT)];
-        (void)neomm__fetch_add(&object->busy, 1);
-    }
-    neomm__rmap_unlock(entry, irq);
+    uint64_t mapping;
+    struct neomm_object *object = neomm__object_hold(root, entry, &mapping);
     if (!object)
         return NEOMM_E_AGAIN;
+    uint64_t page = neomm__mapping_vaddr(mapping) >> NEOMM_PAGE_SHIFT;
     bool gone = false;
     if (neomm__mutex_try_lock(&object->lock)) {
         gone = may_evict(object, page, entry, frame);
@@ -114,9 +131,7 @@ neomm_status neomm__object_evict(struct neomm *root, uint64_t mapping, neomm_fra
         }
         neomm__mutex_unlock(&object->lock);
     }
-    const uint32_t *word = &object->busy;
-    if (neomm__fetch_sub(&object->busy, 1) == 1)
-        neomm_port_wake(word, UINT32_MAX);
+    neomm__object_drop(object);
     return gone ? NEOMM_OK : NEOMM_E_AGAIN;
 }
 

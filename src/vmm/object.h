@@ -72,8 +72,16 @@ neomm_status neomm__object_enter(struct neomm *root, struct neomm_object *object
 
 /* The page of a frame that is held, is being evicted, and has no leaf and a copy in `slot`, goes.
  * NEOMM_E_AGAIN: it is used again, or was taken away. */
-neomm_status neomm__object_evict(struct neomm *root, uint64_t mapping, neomm_frame_t frame,
+neomm_status neomm__object_evict(struct neomm *root, neomm_frame_t frame,
                                  struct neomm_swap_entry slot);
+/* The object that a frame, which is held, is a page of, and its entry; NULL: none any more. It
+ * stays until it is dropped. */
+struct neomm_object *neomm__object_hold(struct neomm *root, struct neomm__frame *entry,
+                                        uint64_t *mapping);
+void neomm__object_drop(struct neomm_object *object);
+/* Takes all leaves of a page away, and what they say of D; the object is locked, so it gets no new
+ * ones. */
+void neomm__object_unmap(struct neomm *root, neomm_frame_t frame);
 
 /* The object's pages, checked; how many frames it has come back. */
 uint64_t neomm__object_fsck(struct neomm *root, const struct neomm_object *object,

@@ -7,8 +7,8 @@
  */
 #include "vmm/vmm_priv.h"
 
-static struct neomm_policy *domain_of(struct neomm *root, const struct neomm__frame *entry,
-                                      struct neomm_space *space)
+struct neomm_policy *neomm__user_frame_policy(struct neomm *root, const struct neomm__frame *entry,
+                                              struct neomm_space *space)
 {
     return !space || entry->kind != NEOMM__KIND_USER ? &root->vmm->global
                                                      : neomm__space_policy(root, space);
@@ -49,7 +49,8 @@ void neomm__user_frame_admit(struct neomm *root, struct neomm_policy *policy, ne
     neomm__unlock(&root->vmm->policy_lock, irq);
 }
 
-/* From the domain of its only space into the global one. */
+/* From the domain of its only space into the global one; a page that is just being moved is in
+ * none. */
 static void make_shared(struct neomm *root, struct neomm_space *space, neomm_frame_t frame)
 {
     struct neomm__frame *entry = neomm__frame(root, frame);
@@ -57,7 +58,7 @@ static void make_shared(struct neomm *root, struct neomm_space *space, neomm_fra
     neomm_irq_t irq = neomm__lock(&root->vmm->policy_lock);
     if (entry->kind == NEOMM__KIND_USER) {
         entry->kind = NEOMM__KIND_SHARED;
-        if (own != global) {
+        if (own != global && neomm__frame_has(entry, NEOMM__FRAME_POLICY)) {
             own->ops->leave(own, frame, NULL);
             global->ops->enter(global, frame);
         }
@@ -138,7 +139,7 @@ static void end(struct neomm *root, struct neomm_space *space, neomm_frame_t fra
                 const struct neomm_swap_entry *slot)
 {
     struct neomm__frame *entry = neomm__frame(root, frame);
-    struct neomm_policy *policy = domain_of(root, entry, space);
+    struct neomm_policy *policy = neomm__user_frame_policy(root, entry, space);
     struct neomm_swap_entry own;
     neomm_irq_t irq = neomm__lock(&root->vmm->policy_lock);
     NEOMM__ASSERT(neomm__frame_has(entry, NEOMM__FRAME_POLICY));
@@ -153,6 +154,22 @@ static void end(struct neomm *root, struct neomm_space *space, neomm_frame_t fra
     neomm__frame_clear(entry, NEOMM__FRAME_SLOT | NEOMM__FRAME_DIRTY);
 }
 
+void neomm__user_frame_end(struct neomm *root, struct neomm_space *space, neomm_frame_t frame)
+{
+    struct neomm__frame *entry = neomm__frame(root, frame);
+    neomm_irq_t irq = neomm__rmap_lock(entry);
+    end(root, space, frame, NULL);
+    neomm__rmap_unlock(entry, irq);
+}
+
+/* A page is being moved to the frame: its leaves may go before others come, and it is the mover's
+ * until he is done. */
+static bool is_target(const struct neomm__frame *entry)
+{
+    return neomm__frame_has(entry, NEOMM__FRAME_BUSY) &&
+           !neomm__frame_has(entry, NEOMM__FRAME_POLICY);
+}
+
 void neomm__user_frame_leave(struct neomm *root, struct neomm_space *space, neomm_frame_t frame,
                              neomm_vaddr_t vaddr, bool dirty, const struct neomm_swap_entry *slot)
 {
@@ -162,7 +179,7 @@ void neomm__user_frame_leave(struct neomm *root, struct neomm_space *space, neom
     neomm_irq_t irq = neomm__rmap_lock(entry);
     struct neomm__rmap_table table =
         neomm__rmap_remove(root, entry, neomm__mapping_make(space->index, vaddr));
-    bool last = neomm__rmap_count(entry) == 0;
+    bool last = neomm__rmap_count(entry) == 0 && !is_target(entry);
     if (last)
         end(root, space, frame, slot);
     neomm__rmap_unlock(entry, irq);

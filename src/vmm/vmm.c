@@ -97,6 +97,7 @@ neomm_status neomm_vmm_init(struct neomm *root, const struct neomm_vmm_options *
     root->layer[NEOMM__LAYER_VMM] = &vmm_ops;
     neomm_pmm_set_reclaim(root, neomm__reclaim_callback, root);
     neomm_pmm_set_low(root, neomm__low_callback, root);
+    neomm_pmm_set_compact(root, neomm__compact_callback, root);
     return NEOMM_OK;
 }
 
@@ -109,6 +110,7 @@ neomm_status neomm_vmm_fini(struct neomm *root)
         return NEOMM_E_BUSY;
     neomm_pmm_set_reclaim(root, NULL, NULL);
     neomm_pmm_set_low(root, NULL, NULL);
+    neomm_pmm_set_compact(root, NULL, NULL);
     root->layer[NEOMM__LAYER_VMM] = NULL;
     root->vmm = NULL;
     end_state(root, vmm);

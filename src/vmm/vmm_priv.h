@@ -73,6 +73,7 @@ struct neomm__vmm {
     uint32_t evictions_awaited;
     struct neomm__lock policy_lock; /* POLICY: every instance's lists */
     struct neomm_policy global;
+    uint32_t compacting; /* atomic */
     struct neomm_kmem *region_cache, *node_cache;
     uint64_t ram_pages; /* that there are for use */
     size_t committed;   /* pages promised to all spaces: on i386 they fit, 4096 times 3 GiB */
@@ -197,6 +198,8 @@ void neomm__leaf_pages(neomm_vaddr_t vaddr, const struct neomm_mapping *leaf, ne
  * page's leaf, if the range is one, is small. NEOMM_E_NOMEM: nothing is lost. */
 neomm_status neomm__leaves_part(struct neomm *root, struct neomm_space *space, neomm_vaddr_t start,
                                 neomm_vaddr_t end);
+/* Waits until nobody is just splitting the leaf at the page. */
+void neomm__leaf_settle(struct neomm *root, struct neomm_space *space, neomm_vaddr_t page);
 /* May the first touch of the page, whose leaf is `none`, bring a huge one? We are inside of the
  * region. */
 bool neomm__huge_fits(struct neomm *root, const struct neomm_space *space,
@@ -281,6 +284,11 @@ neomm_status neomm__user_frame_share(struct neomm *root, struct neomm_space *fro
  * went, for the policy. Callable with page tables locked. */
 void neomm__user_frame_leave(struct neomm *root, struct neomm_space *space, neomm_frame_t frame,
                              neomm_vaddr_t vaddr, bool dirty, const struct neomm_swap_entry *slot);
+/* A frame whose set is empty leaves its policy and gives its slot back. */
+void neomm__user_frame_end(struct neomm *root, struct neomm_space *space, neomm_frame_t frame);
+/* The domain of a frame, whose only space is `space` if there is but one. */
+struct neomm_policy *neomm__user_frame_policy(struct neomm *root, const struct neomm__frame *entry,
+                                              struct neomm_space *space);
 /* A page that was elsewhere in the space, at `from`, and has no leaf now, will be at `to`. */
 void neomm__user_leaf_moves(struct neomm *root, struct neomm_space *space,
                             const struct neomm_mapping *leaf, neomm_vaddr_t from, neomm_vaddr_t to);
@@ -342,6 +350,9 @@ void neomm__evict_at(struct neomm *root, struct neomm_space *space, neomm_vaddr_
 
 /* Frees about `frames` frames, wherever they are. Called without locks. */
 uint32_t neomm__reclaim(struct neomm *root, uint32_t frames);
+
+/* A neomm_compact_fn, context the root. */
+bool neomm__compact_callback(void *context, unsigned order, neomm_flags_t flags);
 
 /* A neomm_reclaim_fn, context the root. */
 uint32_t neomm__reclaim_callback(void *context, uint32_t frames, neomm_flags_t flags);
