@@ -32,7 +32,10 @@
     X(VMM_REGION)    /* a region or a node of the region tree */                                   \
     X(VMM_FRAME)     /* a frame for a fault */                                                     \
     X(VMM_RMAP)      /* a table for a frame's mapping set */                                       \
-    X(VMM_OBJECT)    /* an object, or a node of the tree of its pages */
+    X(VMM_OBJECT)    /* an object, or a node of the tree of its pages */                           \
+    X(VMM_PAGER_BATCH) /* a batch of requests to a pager that nobody waits for */                  \
+    X(VMM_PAGER_READ)  /* a page read by a pager */                                                \
+    X(VMM_PAGER_WRITE) /* a page written by a pager, or a flush */
 
 enum neomm_fault_site {
 #define NEOMM_FAULT_SITE_ENUM(name) NEOMM_FAULT_SITE_##name,

@@ -13,8 +13,7 @@
  * where it is and marked dirty: it is never lost. Leaves that went before that are as good as
  * those that stay, since what several have is not written to.
  */
-#include "vmm/evict.h"
-#include "vmm/object.h"
+#include "vmm/cache.h"
 
 /* ---- mappings ---- */
 
@@ -397,7 +396,9 @@ neomm_status neomm__evict_frame(struct neomm__eviction *e)
     neomm_status status = NEOMM_E_AGAIN;
     if (!make_busy(e))
         return status;
-    if (find_owner(e)) {
+    if (e->entry->kind == NEOMM__KIND_CACHE) {
+        status = neomm__cache_evict(e);
+    } else if (find_owner(e)) {
         status = evict_owned(e);
         if (e->owner)
             neomm__space_drop(e->owner);

@@ -13,6 +13,7 @@ struct neomm__eviction {
     uint64_t only;             /* the one mapping that is to go; 0: all */
     struct neomm_space *owner; /* whose limit of swap counts for the slot; held */
     uint64_t object;           /* the object's entry; 0: none seen */
+    bool clean_only;           /* a page of the cache that is dirty stays */
     struct neomm_swap_entry slot;
 };
 
@@ -35,6 +36,14 @@ bool neomm__page_is_locked(struct neomm *root, const struct neomm_space *space,
 
 /* Was the page used, or written to? Clears the accessed bits. */
 void neomm__evict_test(struct neomm__eviction *e, bool *accessed, bool *dirty);
+
+/* reclaim.c: the domain's next candidate, which is held; false: the domain is empty. */
+bool neomm__candidate_next(struct neomm *root, struct neomm_policy *policy,
+                           struct neomm__eviction *e);
+/* Tells the policy about a frame that is held, if it still is in its domain. */
+enum neomm_verdict neomm__candidate_tell(struct neomm *root, struct neomm_policy *policy,
+                                         const struct neomm__eviction *e, bool accessed,
+                                         bool dirty);
 
 /* Evicts it. NEOMM_E_NOENT: it was unmapped meanwhile; any other error leaves the page, or what is
  * left of its mappings, resident. Sleeps. */

@@ -1,6 +1,6 @@
-/* Objects: anonymous shared memory, with a name or without.
+/* Objects: their names, their life, and anonymous shared memory.
  * SPDX-License-Identifier: MIT */
-#include "vmm/object.h"
+#include "vmm/cache.h"
 
 /* ---- pages ---- */
 
@@ -37,8 +37,8 @@ static bool unmap_leaf(struct neomm *root, struct neomm_space *space, neomm_fram
     return true;
 }
 
-/* Takes all leaves of a page away; the object is locked, so it gets no new ones. */
-static void unmap_page(struct neomm *root, neomm_frame_t frame)
+/* Leaves of a space that fork fills may not be touched before it is done. */
+void neomm__object_unmap(struct neomm *root, neomm_frame_t frame)
 {
     struct neomm__frame *entry = neomm__frame(root, frame);
     uint32_t count;
@@ -50,8 +50,10 @@ static void unmap_page(struct neomm *root, neomm_frame_t frame)
         while (!space && neomm__rmap_next(root, entry, &position, &mapping))
             space = neomm__space_hold_of(root, mapping);
         neomm__rmap_unlock(entry, irq);
-        if (!space)
+        if (!space) {
+            neomm__spin();
             continue;
+        }
         bool unmapped = unmap_leaf(root, space, frame, neomm__mapping_vaddr(mapping));
         neomm__space_drop(space);
         if (!unmapped)
@@ -64,7 +66,7 @@ static void remove_page(struct neomm *root, struct neomm_object *object, uint64_
 {
     if (neomm__page_is_frame(word)) {
         neomm_frame_t frame = neomm__page_frame(word);
-        unmap_page(root, frame);
+        neomm__object_unmap(root, frame);
         neomm__user_frame_dismiss(root, frame, neomm__object_mapping(object, page), NULL);
     } else {
         (void)neomm_swap_free(root, neomm__page_swap(word));
@@ -171,8 +173,8 @@ static uint64_t pages_of(uint64_t bytes)
     return (bytes >> NEOMM_PAGE_SHIFT) + ((bytes & (NEOMM_PAGE_SIZE - 1)) != 0);
 }
 
-neomm_status neomm_object_create(struct neomm *root, const char *name, uint64_t bytes,
-                                 struct neomm_object **object)
+neomm_status neomm__object_create(struct neomm *root, const char *name, uint64_t bytes,
+                                  struct neomm_pager *pager, struct neomm_object **object)
 {
     struct neomm__vmm *vmm = root->vmm;
     if (!vmm)
@@ -185,6 +187,8 @@ neomm_status neomm_object_create(struct neomm *root, const char *name, uint64_t 
         return NEOMM_E_NOMEM;
     neomm__lock_init(&made->lock, NEOMM_LOCK_CLASS_OBJECT);
     made->size = pages_of(bytes);
+    made->bytes = bytes;
+    made->pager = pager;
     made->references = name ? 2 : 1;
     neomm_status status = name_object(made, name);
     if (status == NEOMM_OK) {
@@ -197,6 +201,12 @@ neomm_status neomm_object_create(struct neomm *root, const char *name, uint64_t 
     else
         (void)neomm_kfree(root, made);
     return status;
+}
+
+neomm_status neomm_object_create(struct neomm *root, const char *name, uint64_t bytes,
+                                 struct neomm_object **object)
+{
+    return neomm__object_create(root, name, bytes, NULL, object);
 }
 
 neomm_status neomm_object_open(struct neomm *root, const char *name, struct neomm_object **object)
@@ -213,10 +223,19 @@ neomm_status neomm_object_open(struct neomm *root, const char *name, struct neom
 /* Nobody has a reference; evictions that found a page of it may still be looking. */
 static void end(struct neomm *root, struct neomm_object *object)
 {
+    struct neomm_pager *pager = object->pager;
+    neomm_status status = NEOMM_OK;
     uint32_t busy;
-    neomm__mutex_lock(&object->lock);
-    truncate(root, object, 0);
-    neomm__mutex_unlock(&object->lock);
+    neomm__mutex_lock(&root->vmm->spaces_lock);
+    object->ending = true;
+    neomm__mutex_unlock(&root->vmm->spaces_lock);
+    if (pager) {
+        status = neomm__cache_end(root, object);
+    } else {
+        neomm__mutex_lock(&object->lock);
+        truncate(root, object, 0);
+        neomm__mutex_unlock(&object->lock);
+    }
     while ((busy = neomm__load_acquire(&object->busy)) != 0)
         (void)neomm_port_wait(&object->busy, busy, UINT64_MAX);
     neomm__mutex_lock(&root->vmm->spaces_lock);
@@ -224,6 +243,8 @@ static void end(struct neomm *root, struct neomm_object *object)
     root->vmm->objects--;
     neomm__mutex_unlock(&root->vmm->spaces_lock);
     (void)neomm_kfree(root, object);
+    if (pager && pager->released)
+        pager->released(pager, status);
 }
 
 void neomm_object_close(struct neomm *root, struct neomm_object *object)
@@ -249,6 +270,8 @@ neomm_status neomm_object_resize(struct neomm *root, struct neomm_object *object
 {
     if (pages_of(bytes) >> NEOMM__MAPPING_PAGE_BITS != 0)
         return NEOMM_E_RANGE;
+    if (object->pager)
+        return neomm__cache_resize(root, object, bytes);
     neomm__mutex_lock(&object->lock);
     object->size = pages_of(bytes);
     truncate(root, object, object->size);
@@ -259,9 +282,9 @@ neomm_status neomm_object_resize(struct neomm *root, struct neomm_object *object
 uint64_t neomm_object_size(struct neomm_object *object)
 {
     neomm__mutex_lock(&object->lock);
-    uint64_t size = object->size;
+    uint64_t bytes = object->pager ? object->bytes : object->size << NEOMM_PAGE_SHIFT;
     neomm__mutex_unlock(&object->lock);
-    return size << NEOMM_PAGE_SHIFT;
+    return bytes;
 }
 
 void neomm__object_get(struct neomm *root, uint32_t index)
@@ -303,6 +326,11 @@ uint64_t neomm__object_fsck(struct neomm *root, const struct neomm_object *objec
                             struct neomm__report *report)
 {
     uint64_t page = 0, frames = 0, word;
+    if (object->references == 0 || object->busy != 0)
+        neomm__report(report, "vmm: object %u: %u references, %u holds", object->index,
+                      object->references, object->busy);
+    if (object->pager)
+        return neomm__cache_fsck(root, object, report);
     for (; (word = neomm__page_next(&object->pages, &page)) != 0; page++) {
         if (page >= object->size)
             neomm__report(report, "vmm: object %u: page %llu is beyond its %llu", object->index,
@@ -320,8 +348,5 @@ uint64_t neomm__object_fsck(struct neomm *root, const struct neomm_object *objec
             neomm__report(report, "vmm: object %u: page %llu: frame %#x does not lead back",
                           object->index, (unsigned long long)page, neomm__page_frame(word).number);
     }
-    if (object->references == 0 || object->busy != 0)
-        neomm__report(report, "vmm: object %u: %u references, %u holds", object->index,
-                      object->references, object->busy);
     return frames;
 }

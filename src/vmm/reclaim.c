@@ -4,6 +4,7 @@
  * Only while a domain is locked does a frame in it stay, so a candidate is held in the same step.
  * A candidate that cannot go is passed as if it had been used.
  */
+#include "vmm/balance.h"
 #include "vmm/evict.h"
 
 /* As often all pages of a domain are tested before none is said to go: 3 uses counted and some. */
@@ -17,8 +18,7 @@ static uint32_t domain_size(struct neomm *root, const struct neomm_policy *polic
     return count;
 }
 
-/* The domain's next candidate, held; false: the domain is empty. */
-static bool next_candidate(struct neomm *root, struct neomm_policy *policy,
+bool neomm__candidate_next(struct neomm *root, struct neomm_policy *policy,
                            struct neomm__eviction *e)
 {
     neomm_irq_t irq = neomm__lock(&root->vmm->policy_lock);
@@ -31,10 +31,9 @@ static bool next_candidate(struct neomm *root, struct neomm_policy *policy,
     return found;
 }
 
-/* Tells the policy about a frame that is held, if it still is in its domain: it may have got into
- * the global one. */
-static enum neomm_verdict tell(struct neomm *root, struct neomm_policy *policy,
-                               const struct neomm__eviction *e, bool accessed, bool dirty)
+/* It may have got into the global one. */
+enum neomm_verdict neomm__candidate_tell(struct neomm *root, struct neomm_policy *policy,
+                                         const struct neomm__eviction *e, bool accessed, bool dirty)
 {
     enum neomm_verdict verdict = NEOMM_KEEP;
     neomm_irq_t irq = neomm__lock(&root->vmm->policy_lock);
@@ -65,18 +64,18 @@ static neomm_status try_candidate(struct neomm *root, struct neomm_policy *polic
 {
     bool accessed = true, dirty = true;
     if (neomm__frame_has(e->entry, NEOMM__FRAME_BUSY) || neomm__evict_is_locked(e)) {
-        (void)tell(root, policy, e, true, true);
+        (void)neomm__candidate_tell(root, policy, e, true, true);
         return NEOMM_E_AGAIN;
     }
     NEOMM__COUNT(root, EVICT_TEST);
     neomm__evict_test(e, &accessed, &dirty);
-    if (tell(root, policy, e, accessed && !insist, dirty) == NEOMM_KEEP)
+    if (neomm__candidate_tell(root, policy, e, accessed && !insist, dirty) == NEOMM_KEEP)
         return NEOMM_E_AGAIN;
     neomm_status status = neomm__evict_frame(e);
     if (status == NEOMM_E_NOENT)
         return NEOMM_E_AGAIN;
     if (status != NEOMM_OK)
-        (void)tell(root, policy, e, true, dirty);
+        (void)neomm__candidate_tell(root, policy, e, true, dirty);
     return status;
 }
 
@@ -97,12 +96,12 @@ static neomm_status evict_from_domain(struct neomm *root, struct neomm_policy *p
     uint64_t pages = (uint64_t)domain_size(root, policy) + 1;
     for (uint64_t left = ROUNDS * pages; left > 0; left--) {
         struct neomm__eviction e = {.root = root};
-        if (!next_candidate(root, policy, &e))
+        if (!neomm__candidate_next(root, policy, &e))
             return NEOMM_E_NOENT;
         if (!space || belongs_to(&e, space)) {
             status = try_candidate(root, policy, &e, left <= (ROUNDS - 1) * pages);
         } else {
-            (void)tell(root, policy, &e, true, true);
+            (void)neomm__candidate_tell(root, policy, &e, true, true);
             status = NEOMM_E_AGAIN;
         }
         neomm__user_frame_put(root, e.frame);
@@ -187,7 +186,7 @@ void neomm__evict_at(struct neomm *root, struct neomm_space *space, neomm_vaddr_
     (void)neomm_paging_walk(root, &space->tables, vaddr, NEOMM_PAGE_SIZE, find_page, &search);
     if (!e.entry)
         return;
-    if (neomm__rmap_count(e.entry) <= 1u + (e.entry->kind == NEOMM__KIND_OBJECT))
+    if (neomm__rmap_count(e.entry) <= 1u + neomm__frame_is_object(e.entry))
         (void)neomm__evict_frame(&e);
     neomm__user_frame_put(root, e.frame);
 }
@@ -218,12 +217,14 @@ static uint32_t reclaim_from_domains(struct neomm *root, uint32_t frames)
 
 uint32_t neomm__reclaim(struct neomm *root, uint32_t frames)
 {
-    uint32_t freed = 0;
     NEOMM__COUNT(root, RECLAIM);
+    uint32_t freed = neomm__cache_shrink(root, neomm__balance_share(root, frames));
     while (freed < frames && neomm__evict_one(root, NULL) == NEOMM_OK)
         freed++;
     if (freed < frames)
         freed += reclaim_from_domains(root, frames - freed);
+    if (freed < frames)
+        freed += neomm__cache_shrink(root, frames - freed);
     if (freed < frames && root->layer[NEOMM__LAYER_HEAP])
         freed += neomm_heap_shrink(root);
     return freed;

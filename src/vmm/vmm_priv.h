@@ -53,12 +53,21 @@ struct neomm_space {
     size_t faults_zero, faults_swap_in, faults_copy, faults_other, evictions, swap_writes;
 };
 
+/* Of the page cache, see cache.h; atomic. What only grows is modulo a machine word. */
+struct neomm__cache_counts {
+    uint32_t clock; /* pages given up */
+    size_t dirty, dirty_limit, shadows;
+    size_t reads, writes, read_errors, write_errors, ahead, ahead_hits, around, refaults, dropped;
+};
+
 struct neomm__vmm {
     struct neomm__lock spaces_lock; /* SPACES: the table */
     uint32_t evictions_ended;       /* a futex, and how many wait for it */
     uint32_t evictions_awaited;
     struct neomm__lock policy_lock; /* POLICY: every instance's lists */
-    struct neomm_policy global;
+    struct neomm_policy global, cache;
+    uint32_t cost[2]; /* under policy_lock; see balance.h */
+    struct neomm__cache_counts counts;
     struct neomm_kmem *region_cache, *node_cache;
     uint64_t ram_pages; /* that there are for use */
     uint32_t committed; /* pages promised to all spaces */
@@ -195,10 +204,16 @@ static inline uint32_t neomm__frame_pins(const struct neomm__frame *entry)
     return neomm__load_acquire(&entry->references) / NEOMM__FRAME_PIN;
 }
 
+/* A page of an object: what a private mapping of it writes to is a copy. */
+static inline bool neomm__frame_is_object(const struct neomm__frame *entry)
+{
+    return entry->kind == NEOMM__KIND_OBJECT || entry->kind == NEOMM__KIND_CACHE;
+}
+
 static inline bool neomm__frame_is_user(const struct neomm__frame *entry)
 {
     return entry && (entry->kind == NEOMM__KIND_USER || entry->kind == NEOMM__KIND_SHARED ||
-                     entry->kind == NEOMM__KIND_OBJECT);
+                     entry->kind == NEOMM__KIND_OBJECT || entry->kind == NEOMM__KIND_CACHE);
 }
 
 /* A frame that nobody else knows will be mapped at vaddr; or it could not be. */
