@@ -41,6 +41,7 @@ static bool desk_open(struct ktap *t, struct desk *d, uint64_t bytes)
     const struct env_options options = {.layer = ENV_VMM,
                                         .format = (enum neomm_format)t->parameter,
                                         .swap_pages = 64,
+                                        .policy = "clock", /* comes to each page in turn */
                                         .seed = 5};
     return desk_open_with(t, d, bytes, &options);
 }
