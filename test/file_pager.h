@@ -164,7 +164,7 @@ static inline neomm_status file_resize(struct neomm_pager *pager, uint64_t bytes
         uint64_t start = i * FILE_PAGE;
         size_t keep = bytes <= start ? 0 : bytes - start < FILE_PAGE ? (size_t)(bytes - start)
                                                                      : FILE_PAGE;
-        if (keep < FILE_PAGE)
+        if (bytes < file->bytes ? keep < FILE_PAGE : start >= file->bytes)
             EXPECT(file->t, !file->busy[i]);
         memset(file_page(file, i) + keep, 0, FILE_PAGE - keep);
         memset(file->safe + i * FILE_PAGE + keep, 0, FILE_PAGE - keep);

@@ -37,7 +37,7 @@ static bool unmap_leaf(struct neomm *root, struct neomm_space *space, neomm_fram
     return true;
 }
 
-/* Leaves of a space that fork fills may not be touched before it is done. */
+/* A leaf whose entry is in the set has been counted, so it can go while fork fills its space. */
 void neomm__object_unmap(struct neomm *root, neomm_frame_t frame)
 {
     struct neomm__frame *entry = neomm__frame(root, frame);
@@ -48,12 +48,10 @@ void neomm__object_unmap(struct neomm *root, neomm_frame_t frame)
         uint32_t position = 0;
         neomm_irq_t irq = neomm__rmap_lock(entry);
         while (!space && neomm__rmap_next(root, entry, &position, &mapping))
-            space = neomm__space_hold_of(root, mapping);
+            space = neomm__space_hold_filling(root, mapping);
         neomm__rmap_unlock(entry, irq);
-        if (!space) {
-            neomm__spin();
+        if (!space)
             continue;
-        }
         bool unmapped = unmap_leaf(root, space, frame, neomm__mapping_vaddr(mapping));
         neomm__space_drop(space);
         if (!unmapped)

@@ -182,6 +182,8 @@ struct neomm_space *neomm__space_hold_at(struct neomm *root, uint32_t index);
 /* The same for the space of a mapping, with the lock of a frame that has it in its set. NULL: an
  * object's, or the space's tables may not be touched now. */
 struct neomm_space *neomm__space_hold_of(struct neomm *root, uint64_t mapping);
+/* The same also while fork fills its tables. */
+struct neomm_space *neomm__space_hold_filling(struct neomm *root, uint64_t mapping);
 void neomm__space_drop(struct neomm_space *space);
 /* Gives the lock up for a while without letting the space go, and takes it again. */
 void neomm__space_leave(struct neomm_space *space);
