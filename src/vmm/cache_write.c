@@ -33,14 +33,14 @@ static bool is_dirty(struct neomm *root, uint64_t word)
 }
 
 /* Pages from *page on, which moves behind the last one looked at; the object is locked. `all`: stops
- * at one that is being written, and says so. */
+ * at one that is being written, and says so. What is beyond the end is just being cut off. */
 static bool take_dirty(struct neomm *root, struct neomm__batch *batch, uint64_t *page,
                        uint64_t last, uint32_t most, bool all)
 {
     struct neomm__page_tree *pages = &batch->object->pages;
     for (; *page <= last && batch->count < most; ++*page) {
         uint64_t word = neomm__page_next(pages, page);
-        if (word == 0 || *page > last) {
+        if (word == 0 || *page > last || *page >= batch->object->size) {
             *page = last;
             continue;
         }
