@@ -106,6 +106,12 @@ set(NEOMM_SWAP_SOURCES
 set(NEOMM_VMM_SOURCES
   src/vmm/account.c
   src/vmm/advice.c
+  src/vmm/balance.c
+  src/vmm/cache.c
+  src/vmm/cache_file.c
+  src/vmm/cache_io.c
+  src/vmm/cache_map.c
+  src/vmm/cache_write.c
   src/vmm/compact.c
   src/vmm/evict.c
   src/vmm/fault.c

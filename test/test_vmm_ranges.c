@@ -353,7 +353,39 @@ static void moves_behind_itself(struct ktap *t)
     world_close(&w);
 }
 
+/* What can be written or run can be read, as x86 has it: also before it was first written to. */
+static void rights_without_reading(struct ktap *t)
+{
+    static const neomm_prot_t rights[] = {NEOMM_PROT_WRITE, NEOMM_PROT_EXEC};
+    struct env env;
+    struct neomm_space *space;
+    struct neomm_region_info info;
+    const struct env_options options = {.layer = ENV_VMM,
+                                        .format = (enum neomm_format)t->parameter};
+    ASSERT(t, env_open(t, &env, &options));
+    EXPECT_OK(t, neomm_space_create(env.root, NULL, &space));
+    neomm_space_activate(env.root, space);
+    for (unsigned i = 0; i < 4; i++) {
+        neomm_vaddr_t at = neomm_layout_of(env.root)->user_base;
+        uint64_t value = 1;
+        EXPECT_OK(t, neomm_mmap(env.root, space, &at, 2 * NEOMM_PAGE_SIZE,
+                                i & 2 ? NEOMM_PROT_NONE : rights[i & 1], NEOMM_MAP_FIXED));
+        EXPECT_OK(t, neomm_mprotect(env.root, space, at, 2 * NEOMM_PAGE_SIZE, rights[i & 1]));
+        EXPECT_OK(t, neomm_region_at(env.root, space, at, &info));
+        EXPECT_EQ(t, info.prot, rights[i & 1] | NEOMM_PROT_READ);
+        EXPECT_OK(t, env_access(&env, space, at, &value, 8, false, true));
+        EXPECT_EQ(t, value, 0);
+        EXPECT_EQ(t, env_access(&env, space, at + NEOMM_PAGE_SIZE, &value, 8, true, true),
+                  i & 1 ? NEOMM_E_FAULT : NEOMM_OK);
+        env_fsck(t, &env);
+    }
+    neomm_space_activate(env.root, NULL);
+    EXPECT_OK(t, neomm_space_destroy(env.root, space));
+    env_close(t, &env);
+}
+
 static const struct ktap_case cases[] = {
+    KTAP_CASE_WITH(rights_without_reading, formats),
     KTAP_CASE_WITH(stacks_grow, formats),           KTAP_CASE_WITH(guards_are_kept, formats),
     KTAP_CASE_WITH(stacks_stop_at_limits, formats), KTAP_CASE_WITH(heaps_move_their_end, formats),
     KTAP_CASE_WITH(devices_are_mapped, formats),    KTAP_CASE_WITH(places_are_as_asked, formats),

@@ -34,7 +34,10 @@
     X(VMM_HUGE)      /* a block for a huge page */                                                 \
     X(VMM_MIGRATE)   /* a frame for a page that is moved */                                        \
     X(VMM_RMAP)      /* a table for a frame's mapping set */                                       \
-    X(VMM_OBJECT)    /* an object, or a node of the tree of its pages */
+    X(VMM_OBJECT)    /* an object, or a node of the tree of its pages */                           \
+    X(VMM_PAGER_BATCH) /* a batch of requests to a pager that nobody waits for */                  \
+    X(VMM_PAGER_READ)  /* a page read by a pager */                                                \
+    X(VMM_PAGER_WRITE) /* a page written by a pager, or a flush */
 
 enum neomm_fault_site {
 #define NEOMM_FAULT_SITE_ENUM(name) NEOMM_FAULT_SITE_##name,

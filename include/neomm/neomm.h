@@ -8,6 +8,7 @@
 #include <neomm/handover.h>
 #include <neomm/heap.h>
 #include <neomm/kmem.h>
+#include <neomm/pager.h>
 #include <neomm/paging.h>
 #include <neomm/pmm.h>
 #include <neomm/port.h>

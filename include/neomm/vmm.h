@@ -71,6 +71,7 @@ struct neomm_vmm_options {
 #define NEOMM_MAP_LOCKED    0x020u /* as neomm_mlock at once */
 #define NEOMM_MAP_NORESERVE 0x040u /* not in the commit account */
 #define NEOMM_MAP_DOWN      0x080u /* placed as high as possible, instead of as low */
+#define NEOMM_MAP_PRIVATE   0x100u /* of an object: what is written to is a copy of one's own */
 
 /* Bytes below a stack that nothing is placed in by itself, and that stay free when it grows. */
 #define NEOMM_STACK_GUARD ((size_t)256 * NEOMM_PAGE_SIZE)
@@ -85,7 +86,7 @@ enum neomm_advice {
     NEOMM_ADVICE_NORMAL,
     NEOMM_ADVICE_SEQUENTIAL,
     NEOMM_ADVICE_RANDOM,
-    NEOMM_ADVICE_WILLNEED, /* reads back what is in swap */
+    NEOMM_ADVICE_WILLNEED, /* reads back what is in swap; starts reading what pagers have */
     NEOMM_ADVICE_DONTNEED, /* gives the contents up: zeros from now on; an object keeps them */
     NEOMM_ADVICE_FREE,     /* the same; Linux may wait until memory is short */
     NEOMM_ADVICE_HUGEPAGE,   /* see neomm_huge; a read brings the page, too */
@@ -111,7 +112,7 @@ enum neomm_fault_outcome {
     NEOMM_FAULT_RESOLVED, /* run the instruction again */
     NEOMM_FAULT_SEGV,     /* nothing is mapped there */
     NEOMM_FAULT_ACCESS,   /* mapped, but not for this access */
-    NEOMM_FAULT_BUS,   /* contents lost: swap read failed or damaged; or behind an object's end */
+    NEOMM_FAULT_BUS,   /* contents lost: reading failed or found damage; or behind an object's end */
     NEOMM_FAULT_NOMEM, /* no memory could be had */
     NEOMM_FAULT_RETRY  /* lost a race or must wait: run the instruction again */
 };
@@ -124,7 +125,8 @@ enum neomm_fault_kind {
     NEOMM_FAULT_SPURIOUS, /* already mapped as needed */
     NEOMM_FAULT_COPY,     /* a copy of its own of what others have, too */
     NEOMM_FAULT_FOUND,    /* the page was in its object */
-    NEOMM_FAULT_HUGE      /* first touch: a huge page of zeros */
+    NEOMM_FAULT_HUGE,     /* first touch: a huge page of zeros */
+    NEOMM_FAULT_READ      /* it was waited for: the object's pager read it */
 };
 
 struct neomm_fault_result {
@@ -252,7 +254,9 @@ neomm_status neomm_object_resize(struct neomm *root, struct neomm_object *object
 uint64_t neomm_object_size(struct neomm_object *object);
 /* As neomm_mmap, but maps the object's bytes from `offset` (whole pages) on, shared: all see what
  * one writes, also after a fork. The range may reach beyond the object's end. Flags: all but STACK.
- * It is not in the commit account. */
+ * It is not in the commit account. With PRIVATE it sees what others write to a page until it writes to
+ * that itself: from then on it has a copy, which is memory as neomm_mmap gives it, and which stays
+ * when the object gets smaller. */
 neomm_status neomm_mmap_object(struct neomm *root, struct neomm_space *space,
                                neomm_vaddr_t *address, uint64_t size, neomm_prot_t prot,
                                unsigned flags, struct neomm_object *object, uint64_t offset);
@@ -285,8 +289,10 @@ neomm_status neomm_mremap(struct neomm *root, struct neomm_space *space, neomm_v
 neomm_status neomm_madvise(struct neomm *root, struct neomm_space *space, neomm_vaddr_t address,
                            uint64_t size, enum neomm_advice advice);
 
-/* There is nothing to write back in memory without a pager. NEOMM_E_INVALID: flags; NEOMM_E_NOENT:
- * a part is not mapped; NEOMM_E_BUSY: INVALIDATE, and a part is locked. */
+/* Writes back what shared mappings of objects with a pager (pager.h) have in the range: SYNC as
+ * neomm_object_sync, with its errors, ASYNC starts it. There is nothing to write back in other memory.
+ * NEOMM_E_INVALID: flags; NEOMM_E_NOENT: a part is not mapped; NEOMM_E_BUSY: INVALIDATE, and a part is
+ * locked. May sleep. */
 neomm_status neomm_msync(struct neomm *root, struct neomm_space *space, neomm_vaddr_t address,
                          uint64_t size, unsigned flags);
 

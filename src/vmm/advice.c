@@ -1,6 +1,6 @@
 /* What programs say of ranges, and ask: madvise, msync, mincore.
  * SPDX-License-Identifier: MIT */
-#include "vmm/vmm_priv.h"
+#include "vmm/cache.h"
 
 /* ---- flags ---- */
 
@@ -126,6 +126,7 @@ static neomm_status advise_contents(struct neomm *root, struct neomm_space *spac
 static neomm_status will_need(struct neomm *root, struct neomm_space *space, neomm_vaddr_t start,
                               neomm_vaddr_t end)
 {
+    neomm__cache_will_need(root, space, start, end);
     while (start < end) {
         struct neomm_mapping leaf;
         neomm_vaddr_t step = NEOMM_PAGE_SIZE;
@@ -204,7 +205,9 @@ neomm_status neomm_msync(struct neomm *root, struct neomm_space *space, neomm_va
              neomm__range_cost(&space->map, address, end).locked != 0)
         status = NEOMM_E_BUSY;
     neomm__mutex_unlock(&space->lock);
-    return status;
+    if (status != NEOMM_OK || !(flags & both))
+        return status;
+    return neomm__cache_msync(root, space, address, end, flags & NEOMM_MS_SYNC);
 }
 
 struct core {

@@ -13,8 +13,7 @@
  * where it is and marked dirty: it is never lost. Leaves that went before that are as good as
  * those that stay, since what several have is not written to.
  */
-#include "vmm/evict.h"
-#include "vmm/object.h"
+#include "vmm/cache.h"
 
 /* ---- mappings ---- */
 
@@ -178,7 +177,7 @@ bool neomm__evict_is_limited(struct neomm__eviction *e)
     struct neomm__leaf leaf;
     uint32_t position = 0;
     bool limited = false;
-    if (e->entry->kind == NEOMM__KIND_OBJECT)
+    if (neomm__frame_is_object(e->entry))
         return false;
     while (!limited && neomm__evict_mapping(e, &position, &leaf)) {
         limited = leaf.space && at_swap_limit(leaf.space);
@@ -482,7 +481,9 @@ neomm_status neomm__evict_frame(struct neomm__eviction *e)
     neomm_status status = NEOMM_E_AGAIN;
     if (!neomm__evict_begin(e))
         return status;
-    if (find_owner(e)) {
+    if (e->entry->kind == NEOMM__KIND_CACHE) {
+        status = neomm__cache_evict(e);
+    } else if (find_owner(e)) {
         status = evict_owned(e);
         if (e->owner)
             neomm__space_drop(e->owner);

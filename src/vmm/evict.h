@@ -14,6 +14,7 @@ struct neomm__eviction {
     struct neomm_space *owner; /* whose limit of swap counts for the slot; held */
     uint64_t object;           /* the object's entry; 0: none seen */
     neomm_frame_t passed;      /* it was taken before this one, which needs a write; nil: none */
+    bool clean_only;           /* a page of the cache that is dirty stays */
     struct neomm_swap_entry slot;
 };
 

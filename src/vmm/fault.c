@@ -6,7 +6,8 @@
  * or finds that something is missing which may not be fetched inside (a frame, the contents from
  * swap); it is fetched outside, kept in `struct work`, and the next round looks again.
  */
-#include "vmm/object.h"
+#include "vmm/balance.h"
+#include "vmm/cache.h"
 
 #define ROUNDS 16u
 /* Others may free what is needed, or unmap what could have been evicted, meanwhile; only the second
@@ -28,6 +29,7 @@ struct work {
                                    * from being overwritten; kind 0: none's */
     bool zeroed;                  /* the frame is filled with zeros */
     bool gave;                    /* at the resident limit: a page for the one that comes */
+    bool waited;                  /* for the pager */
     unsigned shortages;           /* times that nothing could be freed */
 };
 
@@ -232,6 +234,7 @@ static enum round map_fetched(struct work *work, const struct neomm_mapping *old
         (void)neomm__fetch_sub(&space->swap_pages, 1);
         neomm__bump(&space->faults_swap_in);
         neomm__user_frame_refault(work->root, space, &old->swap);
+        neomm__balance_cost(work->root, NEOMM__COST_ANONYMOUS);
         keep_or_free_slot(work, frame, old->swap);
         NEOMM__COUNT(work->root, FAULT_SWAP_IN);
     } else {
@@ -417,7 +420,16 @@ static enum round round_huge(struct work *work, struct neomm_fault_result *resul
 /* ---- pages of an object ---- */
 
 /* What a look at the object came to, if it did not end the fault. */
-enum wanted { WANT_NOTHING, WANT_LOOK, WANT_FRAME, WANT_ZEROS, WANT_CONTENTS, WANT_MEMORY };
+enum wanted {
+    WANT_NOTHING,
+    WANT_LOOK,
+    WANT_FRAME,
+    WANT_ZEROS,
+    WANT_CONTENTS,
+    WANT_MEMORY,
+    WANT_PAGE, /* of the pager */
+    WANT_END   /* of what is done with the page */
+};
 
 struct object_fault {
     struct work *work;
@@ -425,6 +437,10 @@ struct object_fault {
     uint64_t page;
     struct neomm_swap_entry entry; /* of the contents wanted */
     struct neomm_fault_result *result;
+    const struct neomm__region *region;
+    bool shared;
+    neomm_prot_t prot;             /* of the leaf */
+    struct neomm__cache_look look; /* with a pager */
 };
 
 /* The page is there. Its leaf is stored with the object locked, so that who takes the page away
@@ -437,8 +453,10 @@ static enum wanted map_object_page(struct object_fault *f, neomm_frame_t frame)
     struct neomm_mapping leaf;
     if (neomm_paging_query(root, &space->tables, work->page, &leaf) != NEOMM_OK)
         return WANT_LOOK;
+    if (leaf.state != NEOMM_MAPPING_NONE && !f->shared) /* the space's own, by now */
+        return WANT_LOOK;
     if (leaf.state == NEOMM_MAPPING_PRESENT) {
-        neomm_status status = map_page(work, &leaf, frame, work->region_prot, NULL);
+        neomm_status status = map_page(work, &leaf, frame, f->prot, NULL);
         if (status != NEOMM_OK)
             return WANT_LOOK;
         (void)round_other(work, f->result);
@@ -453,7 +471,7 @@ static enum wanted map_object_page(struct object_fault *f, neomm_frame_t frame)
     }
     if (status != NEOMM_OK)
         return WANT_MEMORY;
-    status = map_page(work, &leaf, frame, work->region_prot, NULL);
+    status = map_page(work, &leaf, frame, f->prot, NULL);
     if (status != NEOMM_OK) {
         neomm__user_frame_leave(root, space, frame, work->page, false, NULL);
         return status == NEOMM_E_AGAIN ? WANT_LOOK : WANT_MEMORY;
@@ -498,6 +516,7 @@ static enum wanted enter_contents(struct object_fault *f, struct neomm_swap_entr
         if (wanted == WANT_NOTHING) {
             neomm__bump(&work->space->faults_swap_in);
             NEOMM__COUNT(work->root, FAULT_SWAP_IN);
+            neomm__balance_cost(work->root, NEOMM__COST_ANONYMOUS);
             f->result->kind = NEOMM_FAULT_SWAP_IN;
         }
         return wanted;
@@ -507,6 +526,31 @@ static enum wanted enter_contents(struct object_fault *f, struct neomm_swap_entr
     return neomm_swap_dup(work->root, entry) == NEOMM_OK ? WANT_CONTENTS : WANT_LOOK;
 }
 
+/* A leaf becomes writable together with the page being marked dirty. */
+static enum wanted look_at_cache(struct object_fault *f)
+{
+    struct work *work = f->work;
+    f->look = (struct neomm__cache_look){.page = f->page, .write = f->shared && work->write};
+    switch (neomm__cache_look(work->root, f->object, &f->look)) {
+    case NEOMM__CACHE_MISSING:
+        return WANT_PAGE;
+    case NEOMM__CACHE_WAIT:
+        return WANT_END;
+    default:
+        break;
+    }
+    if (!f->look.write)
+        f->prot &= ~NEOMM_PROT_WRITE;
+    enum wanted wanted = map_object_page(f, f->look.frame);
+    if (wanted != WANT_NOTHING)
+        return wanted;
+    if (work->waited)
+        f->result->kind = NEOMM_FAULT_READ;
+    if (!work->write && !(f->region->flags & NEOMM__REGION_RANDOM))
+        neomm__cache_map_around(work->root, work->space, f->region, f->object, f->page);
+    return WANT_NOTHING;
+}
+
 static enum wanted look_at_object(struct object_fault *f)
 {
     uint64_t word = neomm__page_get(&f->object->pages, f->page);
@@ -514,6 +558,8 @@ static enum wanted look_at_object(struct object_fault *f)
         (void)finish(f->result, NEOMM_FAULT_BUS, NEOMM_FAULT_NONE);
         return WANT_NOTHING;
     }
+    if (f->object->pager)
+        return look_at_cache(f);
     if (word == 0)
         return enter_zeros(f);
     return neomm__page_is_frame(word) ? map_object_page(f, neomm__page_frame(word))
@@ -535,12 +581,39 @@ static enum round read_contents(struct object_fault *f)
     return status == NEOMM_E_NOENT ? AGAIN : finish(f->result, NEOMM_FAULT_BUS, NEOMM_FAULT_NONE);
 }
 
+/* Outside of the region the object is held. */
+static enum round use_pager(struct object_fault *f, enum wanted wanted)
+{
+    struct work *work = f->work;
+    uint32_t flags = f->region->flags;
+    neomm_status status = NEOMM_OK;
+    neomm__cache_hold(f->object);
+    leave(work);
+    if (wanted == WANT_PAGE)
+        status = neomm__cache_read(work->root, f->object, f->page, flags);
+    else if (wanted == WANT_END)
+        neomm__cache_wait(f->object, f->look.io);
+    else
+        neomm__cache_follow(work->root, f->object, &f->look, flags);
+    neomm__cache_release(f->object);
+    if (wanted == WANT_NOTHING)
+        return DONE;
+    work->waited = true;
+    if (status == NEOMM_OK)
+        return AGAIN;
+    return status == NEOMM_E_NOMEM ? make_room(work, f->result)
+                                   : finish(f->result, NEOMM_FAULT_BUS, NEOMM_FAULT_NONE);
+}
+
 static enum round fetch_wanted(struct object_fault *f, enum wanted wanted)
 {
     struct work *work = f->work;
     switch (wanted) {
     case WANT_NOTHING:
-        return DONE;
+        return f->look.ahead || f->look.late ? use_pager(f, wanted) : DONE;
+    case WANT_PAGE:
+    case WANT_END:
+        return use_pager(f, wanted);
     case WANT_ZEROS:
         drop_frame(work);
         return fetch_frame(work, true) == NEOMM_OK ? AGAIN : make_room(work, f->result);
@@ -558,8 +631,14 @@ static enum round fetch_wanted(struct object_fault *f, enum wanted wanted)
 static enum round round_object(struct work *work, const struct neomm__region *region,
                                struct neomm_fault_result *result)
 {
-    struct object_fault fault = {.work = work, .result = result};
+    struct object_fault fault = {.work = work,
+                                 .result = result,
+                                 .region = region,
+                                 .shared = region->flags & NEOMM__REGION_SHARED,
+                                 .prot = work->region_prot};
     struct neomm_mapping leaf;
+    if (!fault.shared)
+        fault.prot &= ~NEOMM_PROT_WRITE;
     if (neomm_paging_query(work->root, &work->space->tables, work->page, &leaf) == NEOMM_OK &&
         leaf.state == NEOMM_MAPPING_PRESENT && (!work->write || (leaf.prot & NEOMM_PROT_WRITE)))
         return round_other(work, result);
@@ -571,6 +650,25 @@ static enum round round_object(struct work *work, const struct neomm__region *re
     enum wanted wanted = look_at_object(&fault);
     neomm__mutex_unlock(&fault.object->lock);
     return fetch_wanted(&fault, wanted);
+}
+
+/* A private mapping of an object: what it has written to is its own; the object's page is only
+ * read, and copied before a write. */
+static enum round round_private(struct work *work, const struct neomm__region *region,
+                                struct neomm_fault_result *result)
+{
+    struct neomm_mapping old;
+    if (neomm_paging_query(work->root, &work->space->tables, work->page, &old) != NEOMM_OK)
+        return finish(result, NEOMM_FAULT_SEGV, NEOMM_FAULT_NONE);
+    if (old.state == NEOMM_MAPPING_PRESENT)
+        return round_present(work, &old, result);
+    if (old.state == NEOMM_MAPPING_SWAPPED)
+        return round_needs_frame(work, &old, result);
+    enum round round = round_object(work, region, result);
+    if (round == AGAIN || !work->write || result->outcome != NEOMM_FAULT_RESOLVED)
+        return round;
+    *result = (struct neomm_fault_result){NEOMM_FAULT_RETRY, NEOMM_FAULT_NONE};
+    return AGAIN;
 }
 
 /* Nothing is mapped there, unless a stack can be made to reach so far. */
@@ -593,7 +691,8 @@ static enum round round_inside(struct work *work, uint32_t error, struct neomm_f
         return finish(result, NEOMM_FAULT_NOMEM, NEOMM_FAULT_NONE);
     work->region_prot = region->prot;
     if (region->object != 0)
-        return round_object(work, region, result);
+        return region->flags & NEOMM__REGION_SHARED ? round_object(work, region, result)
+                                                    : round_private(work, region, result);
     if (neomm_paging_query(work->root, &work->space->tables, work->page, &old) != NEOMM_OK)
         return finish(result, NEOMM_FAULT_SEGV, NEOMM_FAULT_NONE);
     if (region->flags & NEOMM__REGION_PHYSICAL)

@@ -33,7 +33,8 @@ static neomm_status count_leaf(struct fork *fork, neomm_vaddr_t vaddr,
     }
     if (frame.number == root->vmm->zero.number)
         return NEOMM_OK;
-    fork->pinned |= neomm__frame_pins(neomm__frame(root, frame)) != 0;
+    const struct neomm__frame *entry = neomm__frame(root, frame);
+    fork->pinned |= !neomm__frame_is_object(entry) && neomm__frame_pins(entry) != 0;
     return neomm__user_frame_share(root, fork->parent, fork->child, frame, vaddr);
 }
 
@@ -74,7 +75,8 @@ static void find_pinned(void *context, neomm_vaddr_t vaddr, const struct neomm_m
     struct pinned *pinned = context;
     const struct neomm__frame *entry = neomm__frame(pinned->root, neomm_paddr_frame(leaf->paddr));
     if (pinned->leaf.state != NEOMM_MAPPING_NONE || leaf->state != NEOMM_MAPPING_PRESENT ||
-        !neomm__frame_is_user(entry) || neomm__frame_pins(entry) == 0)
+        !neomm__frame_is_user(entry) || neomm__frame_is_object(entry) ||
+        neomm__frame_pins(entry) == 0)
         return;
     pinned->vaddr = vaddr;
     pinned->leaf = *leaf;
@@ -215,7 +217,7 @@ static neomm_status copy_region(struct fork *fork, struct neomm__region *region)
     if (flags & NEOMM__REGION_PHYSICAL)
         return map_physical(fork, region);
     /* The child faults an object's pages in by itself. */
-    if (region->object != 0)
+    if (flags & NEOMM__REGION_SHARED)
         return NEOMM_OK;
     neomm__region_close(region);
     neomm__store_release(&child->huge, neomm__load_acquire(&fork->parent->huge));

@@ -17,8 +17,7 @@
  */
 #include "vmm/migrate.h"
 
-#include "vmm/evict.h"
-#include "vmm/object.h"
+#include "vmm/cache.h"
 
 struct migration {
     struct neomm *root;
@@ -139,19 +138,21 @@ static void move_private(struct migration *m)
 
 /* ---- a page of an object ---- */
 
-/* The object is locked. Nobody but us looks at a frame without leaves. */
+/* The object is locked. Nobody but us looks at a frame without leaves. A page that is just being
+ * read or written stays. */
 static void move_page(struct migration *m, struct neomm_object *object, uint64_t mapping)
 {
     struct neomm *root = m->root;
     uint64_t page = neomm__mapping_vaddr(mapping) >> NEOMM_PAGE_SHIFT;
-    if (neomm__page_get(&object->pages, page) != neomm__page_of_frame(m->from.frame))
+    uint64_t word = neomm__page_get(&object->pages, page), ahead = word & NEOMM__PAGE_AHEAD;
+    if ((word ^ ahead) != neomm__page_of_frame(m->from.frame))
         return;
     neomm__object_unmap(root, m->from.frame);
     if (neomm__load_acquire(&m->from.entry->references) != 2 || copy(m) != NEOMM_OK)
         return;
     neomm_status status = neomm__rmap_add(root, m->to.entry, mapping);
     NEOMM__ASSERT(status == NEOMM_OK);
-    status = neomm__page_set(root, &object->pages, page, neomm__page_of_frame(m->to.frame));
+    status = neomm__page_set(root, &object->pages, page, neomm__page_of_frame(m->to.frame) | ahead);
     NEOMM__ASSERT(status == NEOMM_OK);
     remove_entry(m, m->from.entry, mapping);
 }
@@ -276,7 +277,7 @@ static bool move_busy(struct migration *m)
 {
     if (fetch_target(m) != NEOMM_OK)
         return false;
-    if (m->from.entry->kind == NEOMM__KIND_OBJECT)
+    if (neomm__frame_is_object(m->from.entry))
         return move_shared(m);
     move_private(m);
     return settle(m);

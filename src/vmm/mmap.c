@@ -13,7 +13,12 @@
 
 /* ---- arguments ---- */
 
-/* Protection bits as x86 has them: whatever can be written or run can be read. */
+/* As x86 has it: whatever can be written or run can be read. */
+static neomm_prot_t with_reading(neomm_prot_t prot)
+{
+    return prot == NEOMM_PROT_NONE ? prot : prot | NEOMM_PROT_READ;
+}
+
 static neomm_status check_prot(neomm_prot_t prot)
 {
     if (prot & ~(NEOMM_PROT_READ | NEOMM_PROT_WRITE | NEOMM_PROT_EXEC))
@@ -235,11 +240,12 @@ static neomm_status map(struct neomm *root, struct neomm_space *space, neomm_vad
                         uint64_t size, unsigned flags, struct neomm__region *like)
 {
     unsigned attempt = 0;
-    neomm_prot_t prot = like->prot;
+    neomm_prot_t prot = with_reading(like->prot);
     uint32_t given = like->flags;
     neomm_status status = check_request(root, *address, &size, prot, flags);
     if (status != NEOMM_OK)
         return status;
+    like->prot = prot;
     bool now;
     do {
         neomm__mutex_lock(&space->lock);
@@ -274,10 +280,10 @@ neomm_status neomm_mmap_object(struct neomm *root, struct neomm_space *space,
                                unsigned flags, struct neomm_object *object, uint64_t offset)
 {
     struct neomm__region like = {.prot = prot,
-                                 .flags = NEOMM__REGION_SHARED,
+                                 .flags = flags & NEOMM_MAP_PRIVATE ? 0 : NEOMM__REGION_SHARED,
                                  .object = object->index,
                                  .offset = offset >> NEOMM_PAGE_SHIFT};
-    if (flags & ~(FLAGS_ALL & ~NEOMM_MAP_STACK))
+    if (flags & ~((FLAGS_ALL | NEOMM_MAP_PRIVATE) & ~NEOMM_MAP_STACK))
         return NEOMM_E_INVALID;
     if (!NEOMM__ALIGNED(offset, NEOMM_PAGE_SIZE))
         return NEOMM_E_ALIGN;
@@ -313,8 +319,9 @@ neomm_status neomm_mmap_physical(struct neomm *root, struct neomm_space *space,
                                  neomm_prot_t prot, enum neomm_cache cache, unsigned flags)
 {
     unsigned attempt = 0;
-    struct neomm__region like = {
-        .prot = prot, .flags = NEOMM__REGION_PHYSICAL, .offset = paddr >> NEOMM_PAGE_SHIFT};
+    struct neomm__region like = {.prot = with_reading(prot),
+                                 .flags = NEOMM__REGION_PHYSICAL,
+                                 .offset = paddr >> NEOMM_PAGE_SHIFT};
     neomm_status status = check_request(root, *address, &size, prot, flags);
     if (status == NEOMM_OK && (flags & ~FLAGS_PLACE) != 0)
         status = NEOMM_E_INVALID;
@@ -465,6 +472,7 @@ neomm_status neomm_mprotect(struct neomm *root, struct neomm_space *space, neomm
         status = neomm__range_check(root, address, &size);
     if (status != NEOMM_OK)
         return status;
+    prot = with_reading(prot);
     do {
         neomm__mutex_lock(&space->lock);
         status = protect_locked(root, space, address, address + (neomm_vaddr_t)size, prot);

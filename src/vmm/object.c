@@ -1,6 +1,6 @@
-/* Objects: anonymous shared memory, with a name or without.
+/* Objects: their names, their life, and anonymous shared memory.
  * SPDX-License-Identifier: MIT */
-#include "vmm/object.h"
+#include "vmm/cache.h"
 
 /* ---- pages ---- */
 
@@ -38,6 +38,7 @@ static bool unmap_leaf(struct neomm *root, struct neomm_space *space, neomm_fram
     return true;
 }
 
+/* A leaf whose entry is in the set has been counted, so it can go while fork fills its space. */
 void neomm__object_unmap(struct neomm *root, neomm_frame_t frame)
 {
     struct neomm__frame *entry = neomm__frame(root, frame);
@@ -48,7 +49,7 @@ void neomm__object_unmap(struct neomm *root, neomm_frame_t frame)
         uint32_t position = 0;
         neomm_irq_t irq = neomm__rmap_lock(entry);
         while (!space && neomm__rmap_next(root, entry, &position, &mapping))
-            space = neomm__space_hold_of(root, mapping);
+            space = neomm__space_hold_filling(root, mapping);
         neomm__rmap_unlock(entry, irq);
         if (!space)
             continue;
@@ -186,8 +187,8 @@ static uint64_t pages_of(uint64_t bytes)
     return (bytes >> NEOMM_PAGE_SHIFT) + ((bytes & (NEOMM_PAGE_SIZE - 1)) != 0);
 }
 
-neomm_status neomm_object_create(struct neomm *root, const char *name, uint64_t bytes,
-                                 struct neomm_object **object)
+neomm_status neomm__object_create(struct neomm *root, const char *name, uint64_t bytes,
+                                  struct neomm_pager *pager, struct neomm_object **object)
 {
     struct neomm__vmm *vmm = root->vmm;
     if (!vmm)
@@ -200,6 +201,8 @@ neomm_status neomm_object_create(struct neomm *root, const char *name, uint64_t 
         return NEOMM_E_NOMEM;
     neomm__lock_init(&made->lock, NEOMM_LOCK_CLASS_OBJECT);
     made->size = pages_of(bytes);
+    made->bytes = bytes;
+    made->pager = pager;
     made->references = name ? 2 : 1;
     neomm_status status = name_object(made, name);
     if (status == NEOMM_OK) {
@@ -212,6 +215,12 @@ neomm_status neomm_object_create(struct neomm *root, const char *name, uint64_t 
     else
         (void)neomm_kfree(root, made);
     return status;
+}
+
+neomm_status neomm_object_create(struct neomm *root, const char *name, uint64_t bytes,
+                                 struct neomm_object **object)
+{
+    return neomm__object_create(root, name, bytes, NULL, object);
 }
 
 neomm_status neomm_object_open(struct neomm *root, const char *name, struct neomm_object **object)
@@ -228,10 +237,19 @@ neomm_status neomm_object_open(struct neomm *root, const char *name, struct neom
 /* Nobody has a reference; evictions that found a page of it may still be looking. */
 static void end(struct neomm *root, struct neomm_object *object)
 {
+    struct neomm_pager *pager = object->pager;
+    neomm_status status = NEOMM_OK;
     uint32_t busy;
-    neomm__mutex_lock(&object->lock);
-    truncate(root, object, 0);
-    neomm__mutex_unlock(&object->lock);
+    neomm__mutex_lock(&root->vmm->spaces_lock);
+    object->ending = true;
+    neomm__mutex_unlock(&root->vmm->spaces_lock);
+    if (pager) {
+        status = neomm__cache_end(root, object);
+    } else {
+        neomm__mutex_lock(&object->lock);
+        truncate(root, object, 0);
+        neomm__mutex_unlock(&object->lock);
+    }
     while ((busy = neomm__load_acquire(&object->busy)) != 0)
         (void)neomm_port_wait(&object->busy, busy, UINT64_MAX);
     neomm__mutex_lock(&root->vmm->spaces_lock);
@@ -239,6 +257,8 @@ static void end(struct neomm *root, struct neomm_object *object)
     root->vmm->objects--;
     neomm__mutex_unlock(&root->vmm->spaces_lock);
     (void)neomm_kfree(root, object);
+    if (pager && pager->released)
+        pager->released(pager, status);
 }
 
 void neomm_object_close(struct neomm *root, struct neomm_object *object)
@@ -264,6 +284,8 @@ neomm_status neomm_object_resize(struct neomm *root, struct neomm_object *object
 {
     if (pages_of(bytes) >> NEOMM__MAPPING_PAGE_BITS != 0)
         return NEOMM_E_RANGE;
+    if (object->pager)
+        return neomm__cache_resize(root, object, bytes);
     neomm__mutex_lock(&object->lock);
     object->size = pages_of(bytes);
     truncate(root, object, object->size);
@@ -274,9 +296,9 @@ neomm_status neomm_object_resize(struct neomm *root, struct neomm_object *object
 uint64_t neomm_object_size(struct neomm_object *object)
 {
     neomm__mutex_lock(&object->lock);
-    uint64_t size = object->size;
+    uint64_t bytes = object->pager ? object->bytes : object->size << NEOMM_PAGE_SHIFT;
     neomm__mutex_unlock(&object->lock);
-    return size << NEOMM_PAGE_SHIFT;
+    return bytes;
 }
 
 void neomm__object_get(struct neomm *root, uint32_t index)
@@ -318,6 +340,11 @@ uint64_t neomm__object_fsck(struct neomm *root, const struct neomm_object *objec
                             struct neomm__report *report)
 {
     uint64_t page = 0, frames = 0, word;
+    if (object->references == 0 || object->busy != 0)
+        neomm__report(report, "vmm: object %u: %u references, %u holds", object->index,
+                      object->references, object->busy);
+    if (object->pager)
+        return neomm__cache_fsck(root, object, report);
     for (; (word = neomm__page_next(&object->pages, &page)) != 0; page++) {
         if (page >= object->size)
             neomm__report(report, "vmm: object %u: page %llu is beyond its %llu", object->index,
@@ -335,8 +362,5 @@ uint64_t neomm__object_fsck(struct neomm *root, const struct neomm_object *objec
             neomm__report(report, "vmm: object %u: page %llu: frame %#x does not lead back",
                           object->index, (unsigned long long)page, neomm__page_frame(word).number);
     }
-    if (object->references == 0 || object->busy != 0)
-        neomm__report(report, "vmm: object %u: %u references, %u holds", object->index,
-                      object->references, object->busy);
     return frames;
 }

@@ -15,6 +15,15 @@
 #include "vmm/page_tree.h"
 #include "vmm/vmm_priv.h"
 
+struct neomm_pager;
+struct neomm__batch;
+
+/* What was read ahead last: pages, up to `next`. */
+struct neomm__ahead {
+    uint64_t next;
+    uint32_t size;
+};
+
 struct neomm_object {
     struct neomm__lock lock; /* OBJECT: pages and size */
     uint32_t index;
@@ -24,6 +33,16 @@ struct neomm_object {
     uint64_t size;             /* pages */
     struct neomm__page_tree pages;
     char name[NEOMM_OBJECT_NAME]; /* under spaces_lock; empty: none */
+    bool ending;                  /* the same: it has no references, and goes */
+
+    /* With a pager, see cache.h. */
+    struct neomm_pager *pager; /* NULL: pages go to swap */
+    uint32_t io;               /* a futex: batches ended and under way */
+    struct neomm__batch *ended;
+    uint64_t bytes, dirty;
+    uint64_t hand; /* where shadows are looked at next */
+    struct neomm__ahead ahead;
+    bool resizing;
 };
 
 /* A word of the tree. */
@@ -81,6 +100,12 @@ struct neomm_object *neomm__object_hold(struct neomm *root, struct neomm__frame 
 void neomm__object_drop(struct neomm_object *object);
 /* Takes all leaves of a page away, and what they say of D; the object is locked, so it gets no new
  * ones. */
+void neomm__object_unmap(struct neomm *root, neomm_frame_t frame);
+
+neomm_status neomm__object_create(struct neomm *root, const char *name, uint64_t bytes,
+                                  struct neomm_pager *pager, struct neomm_object **object);
+
+/* Takes all leaves of a page away; the object is locked, so it gets no new ones. */
 void neomm__object_unmap(struct neomm *root, neomm_frame_t frame);
 
 /* The object's pages, checked; how many frames it has come back. */

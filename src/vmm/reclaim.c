@@ -190,7 +190,7 @@ void neomm__evict_at(struct neomm *root, struct neomm_space *space, neomm_vaddr_
     (void)neomm__walk(root, space, vaddr, NEOMM_PAGE_SIZE, find_page, &search);
     if (!e.entry)
         return;
-    if (neomm__rmap_count(e.entry) <= 1u + (e.entry->kind == NEOMM__KIND_OBJECT))
+    if (neomm__rmap_count(e.entry) <= 1u + neomm__frame_is_object(e.entry))
         (void)neomm__evict_frame(&e);
     neomm__user_frame_put(root, e.frame);
 }
@@ -213,7 +213,8 @@ static bool is_passed(struct neomm__scan *scan, neomm_status status)
 {
     scan->no_slots |= status == NEOMM_E_NOSPACE;
     return status == NEOMM_E_NOSPACE || status == NEOMM_E_LIMIT || status == NEOMM_E_AGAIN ||
-           status == NEOMM_E_NOENT || (status == NEOMM_E_IO && ++scan->failures < 8);
+           status == NEOMM_E_NOENT || status == NEOMM_E_BUSY ||
+           (status == NEOMM_E_IO && ++scan->failures < 8);
 }
 
 static bool is_wanted(struct neomm *root, const struct neomm__scan *scan, neomm_frame_t frame)
@@ -222,10 +223,13 @@ static bool is_wanted(struct neomm *root, const struct neomm__scan *scan, neomm_
            (scan->zones >> neomm_pmm_zone_of(root, frame) & 1) != 0;
 }
 
-/* Has its slot what the frame holds? Not if it was written to since D was looked at last. */
+/* Has its slot what the frame holds? Not if it was written to since D was looked at last. Of the
+ * cache's pages eviction itself knows. */
 static bool may_be_clean(struct neomm *root, neomm_frame_t frame)
 {
     const struct neomm__frame *entry = neomm__frame(root, frame);
+    if (entry->kind == NEOMM__KIND_CACHE)
+        return true;
     return neomm__frame_has(entry, NEOMM__FRAME_SLOT) &&
            !neomm__frame_has(entry, NEOMM__FRAME_DIRTY);
 }
@@ -253,7 +257,8 @@ static uint32_t pick(struct neomm *root, const struct neomm__scan *scan,
 static bool is_a_good_choice(struct neomm *root, const struct neomm__scan *scan,
                              struct neomm__eviction *e)
 {
-    if (!scan->clean_first || !may_be_clean(root, e->frame))
+    e->clean_only = scan->clean_first;
+    if (!scan->clean_first || e->entry->kind == NEOMM__KIND_CACHE || !may_be_clean(root, e->frame))
         return true;
     if (neomm__evict_is_dirty(e)) {
         neomm__frame_set(e->entry, NEOMM__FRAME_DIRTY);
@@ -285,6 +290,8 @@ static bool choose(struct neomm *root, struct neomm_policy *policy, const struct
 
 static bool could_go(const struct neomm__scan *scan, struct neomm__eviction *e)
 {
+    if (e->entry->kind == NEOMM__KIND_CACHE)
+        return true;
     return (!scan->no_slots || neomm__frame_has(e->entry, NEOMM__FRAME_SLOT)) &&
            !neomm__evict_is_limited(e);
 }

@@ -210,15 +210,22 @@ struct neomm_space *neomm__space_hold_at(struct neomm *root, uint32_t index)
     return space;
 }
 
-struct neomm_space *neomm__space_hold_of(struct neomm *root, uint64_t mapping)
+struct neomm_space *neomm__space_hold_filling(struct neomm *root, uint64_t mapping)
 {
     if (mapping & NEOMM__RMAP_OBJECT)
         return NULL;
     struct neomm_space *space = root->vmm->space[neomm__mapping_space(mapping)];
-    if (neomm__load_acquire(&space->filling) != 0)
-        return NULL;
     (void)neomm__fetch_add(&space->busy, 1);
     return space;
+}
+
+struct neomm_space *neomm__space_hold_of(struct neomm *root, uint64_t mapping)
+{
+    const struct neomm_space *space =
+        mapping & NEOMM__RMAP_OBJECT ? NULL : root->vmm->space[neomm__mapping_space(mapping)];
+    return space && neomm__load_acquire(&space->filling) == 0
+               ? neomm__space_hold_filling(root, mapping)
+               : NULL;
 }
 
 void neomm__space_drop(struct neomm_space *space)

@@ -115,7 +115,8 @@ neomm_status neomm_user_compare_exchange(struct neomm *root, struct neomm_space 
 struct pin {
     struct neomm *root;
     bool write;
-    bool busy; /* is being evicted: the end of that is to be waited for */
+    bool shared; /* the mapping: an object's page is what all are to see */
+    bool busy;   /* is being evicted: the end of that is to be waited for */
     neomm_status status;
     struct neomm__frame *entry;
     neomm_frame_t frame;
@@ -129,8 +130,8 @@ static bool may_pin(const struct pin *pin, const struct neomm_mapping *leaf,
         !neomm__frame_is_user(entry))
         return false;
     return (leaf->prot & NEOMM_PROT_WRITE) ||
-           (!pin->write &&
-            (entry->kind == NEOMM__KIND_OBJECT || neomm__user_frame_is_exclusive(entry)));
+           (!pin->write && ((pin->shared && neomm__frame_is_object(entry)) ||
+                            neomm__user_frame_is_exclusive(entry)));
 }
 
 /* The table is locked. Eviction marks the frame first and looks for pins then; here it is the other
@@ -179,8 +180,12 @@ static neomm_status pin_page(struct neomm *root, struct neomm_space *space, neom
     struct neomm__vmm *vmm = root->vmm;
     for (;;) {
         struct pin pin = {.root = root, .write = write};
+        struct neomm__region *region = neomm__region_enter(root, space, page);
         uint32_t ends = neomm__evictions_wait_begin(vmm);
+        pin.shared = region && (region->flags & NEOMM__REGION_SHARED);
         neomm_status status = neomm__walk(root, space, page, NEOMM_PAGE_SIZE, pin_leaf, &pin);
+        if (region)
+            neomm__region_exit(region);
         neomm__evictions_wait_end(vmm, ends, pin.busy ? UINT64_MAX : 0);
         if (pin.entry)
             *frame = pin.frame;
@@ -213,7 +218,8 @@ void neomm_user_unpin(struct neomm *root, const neomm_frame_t *frames, uint32_t 
     for (uint32_t i = 0; i < count; i++) {
         struct neomm__frame *entry = neomm__frame(root, frames[i]);
         NEOMM__ASSERT(neomm__frame_is_user(entry) && neomm__frame_pins(entry) != 0);
-        if (dirty)
+        /* (what is pinned of the cache stays dirty by itself) */
+        if (dirty && entry->kind != NEOMM__KIND_CACHE)
             neomm__frame_set(entry, NEOMM__FRAME_DIRTY);
         neomm__user_frame_unpin(root, frames[i]);
     }

@@ -10,6 +10,8 @@
 struct neomm_policy *neomm__user_frame_policy(struct neomm *root, const struct neomm__frame *entry,
                                               struct neomm_space *space)
 {
+    if (entry->kind == NEOMM__KIND_CACHE)
+        return &root->vmm->cache;
     return !space || entry->kind != NEOMM__KIND_USER ? &root->vmm->global
                                                      : neomm__space_policy(root, space);
 }
@@ -174,11 +176,13 @@ void neomm__user_frame_leave(struct neomm *root, struct neomm_space *space, neom
                              neomm_vaddr_t vaddr, bool dirty, const struct neomm_swap_entry *slot)
 {
     struct neomm__frame *entry = neomm__frame(root, frame);
-    if (dirty)
+    /* (a page of the cache was marked before its leaf could be written to) */
+    if (dirty && entry->kind != NEOMM__KIND_CACHE)
         neomm__frame_set(entry, NEOMM__FRAME_DIRTY);
     neomm_irq_t irq = neomm__rmap_lock(entry);
     struct neomm__rmap_table table =
         neomm__rmap_remove(root, entry, neomm__mapping_make(space->index, vaddr));
+    entry->owner += entry->kind == NEOMM__KIND_CACHE;
     bool last = neomm__rmap_count(entry) == 0 && !is_target(entry);
     if (last)
         end(root, space, frame, slot);

@@ -2,6 +2,9 @@
  * SPDX-License-Identifier: MIT */
 #include "vmm/vmm_priv.h"
 
+/* Dirty pages of the cache, as a share of RAM, above which they are written back. */
+#define DIRTY_SHARE 10u
+
 static void vmm_snapshot(struct neomm *root, struct neomm_snapshot *snapshot)
 {
     struct neomm__vmm *vmm = root->vmm;
@@ -77,10 +80,12 @@ neomm_status neomm_vmm_init(struct neomm *root, const struct neomm_vmm_options *
     neomm__lock_init(&vmm->spaces_lock, NEOMM_LOCK_CLASS_SPACES);
     neomm__lock_init(&vmm->policy_lock, NEOMM_LOCK_CLASS_POLICY);
     neomm_policy_init(&vmm->global, root, policy, 0);
+    neomm_policy_init(&vmm->cache, root, policy, 0);
     neomm__pressure_init(&vmm->pressure);
     vmm->background.priority = 12;
     vmm->next_index = 1;
     vmm->ram_pages = usable_frames(root);
+    vmm->counts.dirty_limit = (size_t)(vmm->ram_pages / DIRTY_SHARE);
     vmm->aslr = options ? options->aslr : root->config.aslr;
     vmm->huge = options ? options->huge : (enum neomm_huge)root->config.huge;
     vmm->overcommit =

@@ -38,7 +38,7 @@ static void check_regions(struct check *check)
 }
 
 static void check_present(struct check *check, neomm_vaddr_t vaddr,
-                          const struct neomm_mapping *leaf)
+                          const struct neomm_mapping *leaf, const struct neomm__region *region)
 {
     neomm_frame_t frame = neomm_paddr_frame(leaf->paddr);
     uint32_t index = check->space->index;
@@ -59,9 +59,14 @@ static void check_present(struct check *check, neomm_vaddr_t vaddr,
     if (!neomm__rmap_has(check->root, entry, neomm__mapping_make(index, vaddr)))
         neomm__report(check->report, "vmm: space %u: %#zx: frame %#x does not lead back", index,
                       (size_t)vaddr, frame.number);
-    if ((leaf->prot & NEOMM_PROT_WRITE) && entry->mappings > 1 && entry->kind != NEOMM__KIND_OBJECT)
+    if ((leaf->prot & NEOMM_PROT_WRITE) && entry->mappings > 1 && !neomm__frame_is_object(entry))
         neomm__report(check->report, "vmm: space %u: %#zx: frame %#x is writable and has %u leaves",
                       index, (size_t)vaddr, frame.number, entry->mappings);
+    if (region && (leaf->prot & NEOMM_PROT_WRITE) && neomm__frame_is_object(entry) &&
+        (!(region->flags & NEOMM__REGION_SHARED) ||
+         (entry->kind == NEOMM__KIND_CACHE && !neomm__frame_has(entry, NEOMM__FRAME_DIRTY))))
+        neomm__report(check->report, "vmm: space %u: %#zx: frame %#x of an object is writable",
+                      index, (size_t)vaddr, frame.number);
     if (entry->references < 1 || !neomm__frame_has(entry, NEOMM__FRAME_POLICY))
         neomm__report(check->report, "vmm: space %u: %#zx: frame %#x: %u references, flags %#x",
                       index, (size_t)vaddr, frame.number, entry->references, entry->flags);
@@ -81,7 +86,7 @@ static void check_leaf(void *context, neomm_vaddr_t vaddr, const struct neomm_ma
     if (region && (region->flags & NEOMM__REGION_PHYSICAL))
         return;
     if (leaf->state == NEOMM_MAPPING_PRESENT)
-        check_present(check, vaddr, leaf);
+        check_present(check, vaddr, leaf, region);
     else
         check->swapped++;
 }
@@ -163,11 +168,12 @@ void neomm__vmm_fsck(struct neomm *root, struct neomm__report *report)
         neomm__report(report, "vmm: %llu pages are committed, counted are %zu",
                       (unsigned long long)committed, vmm->committed);
     neomm__policy_fsck(&vmm->global, report);
+    neomm__policy_fsck(&vmm->cache, report);
     check_frames(root, &frames, report);
     if (frames.mappings != leaves)
         neomm__report(report, "vmm: %llu leaves and pages of objects, mapping sets have %llu",
                       (unsigned long long)leaves, (unsigned long long)frames.mappings);
-    limited += vmm->global.count;
+    limited += (uint64_t)vmm->global.count + vmm->cache.count;
     uint64_t held = frames.own;
     held += frames.shared;
     if (held != limited)

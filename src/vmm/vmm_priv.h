@@ -67,12 +67,21 @@ struct neomm__background {
     uint64_t pause_until; /* it came to nothing */
 };
 
+/* Of the page cache, see cache.h; atomic. What only grows is modulo a machine word. */
+struct neomm__cache_counts {
+    uint32_t clock; /* pages given up */
+    size_t dirty, dirty_limit, shadows;
+    size_t reads, writes, read_errors, write_errors, ahead, ahead_hits, around, refaults, dropped;
+};
+
 struct neomm__vmm {
     struct neomm__lock spaces_lock; /* SPACES: the table */
     uint32_t evictions_ended;       /* a futex, and how many wait for it */
     uint32_t evictions_awaited;
     struct neomm__lock policy_lock; /* POLICY: every instance's lists */
-    struct neomm_policy global;
+    struct neomm_policy global, cache;
+    uint32_t cost[2], cost_turn; /* under policy_lock; see balance.h */
+    struct neomm__cache_counts counts;
     uint32_t compacting; /* atomic */
     struct neomm_kmem *region_cache, *node_cache;
     uint64_t ram_pages; /* that there are for use */
@@ -228,6 +237,8 @@ struct neomm_space *neomm__space_hold_at(struct neomm *root, uint32_t index);
 /* The same for the space of a mapping, with the lock of a frame that has it in its set. NULL: an
  * object's, or the space's tables may not be touched now. */
 struct neomm_space *neomm__space_hold_of(struct neomm *root, uint64_t mapping);
+/* The same also while fork fills its tables. */
+struct neomm_space *neomm__space_hold_filling(struct neomm *root, uint64_t mapping);
 void neomm__space_drop(struct neomm_space *space);
 /* Gives the lock up for a while without letting the space go, and takes it again. */
 void neomm__space_leave(struct neomm_space *space);
@@ -253,10 +264,16 @@ static inline uint32_t neomm__frame_pins(const struct neomm__frame *entry)
     return neomm__load_acquire(&entry->references) / NEOMM__FRAME_PIN;
 }
 
+/* A page of an object: what a private mapping of it writes to is a copy. */
+static inline bool neomm__frame_is_object(const struct neomm__frame *entry)
+{
+    return entry->kind == NEOMM__KIND_OBJECT || entry->kind == NEOMM__KIND_CACHE;
+}
+
 static inline bool neomm__frame_is_user(const struct neomm__frame *entry)
 {
     return entry && (entry->kind == NEOMM__KIND_USER || entry->kind == NEOMM__KIND_SHARED ||
-                     entry->kind == NEOMM__KIND_OBJECT);
+                     entry->kind == NEOMM__KIND_OBJECT || entry->kind == NEOMM__KIND_CACHE);
 }
 
 /* A frame that nobody else knows will be mapped at vaddr; or it could not be. */

@@ -13,11 +13,16 @@
  *                          +---------->         the background pass evicts, until all are at high
  *            <---+                              who finds no frame reclaims for himself
  */
+#include "vmm/balance.h"
 #include "vmm/evict.h"
 #include "vmm/stall.h"
 
+#include <neomm/pager.h>
+
 #define PRIORITY    12u
 #define CLEAN_FIRST 10u
+/* Down to here the page cache gives alone while it is the cheaper one. */
+#define CACHE_ALONE 2u
 /* From here on spaces with domains of their own give pages for others, too. */
 #define LIMITED 8u
 /* How long a background pass that came to nothing is not repeated, ns. */
@@ -51,14 +56,42 @@ static void scan_limited(struct neomm *root, struct neomm__scan *scan, unsigned 
     }
 }
 
+/* The page cache and anonymous memory give pages in turn, as long as there are looks left at their
+ * domains; the cache alone while it is the cheaper one. */
+static void scan_in_turn(struct neomm *root, struct neomm__scan *scan, uint32_t looks[2])
+{
+    struct neomm_policy *const domain[] = {
+        [NEOMM__COST_CACHE] = &root->vmm->cache, [NEOMM__COST_ANONYMOUS] = &root->vmm->global};
+    const uint32_t wanted = scan->wanted;
+    while (scan->freed < wanted && scan->scanned < scan->most && (looks[0] | looks[1]) != 0) {
+        unsigned turn = looks[0] == 0 ? 1 : looks[1] == 0 ? 0 : neomm__balance_turn(root);
+        uint32_t freed = scan->freed, scanned = scan->scanned;
+        scan->wanted = freed + 1;
+        neomm__scan_domain(root, domain[turn], scan, looks[turn]);
+        looks[turn] = scan->freed != freed ? looks[turn] - (scan->scanned - scanned) : 0;
+    }
+    scan->wanted = wanted;
+}
+
+static uint32_t take_off(uint32_t looks, uint32_t *done)
+{
+    uint32_t off = looks < *done ? looks : *done;
+    *done -= off;
+    return looks - off;
+}
+
 /* One round at a priority, of which `done` looks are over. */
 static void scan_all(struct neomm *root, struct neomm__scan *scan, unsigned priority, uint32_t done)
 {
-    struct neomm_policy *global = &root->vmm->global;
-    uint32_t share = neomm__scan_share(root, global, priority);
+    struct neomm__vmm *vmm = root->vmm;
+    uint32_t looks[2] = {0};
     scan->insist = priority == 0;
     scan->clean_first = priority >= CLEAN_FIRST;
-    neomm__scan_domain(root, global, scan, share > done ? share - done : 0);
+    looks[NEOMM__COST_CACHE] = take_off(neomm__scan_share(root, &vmm->cache, priority), &done);
+    if (priority <= CACHE_ALONE || !neomm__balance_is_cheap(root))
+        looks[NEOMM__COST_ANONYMOUS] =
+            take_off(neomm__scan_share(root, &vmm->global, priority), &done);
+    scan_in_turn(root, scan, looks);
     if (priority <= LIMITED && !is_enough(scan))
         scan_limited(root, scan, priority);
 }
@@ -96,6 +129,18 @@ uint32_t neomm__reclaim_callback(void *context, uint32_t frames, neomm_flags_t f
     uint32_t freed = reclaim(root, frames, ((uint32_t)2 << top) - 1);
     neomm__stall_end(root);
     return freed;
+}
+
+uint32_t neomm_cache_shrink(struct neomm *root, uint32_t frames)
+{
+    struct neomm_policy *cache = &root->vmm->cache;
+    struct neomm__scan scan = {.zones = NEOMM__ALL_ZONES, .wanted = frames, .most = UINT32_MAX};
+    for (unsigned round = 0; round < 4 && !is_enough(&scan); round++) {
+        scan.insist = (round & 1) != 0;
+        scan.clean_first = round < 2;
+        neomm__scan_domain(root, cache, &scan, neomm__scan_share(root, cache, 0));
+    }
+    return scan.freed;
 }
 
 /* ---- in the background ---- */
