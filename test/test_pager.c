@@ -4,6 +4,7 @@
 
 #include "vmm/balance.h"
 #include "vmm/cache.h"
+#include "vmm/migrate.h"
 
 #define PAGE FILE_PAGE
 #define RW   (NEOMM_PROT_READ | NEOMM_PROT_WRITE)
@@ -193,8 +194,8 @@ static void private_mappings_of_memory(struct ktap *t)
     ASSERT(t, desk_open(t, &d, PAGE));
     neomm_vaddr_t shared = d.at + 64 * PAGE, own = d.at;
     EXPECT_OK(t, neomm_object_create(d.root, NULL, 3 * PAGE, &memory));
-    EXPECT_OK(t, neomm_mmap_object(d.root, d.space, &shared, 3 * PAGE, RW, NEOMM_MAP_FIXED, memory,
-                                   0));
+    EXPECT_OK(
+        t, neomm_mmap_object(d.root, d.space, &shared, 3 * PAGE, RW, NEOMM_MAP_FIXED, memory, 0));
     EXPECT_OK(t, neomm_mmap_object(d.root, d.space, &own, 3 * PAGE, RW,
                                    NEOMM_MAP_FIXED | NEOMM_MAP_PRIVATE, memory, 0));
     store(&d, d.space, shared, 1);
@@ -306,8 +307,8 @@ static void ahead_by_advice(struct ktap *t)
     EXPECT_OK(t, neomm_madvise(d.root, d.space, d.at, 200 * PAGE, NEOMM_ADVICE_SEQUENTIAL));
     expect_byte(&d, d.space, d.at + 100 * PAGE, file_byte(100 * PAGE));
     EXPECT_EQ(t, d.file.reads, 9 + NEOMM_AHEAD_SEQUENTIAL);
-    EXPECT_OK(t, neomm_madvise(d.root, d.space, d.at + 170 * PAGE, 30 * PAGE,
-                               NEOMM_ADVICE_WILLNEED));
+    EXPECT_OK(t,
+              neomm_madvise(d.root, d.space, d.at + 170 * PAGE, 30 * PAGE, NEOMM_ADVICE_WILLNEED));
     EXPECT_EQ(t, d.file.reads, 39 + NEOMM_AHEAD_SEQUENTIAL);
     uint32_t reads = d.file.reads;
     for (uint32_t i = 170; i < 200; i++)
@@ -391,6 +392,43 @@ static void costs_decide(struct ktap *t)
     desk_close(&d);
 }
 
+/* Pages change their frames, and neither what they hold nor what has to be written. */
+static void pages_move(struct ktap *t)
+{
+    static struct desk d;
+    uint32_t moved = 0;
+    ASSERT(t, desk_open(t, &d, 8 * PAGE));
+    map(&d, d.space, d.at, 8, 0);
+    map(&d, d.other, d.at, 8, NEOMM_MAP_PRIVATE);
+    read_in_order(&d, 8);
+    store(&d, d.space, d.at + 3 * PAGE, 70);
+    expect_byte(&d, d.other, d.at + 3 * PAGE, 70);
+    store(&d, d.other, d.at + 4 * PAGE, 71);
+    for (uint32_t i = 0; i < 8; i++) {
+        struct neomm_mapping leaf;
+        EXPECT_OK(t,
+                  neomm_paging_query(d.root, neomm_space_tables(d.space), d.at + i * PAGE, &leaf));
+        ASSERT(t, leaf.state == NEOMM_MAPPING_PRESENT);
+        neomm_frame_t frame = neomm_paddr_frame(leaf.paddr);
+        if (neomm__migrate(d.root, frame)) {
+            moved++;
+            EXPECT_OK(t, neomm_pmm_free(d.root, frame, 0));
+        }
+    }
+    EXPECT_EQ(t, moved, 8);
+    EXPECT(t, stats_of(&d).pages == 8 && stats_of(&d).dirty == 1);
+    env_fsck(t, &d.env);
+    uint32_t reads = d.file.reads;
+    for (uint32_t i = 0; i < 8; i++) {
+        expect_byte(&d, d.space, d.at + i * PAGE, i == 3 ? 70 : file_byte(i * PAGE));
+        expect_byte(&d, d.other, d.at + i * PAGE, i == 3 ? 70 : i == 4 ? 71 : file_byte(i * PAGE));
+    }
+    EXPECT_EQ(t, d.file.reads, reads);
+    EXPECT_OK(t, neomm_msync(d.root, d.space, d.at, 8 * PAGE, NEOMM_MS_SYNC));
+    EXPECT(t, d.file.writes == 1 && d.file.safe[3 * PAGE] == 70);
+    desk_close(&d);
+}
+
 /* Locked pages stay, and so do those of a device. */
 static void locked_pages_stay(struct ktap *t)
 {
@@ -424,7 +462,8 @@ static void a_limited_space(struct ktap *t)
     map(&d, space, d.at, 32, 0);
     for (uint32_t i = 0; i < 32; i++) {
         store(&d, space, d.at + i * PAGE, 90);
-        expect_byte(&d, space, d.at + (31 - i) * PAGE, 31 - i <= i ? 90 : file_byte((31 - i) * PAGE));
+        expect_byte(&d, space, d.at + (31 - i) * PAGE,
+                    31 - i <= i ? 90 : file_byte((31 - i) * PAGE));
         neomm_space_stats(d.root, space, &stats);
         EXPECT(t, stats.resident_bytes <= 4 * PAGE);
     }
@@ -624,7 +663,8 @@ static void reading_and_writing(struct ktap *t)
     EXPECT_EQ(t, buffer[0], 34);
     sim_disk_fault(d.file.disk, SIM_DISK_FAIL, 1, true);
     EXPECT_OK(t, neomm_object_resize(d.root, d.object, 8 * PAGE));
-    EXPECT_EQ(t, neomm_object_read(d.root, d.object, 5 * PAGE, buffer, 3 * PAGE, &done), NEOMM_E_IO);
+    EXPECT_EQ(t, neomm_object_read(d.root, d.object, 5 * PAGE, buffer, 3 * PAGE, &done),
+              NEOMM_E_IO);
     EXPECT_EQ(t, done, PAGE);
     sim_disk_fault(d.file.disk, SIM_DISK_FAIL, 0, false);
     desk_close(&d);
@@ -654,8 +694,8 @@ static neomm_status scenario(struct desk *d, struct neomm_space **child)
 {
     uint8_t buffer[64] = {7}, byte = 8;
     neomm_vaddr_t at = d->at, own = d->at + 64 * PAGE;
-    neomm_status status = neomm_mmap_object(d->root, d->space, &at, 20 * PAGE, RW, NEOMM_MAP_FIXED,
-                                            d->object, 0);
+    neomm_status status =
+        neomm_mmap_object(d->root, d->space, &at, 20 * PAGE, RW, NEOMM_MAP_FIXED, d->object, 0);
     if (status == NEOMM_OK)
         status = neomm_mmap_object(d->root, d->space, &own, 20 * PAGE, RW,
                                    NEOMM_MAP_FIXED | NEOMM_MAP_PRIVATE, d->object, 0);
@@ -723,6 +763,7 @@ static const struct ktap_case cases[] = {
     KTAP_CASE_WITH(around_a_fault, formats),
     KTAP_CASE_WITH(clean_before_dirty, formats),
     KTAP_CASE_WITH(costs_decide, formats),
+    KTAP_CASE_WITH(pages_move, formats),
     KTAP_CASE_WITH(locked_pages_stay, formats),
     KTAP_CASE_WITH(a_limited_space, formats),
     KTAP_CASE_WITH(shadows_are_bounded, formats),

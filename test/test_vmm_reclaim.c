@@ -393,6 +393,62 @@ static void refaults_in_a_loop(struct ktap *t)
     }
 }
 
+static uint64_t working_set(struct world *w)
+{
+    struct neomm_space_stats stats;
+    neomm_space_stats(w->root, w->space, &stats);
+    return stats.working_set_bytes / PAGE;
+}
+
+static void what_is_used(struct ktap *t)
+{
+    static const uint32_t used[] = {40, 40, 20, 0, 0, 40};
+    static const uint64_t average[] = {40, 40, 35, 26, 19, 24};
+    const struct env_options options = {.swap_pages = 128};
+    struct world w;
+    ASSERT(t, world_open(t, &w, &options));
+    map(&w, 40);
+    for (unsigned i = 0; i < 6; i++) {
+        for (uint32_t page = 0; page < used[i]; page++)
+            put(&w, page);
+        EXPECT_EQ(t, neomm_space_harvest(w.root, w.space), used[i]);
+        EXPECT_EQ(t, working_set(&w), average[i]);
+    }
+    for (uint32_t page = 0; page < 40; page++)
+        get(&w, page);
+    EXPECT_OK(t, neomm_munmap(w.root, w.space, w.at, 20 * PAGE));
+    EXPECT_EQ(t, neomm_space_harvest(w.root, w.space), 20);
+    world_close(&w);
+}
+
+/* Whoever counts what is used takes nothing from what the policy knows: the same pages go. */
+static void counting_changes_nothing(struct ktap *t)
+{
+    const struct env_options options = {.swap_pages = 128, .policy = "clock"};
+    uint64_t stays[2] = {0, 0};
+    for (unsigned counted = 0; counted < 2; counted++) {
+        struct world w;
+        uint64_t random = 7;
+        ASSERT(t, world_open(t, &w, &options));
+        map(&w, 60);
+        for (uint32_t page = 0; page < 60; page++)
+            put(&w, page);
+        for (unsigned i = 0; i < 200; i++) {
+            random = random * 6364136223846793005u + 1442695040888963407u;
+            get(&w, (uint32_t)(random >> 33) % 60);
+            if (counted != 0 && i % 3 == 0)
+                (void)neomm_space_harvest(w.root, w.space);
+            if (i % 8 == 0)
+                (void)neomm_space_evict(w.root, w.space, 3);
+        }
+        for (uint32_t page = 0; page < 60; page++)
+            stays[counted] |= (uint64_t)is_in(&w, page) << page;
+        world_close(&w);
+    }
+    EXPECT(t, stays[0] != 0 && stays[0] != ((uint64_t)1 << 60) - 1);
+    EXPECT(t, stays[0] == stays[1]);
+}
+
 /* ---- limits by name ---- */
 
 static void read_config(struct ktap *t, struct neomm_config *config, const char *text)
@@ -528,6 +584,8 @@ static const struct ktap_case cases[] = {
     KTAP_CASE_WITH(a_full_share_of_swap, formats),
     KTAP_CASE_WITH(limited_ones_give_in_turn, formats),
     KTAP_CASE_WITH(refaults_in_a_loop, formats),
+    KTAP_CASE_WITH(what_is_used, formats),
+    KTAP_CASE_WITH(counting_changes_nothing, formats),
     KTAP_CASE_WITH(limits_by_name, formats),
     KTAP_CASE_WITH(names, formats),
     KTAP_CASE_WITH(by_the_configuration, formats),

@@ -127,7 +127,8 @@ void neomm__evict_clean(struct neomm__eviction *e)
 void neomm__evict_test(struct neomm__eviction *e, bool *accessed, bool *dirty)
 {
     struct bits bits = harvest(e, false);
-    *accessed = bits.accessed;
+    bool young = neomm__frame_age(e->entry);
+    *accessed = bits.accessed || young;
     *dirty = bits.dirty || neomm__frame_has(e->entry, NEOMM__FRAME_DIRTY);
 }
 

@@ -203,6 +203,37 @@ uint32_t neomm_space_evict(struct neomm *root, struct neomm_space *space, uint32
     return evicted;
 }
 
+/* ---- what a space uses ---- */
+
+struct use {
+    struct neomm *root;
+    size_t pages;
+};
+
+/* The table is locked, so the frame is there. */
+static void note_use(void *context, neomm_vaddr_t vaddr, const struct neomm_mapping *leaf)
+{
+    struct use *use = context;
+    struct neomm__frame *entry = neomm__frame(use->root, neomm_paddr_frame(leaf->paddr));
+    (void)vaddr;
+    if (!leaf->accessed || !neomm__frame_is_user(entry))
+        return;
+    neomm__frame_rejuvenate(entry);
+    use->pages++;
+}
+
+uint64_t neomm_space_harvest(struct neomm *root, struct neomm_space *space)
+{
+    const struct neomm_layout *layout = &root->layout;
+    struct use use = {root, 0};
+    (void)neomm_paging_harvest(root, &space->tables, layout->user_base,
+                               layout->user_limit - layout->user_base, false, note_use, &use);
+    size_t average = neomm__load_relaxed(&space->working_set);
+    average = average == 0 ? 16 * use.pages : average - average / 4 + 4 * use.pages;
+    neomm__store_relaxed(&space->working_set, average);
+    return use.pages;
+}
+
 /* ---- for whoever needs memory ---- */
 
 /* Candidates to choose from. */

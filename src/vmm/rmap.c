@@ -293,7 +293,7 @@ struct neomm__rmap_table neomm__rmap_remove(struct neomm *root, struct neomm__fr
                                             uint64_t mapping)
 {
     struct neomm__rmap_table none = {NULL, 0};
-    uint32_t left = (neomm__fetch_sub(&entry->mappings, 1) & ~NEOMM__RMAP_LOCK) - 1;
+    uint32_t left = (neomm__fetch_sub(&entry->mappings, 1) & NEOMM__RMAP_COUNT) - 1;
     if (!is_table(entry->mapping)) {
         NEOMM__ASSERT(entry->mapping == mapping && left == 0);
         entry->mapping = 0;
@@ -360,7 +360,7 @@ const char *neomm__rmap_fsck(const struct neomm *root, const struct neomm__frame
         if (!neomm__rmap_has(root, entry, mapping))
             return "has an entry that is not found";
     }
-    if (found != entry->mappings)
+    if (found != neomm__rmap_count(entry))
         return "counts its entries wrong";
     return found < 2 && is_table(entry->mapping) ? "has a table for nothing" : NULL;
 }

@@ -8,7 +8,8 @@
  *   mapping   0                             empty
  *             index << 44 | page            the one
  *             MANY | order | place          table of 2^order words, load at most 3/4
- *   mappings  the lock, and how many there are
+ *   mappings  the lock, how many there are, and whether the frame was used, see
+ *             neomm__frame_rejuvenate
  *
  * A set contains every leaf that leads to its frame: who maps a page adds to the set first, who
  * unmaps it removes from the set last. So whoever has the lock and finds an entry may rely on its
@@ -22,6 +23,9 @@
 
 /* In `mappings`. */
 #define NEOMM__RMAP_LOCK ((uint32_t)1 << 31)
+/* The accessed bit of a leaf was cleared, but not for the frame's policy, which is to see it. */
+#define NEOMM__RMAP_YOUNG ((uint32_t)1 << 30)
+#define NEOMM__RMAP_COUNT (NEOMM__RMAP_YOUNG - 1)
 /* In an entry: the index is an object's. */
 #define NEOMM__RMAP_OBJECT ((uint64_t)1 << 60)
 /* The most entries of a set: three quarters of the largest table, which is one block of frames. */
@@ -40,14 +44,27 @@ void neomm__rmap_unlock(struct neomm__frame *entry, neomm_irq_t irq);
 /* Waits while there are `count` entries, one of which somebody else is about to remove. */
 static inline void neomm__rmap_wait(const struct neomm__frame *entry, uint32_t count)
 {
-    while ((neomm__load_relaxed(&entry->mappings) & ~NEOMM__RMAP_LOCK) == count)
+    while ((neomm__load_relaxed(&entry->mappings) & NEOMM__RMAP_COUNT) == count)
         neomm__spin();
 }
 
 /* How many entries there are, with the lock or as it was at some moment. */
 static inline uint32_t neomm__rmap_count(const struct neomm__frame *entry)
 {
-    return neomm__load_acquire(&entry->mappings) & ~NEOMM__RMAP_LOCK;
+    return neomm__load_acquire(&entry->mappings) & NEOMM__RMAP_COUNT;
+}
+
+/* The frame was used, whatever its leaves say from now on. */
+static inline void neomm__frame_rejuvenate(struct neomm__frame *entry)
+{
+    (void)neomm__fetch_or(&entry->mappings, NEOMM__RMAP_YOUNG);
+}
+
+/* Was it, since this was asked last? */
+static inline bool neomm__frame_age(struct neomm__frame *entry)
+{
+    return (neomm__load_relaxed(&entry->mappings) & NEOMM__RMAP_YOUNG) &&
+           (neomm__fetch_and(&entry->mappings, ~NEOMM__RMAP_YOUNG) & NEOMM__RMAP_YOUNG);
 }
 
 /* Adds an entry. NEOMM_E_EXISTS: it is there; NEOMM_E_NOMEM, NEOMM_E_LIMIT; nothing has changed

@@ -119,6 +119,7 @@ static void put(struct neomm *root, neomm_frame_t frame, uint32_t reference)
     if (neomm__fetch_sub(&entry->references, reference) != reference)
         return;
     neomm__store_release(&entry->references, 1);
+    (void)neomm__frame_age(entry);
     entry->kind = NEOMM__KIND_NONE;
     neomm__frame_clear(entry, ~NEOMM__FRAME_ALLOCATED);
     entry->owner = 0;

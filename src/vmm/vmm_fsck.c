@@ -59,9 +59,10 @@ static void check_present(struct check *check, neomm_vaddr_t vaddr,
     if (!neomm__rmap_has(check->root, entry, neomm__mapping_make(index, vaddr)))
         neomm__report(check->report, "vmm: space %u: %#zx: frame %#x does not lead back", index,
                       (size_t)vaddr, frame.number);
-    if ((leaf->prot & NEOMM_PROT_WRITE) && entry->mappings > 1 && !neomm__frame_is_object(entry))
+    if ((leaf->prot & NEOMM_PROT_WRITE) && neomm__rmap_count(entry) > 1 &&
+        !neomm__frame_is_object(entry))
         neomm__report(check->report, "vmm: space %u: %#zx: frame %#x is writable and has %u leaves",
-                      index, (size_t)vaddr, frame.number, entry->mappings);
+                      index, (size_t)vaddr, frame.number, neomm__rmap_count(entry));
     if (region && (leaf->prot & NEOMM_PROT_WRITE) && neomm__frame_is_object(entry) &&
         (!(region->flags & NEOMM__REGION_SHARED) ||
          (entry->kind == NEOMM__KIND_CACHE && !neomm__frame_has(entry, NEOMM__FRAME_DIRTY))))
@@ -127,12 +128,12 @@ static void check_frame(struct neomm *root, neomm_frame_t frame, struct frames *
     if (wrong)
         neomm__report(report, "vmm: frame %#x: its mapping set %s", frame.number, wrong);
     uint32_t pins = neomm__frame_pins(entry), others = entry->references % NEOMM__FRAME_PIN;
-    if (others != (entry->mappings != 0) || entry->mappings + pins == 0)
+    if (others != (neomm__rmap_count(entry) != 0) || neomm__rmap_count(entry) + pins == 0)
         neomm__report(report, "vmm: frame %#x: %u mappings, %u references and %u pins",
-                      frame.number, entry->mappings, others, pins);
-    if (entry->mappings == 0)
+                      frame.number, neomm__rmap_count(entry), others, pins);
+    if (neomm__rmap_count(entry) == 0)
         return;
-    frames->mappings += entry->mappings;
+    frames->mappings += neomm__rmap_count(entry);
     frames->own += entry->kind == NEOMM__KIND_USER;
     frames->shared += entry->kind != NEOMM__KIND_USER;
 }

@@ -54,8 +54,9 @@ struct neomm_space {
     size_t resident_pages, swap_pages;  /* atomic, as all below: leaves of frames and of slots */
     size_t faults_zero, faults_swap_in, faults_copy, faults_other, evictions, swap_writes;
     size_t refaults, refaults_near;
-    uint32_t victim;   /* memory ran out and it was chosen: it gets no more */
-    uint32_t oom_bias; /* an int32_t */
+    size_t working_set; /* pages, in 1/16 */
+    uint32_t victim;    /* memory ran out and it was chosen: it gets no more */
+    uint32_t oom_bias;  /* an int32_t */
     char name[NEOMM_SPACE_NAME];
 };
 
