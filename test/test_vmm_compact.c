@@ -96,9 +96,8 @@ static void fill(struct world *w)
     neomm_vaddr_t at = w->base;
     w->pages = (uint32_t)neomm_pmm_free_frames(w->root) * 7 / 10;
     w->object_pages = w->pages / 4;
-    EXPECT_OK(w->t,
-              neomm_mmap(w->root, w->space, &at, w->pages * PAGE, RW,
-                         NEOMM_MAP_EXACT | NEOMM_MAP_NORESERVE));
+    EXPECT_OK(w->t, neomm_mmap(w->root, w->space, &at, w->pages * PAGE, RW,
+                               NEOMM_MAP_EXACT | NEOMM_MAP_NORESERVE));
     EXPECT_OK(w->t, neomm_object_create(w->root, NULL, w->object_pages * PAGE, &w->object));
     w->shared = 0;
     EXPECT_OK(w->t, neomm_mmap_object(w->root, w->space, &w->shared, w->object_pages * PAGE, RW, 0,

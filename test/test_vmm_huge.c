@@ -166,8 +166,8 @@ static void where_it_does_not_fit(struct ktap *t)
     map(&w, w.base + w.huge, w.huge - PAGE, 0);
     EXPECT_EQ(t, touch(&w, w.base + w.huge, true), PAGE);
     map(&w, w.base + 4 * w.huge, w.huge, 0);
-    EXPECT_OK(t, neomm_madvise(w.root, w.space, w.base + 4 * w.huge, PAGE,
-                               NEOMM_ADVICE_SEQUENTIAL));
+    EXPECT_OK(t,
+              neomm_madvise(w.root, w.space, w.base + 4 * w.huge, PAGE, NEOMM_ADVICE_SEQUENTIAL));
     EXPECT_EQ(t, touch(&w, w.base + 4 * w.huge, true), PAGE);
     map(&w, w.base + 6 * w.huge, w.huge, 0);
     EXPECT_EQ(t, touch(&w, w.base + 6 * w.huge, true), w.huge);
@@ -222,9 +222,8 @@ static void moves(struct story *s, uint32_t page, uint32_t turn)
 {
     struct world *w = &s->w;
     neomm_vaddr_t to = w->elsewhere + turn * 2 * PAGE;
-    neomm_status status =
-        neomm_mremap(w->root, w->space, w->base + page * PAGE, PAGE, PAGE,
-                     NEOMM_REMAP_MAYMOVE | NEOMM_REMAP_FIXED, &to);
+    neomm_status status = neomm_mremap(w->root, w->space, w->base + page * PAGE, PAGE, PAGE,
+                                       NEOMM_REMAP_MAYMOVE | NEOMM_REMAP_FIXED, &to);
     EXPECT_EQ(w->t, status, s->page[page].mapped ? NEOMM_OK : NEOMM_E_NOENT);
     if (status != NEOMM_OK)
         return;
@@ -391,8 +390,8 @@ static void pair(struct story *s, uint32_t first, uint32_t second)
         env_fsck(s->w.t, &s->w.env);
     EXPECT_OK(s->w.t, neomm_space_reset(s->w.root, s->w.space));
     if (s->w.t->failures != failures)
-        ktap_note(s->w.t, "call %u at page %u, then call %u at page %u", first / 4,
-                  page[first % 4], second / 4, page[second % 4]);
+        ktap_note(s->w.t, "call %u at page %u, then call %u at page %u", first / 4, page[first % 4],
+                  second / 4, page[second % 4]);
 }
 
 static void pairs_of_calls(struct ktap *t)

@@ -215,8 +215,8 @@ static uint32_t section_with_name(struct parser *parser, size_t word, size_t wor
 /* The index of the section called [from, to), which has no name in quotes. */
 static uint32_t plain_section(struct parser *parser, size_t from, size_t to)
 {
-    static const char *const word[] = {"memory", "swap",            "heap",   "vmm",
-                                       "cache",  "process.default", "process"};
+    static const char *const word[] = {"memory",          "swap",   "heap", "vmm", "cache",
+                                       "process.default", "process"};
     const char *text = parser->text + from;
     for (uint32_t i = 0; i < NEOMM__CONFIG_SECTIONS; i++)
         if (i != NEOMM__CONFIG_CACHE && neomm__config_is_word(text, to - from, word[i]))

@@ -6,11 +6,11 @@
 #include <neomm/config.h>
 
 enum neomm__config_type {
-    NEOMM__CONFIG_SIZE,   /* struct neomm_config_size */
-    NEOMM__CONFIG_LIMIT,  /* the same, and it may be unlimited */
-    NEOMM__CONFIG_BOOL,   /* bool */
-    NEOMM__CONFIG_NAME,   /* char[NEOMM_CONFIG_NAME_MAX] */
-    NEOMM__CONFIG_NUMBER, /* uint32_t, from `least` to `most` */
+    NEOMM__CONFIG_SIZE,    /* struct neomm_config_size */
+    NEOMM__CONFIG_LIMIT,   /* the same, and it may be unlimited */
+    NEOMM__CONFIG_BOOL,    /* bool */
+    NEOMM__CONFIG_NAME,    /* char[NEOMM_CONFIG_NAME_MAX] */
+    NEOMM__CONFIG_NUMBER,  /* uint32_t, from `least` to `most` */
     NEOMM__CONFIG_PROFILE, /* uint32_t: enum neomm_heap_profile */
     NEOMM__CONFIG_WHERE    /* uint32_t: enum neomm_huge */
 };

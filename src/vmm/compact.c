@@ -101,8 +101,7 @@ static bool move_pages(struct block *b)
         neomm_frame_t frame = neomm_frame(b->first.number + i);
         if (is_ours(b, i))
             continue;
-        if (!neomm__migrate(b->root, frame) &&
-            neomm_pmm_claim(b->root, frame, 1) != NEOMM_OK)
+        if (!neomm__migrate(b->root, frame) && neomm_pmm_claim(b->root, frame, 1) != NEOMM_OK)
             return false;
         note_ours(b, i, 1);
     }

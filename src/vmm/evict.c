@@ -68,8 +68,8 @@ static bool is_wanted(const struct neomm__eviction *e, const struct neomm__leaf 
     return leaf->space && (e->only == 0 || e->only == leaf->mapping);
 }
 
-/* A huge leaf has one A for all of its pages, which are tested in turn, as a rule from the first on:
- * so all of them were accessed until the last one has been tested. */
+/* A huge leaf has one A for all of its pages, which are tested in turn, as a rule from the first
+ * on: so all of them were accessed until the last one has been tested. */
 static bool keeps_accessed(const struct neomm__eviction *e, const struct neomm__leaf *at,
                            struct neomm_mapping *leaf)
 {
@@ -113,8 +113,8 @@ neomm_status neomm__evict_part(struct neomm__eviction *e)
     uint32_t position = 0;
     while (status == NEOMM_OK && neomm__evict_mapping(e, &position, &leaf)) {
         if (leaf.space)
-            status = neomm__leaves_part(e->root, leaf.space, leaf.vaddr,
-                                        leaf.vaddr + NEOMM_PAGE_SIZE);
+            status =
+                neomm__leaves_part(e->root, leaf.space, leaf.vaddr, leaf.vaddr + NEOMM_PAGE_SIZE);
         drop(&leaf);
     }
     return status;

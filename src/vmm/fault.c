@@ -347,8 +347,8 @@ static enum round round_copy(struct work *work, const struct neomm_mapping *old,
 /* A part of a huge page changes: it becomes small ones. */
 static enum round round_part(struct work *work, struct neomm_fault_result *result)
 {
-    neomm_status status = neomm__leaves_part(work->root, work->space, work->page,
-                                             work->page + NEOMM_PAGE_SIZE);
+    neomm_status status =
+        neomm__leaves_part(work->root, work->space, work->page, work->page + NEOMM_PAGE_SIZE);
     return status == NEOMM_OK ? AGAIN : make_room(work, result);
 }
 

@@ -355,8 +355,7 @@ neomm_status neomm_space_reset(struct neomm *root, struct neomm_space *space)
 {
     const struct neomm_layout *layout = &root->layout;
     neomm__mutex_lock(&space->lock);
-    neomm_status status =
-        neomm__range_clear(root, space, layout->user_base, layout->user_limit);
+    neomm_status status = neomm__range_clear(root, space, layout->user_base, layout->user_limit);
     NEOMM__ASSERT(status == NEOMM_OK);
     space->lock_future = 0;
     space->lock_now = false;
@@ -395,8 +394,8 @@ static void set_prot(struct neomm__region_map *map, neomm_vaddr_t start, neomm_v
 
 /* Leaves that reach over the borders of regions are made small before any right changes, so that
  * running out of memory half-way leaves all rights as they were. */
-static neomm_status part_regions(struct neomm *root, struct neomm_space *space,
-                                 neomm_vaddr_t start, neomm_vaddr_t end)
+static neomm_status part_regions(struct neomm *root, struct neomm_space *space, neomm_vaddr_t start,
+                                 neomm_vaddr_t end)
 {
     neomm_status status = NEOMM_OK;
     struct neomm__region_place at = neomm__region_place(&space->map, start);

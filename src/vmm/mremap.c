@@ -101,8 +101,8 @@ struct remap {
     unsigned flags;
 };
 
-/* What becomes of the old range, whose leaves have gone, or do not reach out of it; before the new region is there, which
- * may be a neighbour that it is joined with. */
+/* What becomes of the old range, whose leaves have gone, or do not reach out of it; before the new
+ * region is there, which may be a neighbour that it is joined with. */
 static void leave_old(struct neomm *root, struct neomm_space *space, const struct remap *remap)
 {
     neomm_vaddr_t end = remap->old + remap->old_size;
@@ -131,8 +131,7 @@ static neomm_status move_region(struct neomm *root, struct neomm_space *space,
     struct neomm_object *object = old->object != 0 ? root->vmm->object[old->object] : NULL;
     if (object)
         neomm__mutex_lock(&object->lock);
-    neomm_status status =
-        neomm__leaves_part(root, space, remap->old, remap->old + remap->old_size);
+    neomm_status status = neomm__leaves_part(root, space, remap->old, remap->old + remap->old_size);
     if (status == NEOMM_OK)
         status = move_all(root, space, remap->old, remap->to, moved);
     if (object)

@@ -118,8 +118,7 @@ static void empty(struct neomm *root, struct neomm_space *space)
 {
     const struct neomm_layout *layout = &root->layout;
     wait_until_left(space);
-    neomm_status status =
-        neomm__range_clear(root, space, layout->user_base, layout->user_limit);
+    neomm_status status = neomm__range_clear(root, space, layout->user_base, layout->user_limit);
     NEOMM__ASSERT(status == NEOMM_OK);
     neomm__mutex_unlock(&space->lock);
     wait_until_left(space);

@@ -179,8 +179,7 @@ static neomm_status pin_page(struct neomm *root, struct neomm_space *space, neom
     for (;;) {
         struct pin pin = {.root = root, .write = write};
         uint32_t ends = neomm__evictions_wait_begin(vmm);
-        neomm_status status =
-            neomm__walk(root, space, page, NEOMM_PAGE_SIZE, pin_leaf, &pin);
+        neomm_status status = neomm__walk(root, space, page, NEOMM_PAGE_SIZE, pin_leaf, &pin);
         neomm__evictions_wait_end(vmm, ends, pin.busy ? UINT64_MAX : 0);
         if (pin.entry)
             *frame = pin.frame;

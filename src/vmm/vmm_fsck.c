@@ -91,9 +91,8 @@ static void check_space(struct check *check)
     struct neomm_space *space = check->space;
     const struct neomm_layout *layout = &check->root->layout;
     check_regions(check);
-    neomm_status status =
-        neomm__walk(check->root, space, layout->user_base, layout->user_limit - layout->user_base,
-                    check_leaf, check);
+    neomm_status status = neomm__walk(check->root, space, layout->user_base,
+                                      layout->user_limit - layout->user_base, check_leaf, check);
     if (status != NEOMM_OK)
         neomm__report(check->report, "vmm: space %u: tables cannot be walked: %s", space->index,
                       neomm_status_text(status));

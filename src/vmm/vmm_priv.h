@@ -150,7 +150,7 @@ void neomm__leaves_clear(struct neomm *root, struct neomm_space *space, neomm_va
 /* Takes away what is mapped in the range; needs room for two. NEOMM_E_NOMEM: a huge leaf could not
  * be split, and nothing has changed; never where no region reaches over an end. */
 neomm_status neomm__range_clear(struct neomm *root, struct neomm_space *space, neomm_vaddr_t start,
-                        neomm_vaddr_t end);
+                                neomm_vaddr_t end);
 /* Adds a region with these bounds, rights, flags and offset; charged, and with room for one. */
 void neomm__range_add(struct neomm_space *space, const struct neomm__region *like);
 /* A free range, near the hint if there is one. */
