@@ -78,6 +78,9 @@ static void kernel_page_fault(struct trap_frame *frame, neomm_vaddr_t address)
 {
     if (!(frame->error & ERROR_FETCH) && neomm_heap_fault(kernel_cpu.root, (void *)address))
         return;
+    if (resolved(neomm_kernel_fault(kernel_cpu.root, address, (uint32_t)frame->error,
+                                    (frame->flags & FLAGS_INTERRUPTS) != 0)))
+        return;
     uintptr_t fixup = neomm_cpu_fixup(frame->ip);
     if (fixup == 0)
         crash(frame, address);

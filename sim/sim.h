@@ -111,7 +111,8 @@ struct sim_tlb_stats {
 };
 void sim_tlb_stats(const struct sim *sim, struct sim_tlb_stats *stats); /* all CPUs */
 
-/* Called for page faults that sim's user copies meet: resolve and return true to retry. */
+/* Called for page faults that sim's user copies meet, and references to the kernel window: resolve
+ * and return true to retry. */
 typedef bool sim_fault_fn(void *context, neomm_vaddr_t address, uint32_t error);
 void sim_set_fault_handler(struct sim *sim, sim_fault_fn *handler, void *context);
 

@@ -128,6 +128,8 @@ static void reference(struct sim *sim, struct sim_window *window, size_t offset,
     sim_cpu_leave(entered);
     if (there && access != SIM_FETCH && sim_pointer(sim, paddr))
         return;
+    if (!there && sim->fault && sim->fault(sim->fault_context, vaddr, error))
+        return; /* the instruction runs again */
     (void)snprintf(text, sizeof(text), "kernel %s at %#llx faults (error %#x%s)", verb[access],
                    (unsigned long long)vaddr, error, there ? ", no memory there" : "");
     sim_crash(sim, false, text);

@@ -11,10 +11,14 @@
 /* A reference is repeated after this many resolved faults and no more. */
 #define RETRIES 32
 
-/* The kernel's page-fault handler: the fault is the loaded space's. */
+/* The kernel's page-fault handler: the fault is a lazy page's of the window, or the loaded space's.
+ */
 static bool on_fault(void *context, neomm_vaddr_t address, uint32_t error)
 {
     struct env *env = context;
+    if (address >= neomm_layout_of(env->root)->user_limit)
+        return neomm_kernel_fault(env->root, address, error, !sim_interrupts_masked()) ==
+               NEOMM_FAULT_RESOLVED;
     const struct neomm_tables *tables = neomm__cpu(env->root)->tables;
     struct neomm_space *space = tables ? neomm_space_at(env->root, tables->owner) : NULL;
     struct neomm_fault_result result;

@@ -524,6 +524,76 @@ static void valloc_and_vfree(struct ktap *t)
     env_close(t, &env);
 }
 
+/* Pages come one by one, as they are touched; what was never touched costs nothing. */
+static void lazy_ranges(struct ktap *t)
+{
+    struct env env;
+    const struct env_options options = {.layer = ENV_VMM,
+                                        .format = (enum neomm_format)t->parameter};
+    ASSERT(t, env_open(t, &env, &options));
+    const size_t align = (size_t)1 << 16, pages = 64;
+    unsigned char *page =
+        neomm_valloc_aligned(env.root, pages * PAGE, align, RW, NEOMM_VALLOC_LAZY);
+    ASSERT(t, page);
+    EXPECT_EQ(t, neomm_window_vaddr(env.root, page) % align, 0);
+    uint64_t free = neomm_pmm_free_frames(env.root);
+    for (size_t at = 0; at < pages * PAGE; at += 3 * PAGE) {
+        EXPECT_EQ(t, page[at], 0);
+        page[at + PAGE - 1] = (unsigned char)(at / PAGE + 1);
+    }
+    uint64_t used = free - neomm_pmm_free_frames(env.root);
+    EXPECT(t, used >= 22 && used <= 22 + 4);
+    for (size_t at = 0; at < pages * PAGE; at += 3 * PAGE)
+        EXPECT_EQ(t, page[at + PAGE - 1], at / PAGE + 1);
+    env_fsck(t, &env);
+    EXPECT_EQ(t, neomm_vfree(env.root, page + PAGE), NEOMM_E_NOENT);
+    EXPECT_OK(t, neomm_vfree(env.root, page));
+    EXPECT_EQ(t, neomm_vfree(env.root, page), NEOMM_E_NOENT);
+    unsigned char *none = neomm_valloc_aligned(env.root, PAGE, 0, RW, NEOMM_VALLOC_LAZY);
+    EXPECT_OK(t, neomm_vfree(env.root, none)); /* never touched */
+    EXPECT(t, !neomm_valloc_aligned(env.root, PAGE, 3 * PAGE, RW, 0));
+    EXPECT(t, !neomm_valloc_aligned(env.root, PAGE, PAGE, RW, 2));
+    EXPECT(t, !neomm_valloc_aligned(env.root, PAGE, PAGE, NEOMM_PROT_NONE, NEOMM_VALLOC_LAZY));
+    env_close(t, &env);
+}
+
+/* What a handler of kernel faults is told. */
+static void kernel_faults(struct ktap *t)
+{
+    struct env env;
+    const struct env_options options = {.layer = ENV_VMM,
+                                        .format = (enum neomm_format)t->parameter};
+    ASSERT(t, env_open(t, &env, &options));
+    struct neomm *root = env.root;
+    const uint32_t write = NEOMM_PF_WRITE;
+    char *eager = neomm_valloc(root, PAGE, RW);
+    char *lazy = neomm_valloc_aligned(root, 2 * PAGE, 0, NEOMM_PROT_READ, NEOMM_VALLOC_LAZY);
+    ASSERT(t, eager && lazy);
+    neomm_vaddr_t at = neomm_window_vaddr(root, lazy), other = neomm_window_vaddr(root, eager);
+    EXPECT_EQ(t, neomm_kernel_fault(root, at, write, true), NEOMM_FAULT_ACCESS);
+    EXPECT_EQ(t, neomm_kernel_fault(root, at, 0, false), NEOMM_FAULT_ACCESS);
+    EXPECT_EQ(t, neomm_kernel_fault(root, at + 2 * PAGE, 0, true), NEOMM_FAULT_SEGV);
+    EXPECT_EQ(t, neomm_kernel_fault(root, other, 0, true), NEOMM_FAULT_SEGV);
+    EXPECT_EQ(t, neomm_kernel_fault(root, neomm_layout_of(root)->user_base, 0, true),
+              NEOMM_FAULT_SEGV);
+    if (env_fault_plan(&env, 1, true)) {
+        EXPECT_EQ(t, neomm_kernel_fault(root, at, 0, true), NEOMM_FAULT_NOMEM);
+        for (uint64_t nth = 1; nth < 20; nth++) {
+            (void)env_fault_plan(&env, nth, false);
+            enum neomm_fault_outcome outcome = neomm_kernel_fault(root, at + PAGE, 0, true);
+            EXPECT(t, outcome == NEOMM_FAULT_RESOLVED || outcome == NEOMM_FAULT_NOMEM);
+        }
+    }
+    (void)env_fault_plan(&env, 0, false);
+    EXPECT_EQ(t, neomm_kernel_fault(root, at, 0, true), NEOMM_FAULT_RESOLVED);
+    EXPECT_EQ(t, neomm_kernel_fault(root, at, 0, true), NEOMM_FAULT_RESOLVED);
+    EXPECT_EQ(t, lazy[1], 0);
+    EXPECT_OK(t, neomm_vfree(root, lazy));
+    EXPECT_EQ(t, neomm_kernel_fault(root, at, 0, true), NEOMM_FAULT_SEGV);
+    EXPECT_OK(t, neomm_vfree(root, eager));
+    env_close(t, &env);
+}
+
 /* ---- every failure ---- */
 
 /* A small history through every call; stops quietly at the first error, which the sweep made. */
@@ -644,6 +714,8 @@ static const struct ktap_case cases[] = {
     KTAP_CASE_WITH(user_copies, formats),
     KTAP_CASE_WITH(spaces_do_not_mix, formats),
     KTAP_CASE_WITH(valloc_and_vfree, formats),
+    KTAP_CASE_WITH(lazy_ranges, formats),
+    KTAP_CASE_WITH(kernel_faults, formats),
     KTAP_CASE_WITH(every_failure, sweeps),
 };
 KTAP_SUITE(vmm, cases);

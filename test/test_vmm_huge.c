@@ -166,8 +166,8 @@ static void where_it_does_not_fit(struct ktap *t)
     map(&w, w.base + w.huge, w.huge - PAGE, 0);
     EXPECT_EQ(t, touch(&w, w.base + w.huge, true), PAGE);
     map(&w, w.base + 4 * w.huge, w.huge, 0);
-    EXPECT_OK(t, neomm_madvise(w.root, w.space, w.base + 4 * w.huge, PAGE,
-                               NEOMM_ADVICE_SEQUENTIAL));
+    EXPECT_OK(t,
+              neomm_madvise(w.root, w.space, w.base + 4 * w.huge, PAGE, NEOMM_ADVICE_SEQUENTIAL));
     EXPECT_EQ(t, touch(&w, w.base + 4 * w.huge, true), PAGE);
     map(&w, w.base + 6 * w.huge, w.huge, 0);
     EXPECT_EQ(t, touch(&w, w.base + 6 * w.huge, true), w.huge);
@@ -222,9 +222,8 @@ static void moves(struct story *s, uint32_t page, uint32_t turn)
 {
     struct world *w = &s->w;
     neomm_vaddr_t to = w->elsewhere + turn * 2 * PAGE;
-    neomm_status status =
-        neomm_mremap(w->root, w->space, w->base + page * PAGE, PAGE, PAGE,
-                     NEOMM_REMAP_MAYMOVE | NEOMM_REMAP_FIXED, &to);
+    neomm_status status = neomm_mremap(w->root, w->space, w->base + page * PAGE, PAGE, PAGE,
+                                       NEOMM_REMAP_MAYMOVE | NEOMM_REMAP_FIXED, &to);
     EXPECT_EQ(w->t, status, s->page[page].mapped ? NEOMM_OK : NEOMM_E_NOENT);
     if (status != NEOMM_OK)
         return;
@@ -391,8 +390,8 @@ static void pair(struct story *s, uint32_t first, uint32_t second)
         env_fsck(s->w.t, &s->w.env);
     EXPECT_OK(s->w.t, neomm_space_reset(s->w.root, s->w.space));
     if (s->w.t->failures != failures)
-        ktap_note(s->w.t, "call %u at page %u, then call %u at page %u", first / 4,
-                  page[first % 4], second / 4, page[second % 4]);
+        ktap_note(s->w.t, "call %u at page %u, then call %u at page %u", first / 4, page[first % 4],
+                  second / 4, page[second % 4]);
 }
 
 static void pairs_of_calls(struct ktap *t)
@@ -404,6 +403,39 @@ static void pairs_of_calls(struct ktap *t)
     for (uint32_t i = 0; i < most && t->failures == 0; i++) {
         uint32_t n = (uint32_t)((uint64_t)i * 1009 % (all * all)); /* a share has of everything */
         pair(&s, n / all, n % all);
+    }
+    world_close(&s.w);
+}
+
+/* Any calls, at any page: what is left of the huge page is what the model has. */
+static void history(struct story *s, uint64_t seed)
+{
+    const uint32_t edge[4] = {0, 1, 255, s->w.pages - 1};
+    uint64_t random = seed;
+    uint32_t moves_left = 2;
+    begin(s);
+    for (uint32_t i = 0; i < 60; i++) {
+        random = random * 6364136223846793005u + 1442695040888963407u;
+        uint32_t n = (uint32_t)(random >> 33), kind = n % KINDS, page = n / KINDS % s->w.pages;
+        if (kind == MOVE && moves_left == 0)
+            continue;
+        moves_left -= kind == MOVE;
+        act(s, kind, n & 0x10000 ? edge[page % 4] : page, kind == MOVE ? moves_left : n >> 17 & 1);
+    }
+    check(s);
+    env_fsck(s->w.t, &s->w.env);
+    EXPECT_OK(s->w.t, neomm_space_reset(s->w.root, s->w.space));
+}
+
+static void histories(struct ktap *t)
+{
+    static struct story s;
+    uint64_t most = share_of(NEOMM_INSTRUMENTED ? 30 : 300);
+    ASSERT(t, world_open(t, &s.w, NULL, NULL));
+    for (uint64_t seed = 1; seed <= most && t->failures == 0; seed++) {
+        history(&s, seed);
+        if (t->failures != 0)
+            ktap_note(t, "history %llu", (unsigned long long)seed);
     }
     world_close(&s.w);
 }
@@ -571,10 +603,15 @@ static void more_than_memory(struct ktap *t)
 }
 
 static const struct ktap_case cases[] = {
-    KTAP_CASE_WITH(one_fault_a_block, formats),     KTAP_CASE_WITH(where_it_is_allowed, formats),
-    KTAP_CASE_WITH(where_it_does_not_fit, formats), KTAP_CASE_WITH(pairs_of_calls, formats),
-    KTAP_CASE_WITH(parts_that_fail, formats),       KTAP_CASE_WITH(nth_failure, formats),
-    KTAP_CASE_WITH(eviction_takes_pages, formats),  KTAP_CASE_WITH(in_core, formats),
+    KTAP_CASE_WITH(one_fault_a_block, formats),
+    KTAP_CASE_WITH(where_it_is_allowed, formats),
+    KTAP_CASE_WITH(where_it_does_not_fit, formats),
+    KTAP_CASE_WITH(pairs_of_calls, formats),
+    KTAP_CASE_WITH(histories, formats),
+    KTAP_CASE_WITH(parts_that_fail, formats),
+    KTAP_CASE_WITH(nth_failure, formats),
+    KTAP_CASE_WITH(eviction_takes_pages, formats),
+    KTAP_CASE_WITH(in_core, formats),
     KTAP_CASE_WITH(more_than_memory, formats),
 };
 KTAP_SUITE(vmm_huge, cases);

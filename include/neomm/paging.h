@@ -225,8 +225,8 @@ neomm_status neomm_paging_exchange_exact(struct neomm *root, struct neomm_tables
                                          struct neomm_mapping *last);
 
 /* Reads and clears bits of the present leaves in the range: accessed always, dirty if
- * clear_dirty. visit (may be NULL) sees each leaf as it was before; a large one at the edge whole. Invalidates where a bit was cleared, so
- * that the next reference sets it again. */
+ * clear_dirty. visit (may be NULL) sees each leaf as it was before; a large one at the edge whole.
+ * Invalidates where a bit was cleared, so that the next reference sets it again. */
 neomm_status neomm_paging_harvest(struct neomm *root, struct neomm_tables *tables,
                                   neomm_vaddr_t vaddr, size_t size, bool clear_dirty,
                                   neomm_leaf_fn *visit, void *context);
@@ -248,6 +248,20 @@ void neomm_paging_dump(struct neomm *root, struct neomm_tables *tables, neomm_va
  * NEOMM_E_NOMEM, NEOMM_E_INVALID (size 0), NEOMM_E_ALIGN. First fit by address. Metadata: frames,
  * taken NORECLAIM. Cost: a pass over the ranges. Locks: window. Interrupts: yes. */
 neomm_status neomm_window_alloc(struct neomm *root, size_t size, neomm_vaddr_t *vaddr);
+
+/* The same, at a multiple of `align`, a power of two and a page at least, with a tag of the
+ * owner's: 0 to NEOMM_WINDOW_TAG_MAX, 0 for neomm_window_alloc. NEOMM_E_INVALID: neither. */
+neomm_status neomm_window_alloc_aligned(struct neomm *root, size_t size, size_t align, uint32_t tag,
+                                        neomm_vaddr_t *vaddr);
+#define NEOMM_WINDOW_TAG_MAX 0xfffu
+
+/* The range that vaddr lies in (its guard page is not), and its tag. NEOMM_E_NOENT: none. Cost: the
+ * log of the ranges and a 256th of them. Locks: window. Interrupts: yes. */
+neomm_status neomm_window_find(struct neomm *root, neomm_vaddr_t vaddr, neomm_vaddr_t *base,
+                               size_t *size, uint32_t *tag);
+/* The range that starts at vaddr gets another tag, if it has `from`: else NEOMM_E_NOENT. */
+neomm_status neomm_window_retag(struct neomm *root, neomm_vaddr_t vaddr, uint32_t from,
+                                uint32_t to);
 
 /* Gives a range back; the caller has unmapped it. NEOMM_E_NOENT: not the start of a range;
  * NEOMM_E_BUSY: something in it is still mapped. */

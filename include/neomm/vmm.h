@@ -86,11 +86,11 @@ enum neomm_advice {
     NEOMM_ADVICE_NORMAL,
     NEOMM_ADVICE_SEQUENTIAL,
     NEOMM_ADVICE_RANDOM,
-    NEOMM_ADVICE_WILLNEED, /* reads back what is in swap; starts reading what pagers have */
-    NEOMM_ADVICE_DONTNEED, /* gives the contents up: zeros from now on; an object keeps them */
-    NEOMM_ADVICE_FREE,     /* the same; Linux may wait until memory is short */
-    NEOMM_ADVICE_HUGEPAGE,   /* see neomm_huge; a read brings the page, too */
-    NEOMM_ADVICE_NOHUGEPAGE, /* none from now on; those that are there stay */
+    NEOMM_ADVICE_WILLNEED,      /* reads back what is in swap; starts reading what pagers have */
+    NEOMM_ADVICE_DONTNEED,      /* gives the contents up: zeros from now on; an object keeps them */
+    NEOMM_ADVICE_FREE,          /* the same; Linux may wait until memory is short */
+    NEOMM_ADVICE_HUGEPAGE,      /* see neomm_huge; a read brings the page, too */
+    NEOMM_ADVICE_NOHUGEPAGE,    /* none from now on; those that are there stay */
     NEOMM_ADVICE_COLD,          /* as if it had not been used for long */
     NEOMM_ADVICE_PAGEOUT,       /* evicts what no other space has, too */
     NEOMM_ADVICE_POPULATE_READ, /* touches each page */
@@ -112,7 +112,7 @@ enum neomm_fault_outcome {
     NEOMM_FAULT_RESOLVED, /* run the instruction again */
     NEOMM_FAULT_SEGV,     /* nothing is mapped there */
     NEOMM_FAULT_ACCESS,   /* mapped, but not for this access */
-    NEOMM_FAULT_BUS,   /* contents lost: reading failed or found damage; or behind an object's end */
+    NEOMM_FAULT_BUS, /* contents lost: reading failed or found damage; or behind an object's end */
     NEOMM_FAULT_NOMEM, /* no memory could be had */
     NEOMM_FAULT_RETRY  /* lost a race or must wait: run the instruction again */
 };
@@ -254,9 +254,9 @@ neomm_status neomm_object_resize(struct neomm *root, struct neomm_object *object
 uint64_t neomm_object_size(struct neomm_object *object);
 /* As neomm_mmap, but maps the object's bytes from `offset` (whole pages) on, shared: all see what
  * one writes, also after a fork. The range may reach beyond the object's end. Flags: all but STACK.
- * It is not in the commit account. With PRIVATE it sees what others write to a page until it writes to
- * that itself: from then on it has a copy, which is memory as neomm_mmap gives it, and which stays
- * when the object gets smaller. */
+ * It is not in the commit account. With PRIVATE it sees what others write to a page until it writes
+ * to that itself: from then on it has a copy, which is memory as neomm_mmap gives it, and which
+ * stays when the object gets smaller. */
 neomm_status neomm_mmap_object(struct neomm *root, struct neomm_space *space,
                                neomm_vaddr_t *address, uint64_t size, neomm_prot_t prot,
                                unsigned flags, struct neomm_object *object, uint64_t offset);
@@ -290,9 +290,9 @@ neomm_status neomm_madvise(struct neomm *root, struct neomm_space *space, neomm_
                            uint64_t size, enum neomm_advice advice);
 
 /* Writes back what shared mappings of objects with a pager (pager.h) have in the range: SYNC as
- * neomm_object_sync, with its errors, ASYNC starts it. There is nothing to write back in other memory.
- * NEOMM_E_INVALID: flags; NEOMM_E_NOENT: a part is not mapped; NEOMM_E_BUSY: INVALIDATE, and a part is
- * locked. May sleep. */
+ * neomm_object_sync, with its errors, ASYNC starts it. There is nothing to write back in other
+ * memory. NEOMM_E_INVALID: flags; NEOMM_E_NOENT: a part is not mapped; NEOMM_E_BUSY: INVALIDATE,
+ * and a part is locked. May sleep. */
 neomm_status neomm_msync(struct neomm *root, struct neomm_space *space, neomm_vaddr_t address,
                          uint64_t size, unsigned flags);
 
@@ -419,19 +419,37 @@ int32_t neomm_space_oom_score(struct neomm *root, struct neomm_space *space);
  * NEOMM_E_RANGE. */
 neomm_status neomm_space_set_oom_bias(struct neomm *root, struct neomm_space *space, int32_t bias);
 
-/* Moves pages to other frames until a block of 2^order frames (1 to NEOMM_ORDER_MAX) is free, or was
- * a moment ago. Private memory moves while it is in use, shared memory is faulted in again; pinned
- * pages stay. The frame allocator does so by itself when a block is asked for with reclaim, and
- * there are frames but no such block. NEOMM_E_NOMEM: none was found with movable pages alone that
- * could be moved, or somebody else is at it; NEOMM_E_INVALID. Cost: at most 64 blocks are looked at
- * and 4 emptied. May sleep. */
+/* Moves pages to other frames until a block of 2^order frames (1 to NEOMM_ORDER_MAX) is free, or
+ * was a moment ago. Private memory moves while it is in use, shared memory is faulted in again;
+ * pinned pages stay. The frame allocator does so by itself when a block is asked for with reclaim,
+ * and there are frames but no such block. NEOMM_E_NOMEM: none was found with movable pages alone
+ * that could be moved, or somebody else is at it; NEOMM_E_INVALID. Cost: at most 64 blocks are
+ * looked at and 4 emptied. May sleep. */
 neomm_status neomm_compact(struct neomm *root, unsigned order) NEOMM_MUST_CHECK;
 
-/* Kernel memory by pages in the window: virtually contiguous, eagerly backed, guard page behind.
- * NULL: size 0, WRITE with EXEC, or no memory. */
+/* Kernel memory by pages in the window: virtually contiguous, filled with zeros, all of it there,
+ * with an unmapped guard page behind. NULL: size 0, no rights, WRITE with EXEC, or no memory. */
 void *neomm_valloc(struct neomm *root, size_t size, neomm_prot_t prot) NEOMM_MALLOC
     NEOMM_ALLOC_SIZE(2);
-/* NEOMM_E_NOENT: not what valloc gave. NULL is fine. */
+
+/* The same at a multiple of `align` (a power of two; less than a page: a page). LAZY: a page gets
+ * memory when it is first touched, in neomm_kernel_fault. Until then it costs nothing, and the
+ * touch may find no memory: a read or write that faults then, which the kernel must be able to
+ * bear. Not for what interrupt handlers touch, nor who holds a lock. NULL also for a wrong
+ * alignment. */
+void *neomm_valloc_aligned(struct neomm *root, size_t size, size_t align, neomm_prot_t prot,
+                           unsigned flags) NEOMM_MALLOC NEOMM_ALLOC_SIZE(2);
+#define NEOMM_VALLOC_LAZY 0x1u
+
+/* A page fault in kernel mode at an address that is not the user's: was it the first touch of a
+ * page of a lazy range? RESOLVED: run the instruction again. SEGV: no, and it is nobody's; ACCESS:
+ * the range has not this right, or `can_wait` is false: the fault came with interrupts masked, from
+ * an interrupt handler, or from who holds a lock; NOMEM: there was no memory. can_wait: may sleep,
+ * and reclaim. */
+enum neomm_fault_outcome neomm_kernel_fault(struct neomm *root, neomm_vaddr_t address,
+                                            uint32_t error, bool can_wait);
+
+/* NEOMM_E_NOENT: not what valloc gave. NULL is fine. Not while another CPU may still touch it. */
 neomm_status neomm_vfree(struct neomm *root, void *pointer);
 
 NEOMM_EXTERN_C_END

@@ -15,8 +15,19 @@
 
 struct range {
     neomm_vaddr_t base;
-    size_t size; /* without the guard page */
+    size_t
+        size_tag; /* bytes without the guard page, which are whole pages; below, the owner's tag */
 };
+
+static size_t size_of(const struct range *range)
+{
+    return NEOMM__ALIGN_DOWN(range->size_tag, NEOMM_PAGE_SIZE);
+}
+
+static uint32_t tag_of(const struct range *range)
+{
+    return (uint32_t)range->size_tag & NEOMM_WINDOW_TAG_MAX;
+}
 
 #define CHUNK_RANGES ((NEOMM_PAGE_SIZE - 4 * sizeof(uint32_t)) / sizeof(struct range))
 
@@ -45,27 +56,33 @@ void neomm__window_init(struct neomm__window *window)
     neomm__lock_init(&window->lock, NEOMM_LOCK_CLASS_WINDOW);
 }
 
+/* Do `need` aligned bytes fit between two offsets in the window? *vaddr: where. */
+static bool fits(const struct neomm_area *area, size_t from, size_t to, size_t need, size_t align,
+                 neomm_vaddr_t *vaddr)
+{
+    size_t skip = (size_t)(0 - (area->base + from)) & (align - 1);
+    *vaddr = area->base + from + skip;
+    return from <= to && to - from >= need && to - from - need >= skip;
+}
+
 /* The lowest gap of `need` bytes: where it is, and in front of which range. */
-static bool find_gap(const struct neomm *root, size_t need, struct place *place,
+static bool find_gap(const struct neomm *root, size_t need, size_t align, struct place *place,
                      neomm_vaddr_t *vaddr)
 {
     const struct neomm_area *area = &root->layout.window;
     size_t used = 0; /* bytes from the window's start, up to behind the last range's guard */
     uint32_t previous = 0, frame = root->paging->window.first;
     *place = (struct place){NULL, 0, 0, 0};
-    *vaddr = area->base;
     for (; frame != 0; previous = frame, frame = place->chunk->next) {
         *place = (struct place){chunk_at(root, frame), previous, frame, 0};
         for (; place->index < place->chunk->count; place->index++) {
             const struct range *range = &place->chunk->range[place->index];
-            *vaddr = area->base + used;
-            if (range->base - *vaddr >= need)
+            if (fits(area, used, range->base - area->base, need, align, vaddr))
                 return true;
-            used = range->base - area->base + range->size + NEOMM_PAGE_SIZE;
+            used = range->base - area->base + size_of(range) + NEOMM_PAGE_SIZE;
         }
     }
-    *vaddr = area->base + used;
-    return used <= area->size && area->size - used >= need;
+    return fits(area, used, area->size, need, align, vaddr);
 }
 
 /* A new chunk behind the one of `place` (or the first one). */
@@ -109,10 +126,11 @@ static neomm_status make_room(struct neomm *root, struct place *place)
     return NEOMM_OK;
 }
 
-static neomm_status take_range(struct neomm *root, size_t size, neomm_vaddr_t *vaddr)
+static neomm_status take_range(struct neomm *root, size_t size, size_t align, uint32_t tag,
+                               neomm_vaddr_t *vaddr)
 {
     struct place place;
-    if (!find_gap(root, size + NEOMM_PAGE_SIZE, &place, vaddr))
+    if (!find_gap(root, size + NEOMM_PAGE_SIZE, align, &place, vaddr))
         return NEOMM_E_NOSPACE;
     neomm_status status = make_room(root, &place);
     if (status != NEOMM_OK)
@@ -120,7 +138,7 @@ static neomm_status take_range(struct neomm *root, size_t size, neomm_vaddr_t *v
     struct range *at = &place.chunk->range[place.index];
     memmove(at + 1, at, (place.chunk->count - place.index) * sizeof(*at));
     at->base = *vaddr;
-    at->size = size;
+    at->size_tag = size | tag;
     place.chunk->count++;
     root->paging->window.ranges++;
     return NEOMM_OK;
@@ -128,20 +146,49 @@ static neomm_status take_range(struct neomm *root, size_t size, neomm_vaddr_t *v
 
 neomm_status neomm_window_alloc(struct neomm *root, size_t size, neomm_vaddr_t *vaddr)
 {
+    return neomm_window_alloc_aligned(root, size, NEOMM_PAGE_SIZE, 0, vaddr);
+}
+
+neomm_status neomm_window_alloc_aligned(struct neomm *root, size_t size, size_t align, uint32_t tag,
+                                        neomm_vaddr_t *vaddr)
+{
     if (!root->paging)
         return NEOMM_E_NOENT;
     if (!NEOMM__ALIGNED(size, NEOMM_PAGE_SIZE))
         return NEOMM_E_ALIGN;
-    if (size == 0)
+    if (size == 0 || align < NEOMM_PAGE_SIZE || (align & (align - 1)) != 0 ||
+        tag > NEOMM_WINDOW_TAG_MAX)
         return NEOMM_E_INVALID;
     if (size >= root->layout.window.size)
         return NEOMM_E_NOSPACE;
     if (NEOMM__FAULT(PAGING_WINDOW))
         return NEOMM_E_NOSPACE;
     neomm_irq_t irq = neomm__lock(&root->paging->window.lock);
-    neomm_status status = take_range(root, size, vaddr);
+    neomm_status status = take_range(root, size, align, tag, vaddr);
     neomm__unlock(&root->paging->window.lock, irq);
     return status;
+}
+
+/* The last range that starts at or below vaddr; false: none does. */
+static bool find_below(const struct neomm *root, neomm_vaddr_t vaddr, struct range *found)
+{
+    bool any = false;
+    for (const struct chunk *chunk = chunk_at(root, root->paging->window.first); chunk;
+         chunk = chunk_at(root, chunk->next)) {
+        if (chunk->range[0].base > vaddr)
+            break;
+        uint32_t low = 0, high = chunk->count;
+        while (high - low > 1) {
+            uint32_t middle = (low + high) / 2;
+            if (chunk->range[middle].base <= vaddr)
+                low = middle;
+            else
+                high = middle;
+        }
+        *found = chunk->range[low];
+        any = true;
+    }
+    return any;
 }
 
 /* The range that starts at vaddr; false: none does. */
@@ -223,7 +270,8 @@ static neomm_status resize(struct neomm *root, neomm_vaddr_t vaddr, size_t size)
     size_t room = room_end(root, &place) - vaddr;
     if (size >= room)
         return NEOMM_E_NOSPACE;
-    place.chunk->range[place.index].size = size;
+    struct range *range = &place.chunk->range[place.index];
+    range->size_tag = size | tag_of(range);
     return NEOMM_OK;
 }
 
@@ -248,9 +296,38 @@ size_t neomm_window_size(struct neomm *root, neomm_vaddr_t vaddr)
         return 0;
     neomm_irq_t irq = neomm__lock(&root->paging->window.lock);
     bool found = find_range(root, vaddr, &place);
-    size_t size = found ? place.chunk->range[place.index].size : 0;
+    size_t size = found ? size_of(&place.chunk->range[place.index]) : 0;
     neomm__unlock(&root->paging->window.lock, irq);
     return size;
+}
+
+neomm_status neomm_window_find(struct neomm *root, neomm_vaddr_t vaddr, neomm_vaddr_t *base,
+                               size_t *size, uint32_t *tag)
+{
+    struct range range = {0, 0};
+    if (!root->paging)
+        return NEOMM_E_NOENT;
+    neomm_irq_t irq = neomm__lock(&root->paging->window.lock);
+    bool found = find_below(root, vaddr, &range) && vaddr - range.base < size_of(&range);
+    neomm__unlock(&root->paging->window.lock, irq);
+    *base = range.base;
+    *size = size_of(&range);
+    *tag = tag_of(&range);
+    return found ? NEOMM_OK : NEOMM_E_NOENT;
+}
+
+neomm_status neomm_window_retag(struct neomm *root, neomm_vaddr_t vaddr, uint32_t from, uint32_t to)
+{
+    struct place place;
+    if (!root->paging || to > NEOMM_WINDOW_TAG_MAX)
+        return NEOMM_E_INVALID;
+    neomm_irq_t irq = neomm__lock(&root->paging->window.lock);
+    bool found =
+        find_range(root, vaddr, &place) && tag_of(&place.chunk->range[place.index]) == from;
+    if (found)
+        place.chunk->range[place.index].size_tag += (size_t)to - from;
+    neomm__unlock(&root->paging->window.lock, irq);
+    return found ? NEOMM_OK : NEOMM_E_NOENT;
 }
 
 void *neomm_window_pointer(const struct neomm *root, neomm_vaddr_t vaddr)
@@ -281,7 +358,7 @@ void neomm__window_check(struct neomm *root, struct neomm__report *report)
         }
         found += chunk->count;
         for (uint32_t i = 0; i < chunk->count; i++) {
-            size_t offset = chunk->range[i].base - area->base, size = chunk->range[i].size;
+            size_t offset = chunk->range[i].base - area->base, size = size_of(&chunk->range[i]);
             if (offset < used || offset >= area->size || size == 0 || size >= area->size - offset)
                 neomm__report(report, "paging: window: range %#zx, %#zx bytes, is out of place",
                               (size_t)chunk->range[i].base, size);

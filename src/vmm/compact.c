@@ -131,13 +131,21 @@ static bool empty_block(struct block *b)
     return done;
 }
 
-/* One at a time: two would be in each other's way. */
+/* Are there frames for all pages of a block, and for others who want some meanwhile? */
+static bool has_room(const struct neomm *root, unsigned order)
+{
+    uint64_t size = (uint64_t)1 << order;
+    return neomm_pmm_free_frames(root) >= size + size / 4;
+}
+
 static bool compact(struct neomm *root, unsigned order, neomm_flags_t flags)
 {
     unsigned unit = order > UNIT_ORDER ? order : UNIT_ORDER, attempts = 0;
     uint64_t after = 0;
     bool done = false;
     struct block b = {.root = root};
+    if (!has_room(root, order))
+        return false;
     neomm_pmm_drain(root);
     for (unsigned i = 0; i < LOOKS && attempts < ATTEMPTS && !done &&
                          neomm__pmm_choose(root, unit, flags, &after, &b.first);
@@ -151,6 +159,7 @@ static bool compact(struct neomm *root, unsigned order, neomm_flags_t flags)
     return done;
 }
 
+/* One at a time: two would be in each other's way. */
 static bool compact_alone(struct neomm *root, unsigned order, neomm_flags_t flags)
 {
     struct neomm__vmm *vmm = root->vmm;
