@@ -193,8 +193,8 @@ static void private_mappings_of_memory(struct ktap *t)
     ASSERT(t, desk_open(t, &d, PAGE));
     neomm_vaddr_t shared = d.at + 64 * PAGE, own = d.at;
     EXPECT_OK(t, neomm_object_create(d.root, NULL, 3 * PAGE, &memory));
-    EXPECT_OK(t, neomm_mmap_object(d.root, d.space, &shared, 3 * PAGE, RW, NEOMM_MAP_FIXED, memory,
-                                   0));
+    EXPECT_OK(
+        t, neomm_mmap_object(d.root, d.space, &shared, 3 * PAGE, RW, NEOMM_MAP_FIXED, memory, 0));
     EXPECT_OK(t, neomm_mmap_object(d.root, d.space, &own, 3 * PAGE, RW,
                                    NEOMM_MAP_FIXED | NEOMM_MAP_PRIVATE, memory, 0));
     store(&d, d.space, shared, 1);
@@ -306,8 +306,8 @@ static void ahead_by_advice(struct ktap *t)
     EXPECT_OK(t, neomm_madvise(d.root, d.space, d.at, 200 * PAGE, NEOMM_ADVICE_SEQUENTIAL));
     expect_byte(&d, d.space, d.at + 100 * PAGE, file_byte(100 * PAGE));
     EXPECT_EQ(t, d.file.reads, 9 + NEOMM_AHEAD_SEQUENTIAL);
-    EXPECT_OK(t, neomm_madvise(d.root, d.space, d.at + 170 * PAGE, 30 * PAGE,
-                               NEOMM_ADVICE_WILLNEED));
+    EXPECT_OK(t,
+              neomm_madvise(d.root, d.space, d.at + 170 * PAGE, 30 * PAGE, NEOMM_ADVICE_WILLNEED));
     EXPECT_EQ(t, d.file.reads, 39 + NEOMM_AHEAD_SEQUENTIAL);
     uint32_t reads = d.file.reads;
     for (uint32_t i = 170; i < 200; i++)
@@ -416,7 +416,8 @@ static void a_limited_space(struct ktap *t)
     map(&d, space, d.at, 32, 0);
     for (uint32_t i = 0; i < 32; i++) {
         store(&d, space, d.at + i * PAGE, 90);
-        expect_byte(&d, space, d.at + (31 - i) * PAGE, 31 - i <= i ? 90 : file_byte((31 - i) * PAGE));
+        expect_byte(&d, space, d.at + (31 - i) * PAGE,
+                    31 - i <= i ? 90 : file_byte((31 - i) * PAGE));
         neomm_space_stats(d.root, space, &stats);
         EXPECT(t, stats.resident_bytes <= 4 * PAGE);
     }
@@ -616,7 +617,8 @@ static void reading_and_writing(struct ktap *t)
     EXPECT_EQ(t, buffer[0], 34);
     sim_disk_fault(d.file.disk, SIM_DISK_FAIL, 1, true);
     EXPECT_OK(t, neomm_object_resize(d.root, d.object, 8 * PAGE));
-    EXPECT_EQ(t, neomm_object_read(d.root, d.object, 5 * PAGE, buffer, 3 * PAGE, &done), NEOMM_E_IO);
+    EXPECT_EQ(t, neomm_object_read(d.root, d.object, 5 * PAGE, buffer, 3 * PAGE, &done),
+              NEOMM_E_IO);
     EXPECT_EQ(t, done, PAGE);
     sim_disk_fault(d.file.disk, SIM_DISK_FAIL, 0, false);
     desk_close(&d);
@@ -646,8 +648,8 @@ static neomm_status scenario(struct desk *d, struct neomm_space **child)
 {
     uint8_t buffer[64] = {7}, byte = 8;
     neomm_vaddr_t at = d->at, own = d->at + 64 * PAGE;
-    neomm_status status = neomm_mmap_object(d->root, d->space, &at, 20 * PAGE, RW, NEOMM_MAP_FIXED,
-                                            d->object, 0);
+    neomm_status status =
+        neomm_mmap_object(d->root, d->space, &at, 20 * PAGE, RW, NEOMM_MAP_FIXED, d->object, 0);
     if (status == NEOMM_OK)
         status = neomm_mmap_object(d->root, d->space, &own, 20 * PAGE, RW,
                                    NEOMM_MAP_FIXED | NEOMM_MAP_PRIVATE, d->object, 0);

@@ -101,7 +101,7 @@ enum neomm_fault_outcome {
     NEOMM_FAULT_RESOLVED, /* run the instruction again */
     NEOMM_FAULT_SEGV,     /* nothing is mapped there */
     NEOMM_FAULT_ACCESS,   /* mapped, but not for this access */
-    NEOMM_FAULT_BUS,   /* contents lost: reading failed or found damage; or behind an object's end */
+    NEOMM_FAULT_BUS, /* contents lost: reading failed or found damage; or behind an object's end */
     NEOMM_FAULT_NOMEM, /* no memory could be had */
     NEOMM_FAULT_RETRY  /* lost a race or must wait: run the instruction again */
 };
@@ -218,9 +218,9 @@ neomm_status neomm_object_resize(struct neomm *root, struct neomm_object *object
 uint64_t neomm_object_size(struct neomm_object *object);
 /* As neomm_mmap, but maps the object's bytes from `offset` (whole pages) on, shared: all see what
  * one writes, also after a fork. The range may reach beyond the object's end. Flags: all but STACK.
- * It is not in the commit account. With PRIVATE it sees what others write to a page until it writes to
- * that itself: from then on it has a copy, which is memory as neomm_mmap gives it, and which stays
- * when the object gets smaller. */
+ * It is not in the commit account. With PRIVATE it sees what others write to a page until it writes
+ * to that itself: from then on it has a copy, which is memory as neomm_mmap gives it, and which
+ * stays when the object gets smaller. */
 neomm_status neomm_mmap_object(struct neomm *root, struct neomm_space *space,
                                neomm_vaddr_t *address, uint64_t size, neomm_prot_t prot,
                                unsigned flags, struct neomm_object *object, uint64_t offset);
@@ -254,9 +254,9 @@ neomm_status neomm_madvise(struct neomm *root, struct neomm_space *space, neomm_
                            uint64_t size, enum neomm_advice advice);
 
 /* Writes back what shared mappings of objects with a pager (pager.h) have in the range: SYNC as
- * neomm_object_sync, with its errors, ASYNC starts it. There is nothing to write back in other memory.
- * NEOMM_E_INVALID: flags; NEOMM_E_NOENT: a part is not mapped; NEOMM_E_BUSY: INVALIDATE, and a part is
- * locked. May sleep. */
+ * neomm_object_sync, with its errors, ASYNC starts it. There is nothing to write back in other
+ * memory. NEOMM_E_INVALID: flags; NEOMM_E_NOENT: a part is not mapped; NEOMM_E_BUSY: INVALIDATE,
+ * and a part is locked. May sleep. */
 neomm_status neomm_msync(struct neomm *root, struct neomm_space *space, neomm_vaddr_t address,
                          uint64_t size, unsigned flags);
 

@@ -2,12 +2,12 @@
  * SPDX-License-Identifier: MIT
  *
  * Each of the two has a cost: I/O that was needed since pages had been given up which were wanted
- * again soon. As long as the cache's is not the higher one, all comes from it: its pages are free to
- * drop, and are often used once. Otherwise each gives in inverse proportion to its cost. Costs fade:
- * both halve when together they reach a quarter of the pages there are.
+ * again soon. As long as the cache's is not the higher one, all comes from it: its pages are free
+ * to drop, and are often used once. Otherwise each gives in inverse proportion to its cost. Costs
+ * fade: both halve when together they reach a quarter of the pages there are.
  *
- * Sources: J. Weiner, "Better active/inactive list balancing" and "Workingset-based balancing of page
- * reclaim" (Linux 3.15 and 5.9): distance of a refault, cost by I/O.
+ * Sources: J. Weiner, "Better active/inactive list balancing" and "Workingset-based balancing of
+ * page reclaim" (Linux 3.15 and 5.9): distance of a refault, cost by I/O.
  */
 #include "vmm/balance.h"
 

@@ -15,14 +15,14 @@
  * written; a pinned one keeps it, since a device may write to it unseen.
  *
  * Requests go in batches. Completions, which may come in an interrupt, only put their batch on the
- * object's list `ended`; what they mean for the pages is worked off by whoever has the object locked
- * next (neomm__cache_collect). Before anybody looks at a page he collects; who must wait reads the
- * object's word `io` before that, which changes after a batch has got on the list:
+ * object's list `ended`; what they mean for the pages is worked off by whoever has the object
+ * locked next (neomm__cache_collect). Before anybody looks at a page he collects; who must wait
+ * reads the object's word `io` before that, which changes after a batch has got on the list:
  *
  *   io   batches ended << 16 | batches under way
  *
- * An object is held (`busy`) by those who wait for it, or have batches to submit, without being in a
- * region of it.
+ * An object is held (`busy`) by those who wait for it, or have batches to submit, without being in
+ * a region of it.
  */
 #ifndef NEOMM_VMM_CACHE_H
 #define NEOMM_VMM_CACHE_H
@@ -45,8 +45,8 @@ struct neomm__batch {
     struct neomm__batch *next; /* ended, not collected */
     uint32_t pending;          /* requests that have not ended */
     uint32_t count;
-    bool kept;                 /* it is its submitter's; else who collects it frees it */
-    bool collected;            /* under the object's lock */
+    bool kept;      /* it is its submitter's; else who collects it frees it */
+    bool collected; /* under the object's lock */
     struct neomm_pager_request *request;
 };
 
@@ -56,14 +56,15 @@ enum neomm__cache_answer { NEOMM__CACHE_FOUND, NEOMM__CACHE_MISSING, NEOMM__CACH
 
 struct neomm__cache_look {
     uint64_t page;
-    bool write;          /* the page will be written to: it becomes dirty */
+    bool write; /* the page will be written to: it becomes dirty */
+    enum neomm__cache_answer answer;
     neomm_frame_t frame; /* FOUND */
-    uint32_t io;         /* WAIT: neomm__cache_wait */
-    bool ahead;          /* more is to be read ahead: neomm__cache_follow */
-    bool late;           /* there are too many dirty pages: the same */
+    uint32_t io;         /* WAIT: as it was */
+    bool ahead;          /* FOUND: more is to be read ahead */
+    bool late;           /* the same: there are too many dirty pages */
 };
 
-/* The page, which lies within the object's size. */
+/* The page, which lies within the object's size; then neomm__cache_serve. */
 enum neomm__cache_answer neomm__cache_look(struct neomm *root, struct neomm_object *object,
                                            struct neomm__cache_look *look);
 void neomm__cache_collect(struct neomm *root, struct neomm_object *object);
@@ -102,15 +103,16 @@ void neomm__cache_wait(struct neomm_object *object, uint32_t io);
 /* `io` has changed for another reason than a batch. */
 void neomm__cache_wake(struct neomm_object *object);
 /* Reads the page, and what is to be read ahead by the flags of its region, and waits for the page.
- * NEOMM_OK: look again, it is there or was a moment ago; NEOMM_E_NOMEM; others: it cannot be read. */
+ * NEOMM_OK: look again, it is there or was a moment ago; NEOMM_E_NOMEM; others: it cannot be read.
+ */
 neomm_status neomm__cache_read(struct neomm *root, struct neomm_object *object, uint64_t page,
                                uint32_t flags);
 /* Starts reading what of `count` pages is not there. */
 void neomm__cache_read_ahead(struct neomm *root, struct neomm_object *object, uint64_t page,
                              uint64_t count);
-/* Does what a look found due. */
-void neomm__cache_follow(struct neomm *root, struct neomm_object *object,
-                         const struct neomm__cache_look *look, uint32_t flags);
+/* Does what a look found due: reads the page, waits for it, or starts what may be started now. */
+neomm_status neomm__cache_serve(struct neomm *root, struct neomm_object *object,
+                                const struct neomm__cache_look *look, uint32_t flags);
 
 /* ---- cache_write.c: without locks; the object is held ---- */
 

@@ -2,9 +2,9 @@
  * SPDX-License-Identifier: MIT
  *
  * How far is read ahead follows W. Fengguang, X. Hongsheng, X. Chenfeng, "On the design of a new
- * Linux readahead framework" (ACM SIGOPS Operating Systems Review 42(5), 2008): a window that doubles
- * while misses and marks come in order, and a mark on its first page, which starts the next window
- * while this one is being used. One state an object.
+ * Linux readahead framework" (ACM SIGOPS Operating Systems Review 42(5), 2008): a window that
+ * doubles while misses and marks come in order, and a mark on its first page, which starts the next
+ * window while this one is being used. One state an object.
  */
 #include "vmm/cache_batch.h"
 
@@ -143,9 +143,8 @@ static neomm_status begin_read(struct neomm *root, struct neomm_object *object, 
     uint64_t word = neomm__page_get(&object->pages, page);
     if (page >= object->size || neomm__page_is_frame(word))
         return NEOMM_E_EXISTS;
-    neomm_status status =
-        neomm__page_set(root, &object->pages, page,
-                        neomm__page_of_frame(frame) | NEOMM__PAGE_READING | mark);
+    neomm_status status = neomm__page_set(root, &object->pages, page,
+                                          neomm__page_of_frame(frame) | NEOMM__PAGE_READING | mark);
     if (status == NEOMM_OK)
         neomm__cache_note_return(root, word);
     return status;
@@ -251,8 +250,8 @@ void neomm__cache_read_ahead(struct neomm *root, struct neomm_object *object, ui
     read_window(root, object, page, count, 0);
 }
 
-void neomm__cache_follow(struct neomm *root, struct neomm_object *object,
-                         const struct neomm__cache_look *look, uint32_t flags)
+static void follow(struct neomm *root, struct neomm_object *object,
+                   const struct neomm__cache_look *look, uint32_t flags)
 {
     if (look->ahead) {
         neomm__mutex_lock(&object->lock);
@@ -292,4 +291,16 @@ neomm_status neomm__cache_read(struct neomm *root, struct neomm_object *object, 
     read_window(root, object, window.next, window.size, NEOMM__PAGE_AHEAD);
     neomm__batch_wait(root, &batch);
     return request.status;
+}
+
+neomm_status neomm__cache_serve(struct neomm *root, struct neomm_object *object,
+                                const struct neomm__cache_look *look, uint32_t flags)
+{
+    if (look->answer == NEOMM__CACHE_MISSING)
+        return neomm__cache_read(root, object, look->page, flags);
+    if (look->answer == NEOMM__CACHE_WAIT)
+        neomm__cache_wait(object, look->io);
+    else
+        follow(root, object, look, flags);
+    return NEOMM_OK;
 }

@@ -4,8 +4,8 @@
 
 /* ---- the right to write ---- */
 
-/* As it is at one moment: `owner` counts the entries that left the set, so the same stamp before and
- * after a walk says that none came or went. */
+/* As it is at one moment: `owner` counts the entries that left the set, so the same stamp before
+ * and after a walk says that none came or went. */
 struct stamp {
     uint32_t count, left;
 };
@@ -30,8 +30,8 @@ static void protect_leaf(struct neomm *root, const struct neomm__leaf *at, neomm
         struct neomm_mapping next = leaf;
         next.prot &= ~NEOMM_PROT_WRITE;
         next.dirty = false;
-        status = neomm_paging_exchange_exact(root, &at->space->tables, at->vaddr, &leaf, &next,
-                                             NULL);
+        status =
+            neomm_paging_exchange_exact(root, &at->space->tables, at->vaddr, &leaf, &next, NULL);
     } while (status == NEOMM_E_AGAIN);
     NEOMM__ASSERT(status == NEOMM_OK);
 }
@@ -75,7 +75,8 @@ static bool map_one(const struct around *a, neomm_vaddr_t vaddr, neomm_frame_t f
         return true;
     if (neomm__user_frame_add(root, a->space, frame, vaddr) != NEOMM_OK)
         return false;
-    if (neomm_paging_exchange_exact(root, &a->space->tables, vaddr, &old, &next, NULL) == NEOMM_OK) {
+    if (neomm_paging_exchange_exact(root, &a->space->tables, vaddr, &old, &next, NULL) ==
+        NEOMM_OK) {
         neomm__bump(&root->vmm->counts.around);
         return true;
     }

@@ -17,8 +17,7 @@ static void begin_write(struct neomm *root, struct neomm__batch *batch, uint64_t
     struct neomm_object *object = batch->object;
     neomm_frame_t frame = neomm__page_frame(word);
     struct neomm__frame *entry = neomm__frame(root, frame);
-    neomm_status status =
-        neomm__page_set(root, &object->pages, page, word | NEOMM__PAGE_WRITING);
+    neomm_status status = neomm__page_set(root, &object->pages, page, word | NEOMM__PAGE_WRITING);
     NEOMM__ASSERT(status == NEOMM_OK);
     neomm__cache_protect(root, frame);
     if (neomm__frame_pins(entry) == 0)
@@ -32,8 +31,8 @@ static bool is_dirty(struct neomm *root, uint64_t word)
            neomm__frame_has(neomm__frame(root, neomm__page_frame(word)), NEOMM__FRAME_DIRTY);
 }
 
-/* Pages from *page on, which moves behind the last one looked at; the object is locked. `all`: stops
- * at one that is being written, and says so. What is beyond the end is just being cut off. */
+/* Pages from *page on, which moves behind the last one looked at; the object is locked. `all`:
+ * stops at one that is being written, and says so. What is beyond the end is just being cut off. */
 static bool take_dirty(struct neomm *root, struct neomm__batch *batch, uint64_t *page,
                        uint64_t last, uint32_t most, bool all)
 {
@@ -173,8 +172,8 @@ struct stretch {
     uint64_t first, last;
 };
 
-/* The first part of a shared mapping of an object with a pager in [*start, end), behind which *start
- * moves. */
+/* The first part of a shared mapping of an object with a pager in [*start, end), behind which
+ * *start moves. */
 static bool next_stretch(struct neomm *root, struct neomm_space *space, neomm_vaddr_t *start,
                          neomm_vaddr_t end, struct stretch *stretch)
 {
@@ -191,7 +190,8 @@ static bool next_stretch(struct neomm *root, struct neomm_space *space, neomm_va
         if (found) {
             neomm__cache_hold(object);
             uint64_t first = region->offset + ((from - region->start) >> NEOMM_PAGE_SHIFT);
-            *stretch = (struct stretch){object, first, first + ((to - 1 - from) >> NEOMM_PAGE_SHIFT)};
+            *stretch =
+                (struct stretch){object, first, first + ((to - 1 - from) >> NEOMM_PAGE_SHIFT)};
         }
         *start = to;
     }

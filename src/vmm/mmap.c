@@ -296,8 +296,9 @@ neomm_status neomm_mmap_physical(struct neomm *root, struct neomm_space *space,
                                  neomm_prot_t prot, enum neomm_cache cache, unsigned flags)
 {
     unsigned attempt = 0;
-    struct neomm__region like = {
-        .prot = with_reading(prot), .flags = NEOMM__REGION_PHYSICAL, .offset = paddr >> NEOMM_PAGE_SHIFT};
+    struct neomm__region like = {.prot = with_reading(prot),
+                                 .flags = NEOMM__REGION_PHYSICAL,
+                                 .offset = paddr >> NEOMM_PAGE_SHIFT};
     neomm_status status = check_request(root, *address, &size, prot, flags);
     if (status == NEOMM_OK && (flags & ~FLAGS_PLACE) != 0)
         status = NEOMM_E_INVALID;

@@ -116,7 +116,7 @@ struct pin {
     struct neomm *root;
     bool write;
     bool shared; /* the mapping: an object's page is what all are to see */
-    bool busy; /* is being evicted: the end of that is to be waited for */
+    bool busy;   /* is being evicted: the end of that is to be waited for */
     neomm_status status;
     struct neomm__frame *entry;
     neomm_frame_t frame;
@@ -130,8 +130,8 @@ static bool may_pin(const struct pin *pin, const struct neomm_mapping *leaf,
         !neomm__frame_is_user(entry))
         return false;
     return (leaf->prot & NEOMM_PROT_WRITE) ||
-           (!pin->write &&
-            ((pin->shared && neomm__frame_is_object(entry)) || neomm__user_frame_is_exclusive(entry)));
+           (!pin->write && ((pin->shared && neomm__frame_is_object(entry)) ||
+                            neomm__user_frame_is_exclusive(entry)));
 }
 
 /* The table is locked. Eviction marks the frame first and looks for pins then; here it is the other
