@@ -1,7 +1,7 @@
-/* A file of the tests: a pager over a disk of the simulator, which delays and fails requests and ends
- * them in any order. It checks what the library promises of requests, leaves garbage behind the last
- * byte, and knows what would be left after a loss of power.
- * SPDX-License-Identifier: MIT */
+/* A file of the tests: a pager over a disk of the simulator, which delays and fails requests and
+ * ends them in any order. It checks what the library promises of requests, leaves garbage behind
+ * the last byte, and knows what would be left after a loss of power. SPDX-License-Identifier: MIT
+ */
 #ifndef NEOMM_TEST_FILE_PAGER_H
 #define NEOMM_TEST_FILE_PAGER_H
 
@@ -25,13 +25,13 @@ struct file {
     uint32_t most;                                     /* writes in one call */
     uint32_t released;
     neomm_status release_status;
-    neomm_status resize_status;         /* what the next resizes answer */
-    bool unstable;                      /* pages that are written may change: they are pinned */
-    bool hold;                          /* requests wait for file_let_go */
+    neomm_status resize_status; /* what the next resizes answer */
+    bool unstable;              /* pages that are written may change: they are pinned */
+    bool hold;                  /* requests wait for file_let_go */
     struct neomm_pager_request *held[FILE_PAGES];
     uint32_t holding;
-    bool busy[FILE_PAGES];              /* a request of the page is under way */
-    bool written[FILE_PAGES];           /* since the last flush */
+    bool busy[FILE_PAGES];                      /* a request of the page is under way */
+    bool written[FILE_PAGES];                   /* since the last flush */
     uint8_t safe[FILE_PAGES * NEOMM_PAGE_SIZE]; /* what survives a loss of power, at least */
 };
 
@@ -102,8 +102,12 @@ static inline void file_start(struct file *file, struct neomm_pager_request *req
     struct neomm_block_request *block = &moved->block;
     moved->request = request;
     moved->file = file;
-    *block = (struct neomm_block_request){operations[request->operation], (uint32_t)request->page,
-                                          request->frame, NEOMM_E_IO, file_done, moved};
+    *block = (struct neomm_block_request){operations[request->operation],
+                                          (uint32_t)request->page,
+                                          request->frame,
+                                          NEOMM_E_IO,
+                                          file_done,
+                                          moved};
     if (request->operation == NEOMM_PAGER_WRITE)
         (void)sim_physical_read(file->sim, neomm_frame_paddr(request->frame), moved->contents,
                                 FILE_PAGE);
@@ -162,8 +166,9 @@ static inline neomm_status file_resize(struct neomm_pager *pager, uint64_t bytes
         return file->resize_status;
     for (uint32_t i = 0; i < FILE_PAGES; i++) {
         uint64_t start = i * FILE_PAGE;
-        size_t keep = bytes <= start ? 0 : bytes - start < FILE_PAGE ? (size_t)(bytes - start)
-                                                                     : FILE_PAGE;
+        size_t keep = bytes <= start              ? 0
+                      : bytes - start < FILE_PAGE ? (size_t)(bytes - start)
+                                                  : FILE_PAGE;
         if (bytes < file->bytes ? keep < FILE_PAGE : start >= file->bytes)
             EXPECT(file->t, !file->busy[i]);
         memset(file_page(file, i) + keep, 0, FILE_PAGE - keep);

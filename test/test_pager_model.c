@@ -1,7 +1,6 @@
-/* Random histories of a file in two processes and a child, mapped shared and private, read, written,
- * cut off, synced, given up and failing, against arrays of bytes; and what is left of it when power
- * is lost.
- * SPDX-License-Identifier: MIT */
+/* Random histories of a file in two processes and a child, mapped shared and private, read,
+ * written, cut off, synced, given up and failing, against arrays of bytes; and what is left of it
+ * when power is lost. SPDX-License-Identifier: MIT */
 #include "file_pager.h"
 #include "share.h"
 
@@ -137,9 +136,8 @@ static void step_file(struct world *w, bool write)
     size_t size = pick(w, sizeof(buffer)), done;
     uint64_t left = at < w->bytes ? w->bytes - at : 0;
     memset(buffer, (int)pick(w, 256), sizeof(buffer));
-    neomm_status status = write
-                              ? neomm_object_write(w->root, w->object, at, buffer, size, &done)
-                              : neomm_object_read(w->root, w->object, at, buffer, size, &done);
+    neomm_status status = write ? neomm_object_write(w->root, w->object, at, buffer, size, &done)
+                                : neomm_object_read(w->root, w->object, at, buffer, size, &done);
     if (went_well(w, status, NEOMM_E_IO, true))
         EXPECT_EQ(w->t, done, size < left ? size : left);
     if (!write)
@@ -171,10 +169,10 @@ static void check_safe(struct world *w)
 static void step_sync(struct world *w, struct process *p)
 {
     uint32_t first = pick(w, PAGES), count = 1 + pick(w, PAGES - first);
-    neomm_status status = pick(w, 2) ? neomm_object_sync(w->root, w->object, first * PAGE + 9,
-                                                         count * PAGE - 9)
-                                     : neomm_msync(w->root, p->space, w->shared + first * PAGE,
-                                                   count * PAGE, NEOMM_MS_SYNC);
+    neomm_status status =
+        pick(w, 2)
+            ? neomm_object_sync(w->root, w->object, first * PAGE + 9, count * PAGE - 9)
+            : neomm_msync(w->root, p->space, w->shared + first * PAGE, count * PAGE, NEOMM_MS_SYNC);
     if (went_well(w, status, NEOMM_E_IO, true))
         for (uint32_t i = 0; i < count; i++)
             w->changed[first + i] = false;
@@ -205,8 +203,8 @@ static void step_fork(struct world *w)
 
 static void step_advice(struct world *w, struct process *p)
 {
-    static const enum neomm_advice advice[] = {NEOMM_ADVICE_NORMAL, NEOMM_ADVICE_SEQUENTIAL,
-                                               NEOMM_ADVICE_RANDOM, NEOMM_ADVICE_WILLNEED,
+    static const enum neomm_advice advice[] = {NEOMM_ADVICE_NORMAL,  NEOMM_ADVICE_SEQUENTIAL,
+                                               NEOMM_ADVICE_RANDOM,  NEOMM_ADVICE_WILLNEED,
                                                NEOMM_ADVICE_PAGEOUT, NEOMM_ADVICE_DONTNEED};
     uint32_t what = pick(w, 6), first = pick(w, PAGES), count = 1 + pick(w, PAGES - first);
     bool private = pick(w, 2);

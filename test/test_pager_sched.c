@@ -1,6 +1,5 @@
-/* Faults, writing back, truncation, eviction, reading ahead, fork and exit on pages of one file side
- * by side, many schedules of each.
- * SPDX-License-Identifier: MIT */
+/* Faults, writing back, truncation, eviction, reading ahead, fork and exit on pages of one file
+ * side by side, many schedules of each. SPDX-License-Identifier: MIT */
 #include "file_pager.h"
 #include "sched_note.h"
 #include "share.h"
@@ -363,9 +362,8 @@ static void check_file(struct match *m)
         for (uint32_t cpu = 0; cpu <= CPUS_MAX; cpu++) {
             uint64_t value;
             memcpy(&value, m->file.safe + page * PAGE + cpu * 8u, 8);
-            bool right = cpu == CONSTANT
-                             ? value == 100 + page || (value == 0 && !whole(m))
-                             : is_right(m, page, cpu, value);
+            bool right = cpu == CONSTANT ? value == 100 + page || (value == 0 && !whole(m))
+                                         : is_right(m, page, cpu, value);
             expect(m, cpu, right, "the file is not what it must be in the end");
         }
 }
@@ -394,8 +392,7 @@ static bool end(void *context, enum sim_sched_end how)
 
 /* ---- many schedules ---- */
 
-static void search(struct ktap *t, const struct plan *plan,
-                   const struct sim_sched_options *options)
+static void search(struct ktap *t, const struct plan *plan, const struct sim_sched_options *options)
 {
     static struct match match;
     memset(&match, 0, sizeof(match));
@@ -421,10 +418,9 @@ static uint64_t factor(void)
 }
 
 /* Parameter: number of the plan. */
-static const uint64_t plan_numbers[] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11,
-                                        12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23,
-                                        24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35,
-                                        36, 37, 38, 39, 40, 41, 42, 43, 44, 45};
+static const uint64_t plan_numbers[] = {
+    0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22,
+    23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45};
 _Static_assert(sizeof(plan_numbers) / sizeof(plan_numbers[0]) == PLANS, "each plan is run");
 
 static void by_seed(struct ktap *t)

@@ -386,11 +386,16 @@ static void rights_without_reading(struct ktap *t)
 
 static const struct ktap_case cases[] = {
     KTAP_CASE_WITH(rights_without_reading, formats),
-    KTAP_CASE_WITH(stacks_grow, formats),           KTAP_CASE_WITH(guards_are_kept, formats),
-    KTAP_CASE_WITH(stacks_stop_at_limits, formats), KTAP_CASE_WITH(heaps_move_their_end, formats),
-    KTAP_CASE_WITH(devices_are_mapped, formats),    KTAP_CASE_WITH(places_are_as_asked, formats),
-    KTAP_CASE_WITH(random_distances, formats),      KTAP_CASE_WITH(locked_memory_stays, formats),
-    KTAP_CASE_WITH(promises_are_counted, formats),  KTAP_CASE_WITH(moves_far, formats),
+    KTAP_CASE_WITH(stacks_grow, formats),
+    KTAP_CASE_WITH(guards_are_kept, formats),
+    KTAP_CASE_WITH(stacks_stop_at_limits, formats),
+    KTAP_CASE_WITH(heaps_move_their_end, formats),
+    KTAP_CASE_WITH(devices_are_mapped, formats),
+    KTAP_CASE_WITH(places_are_as_asked, formats),
+    KTAP_CASE_WITH(random_distances, formats),
+    KTAP_CASE_WITH(locked_memory_stays, formats),
+    KTAP_CASE_WITH(promises_are_counted, formats),
+    KTAP_CASE_WITH(moves_far, formats),
     KTAP_CASE_WITH(moves_behind_itself, formats),
 };
 KTAP_SUITE(vmm_ranges, cases);

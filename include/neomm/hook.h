@@ -12,29 +12,29 @@
 /* Every place that can run out of something or wait for a device. The sweep of the tests makes
  * each fail, and fails itself when one was never reached. */
 #define NEOMM_FAULT_SITE_LIST(X)                                                                   \
-    X(PMM_ALLOC)     /* a block of frames */                                                       \
-    X(PMM_BULK)      /* one frame of a bulk request */                                             \
-    X(PMM_RANGE)     /* a contiguous range */                                                      \
-    X(PMM_METADATA)  /* room for bitmap and descriptors at initialisation */                       \
-    X(PAGING_TABLE)  /* a page table */                                                            \
-    X(PAGING_WINDOW) /* addresses of the kernel window */                                          \
-    X(PAGING_SLOT)   /* a slot for a frame above the direct map */                                 \
-    X(HEAP_STATE)    /* the heap's own state */                                                    \
-    X(HEAP_SLAB)     /* a slab for a class without free objects */                                 \
-    X(HEAP_RUN)      /* a large run */                                                             \
-    X(SWAP_STATE)    /* the swap layer's own state */                                              \
-    X(SWAP_AREA)     /* the records of an area */                                                  \
-    X(SWAP_SLOT)     /* a slot */                                                                  \
-    X(SWAP_READ)     /* a page read from a device */                                               \
-    X(SWAP_WRITE)    /* a page written to a device */                                              \
-    X(VMM_STATE)     /* the layer's own state */                                                   \
-    X(VMM_SPACE)     /* an address space */                                                        \
-    X(VMM_REGION)    /* a region or a node of the region tree */                                   \
-    X(VMM_FRAME)     /* a frame for a fault */                                                     \
-    X(VMM_HUGE)      /* a block for a huge page */                                                 \
-    X(VMM_MIGRATE)   /* a frame for a page that is moved */                                        \
-    X(VMM_RMAP)      /* a table for a frame's mapping set */                                       \
-    X(VMM_OBJECT)    /* an object, or a node of the tree of its pages */                           \
+    X(PMM_ALLOC)       /* a block of frames */                                                     \
+    X(PMM_BULK)        /* one frame of a bulk request */                                           \
+    X(PMM_RANGE)       /* a contiguous range */                                                    \
+    X(PMM_METADATA)    /* room for bitmap and descriptors at initialisation */                     \
+    X(PAGING_TABLE)    /* a page table */                                                          \
+    X(PAGING_WINDOW)   /* addresses of the kernel window */                                        \
+    X(PAGING_SLOT)     /* a slot for a frame above the direct map */                               \
+    X(HEAP_STATE)      /* the heap's own state */                                                  \
+    X(HEAP_SLAB)       /* a slab for a class without free objects */                               \
+    X(HEAP_RUN)        /* a large run */                                                           \
+    X(SWAP_STATE)      /* the swap layer's own state */                                            \
+    X(SWAP_AREA)       /* the records of an area */                                                \
+    X(SWAP_SLOT)       /* a slot */                                                                \
+    X(SWAP_READ)       /* a page read from a device */                                             \
+    X(SWAP_WRITE)      /* a page written to a device */                                            \
+    X(VMM_STATE)       /* the layer's own state */                                                 \
+    X(VMM_SPACE)       /* an address space */                                                      \
+    X(VMM_REGION)      /* a region or a node of the region tree */                                 \
+    X(VMM_FRAME)       /* a frame for a fault */                                                   \
+    X(VMM_HUGE)        /* a block for a huge page */                                               \
+    X(VMM_MIGRATE)     /* a frame for a page that is moved */                                      \
+    X(VMM_RMAP)        /* a table for a frame's mapping set */                                     \
+    X(VMM_OBJECT)      /* an object, or a node of the tree of its pages */                         \
     X(VMM_PAGER_BATCH) /* a batch of requests to a pager that nobody waits for */                  \
     X(VMM_PAGER_READ)  /* a page read by a pager */                                                \
     X(VMM_PAGER_WRITE) /* a page written by a pager, or a flush */

@@ -3,8 +3,8 @@
  *
  * A pager moves the pages of one object between frames and where they live: a file, a device. What
  * is in memory of them is the page cache: all mappings of the object, and neomm_object_read and
- * neomm_object_write, see the same frames. Pages come in when they are needed, and a little ahead of
- * that; changed ones go back when somebody asks, when there are too many, before their frame is
+ * neomm_object_write, see the same frames. Pages come in when they are needed, and a little ahead
+ * of that; changed ones go back when somebody asks, when there are too many, before their frame is
  * given to others, and with the object's last reference; never to swap.
  */
 #ifndef NEOMM_PAGER_H
@@ -50,13 +50,13 @@ struct neomm_pager {
 };
 
 struct neomm_cache_stats {
-    uint64_t pages;  /* that there are in memory, of all objects with pagers */
-    uint64_t dirty;  /* of them, those that differ from what the pager has */
+    uint64_t pages;   /* that there are in memory, of all objects with pagers */
+    uint64_t dirty;   /* of them, those that differ from what the pager has */
     uint64_t shadows; /* pages that are remembered to have been there */
     uint64_t dirty_limit;
     /* Since the beginning, on i386 modulo 2^32. */
     uint64_t reads, writes, read_errors, write_errors; /* pages moved */
-    uint64_t ahead;                                    /* of the reads, those that nobody waited for */
+    uint64_t ahead;      /* of the reads, those that nobody waited for */
     uint64_t ahead_hits; /* times that they were about to be used up, and more were read */
     uint64_t around;     /* pages mapped beside the one that was asked for */
     uint64_t refaults;   /* reads of pages that had left not long ago */
@@ -74,9 +74,9 @@ NEOMM_EXTERN_C_BEGIN
 /* A new object of `bytes` bytes whose pages `pager` has, and a handle of it. The pager stays the
  * caller's, and must be there until `released`. Name, life and errors as neomm_object_create; but
  * its size is exact, and bytes behind the end in the last page read as zeros and are never written
- * back. All calls on objects take it; neomm_object_resize fails as pager->resize does, and waits for
- * pages that are on their way. The last reference going writes back what is dirty, and sleeps for
- * that. NEOMM_E_INVALID: no submit. */
+ * back. All calls on objects take it; neomm_object_resize fails as pager->resize does, and waits
+ * for pages that are on their way. The last reference going writes back what is dirty, and sleeps
+ * for that. NEOMM_E_INVALID: no submit. */
 neomm_status neomm_object_create_paged(struct neomm *root, struct neomm_pager *pager,
                                        const char *name, uint64_t bytes,
                                        struct neomm_object **object);
@@ -92,20 +92,20 @@ neomm_status neomm_object_sync(struct neomm *root, struct neomm_object *object, 
 /* Copies bytes from or to the object by way of the cache, for a kernel's read and write: mappings
  * see it. buffer: kernel memory that does not fault. *done (may be NULL): bytes copied, from the
  * start; fewer than asked for where the object ends, which is no error. A write makes pages dirty
- * and does not wait for them; it never makes the object larger. Whole pages that are overwritten are
- * not read before. NEOMM_E_IO, NEOMM_E_NOMEM; NEOMM_E_UNSUPPORTED: the object has no pager. May
+ * and does not wait for them; it never makes the object larger. Whole pages that are overwritten
+ * are not read before. NEOMM_E_IO, NEOMM_E_NOMEM; NEOMM_E_UNSUPPORTED: the object has no pager. May
  * sleep. */
 neomm_status neomm_object_read(struct neomm *root, struct neomm_object *object, uint64_t offset,
                                void *buffer, size_t bytes, size_t *done);
 neomm_status neomm_object_write(struct neomm *root, struct neomm_object *object, uint64_t offset,
                                 const void *buffer, size_t bytes, size_t *done);
 
-/* Starts writing back up to `pages` dirty pages, of one object after the other; returns how many. For
- * a kernel's thread that does so now and then. May sleep. */
+/* Starts writing back up to `pages` dirty pages, of one object after the other; returns how many.
+ * For a kernel's thread that does so now and then. May sleep. */
 uint32_t neomm_cache_write_back(struct neomm *root, uint32_t pages);
 
-/* Who makes a page dirty while there are more than this starts writing some of the same object back;
- * without the call it is a tenth of RAM. */
+/* Who makes a page dirty while there are more than this starts writing some of the same object
+ * back; without the call it is a tenth of RAM. */
 void neomm_cache_set_dirty_limit(struct neomm *root, uint64_t pages);
 
 /* Gives up to `frames` pages of the cache up, what needs no write first, dirty pages after a write;

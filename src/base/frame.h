@@ -28,8 +28,8 @@ enum neomm__kind {
     NEOMM__KIND_USER,   /* user memory; owner: swap slot, see NEOMM__FRAME_SLOT */
     NEOMM__KIND_SHARED, /* the same, that several spaces had or have: in the global domain */
     NEOMM__KIND_OBJECT, /* the same, a page of an object: in the global domain */
-    NEOMM__KIND_CACHE,  /* the same, of one with a pager: in the domain of the page cache; owner: mappings
-                         * that have gone, modulo 2^32 */
+    NEOMM__KIND_CACHE,  /* the same, of one with a pager: in the domain of the page cache; owner:
+                         * mappings that have gone, modulo 2^32 */
     NEOMM__KIND_VALLOC, /* page of a valloc range */
     NEOMM__KIND_STATE,  /* a layer's own state */
     NEOMM__KIND_BAD     /* found bad by the memory test that runs */

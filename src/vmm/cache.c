@@ -199,16 +199,9 @@ static bool is_late(struct neomm *root)
     return neomm__load_acquire(&counts->dirty) > neomm__load_acquire(&counts->dirty_limit);
 }
 
-enum neomm__cache_answer neomm__cache_look(struct neomm *root, struct neomm_object *object,
-                                           struct neomm__cache_look *look)
+static void find(struct neomm *root, struct neomm_object *object, struct neomm__cache_look *look,
+                 uint64_t word)
 {
-    look->io = neomm__load_acquire(&object->io);
-    neomm__cache_collect(root, object);
-    uint64_t word = neomm__page_get(&object->pages, look->page);
-    if (!neomm__page_is_frame(word))
-        return NEOMM__CACHE_MISSING;
-    if ((word & NEOMM__PAGE_READING) || (look->write && (word & NEOMM__PAGE_WRITING)))
-        return NEOMM__CACHE_WAIT;
     look->frame = neomm__page_frame(word);
     look->ahead = (word & NEOMM__PAGE_AHEAD) != 0;
     if (look->ahead)
@@ -217,7 +210,22 @@ enum neomm__cache_answer neomm__cache_look(struct neomm *root, struct neomm_obje
         neomm__cache_set_dirty(root, object, neomm__frame(root, look->frame));
         look->late = is_late(root);
     }
-    return NEOMM__CACHE_FOUND;
+}
+
+enum neomm__cache_answer neomm__cache_look(struct neomm *root, struct neomm_object *object,
+                                           struct neomm__cache_look *look)
+{
+    look->io = neomm__load_acquire(&object->io);
+    neomm__cache_collect(root, object);
+    uint64_t word = neomm__page_get(&object->pages, look->page);
+    look->answer = NEOMM__CACHE_FOUND;
+    if (!neomm__page_is_frame(word))
+        look->answer = NEOMM__CACHE_MISSING;
+    else if ((word & NEOMM__PAGE_READING) || (look->write && (word & NEOMM__PAGE_WRITING)))
+        look->answer = NEOMM__CACHE_WAIT;
+    else
+        find(root, object, look, word);
+    return look->answer;
 }
 
 void neomm__cache_remove(struct neomm *root, struct neomm_object *object, uint64_t page,

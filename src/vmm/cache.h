@@ -56,14 +56,15 @@ enum neomm__cache_answer { NEOMM__CACHE_FOUND, NEOMM__CACHE_MISSING, NEOMM__CACH
 
 struct neomm__cache_look {
     uint64_t page;
-    bool write;          /* the page will be written to: it becomes dirty */
+    bool write; /* the page will be written to: it becomes dirty */
+    enum neomm__cache_answer answer;
     neomm_frame_t frame; /* FOUND */
-    uint32_t io;         /* WAIT: neomm__cache_wait */
-    bool ahead;          /* more is to be read ahead: neomm__cache_follow */
-    bool late;           /* there are too many dirty pages: the same */
+    uint32_t io;         /* WAIT: as it was */
+    bool ahead;          /* FOUND: more is to be read ahead */
+    bool late;           /* the same: there are too many dirty pages */
 };
 
-/* The page, which lies within the object's size. */
+/* The page, which lies within the object's size; then neomm__cache_serve. */
 enum neomm__cache_answer neomm__cache_look(struct neomm *root, struct neomm_object *object,
                                            struct neomm__cache_look *look);
 void neomm__cache_collect(struct neomm *root, struct neomm_object *object);
@@ -109,9 +110,9 @@ neomm_status neomm__cache_read(struct neomm *root, struct neomm_object *object, 
 /* Starts reading what of `count` pages is not there. */
 void neomm__cache_read_ahead(struct neomm *root, struct neomm_object *object, uint64_t page,
                              uint64_t count);
-/* Does what a look found due. */
-void neomm__cache_follow(struct neomm *root, struct neomm_object *object,
-                         const struct neomm__cache_look *look, uint32_t flags);
+/* Does what a look found due: reads the page, waits for it, or starts what may be started now. */
+neomm_status neomm__cache_serve(struct neomm *root, struct neomm_object *object,
+                                const struct neomm__cache_look *look, uint32_t flags);
 
 /* ---- cache_write.c: without locks; the object is held ---- */
 

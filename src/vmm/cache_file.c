@@ -207,20 +207,19 @@ static neomm_status enter_fresh(struct neomm *root, const struct piece *piece)
 
 /* NEOMM_E_AGAIN: the page must be read, or waited for, first. The object is locked. */
 static neomm_status try_move(struct neomm *root, const struct piece *piece,
-                             struct neomm__cache_look *look, enum neomm__cache_answer *answer)
+                             struct neomm__cache_look *look)
 {
     struct neomm_object *object = piece->object;
     if (piece->page >= object->size ||
         piece->start + piece->bytes > neomm__cache_bytes(object, piece->page))
         return NEOMM_E_RANGE;
-    *answer = neomm__cache_look(root, object, look);
-    if (*answer == NEOMM__CACHE_MISSING && replaces_all(piece)) {
+    if (neomm__cache_look(root, object, look) == NEOMM__CACHE_MISSING && replaces_all(piece)) {
         neomm_status status = enter_fresh(root, piece);
         if (status != NEOMM_OK)
             return status;
-        *answer = neomm__cache_look(root, object, look);
+        (void)neomm__cache_look(root, object, look);
     }
-    return *answer == NEOMM__CACHE_FOUND ? move(root, piece, look->frame) : NEOMM_E_AGAIN;
+    return look->answer == NEOMM__CACHE_FOUND ? move(root, piece, look->frame) : NEOMM_E_AGAIN;
 }
 
 /* The object cannot go: the caller has a handle. NEOMM_E_RANGE: it ends before. */
@@ -229,24 +228,18 @@ static neomm_status move_piece(struct neomm *root, const struct piece *piece)
     struct neomm_object *object = piece->object;
     struct neomm__cache_look look = {.page = piece->page, .write = piece->from != NULL};
     unsigned attempt = 0;
-    neomm_status status;
     for (;;) {
-        enum neomm__cache_answer answer = NEOMM__CACHE_FOUND;
         neomm__mutex_lock(&object->lock);
-        status = try_move(root, piece, &look, &answer);
+        neomm_status status = try_move(root, piece, &look), served = NEOMM_OK;
         neomm__mutex_unlock(&object->lock);
-        if (status == NEOMM_E_AGAIN && answer == NEOMM__CACHE_WAIT)
-            neomm__cache_wait(object, look.io);
-        else if (status == NEOMM_E_AGAIN)
-            status = neomm__cache_read(root, object, piece->page, 0);
-        if (status == NEOMM_OK && answer == NEOMM__CACHE_FOUND)
-            break;
-        if (status != NEOMM_OK && status != NEOMM_E_AGAIN &&
-            !neomm__retry_after_reclaim(root, status, &attempt))
+        if (status == NEOMM_OK || status == NEOMM_E_AGAIN)
+            served = neomm__cache_serve(root, object, &look, 0);
+        if (status == NEOMM_OK)
+            return status;
+        status = status == NEOMM_E_AGAIN ? served : status;
+        if (status != NEOMM_OK && !neomm__retry_after_reclaim(root, status, &attempt))
             return status;
     }
-    neomm__cache_follow(root, object, &look, 0);
-    return status;
 }
 
 static neomm_status move_all(struct neomm *root, struct neomm_object *object, uint64_t offset,

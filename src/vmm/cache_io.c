@@ -250,8 +250,8 @@ void neomm__cache_read_ahead(struct neomm *root, struct neomm_object *object, ui
     read_window(root, object, page, count, 0);
 }
 
-void neomm__cache_follow(struct neomm *root, struct neomm_object *object,
-                         const struct neomm__cache_look *look, uint32_t flags)
+static void follow(struct neomm *root, struct neomm_object *object,
+                   const struct neomm__cache_look *look, uint32_t flags)
 {
     if (look->ahead) {
         neomm__mutex_lock(&object->lock);
@@ -291,4 +291,16 @@ neomm_status neomm__cache_read(struct neomm *root, struct neomm_object *object, 
     read_window(root, object, window.next, window.size, NEOMM__PAGE_AHEAD);
     neomm__batch_wait(root, &batch);
     return request.status;
+}
+
+neomm_status neomm__cache_serve(struct neomm *root, struct neomm_object *object,
+                                const struct neomm__cache_look *look, uint32_t flags)
+{
+    if (look->answer == NEOMM__CACHE_MISSING)
+        return neomm__cache_read(root, object, look->page, flags);
+    if (look->answer == NEOMM__CACHE_WAIT)
+        neomm__cache_wait(object, look->io);
+    else
+        follow(root, object, look, flags);
+    return NEOMM_OK;
 }

@@ -427,8 +427,7 @@ enum wanted {
     WANT_ZEROS,
     WANT_CONTENTS,
     WANT_MEMORY,
-    WANT_PAGE, /* of the pager */
-    WANT_END   /* of what is done with the page */
+    WANT_PAGER
 };
 
 struct object_fault {
@@ -531,14 +530,8 @@ static enum wanted look_at_cache(struct object_fault *f)
 {
     struct work *work = f->work;
     f->look = (struct neomm__cache_look){.page = f->page, .write = f->shared && work->write};
-    switch (neomm__cache_look(work->root, f->object, &f->look)) {
-    case NEOMM__CACHE_MISSING:
-        return WANT_PAGE;
-    case NEOMM__CACHE_WAIT:
-        return WANT_END;
-    default:
-        break;
-    }
+    if (neomm__cache_look(work->root, f->object, &f->look) != NEOMM__CACHE_FOUND)
+        return WANT_PAGER;
     if (!f->look.write)
         f->prot &= ~NEOMM_PROT_WRITE;
     enum wanted wanted = map_object_page(f, f->look.frame);
@@ -586,15 +579,9 @@ static enum round use_pager(struct object_fault *f, enum wanted wanted)
 {
     struct work *work = f->work;
     uint32_t flags = f->region->flags;
-    neomm_status status = NEOMM_OK;
     neomm__cache_hold(f->object);
     leave(work);
-    if (wanted == WANT_PAGE)
-        status = neomm__cache_read(work->root, f->object, f->page, flags);
-    else if (wanted == WANT_END)
-        neomm__cache_wait(f->object, f->look.io);
-    else
-        neomm__cache_follow(work->root, f->object, &f->look, flags);
+    neomm_status status = neomm__cache_serve(work->root, f->object, &f->look, flags);
     neomm__cache_release(f->object);
     if (wanted == WANT_NOTHING)
         return DONE;
@@ -611,8 +598,7 @@ static enum round fetch_wanted(struct object_fault *f, enum wanted wanted)
     switch (wanted) {
     case WANT_NOTHING:
         return f->look.ahead || f->look.late ? use_pager(f, wanted) : DONE;
-    case WANT_PAGE:
-    case WANT_END:
+    case WANT_PAGER:
         return use_pager(f, wanted);
     case WANT_ZEROS:
         drop_frame(work);
