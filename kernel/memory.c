@@ -25,7 +25,9 @@ static struct {
 static const char config_text[] = "[memory]\n"
                                   "zero_page = no\n"
                                   "[swap]\n"
-                                  "policy = adaptive\n";
+                                  "policy = adaptive\n"
+                                  "[vmm]\n"
+                                  "aslr = no\n";
 
 static bool step(const char *what, neomm_status status)
 {
@@ -150,9 +152,13 @@ bool memory_start(uint32_t loader_info)
     neomm_config_default(&memory.config);
     neomm_config_parse(&memory.config, "config_text", config_text, sizeof(config_text) - 1, true,
                        config_message, NULL, NULL);
-    const struct neomm_vmm_options vmm = {.policy = memory.config.policy,
-                                          .zero_page = memory.config.zero_page,
-                                          .huge = (enum neomm_huge)memory.config.huge};
+    const struct neomm_vmm_options vmm = {
+        .policy = memory.config.policy,
+        .zero_page = memory.config.zero_page,
+        .huge = (enum neomm_huge)memory.config.huge,
+        .aslr = memory.config.aslr,
+        .overcommit = (enum neomm_overcommit)memory.config.overcommit,
+    };
     const struct system_options options = {
         .layer = SYSTEM_VMM,
         .layout = &memory.layout,

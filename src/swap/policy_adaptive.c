@@ -27,7 +27,7 @@
 enum { MAIN, FRESH, WINDOW }; /* queues */
 
 /* FRESH_PAGES: wanted. DEBT: of keeping, see worth_keeping. ENTERED: since the counts faded. KEPT:
- * pages tested since the last victim. */
+ * pages tested since the last one left for swap. */
 enum { FRESH_PAGES, EARLY, LATE, HASTY, DEBT, ENTERED, KEPT };
 
 #define SOON_PERCENT 25u /* of the pages, in victims: a page that comes back by then */
@@ -58,24 +58,24 @@ static bool window_is_full(const struct neomm_policy *policy)
            neomm__policy_share(policy, policy->root->config.policy_window);
 }
 
-/* Also where five times as many tests as there are pages found none that may go: others may not be
- * able to. */
-static bool is_windows_turn(const struct neomm_policy *policy)
+/* Five times as many tests as there are pages found none that may go: others may not be able to. */
+static bool is_stuck(const struct neomm_policy *policy)
 {
-    return window_is_full(policy) ||
-           (policy->state[KEPT] > 5 * policy->count && policy->queue[WINDOW].count != 0);
+    return policy->state[KEPT] > 5 * policy->count;
 }
 
 static uint32_t candidates(struct neomm_policy *policy, neomm_frame_t *out, uint32_t max)
 {
     const struct neomm_policy_queue *fresh = &policy->queue[FRESH];
     uint32_t found = 0;
-    if (!is_windows_turn(policy)) {
-        if (fresh->count > policy->state[FRESH_PAGES] || policy->queue[MAIN].count == 0)
-            found = neomm__policy_offer(policy, FRESH, out, max);
-        if (found == 0)
-            found = neomm__policy_offer(policy, MAIN, out, max);
-    }
+    if (window_is_full(policy) || is_stuck(policy))
+        found = neomm__policy_offer(policy, WINDOW, out, max);
+    if (found == 0 && (fresh->count > policy->state[FRESH_PAGES] || is_stuck(policy)))
+        found = neomm__policy_offer(policy, FRESH, out, max);
+    if (found == 0)
+        found = neomm__policy_offer(policy, MAIN, out, max);
+    if (found == 0)
+        found = neomm__policy_offer(policy, FRESH, out, max);
     return found ? found : neomm__policy_offer(policy, WINDOW, out, max);
 }
 
@@ -96,12 +96,10 @@ static bool worth_keeping(struct neomm_policy *policy)
     return true;
 }
 
-/* The bit of a page in the window says nothing: the fault that brought it has set it. One that was
- * condemned and is tested again could not go. */
+/* The bit of a page in the window says nothing: the fault that brought it has set it. */
 static enum neomm_verdict test_window(struct neomm_policy *policy, neomm_frame_t frame)
 {
-    if (!neomm__policy_has(policy, frame, NEOMM__POLICY_CONDEMNED) &&
-        (!window_is_full(policy) || !worth_keeping(policy)))
+    if (!is_stuck(policy) && (!window_is_full(policy) || !worth_keeping(policy)))
         return neomm__policy_condemn(policy, frame);
     neomm__policy_move(policy, frame, FRESH);
     return NEOMM_KEEP;
@@ -129,7 +127,7 @@ static enum neomm_verdict tested(struct neomm_policy *policy, neomm_frame_t fram
     enum neomm_verdict verdict =
         fresh ? test_window(policy, frame) : test_others(policy, frame, accessed);
     (void)dirty;
-    policy->state[KEPT] = verdict == NEOMM_KEEP ? policy->state[KEPT] + 1 : 0;
+    policy->state[KEPT]++;
     return verdict;
 }
 
@@ -138,8 +136,10 @@ static void leave(struct neomm_policy *policy, neomm_frame_t frame,
                   const struct neomm_swap_entry *slot)
 {
     unsigned queue = neomm__policy_queue(policy, frame);
-    if (slot)
+    if (slot) {
+        policy->state[KEPT] = 0;
         neomm__policy_set_shadow(policy, slot, ++policy->clock << 2 | (queue + 1));
+    }
     neomm__policy_leave(policy, frame, slot);
 }
 
