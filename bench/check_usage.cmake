@@ -21,4 +21,4 @@ expect(2 "--only wants" pmm --only)
 expect(2 "no benchmark has this in its name: pair-4m" pmm --only pair-4m)
 expect(0 "max +peer +ratio\npmm/flat-64g-pair-4k [^\n]+ at 1 GiB\n$"
   pmm --only flat-64g-pair-4k --runs 1 --quick)
-expect(0 "pmm/pair-4k .*swap/policy-clock " all --runs 1 --quick)
+expect(0 "paging/map-1g .*vmm/mmap-munmap " all --only map --runs 1 --quick)

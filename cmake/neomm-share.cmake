@@ -1,10 +1,13 @@
 # What a test costs on a preset, in one place. Behind the last test of a folder: long searches do
-# the whole on the plain builds and an nth where the same costs many times as much. All of it is
-# done somewhere for 64 bits and for 32: the instrumented build's on debug or coverage, m32 or
-# coverage-m32.
+# the whole on debug and m32, and an nth on the presets that script/test runs by itself, where the
+# same costs many times as much or is done for each of several builds.
 # SPDX-License-Identifier: MIT
 if(NEOMM_SANITIZE)
   set(neomm_default_share 10)
+elseif(NEOMM_COVERAGE AND CMAKE_SIZEOF_VOID_P EQUAL 4)
+  set(neomm_default_share 8)
+elseif(NEOMM_COVERAGE)
+  set(neomm_default_share 4)
 else()
   set(neomm_default_share 1)
 endif()
@@ -13,9 +16,10 @@ set(NEOMM_SHARE ${neomm_default_share} CACHE STRING
 
 # Those that look at NEOMM_SHARE (test/share.h), and longest first, so that no long one is left
 # for the end: COST is CPU seconds of the whole, about.
-set(neomm_shared bootmap_fuzz hostile pager_model pager_sched paging_model paging_sched pmm_races
-  pmm_sched region_tree rmap vmm_calls vmm_fork vmm_fork_sched vmm_histories
-  vmm_object vmm_sched)
+set(neomm_shared bootmap_fuzz heap_guard_sched heap_sched heap_switch hostile pager_model pager_sched
+  paging_model paging_sched pmm_races
+  pmm_sched region_tree rmap sim_pcid vmm vmm_calls vmm_fork vmm_fork_sched vmm_histories vmm_object
+  vmm_sched vmm_threads)
 set(neomm_costs lint-tidy 90 vmm_sched 40 vmm_fork_sched 40 lint-warnings 35 vmm_fork 30
   vmm_threads 30 pmm_sched 30 lint-mutate 25 paging_sched 25 pmm_races 20 vmm 20
   consume-source_list 20 mmu_qemu 15 hostile 15 region_tree 15 replay_exact 15 rmap 15 vmm_calls 15

@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: MIT */
 #include "guard_box.h"
 #include "sched_note.h"
+#include "share.h"
 
 #include <stdlib.h>
 
@@ -214,14 +215,14 @@ static void search(struct ktap *t, const struct sim_sched_options *options)
 static void one_after_the_other(struct ktap *t)
 {
     const struct sim_sched_options options = {
-        .mode = SIM_SCHED_EXHAUSTIVE, .schedules = 120, .preemptions = 2};
+        .mode = SIM_SCHED_EXHAUSTIVE, .schedules = share_of(120), .preemptions = 2};
     search(t, &options);
 }
 
 static void by_seed(struct ktap *t)
 {
     const struct sim_sched_options options = {
-        .mode = SIM_SCHED_RANDOM, .seed = 7, .schedules = 40, .preemptions = 16};
+        .mode = SIM_SCHED_RANDOM, .seed = 7, .schedules = share_of(40), .preemptions = 16};
     search(t, &options);
 }
 

@@ -3,6 +3,7 @@
  * SPDX-License-Identifier: MIT */
 #include "heap_box.h"
 #include "sched_note.h"
+#include "share.h"
 
 #include "base/root.h"
 
@@ -176,9 +177,9 @@ static void in_every_order(struct ktap *t)
 {
     struct match match = {.t = t, .plan = &plans[t->parameter]};
     const struct sim_sched_options one = {
-        .mode = SIM_SCHED_EXHAUSTIVE, .preemptions = 1, .schedules = 2000, .seed = 1};
+        .mode = SIM_SCHED_EXHAUSTIVE, .preemptions = 1, .schedules = share_of(2000), .seed = 1};
     const struct sim_sched_options many = {
-        .mode = SIM_SCHED_RANDOM, .preemptions = 4, .schedules = 400, .seed = 7};
+        .mode = SIM_SCHED_RANDOM, .preemptions = 4, .schedules = share_of(400), .seed = 7};
     if (sim_sched_unavailable()) {
         ktap_skip(t, sim_sched_unavailable());
         return;
@@ -204,16 +205,16 @@ static void *work(void *argument)
     struct match *match = worker->match;
     uintptr_t slot[SLOTS] = {0};
     uint64_t random = worker->cpu + 99;
-    uint32_t wrong = 0;
+    uint32_t wrong = 0, steps = (uint32_t)share_of(20000);
     sim_bind(match->box.env.machine, worker->cpu);
-    for (uint32_t i = 0; i < 20000 + SLOTS; i++) {
-        uintptr_t *block = &slot[i < 20000 ? box_random(&random) % SLOTS : i - 20000];
+    for (uint32_t i = 0; i < steps + SLOTS; i++) {
+        uintptr_t *block = &slot[i < steps ? box_random(&random) % SLOTS : i - steps];
         uint32_t id = worker->cpu << 16 | (uint32_t)(block - slot);
         if (*block) {
             wrong += !pattern_holds((void *)*block, SIZE, id);
             wrong += neomm_kfree(match->box.root, (void *)*block) != NEOMM_OK;
             *block = 0;
-        } else if (i < 20000) {
+        } else if (i < steps) {
             *block = (uintptr_t)take(&match->box, SIZE, 0);
             if (*block)
                 pattern_fill((void *)*block, SIZE, id);
@@ -230,7 +231,7 @@ static void *change_all_the_time(void *argument)
     static const enum act acts[] = {HARDEN, TRACK, FAST, HARDEN, UNTRACK, SHRINK, FAST};
     struct worker *worker = argument;
     sim_bind(worker->match->box.env.machine, worker->cpu);
-    for (uint32_t i = 0; i < 300; i++)
+    for (uint32_t i = 0; i < share_of(300); i++)
         change(worker->match, acts[i % (sizeof(acts) / sizeof(acts[0]))]);
     sim_unbind();
     return NULL;

@@ -557,7 +557,7 @@ static void close_plan(struct ktap *t)
 /* A share has one preemption less where that leaves one: all plans, and all schedules of those. */
 static uint32_t preemptions_of(const struct plan *plan)
 {
-    if (share_divisor() > 1 && plan->preemptions > 1)
+    if (share_divisor() >= 8 && plan->preemptions > 1)
         return plan->preemptions - 1;
     return plan->preemptions + (plan->more && getenv("NEOMM_SCHEDULES"));
 }

@@ -3,6 +3,7 @@
  *
  * Source: Intel SDM volume 3A, 4.10.1, 4.10.2.4, 4.10.4.1; volume 2A, INVPCID.
  */
+#include "share.h"
 #include "sim_tables.h"
 
 #include "sim/mmu.h"
@@ -349,7 +350,7 @@ static void global_is_never_dormant(struct ktap *t)
 #define RUN_CPUS  2u
 #define RUN_PCIDS 3u
 #define RUN_PAGES 40u
-#define RUN_STEPS 300000u
+#define RUN_STEPS ((uint32_t)share_of(300000))
 
 /* Contexts 1 to RUN_PCIDS, whose pages are changed wherever they are loaded: a CPU that goes by
  * another PCID invalidates at once, or when it comes back. */

@@ -1,6 +1,7 @@
 /* Address spaces against a naive model: a byte of rights and four words of contents a page.
  * SPDX-License-Identifier: MIT */
 #include "env.h"
+#include "share.h"
 
 #define PAGE        NEOMM_PAGE_SIZE
 #define MODEL_PAGES 48u
@@ -199,7 +200,7 @@ static void random_calls(struct ktap *t)
     model = (struct model){.random = t->parameter + 1};
     if (!world_open(t, &model.world, &options, &limits))
         return;
-    for (unsigned step = 0; step < 20000 && t->failures == 0; step++) {
+    for (unsigned step = 0; step < share_of(20000) && t->failures == 0; step++) {
         model_step(t, &model);
         if (step % 500 == 0)
             env_fsck(t, &model.world.env);

@@ -1,6 +1,7 @@
 /* Address spaces under host threads, each a CPU: faults, eviction and unmapping side by side.
  * SPDX-License-Identifier: MIT */
 #include "env.h"
+#include "share.h"
 
 #include <sim/sim.h>
 
@@ -10,7 +11,7 @@
 #define RW      (NEOMM_PROT_READ | NEOMM_PROT_WRITE)
 #define THREADS 4u
 #define PAGES   220u
-#define ROUNDS  6u
+#define ROUNDS  share_of(6)
 
 static const uint64_t formats[] = ENV_FORMATS;
 
