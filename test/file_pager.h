@@ -164,7 +164,8 @@ static inline neomm_status file_resize(struct neomm_pager *pager, uint64_t bytes
     file->resizes++;
     if (file->resize_status != NEOMM_OK)
         return file->resize_status;
-    for (uint32_t i = 0; i < FILE_PAGES; i++) {
+    uint64_t end = bytes > file->bytes ? bytes : file->bytes; /* all is zero behind it */
+    for (uint32_t i = 0; i * FILE_PAGE < end; i++) {
         uint64_t start = i * FILE_PAGE;
         size_t keep = bytes <= start              ? 0
                       : bytes - start < FILE_PAGE ? (size_t)(bytes - start)
@@ -201,7 +202,7 @@ static inline void file_open(struct ktap *t, struct file *file, struct env *env,
     file->bytes = bytes;
     for (uint64_t i = 0; i < bytes; i++)
         file->safe[i] = file_byte(i);
-    for (uint32_t i = 0; i < FILE_PAGES; i++)
+    for (uint32_t i = 0; i * FILE_PAGE < bytes; i++)
         memcpy(file_page(file, i), file->safe + i * FILE_PAGE, FILE_PAGE);
 }
 

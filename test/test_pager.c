@@ -238,11 +238,11 @@ static void pins(struct ktap *t)
     map(&d, d.space, at, 2, 0);
     expect_byte(&d, d.space, d.at, file_byte(0));
     EXPECT_OK(t, neomm_user_pin(d.root, d.space, at, 1, true, &shared, &done));
+    EXPECT_OK(t, neomm_user_pin(d.root, d.space, d.at + PAGE, 1, false, &own, &done));
     EXPECT_OK(t, neomm_space_fork(d.root, d.space, &child));
     env_fsck(t, &d.env);
     store(&d, d.space, d.at, 9);
     expect_byte(&d, d.space, at, file_byte(0));
-    EXPECT_OK(t, neomm_user_pin(d.root, d.space, d.at + PAGE, 1, false, &own, &done));
     store(&d, d.space, at + PAGE, 10);
     expect_byte(&d, d.space, d.at + PAGE, file_byte(PAGE));
     /* What the device writes to a pinned page is written back, whenever that is. */

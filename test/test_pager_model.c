@@ -291,9 +291,9 @@ static void random_calls(struct ktap *t)
     ASSERT(t, world_open(t, &world, &options));
     if (t->parameter >> 4 > 2)
         neomm_cache_set_dirty_limit(world.root, 4);
-    for (uint64_t i = 0; i < share_of(12000) && t->failures == 0; i++) {
+    for (uint64_t i = 0; i < share_of(8000) && t->failures == 0; i++) {
         step(&world);
-        if (i % 100 == 0)
+        if (i % 200 == 0)
             env_fsck(t, &world.env);
     }
     world_close(&world);

@@ -427,7 +427,7 @@ static void by_seed(struct ktap *t)
 {
     const struct sim_sched_options options = {.mode = SIM_SCHED_RANDOM,
                                               .seed = 1000000 * (t->parameter + 1),
-                                              .schedules = share_of(250 * factor()),
+                                              .schedules = share_of(150 * factor()),
                                               .preemptions = 24};
     if (sim_sched_unavailable())
         ktap_skip(t, sim_sched_unavailable());
@@ -439,7 +439,7 @@ static void one_after_the_other(struct ktap *t)
 {
     const struct sim_sched_options options = {.mode = SIM_SCHED_EXHAUSTIVE,
                                               .seed = t->parameter,
-                                              .schedules = share_of(400 * factor()),
+                                              .schedules = share_of(300 * factor()),
                                               .preemptions = factor() > 1 ? 2 : 1};
     if (sim_sched_unavailable())
         ktap_skip(t, sim_sched_unavailable());

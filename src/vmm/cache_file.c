@@ -167,7 +167,7 @@ static neomm_status move(struct neomm *root, const struct piece *piece, neomm_fr
     uint8_t *contents = neomm_frame_map(root, frame);
     if (contents && piece->from)
         memcpy(contents + piece->start, piece->from, piece->bytes);
-    else if (contents)
+    else if (contents && piece->to)
         memcpy(piece->to, contents + piece->start, piece->bytes);
     if (contents)
         neomm_frame_unmap(root, contents);

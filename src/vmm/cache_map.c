@@ -40,6 +40,7 @@ void neomm__cache_protect(struct neomm *root, neomm_frame_t frame)
 {
     struct neomm__eviction e = {.root = root, .frame = frame, .entry = neomm__frame(root, frame)};
     struct stamp before, after;
+    NEOMM__ASSERT(e.entry);
     do {
         struct neomm__leaf leaf;
         uint32_t position = 0;
