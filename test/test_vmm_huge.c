@@ -398,7 +398,7 @@ static void pairs_of_calls(struct ktap *t)
 {
     static struct story s;
     const uint32_t all = KINDS * 4;
-    uint32_t most = (uint32_t)share_of(all * all / (NEOMM_INSTRUMENTED ? 8 : 1));
+    uint32_t most = (uint32_t)share_of(all * all / (NEOMM_INSTRUMENTED ? 16 : 1));
     ASSERT(t, world_open(t, &s.w, NULL, NULL));
     for (uint32_t i = 0; i < most && t->failures == 0; i++) {
         uint32_t n = (uint32_t)((uint64_t)i * 1009 % (all * all)); /* a share has of everything */
@@ -430,7 +430,7 @@ static void history(struct story *s, uint64_t seed)
 static void histories(struct ktap *t)
 {
     static struct story s;
-    uint64_t most = share_of(NEOMM_INSTRUMENTED ? 30 : 300);
+    uint64_t most = share_of(NEOMM_INSTRUMENTED ? 15 : 300);
     ASSERT(t, world_open(t, &s.w, NULL, NULL));
     for (uint64_t seed = 1; seed <= most && t->failures == 0; seed++) {
         history(&s, seed);
