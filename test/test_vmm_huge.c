@@ -524,6 +524,18 @@ static void parts_that_fail(struct ktap *t)
     world_close(&w);
 }
 
+static void no_block_at_hand(struct ktap *t)
+{
+    struct world w;
+    ASSERT(t, world_open(t, &w, NULL, NULL));
+    map(&w, w.base, 2 * w.huge, 0);
+    bool planned = env_fault_plan(&w.env, 1, false);
+    EXPECT_EQ(t, touch(&w, w.base, true), planned ? PAGE : w.huge);
+    (void)env_fault_plan(&w.env, 0, false);
+    EXPECT_EQ(t, touch(&w, w.base + w.huge, true), w.huge);
+    world_close(&w);
+}
+
 static void nth_failure(struct ktap *t)
 {
     struct world w;
@@ -609,6 +621,7 @@ static const struct ktap_case cases[] = {
     KTAP_CASE_WITH(pairs_of_calls, formats),
     KTAP_CASE_WITH(histories, formats),
     KTAP_CASE_WITH(parts_that_fail, formats),
+    KTAP_CASE_WITH(no_block_at_hand, formats),
     KTAP_CASE_WITH(nth_failure, formats),
     KTAP_CASE_WITH(eviction_takes_pages, formats),
     KTAP_CASE_WITH(in_core, formats),
