@@ -410,12 +410,18 @@ static uint64_t factor(void)
     return text && atoi(text) > 0 ? (uint64_t)atoi(text) : 1;
 }
 
+/* Filling and sharing a huge page takes as long as some dozen schedules over small ones. */
+static uint64_t schedules(const struct match_plan *plan, uint64_t whole)
+{
+    return share_of((plan->with & HUGE ? whole / 10 : whole) * factor());
+}
+
 void match_by_seed(struct ktap *t, const struct match_plan *plan)
 {
     for (uint32_t pages = 1; pages <= 3 && !sim_sched_unavailable(); pages += 2) {
         const struct sim_sched_options options = {.mode = SIM_SCHED_RANDOM,
                                                   .seed = 1000000 * pages,
-                                                  .schedules = share_of(150 * factor()),
+                                                  .schedules = schedules(plan, 150),
                                                   .preemptions = 24};
         search(t, plan, pages, &options);
     }
@@ -428,7 +434,7 @@ void match_one_after_the_other(struct ktap *t, const struct match_plan *plan)
 {
     const struct sim_sched_options options = {.mode = SIM_SCHED_EXHAUSTIVE,
                                               .seed = t->parameter,
-                                              .schedules = share_of(300 * factor()),
+                                              .schedules = schedules(plan, 300),
                                               .preemptions = factor() > 1 ? 2 : 1};
     if (sim_sched_unavailable())
         ktap_skip(t, sim_sched_unavailable());

@@ -398,7 +398,7 @@ static void pairs_of_calls(struct ktap *t)
 {
     static struct story s;
     const uint32_t all = KINDS * 4;
-    uint32_t most = (uint32_t)share_of(all * all / (NEOMM_INSTRUMENTED ? 8 : 1));
+    uint32_t most = (uint32_t)share_of(all * all / (NEOMM_INSTRUMENTED ? 16 : 1));
     ASSERT(t, world_open(t, &s.w, NULL, NULL));
     for (uint32_t i = 0; i < most && t->failures == 0; i++) {
         uint32_t n = (uint32_t)((uint64_t)i * 1009 % (all * all)); /* a share has of everything */
@@ -430,7 +430,7 @@ static void history(struct story *s, uint64_t seed)
 static void histories(struct ktap *t)
 {
     static struct story s;
-    uint64_t most = share_of(NEOMM_INSTRUMENTED ? 30 : 300);
+    uint64_t most = share_of(NEOMM_INSTRUMENTED ? 15 : 300);
     ASSERT(t, world_open(t, &s.w, NULL, NULL));
     for (uint64_t seed = 1; seed <= most && t->failures == 0; seed++) {
         history(&s, seed);
@@ -524,6 +524,18 @@ static void parts_that_fail(struct ktap *t)
     world_close(&w);
 }
 
+static void no_block_at_hand(struct ktap *t)
+{
+    struct world w;
+    ASSERT(t, world_open(t, &w, NULL, NULL));
+    map(&w, w.base, 2 * w.huge, 0);
+    bool planned = env_fault_plan(&w.env, 1, false);
+    EXPECT_EQ(t, touch(&w, w.base, true), planned ? PAGE : w.huge);
+    (void)env_fault_plan(&w.env, 0, false);
+    EXPECT_EQ(t, touch(&w, w.base + w.huge, true), w.huge);
+    world_close(&w);
+}
+
 static void nth_failure(struct ktap *t)
 {
     struct world w;
@@ -609,6 +621,7 @@ static const struct ktap_case cases[] = {
     KTAP_CASE_WITH(pairs_of_calls, formats),
     KTAP_CASE_WITH(histories, formats),
     KTAP_CASE_WITH(parts_that_fail, formats),
+    KTAP_CASE_WITH(no_block_at_hand, formats),
     KTAP_CASE_WITH(nth_failure, formats),
     KTAP_CASE_WITH(eviction_takes_pages, formats),
     KTAP_CASE_WITH(in_core, formats),

@@ -94,7 +94,7 @@ static neomm_status add_chunk(struct neomm *root, uint32_t *link, struct chunk *
     if (status != NEOMM_OK)
         return status;
     neomm__frame(root, frame)->kind = NEOMM__KIND_STATE;
-    *made = chunk_at(root, frame.number);
+    *made = neomm__table_pointer(root, frame);
     (*made)->next = *link;
     (*made)->count = 0;
     *link = frame.number;
