@@ -61,6 +61,7 @@ endif()
 
 set(NEOMM_HEAP_SOURCES
   src/heap/bulk.c
+  src/heap/depot.c
   src/heap/guard.c
   src/heap/harden.c
   src/heap/heap.c

@@ -4,10 +4,11 @@
 
 /* ---- beginning ---- */
 
-/* The CPU may use its magazines from now on, and who shuts magazines has to shut these too. He leaves
- * those of other CPUs alone: they were never touched, and may take no memory yet. The exchange of
- * `seen` comes before the look at `draining`, as his of that before his looks at `seen`: one of the
- * two sees the other. False: it is for the next time to try again, or for what was interrupted here.
+/* The CPU may use its magazines from now on, and who shuts magazines has to shut these too. He
+ * leaves those of other CPUs alone: they were never touched, and may take no memory yet. The
+ * exchange of `seen` comes before the look at `draining`, as his of that before his looks at
+ * `seen`: one of the two sees the other. False: it is for the next time to try again, or for what
+ * was interrupted here.
  */
 static bool come(struct neomm__heap *heap, struct neomm__heap_cpu *cpu)
 {
@@ -73,8 +74,8 @@ static void begin_lap(struct neomm__magazine *magazine, uint32_t count)
     neomm__store_relaxed(&magazine->in, NEOMM__MAGAZINE_FIRST + count);
 }
 
-/* Inside: a magazine without slots is a new one, all zeros, or was emptied. Behind the last slot is something
- * that is no object: there is never room for one. */
+/* Inside: a magazine without slots is a new one, all zeros, or was emptied. Behind the last slot is
+ * something that is no object: there is never room for one. */
 static void open_up(const struct neomm__heap *heap, const struct neomm_kmem *cache,
                     struct neomm__magazine *magazine)
 {
@@ -168,7 +169,9 @@ static void fill(struct neomm *root, struct neomm_kmem *cache, struct neomm__mag
                  uint32_t want, neomm_flags_t flags)
 {
     void *objects[NEOMM__BATCH_MAX];
-    uint32_t count = neomm__slab_take(root, cache, NULL, objects, want, flags);
+    uint32_t count = neomm__depot_take(cache, objects, want, flags);
+    if (count == 0)
+        count = neomm__slab_take(root, cache, NULL, objects, want, flags);
     for (uint32_t i = 0; i < count; i++)
         neomm__store_relaxed(&magazine->object[i], objects[i]);
     neomm__store_relaxed(&magazine->filled, magazine->filled + count);
@@ -242,6 +245,14 @@ static void *guarded(struct neomm *root, struct neomm_kmem *cache, size_t size, 
     return better ? better : object;
 }
 
+/* Another CPU frees what this one is about to take, and there is no depot. */
+static bool is_behind_another(const struct neomm_kmem *cache)
+{
+    uint32_t flusher = neomm__load_relaxed(&cache->flusher);
+    return flusher != 0 && !neomm__load_relaxed(&cache->depot) &&
+           flusher != 1 + neomm_port_cpu()->index;
+}
+
 /* Through the magazine, or past it from the slabs. */
 static void *refill_plain(struct neomm *root, struct neomm_kmem *cache, size_t size, size_t align,
                           neomm_flags_t flags, uintptr_t caller)
@@ -249,6 +260,8 @@ static void *refill_plain(struct neomm *root, struct neomm_kmem *cache, size_t s
     bool guard = false, atomic = flags & (NEOMM_NOLOCK | NEOMM_ATOMIC);
     if (!atomic)
         neomm__guard_settle(root);
+    if (!(flags & NEOMM_NOLOCK) && is_behind_another(cache))
+        neomm__depot_make(root, cache, flags);
     void *object = refill(root, cache, flags, &guard);
     if (!object && !(flags & NEOMM_NOLOCK)) {
         neomm__deferred_free(root);
@@ -280,16 +293,34 @@ void *neomm__kmem_refill(struct neomm *root, struct neomm_kmem *cache, size_t si
 
 /* ---- emptying, inside ---- */
 
-/* The oldest `count` objects, at most NEOMM__BATCH_MAX, go to their slabs: what was used last is
- * still in the CPU's own caches. Who freed twice is counted once. */
+/* The oldest objects: what was used last is still in the CPU's own caches. */
+static void take_out(struct neomm__magazine *magazine, uint32_t count, void **objects)
+{
+    neomm__magazine_copy(magazine, count, objects);
+    neomm__store_relaxed(&magazine->passed, magazine->passed - count);
+}
+
+/* So many, at most NEOMM__BATCH_MAX, go to their slabs. Who freed twice is counted once. */
 static void flush(struct neomm *root, struct neomm_kmem *cache, struct neomm__magazine *magazine,
                   uint32_t count, struct neomm__frame_list *surplus)
 {
     void *objects[NEOMM__BATCH_MAX];
-    neomm__magazine_copy(magazine, count, objects);
-    neomm__store_relaxed(&magazine->passed, magazine->passed - count);
+    take_out(magazine, count, objects);
     uint32_t twice = neomm__slab_put(root, cache, objects, count, surplus);
     neomm__store_relaxed(&magazine->filled, magazine->filled - (count - twice));
+}
+
+/* A batch of them, to the depot if there is one. */
+static void flush_batch(struct neomm *root, struct neomm_kmem *cache,
+                        struct neomm__magazine *magazine, struct neomm__frame_list *surplus)
+{
+    void *objects[NEOMM__BATCH_MAX];
+    uint32_t twice;
+    take_out(magazine, cache->batch, objects);
+    if (!neomm__depot_put(root, cache, objects, cache->batch, &twice))
+        twice = neomm__slab_put(root, cache, objects, cache->batch, surplus);
+    neomm__store_relaxed(&magazine->filled, magazine->filled - (cache->batch - twice));
+    neomm__store_relaxed(&cache->flusher, 1 + neomm_port_cpu()->index);
 }
 
 static uint32_t empty(struct neomm *root, struct neomm_kmem *cache,
@@ -337,7 +368,7 @@ static neomm_status push_slowly(struct neomm *root, struct neomm_kmem *cache,
     if (neomm__magazine_kept(magazine) == magazine->slots) {
         if (neomm__load_relaxed(&cache->profile) != NEOMM_HEAP_FAST && holds(magazine, object))
             return NEOMM_E_DOUBLE_FREE;
-        flush(root, cache, magazine, cache->batch, surplus);
+        flush_batch(root, cache, magazine, surplus);
     }
     return neomm__magazine_push(magazine, object) ? NEOMM_OK : NEOMM_E_DOUBLE_FREE;
 }
@@ -572,6 +603,7 @@ static uint32_t empty_all(struct neomm *root, struct neomm_kmem *cache, uint32_t
         objects += empty(root, cache, magazine, &surplus);
         reset(cache, magazine);
     }
+    objects += neomm__depot_empty(root, cache, &surplus);
     neomm_port_unpin();
     *frames += neomm__slabs_end(root, &surplus);
     return objects;
@@ -648,6 +680,7 @@ static uint32_t empty_own(struct neomm *root, struct neomm_kmem *cache, uint32_t
         neomm__magazine_part(cache, magazine);
     }
     neomm_port_unpin();
+    objects += neomm__depot_empty(root, cache, &surplus);
     *frames += neomm__slabs_end(root, &surplus);
     return objects;
 }
