@@ -26,7 +26,8 @@ _Static_assert(NEOMM__DEPOT_MAX <= UINT16_MAX, "`recent` can say where");
 
 static uint16_t *recent_of(const struct neomm__depot *depot, const void *object)
 {
-    return &depot->recent[(uint32_t)(uintptr_t)object * 0x4b53d283u >> (32 - depot->hash_bits)];
+    uint32_t number = (uint32_t)((uintptr_t)object >> NEOMM__HEAP_UNIT_SHIFT);
+    return &depot->recent[number * 0x9e3779b1u >> (32 - depot->hash_bits)];
 }
 
 /* It was freed, and came here before. */

@@ -242,21 +242,18 @@ struct neomm_kmem {
     neomm_frame_t magazine_frame;
     uint32_t magazine_frames; /* 0: they lie in the heap's own state */
     uint32_t magazine_bytes;
-    bool shut; /* a CPU drains the magazines: his alone */
+    uint32_t shut; /* the magazines of all CPUs that were seen are */
 } __attribute__((aligned(64)));
 
 /* ---- the heap ---- */
 
 enum neomm__heap_source { NEOMM__SOURCE_MAIN, NEOMM__SOURCE_LARGE, NEOMM__HEAP_SOURCES };
 
-/* Whether a CPU uses its magazines, which are untouched zeros until then. */
-enum neomm__cpu_seen { NEOMM__CPU_NEW, NEOMM__CPU_COMING, NEOMM__CPU_SEEN };
-
 /* A CPU's part. Its size is a power of two, or finding it would take a multiplication. */
 struct neomm__heap_cpu {
     struct neomm__magazine *magazine[NEOMM__KMEMS]; /* by the cache's number */
     void *deferred; /* what it freed where it must not wait, linked through the objects */
-    uint32_t seen;  /* enum neomm__cpu_seen */
+    uint32_t seen;  /* it has, or may have, magazines with objects in them */
 } __attribute__((aligned(NEOMM__KMEMS <= 240 ? 256 * sizeof(void *) : 512 * sizeof(void *))));
 
 /* What the shape of caches depends on, beside their objects' size. */
@@ -377,9 +374,9 @@ static inline bool neomm__slab_is_free(const struct neomm__slab *slab, uint32_t 
 
 /* ---- magazine.c ---- */
 
-/* This CPU's magazine, with the caller pinned to it; NULL: it is not the time to begin with it. */
+/* This CPU's magazine, with the caller pinned to it. */
 struct neomm__magazine *neomm__magazine_pin(struct neomm *root, const struct neomm_kmem *cache);
-/* Enters a magazine of this CPU to do anything with it, unless it is NULL, entered or closed; it
+/* Enters a magazine of this CPU to do anything with it, unless it is entered or closed; it
  * may have no slots then. */
 bool neomm__magazine_visit(const struct neomm__heap *heap, const struct neomm_kmem *cache,
                            struct neomm__magazine *magazine);

@@ -4,28 +4,18 @@
 
 /* ---- beginning ---- */
 
-/* The CPU may use its magazines from now on, and who shuts magazines has to shut these too. He
- * leaves those of other CPUs alone: they were never touched, and may take no memory yet. The
- * exchange of `seen` comes before the look at `draining`, as his of that before his looks at
- * `seen`: one of the two sees the other. False: it is for the next time to try again, or for what
- * was interrupted here.
+/* Pins, and marks the CPU, whose magazines have to be shut too from now on, and which has to be
+ * interrupted by who does so. He leaves those of other CPUs alone: they were never touched, and may
+ * take no memory yet. The exchange orders this before the CPU's first look at what the magazine may
+ * hold, as that of `shut` orders what he did before it before his looks at `seen`.
  */
-static bool come(struct neomm__heap *heap, struct neomm__heap_cpu *cpu)
-{
-    uint32_t seen = NEOMM__CPU_NEW;
-    if (!neomm__cas(&cpu->seen, &seen, NEOMM__CPU_COMING))
-        return seen == NEOMM__CPU_SEEN;
-    bool alone = neomm__load_acquire(&heap->draining) == 0;
-    neomm__store_release(&cpu->seen, alone ? NEOMM__CPU_SEEN : NEOMM__CPU_NEW);
-    return alone;
-}
-
 struct neomm__magazine *neomm__magazine_pin(struct neomm *root, const struct neomm_kmem *cache)
 {
     uint32_t index = neomm_port_pin()->index;
     struct neomm__heap_cpu *cpu = &root->heap->cpu[index];
-    bool there = neomm__load_relaxed(&cpu->seen) == NEOMM__CPU_SEEN || come(root->heap, cpu);
-    return there ? neomm__magazine_of(cache, index) : NULL;
+    if (neomm__load_relaxed(&cpu->seen) == 0)
+        (void)neomm__exchange(&cpu->seen, 1);
+    return neomm__magazine_of(cache, index);
 }
 
 void neomm__magazines_list(struct neomm__heap *heap, const struct neomm_kmem *cache, uint32_t cpus)
@@ -106,7 +96,7 @@ static bool enter(struct neomm__magazine *magazine)
 bool neomm__magazine_visit(const struct neomm__heap *heap, const struct neomm_kmem *cache,
                            struct neomm__magazine *magazine)
 {
-    if (!magazine || !enter(magazine))
+    if (!enter(magazine))
         return false;
     open_up(heap, cache, magazine);
     neomm__magazine_go_round(magazine);
@@ -518,7 +508,7 @@ void neomm__deferred_free(struct neomm *root)
 /* While this CPU drains: that one has magazines with something in them, or may have. */
 static bool is_seen(const struct neomm *root, uint32_t cpu)
 {
-    return neomm__load_acquire(&root->heap->cpu[cpu].seen) != NEOMM__CPU_NEW;
+    return neomm__load_acquire(&root->heap->cpu[cpu].seen) != 0;
 }
 
 static void be_interrupted(void *argument)
@@ -562,7 +552,7 @@ static bool is_shut(const struct neomm__magazine *magazine)
 
 static void shut(const struct neomm *root, struct neomm_kmem *cache)
 {
-    cache->shut = true;
+    (void)neomm__exchange(&cache->shut, 1);
     for (uint32_t cpu = 0; cpu < root->cpus; cpu++) {
         struct neomm__magazine *magazine = neomm__magazine_of(cache, cpu);
         if (!is_seen(root, cpu))
@@ -578,7 +568,7 @@ static void reopen(const struct neomm *root, struct neomm_kmem *cache)
     for (uint32_t cpu = 0; cpu < root->cpus; cpu++)
         if (is_shut(neomm__magazine_of(cache, cpu)))
             neomm__store_release(&neomm__magazine_of(cache, cpu)->closed, 0);
-    cache->shut = false;
+    neomm__store_release(&cache->shut, 0);
 }
 
 /* Shut, left and empty: what it may hold is decided anew, and when the slow path has a look, if
@@ -639,7 +629,7 @@ uint32_t neomm__kmems_drain(struct neomm *root, uint32_t first, uint32_t end, ui
             shut(root, &cache[i]);
     interrupt_others(root);
     for (uint32_t i = first; i < end; i++)
-        if (neomm__kmem_is_live(&cache[i]) && cache[i].shut) {
+        if (neomm__kmem_is_live(&cache[i]) && neomm__load_relaxed(&cache[i].shut)) {
             objects += empty_all(root, &cache[i], frames);
             reopen(root, &cache[i]);
             const struct neomm__kmem_ops *ops = neomm__kmem_ops_of(&cache[i]);
@@ -719,7 +709,7 @@ neomm_status neomm_heap_cpu_offline(struct neomm *root, uint32_t cpu)
         neomm__store_relaxed(&magazine->limit, 0);
         (void)neomm__slabs_end(root, &surplus);
     }
-    neomm__store_release(&root->heap->cpu[cpu].seen, NEOMM__CPU_NEW);
+    neomm__store_release(&root->heap->cpu[cpu].seen, 0);
     neomm__drain_end(root);
     return NEOMM_OK;
 }
