@@ -69,6 +69,7 @@ set(NEOMM_HEAP_SOURCES
   src/heap/heap_class.c
   src/heap/heap_config.c
   src/heap/kmem.c
+  src/heap/later.c
   src/heap/ledger.c
   src/heap/magazine.c
   src/heap/profile.c
