@@ -111,7 +111,6 @@ static void freed_twice(struct ktap *t)
     cross(t, &pair);
     uint32_t many = pair.cache->capacity + NEOMM__BATCH_MAX;
     ASSERT(t, pair.cache->stored > many + 20);
-    EXPECT_OK(t, neomm_heap_cpu_offline(pair.box.root, 1));
     env_switch_cpu(&pair.box.env, 1);
     for (uint32_t i = 0; i < 20; i++) {
         object[i] = neomm__depot_object(pair.cache, i); /* taken last */

@@ -614,6 +614,7 @@ neomm_status neomm_heap_cpu_offline(struct neomm *root, uint32_t cpu)
         neomm__store_relaxed(&magazine->slots, 0);
         neomm__store_relaxed(&magazine->out_end, 0);
         neomm__store_relaxed(&magazine->limit, 0);
+        (void)neomm__depot_empty(root, cache, &surplus);
         (void)neomm__slabs_end(root, &surplus);
     }
     neomm__store_release(&root->heap->cpu[cpu].seen, 0);
