@@ -62,6 +62,7 @@ endif()
 
 set(NEOMM_HEAP_SOURCES
   src/heap/bulk.c
+  src/heap/depot.c
   src/heap/guard.c
   src/heap/harden.c
   src/heap/heap.c
@@ -69,6 +70,7 @@ set(NEOMM_HEAP_SOURCES
   src/heap/heap_class.c
   src/heap/heap_config.c
   src/heap/kmem.c
+  src/heap/later.c
   src/heap/ledger.c
   src/heap/magazine.c
   src/heap/profile.c

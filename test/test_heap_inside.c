@@ -136,7 +136,8 @@ static void expect_untouched(struct ktap *t, const struct box *box, uint32_t cpu
         EXPECT_EQ(t, bytes_not_zero(neomm__magazine_of(cache, cpu), cache->magazine_bytes), 0);
 }
 
-/* Where memory comes when it is touched, CPUs that use no heap cost none, whatever the others do. */
+/* Where memory comes when it is touched, CPUs that use no heap cost none, whatever the others do.
+ */
 static void magazines_of_idle_cpus(struct ktap *t)
 {
     const struct neomm_kmem_options options = {.name = "busy", .size = 100};

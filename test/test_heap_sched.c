@@ -129,12 +129,17 @@ static const struct plan plans[] = {
     {"put off, and freed by another", .size = 4096, .before = 9, .kept = {0, 2},
      .call = {{A, DO(SHRINK_ONE)}, {{NOLOCK_FREE, 0}, {NOLOCK_FREE, 1}}}, .preemptions = 2,
      .deferred = true},
+    {"to a depot, and from it", .size = 4096, .before = 14, .kept = {2, 2},
+     .call = {{F(0), F(1), A, F(2)}, {F(3), A, A, A}}, .preemptions = 2},
+    {"a depot ends", .size = 4096, .before = 14, .kept = {2, 2},
+     .call = {{F(0), F(1), DO(SHRINK_ONE)}, {A, A, A}}, .preemptions = 2},
     {"the same run twice", .size = 1024, .call = {{DO(FREE_RUN)}, {DO(FREE_RUN)}}, .preemptions = 2,
      .run = true},
 };
 
-static const uint64_t plan_numbers[] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14,
-                                        15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28};
+static const uint64_t plan_numbers[] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10,
+                                        11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21,
+                                        22, 23, 24, 25, 26, 27, 28, 29, 30};
 _Static_assert(sizeof(plan_numbers) / sizeof(plan_numbers[0]) == sizeof(plans) / sizeof(plans[0]),
                "each plan is run");
 

@@ -58,8 +58,9 @@ static void *exchange(struct neomm__quarantine *quarantine, void *object)
     return leaves;
 }
 
-/* Under the lock: out of the quarantine, and free in its slab. */
-static void let_go(struct neomm *root, struct neomm_kmem *cache, const void *object,
+/* Under the lock: out of the quarantine, and free in its slab. False: it was free there, since it had
+ * been freed a second time while its slab had no entries. */
+static bool let_go(struct neomm *root, struct neomm_kmem *cache, const void *object,
                    struct neomm__frame_list *surplus)
 {
     struct neomm__heap_place place;
@@ -68,8 +69,7 @@ static void let_go(struct neomm *root, struct neomm_kmem *cache, const void *obj
     if (entry)
         neomm__store_release(&entry->state, NEOMM__ENTRY_CLEAN);
     neomm__store_relaxed(&cache->held, cache->held - 1);
-    bool good = neomm__slab_put_one(root, cache, &place, surplus);
-    NEOMM__ASSERT(good);
+    return neomm__slab_put_one(root, cache, &place, surplus);
 }
 
 /* When the cache ends: until then a CPU may be on its way in, though it is not HARDENED by now. */
@@ -88,10 +88,12 @@ static void quarantine_empty(struct neomm *root, struct neomm_kmem *cache)
     struct neomm__frame_list surplus = {0, 0, 0};
     for (uint32_t i = 0; i < 2 * quarantine->length; i++) {
         neomm_irq_t irq = neomm__lock(&cache->lock);
-        if (quarantine->slot[i])
-            let_go(root, cache, quarantine->slot[i], &surplus);
+        void *object = quarantine->slot[i];
+        bool gone = !object || let_go(root, cache, object, &surplus);
         quarantine->slot[i] = NULL;
         neomm__unlock(&cache->lock, irq);
+        if (!gone)
+            (void)neomm__heap_refuse(root, "kfree", object, NEOMM_E_DOUBLE_FREE);
     }
     (void)neomm__slabs_end(root, &surplus);
 }
@@ -128,13 +130,16 @@ static void complain(struct neomm *root, const struct neomm__heap_place *place,
     neomm__heap_complain(root, &report);
 }
 
-/* Keeps the object out of use until the cache ends: in no quarantine, but held. */
-static void retire(const struct neomm__heap_place *place)
+/* Keeps the object out of use until the cache ends: in no quarantine, but held. Its entry says of
+ * it what `was` does. */
+static void retire(const struct neomm__heap_place *place, const struct neomm__ledger *was)
 {
+    struct neomm__ledger retired = *was;
+    retired.state = NEOMM__ENTRY_RETIRED;
+    neomm_irq_t irq = neomm__lock(&place->cache->lock);
     struct neomm__ledger *entry = neomm__ledger_entry(place);
     if (entry)
-        neomm__store_release(&entry->state, NEOMM__ENTRY_QUARANTINED);
-    neomm_irq_t irq = neomm__lock(&place->cache->lock);
+        neomm__ledger_set(entry, &retired);
     neomm__store_relaxed(&place->cache->held, place->cache->held + 1);
     neomm__unlock(&place->cache->lock, irq);
 }
@@ -166,23 +171,26 @@ static uint32_t canary_bytes(const struct neomm_kmem *cache, size_t requested)
     return room < NEOMM__CANARY_BYTES ? (uint32_t)room : NEOMM__CANARY_BYTES;
 }
 
-/* False: there is no room for one. */
-static bool canary_set(const struct neomm_kmem *cache, uint8_t *object, size_t requested)
+static bool has_canary(const struct neomm_kmem *cache, size_t requested)
 {
-    uint64_t canary = canary_of(cache, object);
-    uint32_t bytes = cache->construct ? 0 : canary_bytes(cache, requested);
-    memcpy(object + requested, &canary, bytes);
-    return bytes > 0;
+    return !cache->construct && canary_bytes(cache, requested) > 0;
 }
 
-/* The first byte of the canary that changed, NULL: none. */
-static const uint8_t *canary_damage(const struct neomm__heap_place *place, const uint8_t *object)
+static void canary_set(const struct neomm_kmem *cache, uint8_t *object, size_t requested)
 {
-    const struct neomm__ledger *entry = neomm__ledger_entry(place);
-    if (!entry || !entry->canary)
+    uint64_t canary = canary_of(cache, object);
+    if (has_canary(cache, requested))
+        memcpy(object + requested, &canary, canary_bytes(cache, requested));
+}
+
+/* The first byte of the canary that changed, NULL: none, or it has none. */
+static const uint8_t *canary_damage(const struct neomm_kmem *cache,
+                                    const struct neomm__ledger *entry, const uint8_t *object)
+{
+    if (!entry->canary)
         return NULL;
-    uint64_t canary = canary_of(place->cache, object);
-    uint32_t bytes = canary_bytes(place->cache, entry->requested);
+    uint64_t canary = canary_of(cache, object);
+    uint32_t bytes = canary_bytes(cache, entry->requested);
     for (uint32_t i = 0; i < bytes; i++)
         if (object[entry->requested + i] != (uint8_t)(canary >> 8 * i))
             return object + entry->requested + i;
@@ -191,8 +199,23 @@ static const uint8_t *canary_damage(const struct neomm__heap_place *place, const
 
 /* ---- allocation ---- */
 
+/* An object that is taken: where it is, its entry from now on, and the one before. */
+struct taking {
+    struct neomm__heap_place place;
+    struct neomm__ledger birth, was;
+    bool known; /* it has an entry */
+};
+
+/* Under the lock. */
+static void begin_life(struct neomm *root, const void *object, struct taking *taking)
+{
+    neomm__slab_place(root, object, &taking->place);
+    taking->known = neomm__ledger_open(&taking->place, &taking->birth, &taking->was);
+}
+
 /* A random one of the objects that are there. */
-static void *take_random(struct neomm *root, struct neomm_kmem *cache, neomm_flags_t flags)
+static void *take_random(struct neomm *root, struct neomm_kmem *cache, neomm_flags_t flags,
+                         struct taking *taking)
 {
     neomm_irq_t irq;
     void *object = NULL;
@@ -202,40 +225,54 @@ static void *take_random(struct neomm *root, struct neomm_kmem *cache, neomm_fla
     if (cache->ops == &neomm__hardened_ops)
         object =
             neomm__slab_pick(root, cache, (uint32_t)(next_random(cache->quarantine) >> 32), &fresh);
+    if (object)
+        begin_life(root, object, taking);
     neomm__unlock(&cache->lock, irq);
     if (fresh)
         cache->construct(cache->context, object);
     return object;
 }
 
-/* Zeros all over, as it was left: NULL. Where that is not known it is filled now. */
-static const uint8_t *damage_of(const struct neomm__heap_place *place, void *object)
+static void *take_new(struct neomm *root, struct neomm_kmem *cache, neomm_flags_t flags,
+                      struct taking *taking)
 {
-    const struct neomm__ledger *entry = neomm__ledger_entry(place);
-    if (place->cache->construct)
+    void *object;
+    if (neomm__slab_take_new(root, cache, &neomm__hardened_ops, &object, 1, flags) == 0)
         return NULL;
-    if (entry && neomm__load_relaxed(&entry->state) == NEOMM__ENTRY_CLEAN)
-        return first_not_zero(object, place->cache->size);
-    memset(object, 0, place->cache->size);
+    neomm_irq_t irq = neomm__lock(&cache->lock);
+    begin_life(root, object, taking);
+    neomm__unlock(&cache->lock, irq);
+    return object;
+}
+
+/* Zeros all over, as it was left: NULL. Where that is not known it is filled now. */
+static const uint8_t *damage_of(const struct taking *taking, void *object)
+{
+    const struct neomm_kmem *cache = taking->place.cache;
+    if (cache->construct)
+        return NULL;
+    if (taking->was.state == NEOMM__ENTRY_CLEAN)
+        return first_not_zero(object, cache->size);
+    memset(object, 0, cache->size);
     return NULL;
 }
 
 /* An object nobody wrote to while it was free. */
 static void *take_clean(struct neomm *root, struct neomm_kmem *cache, neomm_flags_t flags,
-                        struct neomm__heap_place *place)
+                        struct taking *taking)
 {
     for (;;) {
-        void *object = take_random(root, cache, flags);
-        if (!object &&
-            neomm__slab_take_new(root, cache, &neomm__hardened_ops, &object, 1, flags) == 0)
+        void *object = take_random(root, cache, flags, taking);
+        if (!object)
+            object = take_new(root, cache, flags, taking);
+        if (!object)
             return NULL;
-        neomm__slab_place(root, object, place);
         NEOMM__OBJECT_TAKEN(object, cache->size);
-        const uint8_t *damage = damage_of(place, object);
+        const uint8_t *damage = damage_of(taking, object);
         if (!damage)
             return object;
-        complain(root, place, NEOMM_HEAP_WRITE_AFTER_FREE, "kmalloc", damage);
-        retire(place);
+        retire(&taking->place, &taking->was);
+        complain(root, &taking->place, NEOMM_HEAP_WRITE_AFTER_FREE, "kmalloc", damage);
     }
 }
 
@@ -254,18 +291,22 @@ static struct neomm_kmem *hardened_roomier(struct neomm *root, struct neomm_kmem
 static void *hardened_alloc(struct neomm *root, struct neomm_kmem *cache, size_t size,
                             neomm_flags_t flags, uintptr_t caller)
 {
-    struct neomm__heap_place place;
-    void *object = take_clean(root, cache, flags, &place);
+    struct taking taking;
+    taking.birth = neomm__ledger_birth(root, size, has_canary(cache, size), caller);
+    void *object = take_clean(root, cache, flags, &taking);
     if (!object)
         return NULL;
     neomm__kmem_count(cache, 1, 0);
-    neomm__ledger_open(root, &place, size, canary_set(cache, object, size), caller);
+    canary_set(cache, object, size);
+    if (taking.known)
+        neomm__ledger_count(root, &taking.birth);
     return object;
 }
 
 /* ---- freeing ---- */
 
-/* Into the quarantine, if the cache has one still; without an entry it could come there twice. */
+/* Into the quarantine, if the cache has one still; without an entry it could come there twice. The
+ * entry may have been begun anew since it was closed, or had not been there. */
 static bool put(struct neomm *root, const struct neomm__heap_place *place, void *object)
 {
     struct neomm_kmem *cache = place->cache;
@@ -273,15 +314,18 @@ static bool put(struct neomm *root, const struct neomm__heap_place *place, void 
     void *leaves = NULL;
     bool good = true;
     neomm_irq_t irq = neomm__lock(&cache->lock);
-    if (!neomm__ledger_entry(place))
+    struct neomm__ledger *entry = neomm__ledger_entry(place);
+    if (!entry)
         good = neomm__slab_put_one(root, cache, place, &surplus);
     else {
+        neomm__store_release(&entry->state, NEOMM__ENTRY_QUARANTINED);
         neomm__store_relaxed(&cache->held, cache->held + 1);
         leaves = cache->ops == &neomm__hardened_ops ? exchange(cache->quarantine, object) : object;
     }
-    if (leaves)
-        let_go(root, cache, leaves, &surplus);
+    bool gone = !leaves || let_go(root, cache, leaves, &surplus);
     neomm__unlock(&cache->lock, irq);
+    if (!gone)
+        (void)neomm__heap_refuse(root, "kfree", leaves, NEOMM_E_DOUBLE_FREE);
     (void)neomm__slabs_end(root, &surplus);
     return good;
 }
@@ -290,12 +334,14 @@ static neomm_status hardened_free(struct neomm *root, const struct neomm__heap_p
                                   void *object, uintptr_t caller)
 {
     struct neomm_kmem *cache = place->cache;
-    neomm_status status = neomm__ledger_close(root, place, NEOMM__ENTRY_QUARANTINED, caller);
-    const uint8_t *damage = status == NEOMM_OK ? canary_damage(place, object) : NULL;
+    struct neomm__ledger was;
+    neomm_status status = neomm__ledger_close(root, place, NEOMM__ENTRY_QUARANTINED, caller, &was);
+    const uint8_t *damage = status == NEOMM_OK ? canary_damage(cache, &was, object) : NULL;
     if (damage) {
         neomm__kmem_count(cache, 0, 1);
         complain(root, place, NEOMM_HEAP_OVERRUN, "kfree", damage);
-        retire(place);
+        was.freed_by = caller;
+        retire(place, &was);
         return NEOMM_OK;
     }
     if (status == NEOMM_OK && !cache->construct)
@@ -313,7 +359,8 @@ static size_t hardened_usable(struct neomm *root, const struct neomm__heap_place
     (void)root;
     if (entry && neomm__load_acquire(&entry->state) != NEOMM__ENTRY_LIVE)
         return 0;
-    return entry && entry->requested != 0 ? entry->requested : place->cache->size;
+    uint32_t requested = entry ? neomm__load_relaxed(&entry->requested) : 0;
+    return requested != 0 ? requested : place->cache->size;
 }
 
 const struct neomm__kmem_ops neomm__hardened_ops = {

@@ -181,6 +181,18 @@ static void check_magazine(struct tally *tally, uint32_t cpu, const struct neomm
     }
 }
 
+static void check_depot(struct tally *tally, const struct neomm_kmem *cache)
+{
+    for (uint32_t i = 0; i < cache->stored; i++) {
+        const void *object = neomm__depot_object(cache, i);
+        if (!object || !is_lent(tally->root, cache, object)) {
+            neomm__report(tally->report, "heap: the depot of cache %u holds %p, %u of %u objects",
+                          cache->number, object, i, cache->stored);
+            return;
+        }
+    }
+}
+
 static bool is_entered(struct tally *tally, const struct neomm_kmem *cache)
 {
     for (uint32_t cpu = 0; cpu < tally->root->cpus; cpu++)
@@ -214,13 +226,15 @@ static void check_cache(struct tally *tally, const struct neomm_kmem *cache)
     }
     neomm__kmem_served(tally->root, cache, &allocated, &freed);
     size_t live = (size_t)(allocated - freed);
-    if (tally->lent - kept(tally->root, cache) - cache->held != live)
+    if (tally->lent - kept(tally->root, cache) - cache->stored - cache->held != live)
         neomm__report(tally->report,
                       "heap: cache %u: lent out %zu objects, CPUs hold %zu, %zu are live",
                       cache->number, tally->lent, kept(tally->root, cache), live);
     /* Only sound slabs can be asked about the objects that CPUs hold. */
     for (uint32_t cpu = 0; before == tally->report->findings && cpu < tally->root->cpus; cpu++)
         check_magazine(tally, cpu, cache);
+    if (before == tally->report->findings)
+        check_depot(tally, cache);
 }
 
 /* ---- runs and records ---- */

@@ -64,6 +64,14 @@ static uint32_t magazine_capacity(uint32_t size, const struct neomm__heap_scale 
     return fits < 2 ? 2 : fits;
 }
 
+/* Objects on their way between CPUs: twice as many bytes, at most. */
+static uint32_t depot_most(uint32_t size, uint32_t ram_frames)
+{
+    uint32_t bytes = ram_frames < 65536 ? ram_frames * 4 : 262144;
+    uint32_t fits = bytes / size;
+    return fits < 2 ? 2 : fits < NEOMM__DEPOT_MAX ? fits : NEOMM__DEPOT_MAX;
+}
+
 /* Empty slabs that wait: at most 256 KiB, and a thousandth of all memory; one at least, or a slab
  * would come and go with each object. */
 static uint32_t empty_kept(uint32_t pages, uint32_t ram_frames)
@@ -94,6 +102,7 @@ void neomm__kmem_shape(struct neomm_kmem *cache, uint32_t size,
     cache->batch = (cache->capacity + 1) / 2;
     if (cache->batch > NEOMM__BATCH_MAX)
         cache->batch = NEOMM__BATCH_MAX;
+    cache->depot_most = depot_most(size, scale->ram_frames);
     cache->empty_kept = empty_kept(cache->pages, scale->ram_frames);
     cache->magazine_bytes = magazine_bytes(cache);
 }

@@ -45,6 +45,8 @@
 /* Objects that a CPU keeps of a cache, and those that come or go in one step. */
 #define NEOMM__MAGAZINE_MAX 128u
 #define NEOMM__BATCH_MAX    32u
+/* Objects of a cache between CPUs. */
+#define NEOMM__DEPOT_MAX 4096u
 /* Objects listed by a leak report. */
 #define NEOMM__LEAKS_LISTED 16u
 /* About one object in so many is guarded, unless the caller wants another number. */
@@ -221,6 +223,9 @@ struct neomm_kmem {
     uint32_t pool;           /* of the slabs' records */
     uint32_t capacity;       /* of a magazine: capacity_most, or 0 while there are `ops` */
     uint32_t capacity_most, batch;
+    struct neomm__depot *depot;  /* see depot.c; changed under the lock; NULL: there is none */
+    uint32_t stored, depot_most; /* objects in it, under the lock; and at most */
+    uint32_t flusher;            /* the CPU that flushed last, its index + 1; racy */
     uint32_t interval; /* objects from one that is guarded to the next, about; 0: none is */
     uint32_t profile;  /* enum neomm_heap_profile */
     const struct neomm__kmem_ops *ops;    /* changed under the lock */
@@ -237,21 +242,18 @@ struct neomm_kmem {
     neomm_frame_t magazine_frame;
     uint32_t magazine_frames; /* 0: they lie in the heap's own state */
     uint32_t magazine_bytes;
-    bool shut; /* a CPU drains the magazines: his alone */
+    uint32_t shut; /* the magazines of all CPUs that were seen are */
 } __attribute__((aligned(64)));
 
 /* ---- the heap ---- */
 
 enum neomm__heap_source { NEOMM__SOURCE_MAIN, NEOMM__SOURCE_LARGE, NEOMM__HEAP_SOURCES };
 
-/* Whether a CPU uses its magazines, which are untouched zeros until then. */
-enum neomm__cpu_seen { NEOMM__CPU_NEW, NEOMM__CPU_COMING, NEOMM__CPU_SEEN };
-
 /* A CPU's part. Its size is a power of two, or finding it would take a multiplication. */
 struct neomm__heap_cpu {
     struct neomm__magazine *magazine[NEOMM__KMEMS]; /* by the cache's number */
     void *deferred; /* what it freed where it must not wait, linked through the objects */
-    uint32_t seen;  /* enum neomm__cpu_seen */
+    uint32_t seen;  /* it has, or may have, magazines with objects in them */
 } __attribute__((aligned(NEOMM__KMEMS <= 240 ? 256 * sizeof(void *) : 512 * sizeof(void *))));
 
 /* What the shape of caches depends on, beside their objects' size. */
@@ -372,10 +374,10 @@ static inline bool neomm__slab_is_free(const struct neomm__slab *slab, uint32_t 
 
 /* ---- magazine.c ---- */
 
-/* This CPU's magazine, with the caller pinned to it; NULL: it is not the time to begin with it. */
+/* This CPU's magazine, with the caller pinned to it. */
 struct neomm__magazine *neomm__magazine_pin(struct neomm *root, const struct neomm_kmem *cache);
-/* Enters a magazine of this CPU to do anything with it, unless it is NULL, entered or closed; it may
- * have no slots then. */
+/* Enters a magazine of this CPU to do anything with it, unless it is entered or closed; it
+ * may have no slots then. */
 bool neomm__magazine_visit(const struct neomm__heap *heap, const struct neomm_kmem *cache,
                            struct neomm__magazine *magazine);
 /* Inside: takes objects of those that were put there first. The second takes at most as many as are
@@ -428,6 +430,24 @@ static inline void neomm__kmem_count(struct neomm_kmem *cache, size_t allocated,
     (void)neomm__fetch_add(&cache->allocated, allocated);
     (void)neomm__fetch_add(&cache->freed, freed);
 }
+
+/* ---- depot.c ---- */
+
+/* A CPU that refills its magazine behind another that flushed: a depot for the cache, if there is
+ * memory for it. Called without locks. */
+void neomm__depot_make(struct neomm *root, struct neomm_kmem *cache, neomm_flags_t flags);
+/* Frees a batch into the depot; false: it has no room, or there is none. What was there already is
+ * refused: *twice. */
+bool neomm__depot_put(struct neomm *root, struct neomm_kmem *cache, void **objects, uint32_t count,
+                      uint32_t *twice);
+/* Takes up to `want` objects; returns their number. */
+uint32_t neomm__depot_take(struct neomm_kmem *cache, void **objects, uint32_t want,
+                           neomm_flags_t flags);
+/* Ends the depot; what was there goes to the slabs, see neomm__slab_put. Returns the objects. */
+uint32_t neomm__depot_empty(struct neomm *root, struct neomm_kmem *cache,
+                            struct neomm__frame_list *surplus);
+/* For who checks: an object that is there; NULL: it cannot be. */
+const void *neomm__depot_object(const struct neomm_kmem *cache, uint32_t index);
 
 /* ---- heap.c ---- */
 

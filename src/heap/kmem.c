@@ -45,6 +45,7 @@ static void describe(struct neomm_kmem *cache, const struct neomm_kmem_options *
     cache->quarantine = NULL;
     cache->quarantine_end = NULL;
     cache->interval = 0;
+    cache->flusher = 0;
     cache->allocated = cache->freed = 0;
     neomm__kmem_shape(cache, (uint32_t)NEOMM__ALIGN_UP(least, align), scale);
     cache->stride = cache->magazine_bytes;
@@ -200,6 +201,7 @@ void neomm_kmem_stats(struct neomm *root, struct neomm_kmem *cache, struct neomm
     for (uint32_t cpu = 0; cpu < root->cpus; cpu++)
         stats->kept += neomm__magazine_kept(neomm__magazine_of(cache, cpu));
     neomm_irq_t irq = neomm__lock(&cache->lock);
+    stats->kept += cache->stored;
     stats->slabs_empty = cache->list[NEOMM__SLABS_EMPTY].count;
     for (unsigned i = 0; i < NEOMM__SLAB_LISTS; i++)
         stats->slabs += cache->list[i].count;

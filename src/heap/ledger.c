@@ -38,17 +38,28 @@ void neomm__ledger_free(struct neomm *root, const struct neomm_kmem *cache,
     neomm__heap_give_frames(root, frame, 1u << order_of(cache));
 }
 
+/* Who only looks at the state, or the size, does not lock. */
+void neomm__ledger_set(struct neomm__ledger *entry, const struct neomm__ledger *value)
+{
+    entry->allocated_by = value->allocated_by;
+    entry->freed_by = value->freed_by;
+    entry->born = value->born;
+    entry->tracked = value->tracked;
+    entry->canary = value->canary;
+    neomm__store_relaxed(&entry->requested, value->requested);
+    neomm__store_release(&entry->state, value->state);
+}
+
 void neomm__ledger_begin(struct neomm *root, struct neomm__slab *slab, struct neomm__ledger *ledger)
 {
     const struct neomm_kmem *cache = &root->heap->cache[slab->cache];
     bool old = ledger == slab->ledger;
     for (uint32_t i = 0; i < cache->objects; i++) {
-        bool retired = old && ledger[i].state == NEOMM__ENTRY_QUARANTINED;
-        if (retired && !neomm__slab_is_free(slab, i))
+        if (old && ledger[i].state == NEOMM__ENTRY_RETIRED)
             continue;
-        ledger[i] = (struct neomm__ledger){.state = NEOMM__ENTRY_FREE};
-        if (!neomm__slab_is_free(slab, i))
-            neomm__store_relaxed(&ledger[i].state, NEOMM__ENTRY_LIVE);
+        bool free = neomm__slab_is_free(slab, i);
+        const struct neomm__ledger entry = {.state = free ? NEOMM__ENTRY_FREE : NEOMM__ENTRY_LIVE};
+        neomm__ledger_set(&ledger[i], &entry);
     }
     neomm__store_relaxed(&slab->ledger, ledger);
     neomm__store_release(&slab->epoch, neomm__load_relaxed(&cache->epoch));
@@ -56,38 +67,71 @@ void neomm__ledger_begin(struct neomm *root, struct neomm__slab *slab, struct ne
 
 /* ---- entries ---- */
 
-void neomm__ledger_open(struct neomm *root, const struct neomm__heap_place *place, size_t size,
-                        bool canary, uintptr_t caller)
+struct neomm__ledger neomm__ledger_birth(const struct neomm *root, size_t size, bool canary,
+                                         uintptr_t caller)
 {
     const struct neomm__sites *sites = neomm__load_acquire(&root->heap->sites);
+    return (struct neomm__ledger){
+        .allocated_by = caller,
+        .born = sites ? sites->now() : 0,
+        .requested = (uint32_t)size,
+        .tracked = sites ? (uint16_t)neomm__load_relaxed(&sites->generation) : 0,
+        .state = NEOMM__ENTRY_LIVE,
+        .canary = canary,
+    };
+}
+
+/* Under the lock. NULL: it has none, *was is zeros. */
+static struct neomm__ledger *look(const struct neomm__heap_place *place, struct neomm__ledger *was)
+{
     struct neomm__ledger *entry = neomm__ledger_entry(place);
+    *was = entry ? *entry : (struct neomm__ledger){.state = NEOMM__ENTRY_FREE};
+    return entry;
+}
+
+bool neomm__ledger_open(const struct neomm__heap_place *place, const struct neomm__ledger *birth,
+                        struct neomm__ledger *was)
+{
+    struct neomm__ledger *entry = look(place, was);
+    if (entry)
+        neomm__ledger_set(entry, birth);
+    return entry != NULL;
+}
+
+void neomm__ledger_count(struct neomm *root, const struct neomm__ledger *birth)
+{
+    const struct neomm__sites *sites = neomm__load_acquire(&root->heap->sites);
+    if (sites && birth->tracked == (uint16_t)neomm__load_relaxed(&sites->generation))
+        sites->count(root, birth->allocated_by, 1, birth->requested);
+}
+
+/* Under the lock. */
+static neomm_status close_entry(const struct neomm__heap_place *place,
+                                enum neomm__entry_state state, uintptr_t caller,
+                                struct neomm__ledger *was)
+{
+    struct neomm__ledger *entry = look(place, was);
     if (!entry)
-        return;
-    entry->allocated_by = caller;
-    entry->freed_by = 0;
-    entry->born = sites ? sites->now() : 0;
-    entry->tracked = sites ? (uint16_t)neomm__load_relaxed(&sites->generation) : 0;
-    entry->requested = (uint32_t)size;
-    entry->canary = canary;
-    neomm__store_release(&entry->state, NEOMM__ENTRY_LIVE);
-    if (sites)
-        sites->count(root, caller, 1, size);
+        return NEOMM_OK;
+    if (was->state != NEOMM__ENTRY_LIVE)
+        return NEOMM_E_DOUBLE_FREE;
+    entry->freed_by = caller;
+    neomm__store_release(&entry->state, (uint8_t)state);
+    return NEOMM_OK;
 }
 
 neomm_status neomm__ledger_close(struct neomm *root, const struct neomm__heap_place *place,
-                                 enum neomm__entry_state state, uintptr_t caller)
+                                 enum neomm__entry_state state, uintptr_t caller,
+                                 struct neomm__ledger *was)
 {
     const struct neomm__sites *sites = neomm__load_acquire(&root->heap->sites);
-    struct neomm__ledger *entry = neomm__ledger_entry(place);
-    uint8_t live = NEOMM__ENTRY_LIVE;
-    if (!entry)
-        return NEOMM_OK;
-    if (!neomm__cas(&entry->state, &live, (uint8_t)state))
-        return NEOMM_E_DOUBLE_FREE;
-    entry->freed_by = caller;
-    if (sites && entry->tracked == (uint16_t)neomm__load_relaxed(&sites->generation))
-        sites->count(root, entry->allocated_by, -1, entry->requested);
-    return NEOMM_OK;
+    neomm_irq_t irq = neomm__lock(&place->cache->lock);
+    neomm_status status = close_entry(place, state, caller, was);
+    neomm__unlock(&place->cache->lock, irq);
+    if (status == NEOMM_OK && sites && was->tracked != 0 &&
+        was->tracked == (uint16_t)neomm__load_relaxed(&sites->generation))
+        sites->count(root, was->allocated_by, -1, was->requested);
+    return status;
 }
 
 void neomm__ledger_describe(struct neomm *root, const struct neomm__heap_place *place,
@@ -120,6 +164,7 @@ static void *tracked_alloc(struct neomm *root, struct neomm_kmem *cache, size_t 
                            neomm_flags_t flags, uintptr_t caller)
 {
     struct neomm__heap_place place;
+    struct neomm__ledger was;
     void *object = NULL;
     const struct neomm__kmem_ops *ops = &neomm__tracked_ops;
     if (neomm__slab_take(root, cache, ops, &object, 1, flags) == 0 &&
@@ -127,14 +172,20 @@ static void *tracked_alloc(struct neomm *root, struct neomm_kmem *cache, size_t 
         return NULL;
     neomm__kmem_count(cache, 1, 0);
     neomm__slab_place(root, object, &place);
-    neomm__ledger_open(root, &place, size, false, caller);
+    const struct neomm__ledger birth = neomm__ledger_birth(root, size, false, caller);
+    neomm_irq_t irq = neomm__lock(&cache->lock);
+    bool known = neomm__ledger_open(&place, &birth, &was);
+    neomm__unlock(&cache->lock, irq);
+    if (known)
+        neomm__ledger_count(root, &birth);
     return object;
 }
 
 static neomm_status tracked_free(struct neomm *root, const struct neomm__heap_place *place,
                                  void *object, uintptr_t caller)
 {
-    neomm_status status = neomm__ledger_close(root, place, NEOMM__ENTRY_FREE, caller);
+    struct neomm__ledger was;
+    neomm_status status = neomm__ledger_close(root, place, NEOMM__ENTRY_FREE, caller, &was);
     if (status != NEOMM_OK)
         return neomm__heap_refuse(root, "kfree", object, status);
     return neomm__ledger_put(root, place->cache, object);

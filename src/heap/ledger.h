@@ -2,8 +2,8 @@
  * SPDX-License-Identifier: MIT
  *
  * A slab of such a cache has a ledger, an entry for each object. Who changes an object's state from
- * LIVE to another has freed it; of two that try, one only. The rest of an entry belongs to whoever
- * owns the object.
+ * LIVE to another has freed it; of two that try, one only. Entries change under the lock of the
+ * cache: a CPU that goes the way of before may come to one while it is begun anew.
  *
  * The cache changes under its lock, and whoever takes an object there says how he thinks it works,
  * so that no object is handed out without its entry. One may be freed so by a CPU that still goes
@@ -18,7 +18,8 @@ enum neomm__entry_state {
     NEOMM__ENTRY_FREE, /* with contents unknown */
     NEOMM__ENTRY_LIVE,
     NEOMM__ENTRY_QUARANTINED,
-    NEOMM__ENTRY_CLEAN /* free, and filled with zeros */
+    NEOMM__ENTRY_CLEAN,  /* free, and filled with zeros */
+    NEOMM__ENTRY_RETIRED /* damaged, never used again */
 };
 
 struct neomm__ledger {
@@ -66,12 +67,22 @@ static inline uint32_t neomm__slabs_listed(struct neomm_kmem *cache,
  * cache, or before anybody sees the slab. */
 void neomm__ledger_begin(struct neomm *root, struct neomm__slab *slab,
                          struct neomm__ledger *ledger);
-/* Makes the entry of an object that was just taken, and has its canary. */
-void neomm__ledger_open(struct neomm *root, const struct neomm__heap_place *place, size_t size,
-                        bool canary, uintptr_t caller);
-/* Ends its life; NEOMM_E_DOUBLE_FREE. `state`: what it is from now on. */
+/* What an entry says of an object that is taken now: `canary` if it gets one. */
+struct neomm__ledger neomm__ledger_birth(const struct neomm *root, size_t size, bool canary,
+                                         uintptr_t caller);
+/* Under the lock: makes the entry of an object that was just taken. *was: see
+ * neomm__ledger_close. False: it has none yet. */
+bool neomm__ledger_open(const struct neomm__heap_place *place, const struct neomm__ledger *birth,
+                        struct neomm__ledger *was);
+/* Under the lock: an entry becomes another. */
+void neomm__ledger_set(struct neomm__ledger *entry, const struct neomm__ledger *value);
+/* Counts it at its site. */
+void neomm__ledger_count(struct neomm *root, const struct neomm__ledger *birth);
+/* Ends its life; NEOMM_E_DOUBLE_FREE. `state`: what it is from now on. *was: the entry before, of
+ * zeros if it has none. */
 neomm_status neomm__ledger_close(struct neomm *root, const struct neomm__heap_place *place,
-                                 enum neomm__entry_state state, uintptr_t caller);
+                                 enum neomm__entry_state state, uintptr_t caller,
+                                 struct neomm__ledger *was);
 void neomm__ledger_describe(struct neomm *root, const struct neomm__heap_place *place,
                             struct neomm_heap_report *report);
 /* Puts an object back into its slab. */

@@ -4,27 +4,18 @@
 
 /* ---- beginning ---- */
 
-/* The CPU may use its magazines from now on, and who shuts magazines has to shut these too. He leaves
- * those of other CPUs alone: they were never touched, and may take no memory yet. The exchange of
- * `seen` comes before the look at `draining`, as his of that before his looks at `seen`: one of the
- * two sees the other. False: it is for the next time to try again, or for what was interrupted here.
+/* Pins, and marks the CPU, whose magazines have to be shut too from now on, and which has to be
+ * interrupted by who does so. He leaves those of other CPUs alone: they were never touched, and may
+ * take no memory yet. The exchange orders this before the CPU's first look at what the magazine may
+ * hold, as that of `shut` orders what he did before it before his looks at `seen`.
  */
-static bool come(struct neomm__heap *heap, struct neomm__heap_cpu *cpu)
-{
-    uint32_t seen = NEOMM__CPU_NEW;
-    if (!neomm__cas(&cpu->seen, &seen, NEOMM__CPU_COMING))
-        return seen == NEOMM__CPU_SEEN;
-    bool alone = neomm__load_acquire(&heap->draining) == 0;
-    neomm__store_release(&cpu->seen, alone ? NEOMM__CPU_SEEN : NEOMM__CPU_NEW);
-    return alone;
-}
-
 struct neomm__magazine *neomm__magazine_pin(struct neomm *root, const struct neomm_kmem *cache)
 {
     uint32_t index = neomm_port_pin()->index;
     struct neomm__heap_cpu *cpu = &root->heap->cpu[index];
-    bool there = neomm__load_relaxed(&cpu->seen) == NEOMM__CPU_SEEN || come(root->heap, cpu);
-    return there ? neomm__magazine_of(cache, index) : NULL;
+    if (neomm__load_relaxed(&cpu->seen) == 0)
+        (void)neomm__exchange(&cpu->seen, 1);
+    return neomm__magazine_of(cache, index);
 }
 
 void neomm__magazines_list(struct neomm__heap *heap, const struct neomm_kmem *cache, uint32_t cpus)
@@ -73,8 +64,8 @@ static void begin_lap(struct neomm__magazine *magazine, uint32_t count)
     neomm__store_relaxed(&magazine->in, NEOMM__MAGAZINE_FIRST + count);
 }
 
-/* Inside: a magazine without slots is a new one, all zeros, or was emptied. Behind the last slot is something
- * that is no object: there is never room for one. */
+/* Inside: a magazine without slots is a new one, all zeros, or was emptied. Behind the last slot is
+ * something that is no object: there is never room for one. */
 static void open_up(const struct neomm__heap *heap, const struct neomm_kmem *cache,
                     struct neomm__magazine *magazine)
 {
@@ -105,7 +96,7 @@ static bool enter(struct neomm__magazine *magazine)
 bool neomm__magazine_visit(const struct neomm__heap *heap, const struct neomm_kmem *cache,
                            struct neomm__magazine *magazine)
 {
-    if (!magazine || !enter(magazine))
+    if (!enter(magazine))
         return false;
     open_up(heap, cache, magazine);
     neomm__magazine_go_round(magazine);
@@ -168,7 +159,9 @@ static void fill(struct neomm *root, struct neomm_kmem *cache, struct neomm__mag
                  uint32_t want, neomm_flags_t flags)
 {
     void *objects[NEOMM__BATCH_MAX];
-    uint32_t count = neomm__slab_take(root, cache, NULL, objects, want, flags);
+    uint32_t count = neomm__depot_take(cache, objects, want, flags);
+    if (count == 0)
+        count = neomm__slab_take(root, cache, NULL, objects, want, flags);
     for (uint32_t i = 0; i < count; i++)
         neomm__store_relaxed(&magazine->object[i], objects[i]);
     neomm__store_relaxed(&magazine->filled, magazine->filled + count);
@@ -242,6 +235,14 @@ static void *guarded(struct neomm *root, struct neomm_kmem *cache, size_t size, 
     return better ? better : object;
 }
 
+/* Another CPU frees what this one is about to take, and there is no depot. */
+static bool is_behind_another(const struct neomm_kmem *cache)
+{
+    uint32_t flusher = neomm__load_relaxed(&cache->flusher);
+    return flusher != 0 && !neomm__load_relaxed(&cache->depot) &&
+           flusher != 1 + neomm_port_cpu()->index;
+}
+
 /* Through the magazine, or past it from the slabs. */
 static void *refill_plain(struct neomm *root, struct neomm_kmem *cache, size_t size, size_t align,
                           neomm_flags_t flags, uintptr_t caller)
@@ -249,6 +250,8 @@ static void *refill_plain(struct neomm *root, struct neomm_kmem *cache, size_t s
     bool guard = false, atomic = flags & (NEOMM_NOLOCK | NEOMM_ATOMIC);
     if (!atomic)
         neomm__guard_settle(root);
+    if (!(flags & NEOMM_NOLOCK) && is_behind_another(cache))
+        neomm__depot_make(root, cache, flags);
     void *object = refill(root, cache, flags, &guard);
     if (!object && !(flags & NEOMM_NOLOCK)) {
         neomm__deferred_free(root);
@@ -280,16 +283,34 @@ void *neomm__kmem_refill(struct neomm *root, struct neomm_kmem *cache, size_t si
 
 /* ---- emptying, inside ---- */
 
-/* The oldest `count` objects, at most NEOMM__BATCH_MAX, go to their slabs: what was used last is
- * still in the CPU's own caches. Who freed twice is counted once. */
+/* The oldest objects: what was used last is still in the CPU's own caches. */
+static void take_out(struct neomm__magazine *magazine, uint32_t count, void **objects)
+{
+    neomm__magazine_copy(magazine, count, objects);
+    neomm__store_relaxed(&magazine->passed, magazine->passed - count);
+}
+
+/* So many, at most NEOMM__BATCH_MAX, go to their slabs. Who freed twice is counted once. */
 static void flush(struct neomm *root, struct neomm_kmem *cache, struct neomm__magazine *magazine,
                   uint32_t count, struct neomm__frame_list *surplus)
 {
     void *objects[NEOMM__BATCH_MAX];
-    neomm__magazine_copy(magazine, count, objects);
-    neomm__store_relaxed(&magazine->passed, magazine->passed - count);
+    take_out(magazine, count, objects);
     uint32_t twice = neomm__slab_put(root, cache, objects, count, surplus);
     neomm__store_relaxed(&magazine->filled, magazine->filled - (count - twice));
+}
+
+/* A batch of them, to the depot if there is one. */
+static void flush_batch(struct neomm *root, struct neomm_kmem *cache,
+                        struct neomm__magazine *magazine, struct neomm__frame_list *surplus)
+{
+    void *objects[NEOMM__BATCH_MAX];
+    uint32_t twice;
+    take_out(magazine, cache->batch, objects);
+    if (!neomm__depot_put(root, cache, objects, cache->batch, &twice))
+        twice = neomm__slab_put(root, cache, objects, cache->batch, surplus);
+    neomm__store_relaxed(&magazine->filled, magazine->filled - (cache->batch - twice));
+    neomm__store_relaxed(&cache->flusher, 1 + neomm_port_cpu()->index);
 }
 
 static uint32_t empty(struct neomm *root, struct neomm_kmem *cache,
@@ -337,7 +358,7 @@ static neomm_status push_slowly(struct neomm *root, struct neomm_kmem *cache,
     if (neomm__magazine_kept(magazine) == magazine->slots) {
         if (neomm__load_relaxed(&cache->profile) != NEOMM_HEAP_FAST && holds(magazine, object))
             return NEOMM_E_DOUBLE_FREE;
-        flush(root, cache, magazine, cache->batch, surplus);
+        flush_batch(root, cache, magazine, surplus);
     }
     return neomm__magazine_push(magazine, object) ? NEOMM_OK : NEOMM_E_DOUBLE_FREE;
 }
@@ -389,105 +410,12 @@ neomm_status neomm__kmem_flush(struct neomm *root, struct neomm_kmem *cache, voi
     return status;
 }
 
-/* ---- freeing later ---- */
-
-/* What is written into a freed object in place of a pointer, and read back from there: who writes
- * to it without the secret does not lead the heap to a place of his choice. */
-static uintptr_t hidden(const struct neomm *root, const void *object, uintptr_t link)
-{
-    return link ^ (uintptr_t)neomm__mix(root->heap->secret ^ (uintptr_t)object);
-}
-
-static void set_link(const struct neomm *root, void *object, const void *next)
-{
-    uintptr_t link = hidden(root, object, (uintptr_t)next);
-    memcpy(object, &link, sizeof(link));
-}
-
-static void *link_of(const struct neomm *root, const void *object)
-{
-    uintptr_t link;
-    memcpy(&link, object, sizeof(link));
-    return (void *)hidden(root, object, link);
-}
-
-/* An object that cannot be freed here and now, since its slab may be locked by what was
- * interrupted: to this CPU's list, whose links lie in the objects. */
-static neomm_status put_off(struct neomm *root, void *object)
-{
-    void **list = &root->heap->cpu[neomm_port_pin()->index].deferred;
-    void *first = neomm__load_relaxed(list);
-    bool twice = first == object;
-    while (!twice) {
-        set_link(root, object, first);
-        if (neomm__cas(list, &first, object))
-            break;
-        twice = first == object;
-    }
-    neomm_port_unpin();
-    return twice ? NEOMM_E_DOUBLE_FREE : NEOMM_OK;
-}
-
-/* Into the magazine, if there is room. */
-static bool push_unlocked(struct neomm *root, const struct neomm_kmem *cache, void *object)
-{
-    struct neomm__magazine *magazine = neomm__magazine_pin(root, cache);
-    bool done = false;
-    if (neomm__magazine_visit(root->heap, cache, magazine)) {
-        done = neomm__magazine_kept(magazine) < magazine->slots &&
-               neomm__magazine_push(magazine, object);
-        if (done)
-            NEOMM__OBJECT_FREED(object, cache->size);
-        neomm__magazine_part(cache, magazine);
-    }
-    neomm_port_unpin();
-    return done;
-}
-
-neomm_status neomm__free_nolock(struct neomm *root, const struct neomm_kmem *cache, void *object)
-{
-    return cache && push_unlocked(root, cache, object) ? NEOMM_OK : put_off(root, object);
-}
-
-/* Frees one and returns the next, NULL at the end of the list. Who was freed twice while he waited
- * may have made a circle of it: the link is taken away, and gone with a block that is free. */
-static void *free_one(struct neomm *root, void *object)
-{
-    struct neomm__heap_place place;
-    neomm_status status = neomm__heap_find(root, object, &place);
-    if (status != NEOMM_OK && !neomm__guard_owns(root->heap, object)) {
-        (void)neomm__heap_refuse(root, "kfree_nolock", object, status);
-        return NULL;
-    }
-    void *next = link_of(root, object);
-    set_link(root, object, NULL);
-    if (place.cache && place.cache->construct)
-        place.cache->construct(place.cache->context, object);
-    (void)neomm_kfree(root, object);
-    return next;
-}
-
-static void free_deferred(struct neomm *root, struct neomm__heap_cpu *cpu)
-{
-    void *object = NULL;
-    if (neomm__load_relaxed(&cpu->deferred))
-        object = neomm__exchange(&cpu->deferred, NULL);
-    while (object)
-        object = free_one(root, object);
-}
-
-void neomm__deferred_free(struct neomm *root)
-{
-    for (uint32_t cpu = 0; cpu < root->cpus; cpu++)
-        free_deferred(root, &root->heap->cpu[cpu]);
-}
-
 /* ---- all CPUs' magazines ---- */
 
 /* While this CPU drains: that one has magazines with something in them, or may have. */
 static bool is_seen(const struct neomm *root, uint32_t cpu)
 {
-    return neomm__load_acquire(&root->heap->cpu[cpu].seen) != NEOMM__CPU_NEW;
+    return neomm__load_acquire(&root->heap->cpu[cpu].seen) != 0;
 }
 
 static void be_interrupted(void *argument)
@@ -531,7 +459,7 @@ static bool is_shut(const struct neomm__magazine *magazine)
 
 static void shut(const struct neomm *root, struct neomm_kmem *cache)
 {
-    cache->shut = true;
+    (void)neomm__exchange(&cache->shut, 1);
     for (uint32_t cpu = 0; cpu < root->cpus; cpu++) {
         struct neomm__magazine *magazine = neomm__magazine_of(cache, cpu);
         if (!is_seen(root, cpu))
@@ -547,7 +475,7 @@ static void reopen(const struct neomm *root, struct neomm_kmem *cache)
     for (uint32_t cpu = 0; cpu < root->cpus; cpu++)
         if (is_shut(neomm__magazine_of(cache, cpu)))
             neomm__store_release(&neomm__magazine_of(cache, cpu)->closed, 0);
-    cache->shut = false;
+    neomm__store_release(&cache->shut, 0);
 }
 
 /* Shut, left and empty: what it may hold is decided anew, and when the slow path has a look, if
@@ -572,6 +500,7 @@ static uint32_t empty_all(struct neomm *root, struct neomm_kmem *cache, uint32_t
         objects += empty(root, cache, magazine, &surplus);
         reset(cache, magazine);
     }
+    objects += neomm__depot_empty(root, cache, &surplus);
     neomm_port_unpin();
     *frames += neomm__slabs_end(root, &surplus);
     return objects;
@@ -607,7 +536,7 @@ uint32_t neomm__kmems_drain(struct neomm *root, uint32_t first, uint32_t end, ui
             shut(root, &cache[i]);
     interrupt_others(root);
     for (uint32_t i = first; i < end; i++)
-        if (neomm__kmem_is_live(&cache[i]) && cache[i].shut) {
+        if (neomm__kmem_is_live(&cache[i]) && neomm__load_relaxed(&cache[i].shut)) {
             objects += empty_all(root, &cache[i], frames);
             reopen(root, &cache[i]);
             const struct neomm__kmem_ops *ops = neomm__kmem_ops_of(&cache[i]);
@@ -648,6 +577,7 @@ static uint32_t empty_own(struct neomm *root, struct neomm_kmem *cache, uint32_t
         neomm__magazine_part(cache, magazine);
     }
     neomm_port_unpin();
+    objects += neomm__depot_empty(root, cache, &surplus);
     *frames += neomm__slabs_end(root, &surplus);
     return objects;
 }
@@ -684,9 +614,10 @@ neomm_status neomm_heap_cpu_offline(struct neomm *root, uint32_t cpu)
         neomm__store_relaxed(&magazine->slots, 0);
         neomm__store_relaxed(&magazine->out_end, 0);
         neomm__store_relaxed(&magazine->limit, 0);
+        (void)neomm__depot_empty(root, cache, &surplus);
         (void)neomm__slabs_end(root, &surplus);
     }
-    neomm__store_release(&root->heap->cpu[cpu].seen, NEOMM__CPU_NEW);
+    neomm__store_release(&root->heap->cpu[cpu].seen, 0);
     neomm__drain_end(root);
     return NEOMM_OK;
 }
