@@ -58,8 +58,8 @@ static void *exchange(struct neomm__quarantine *quarantine, void *object)
     return leaves;
 }
 
-/* Under the lock: out of the quarantine, and free in its slab. False: it was free there, since it had
- * been freed a second time while its slab had no entries. */
+/* Under the lock: out of the quarantine, and free in its slab. False: it was free there, since it
+ * had been freed a second time while its slab had no entries. */
 static bool let_go(struct neomm *root, struct neomm_kmem *cache, const void *object,
                    struct neomm__frame_list *surplus)
 {
