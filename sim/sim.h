@@ -81,8 +81,8 @@ void sim_snapshot_free(struct sim_snapshot *snapshot);
 void sim_poison_objects(struct sim *sim, bool on);
 
 /* From now on, in the instrumented flavour, each page that a user gets in tables that a CPU has is
- * looked at: a word of it that free memory is filled with shows what was somebody else's, which is a
- * violation. Not of machines whose CPUs are several host threads. */
+ * looked at: a word of it that free memory is filled with shows what was somebody else's, which is
+ * a violation. Not of machines whose CPUs are several host threads. */
 void sim_watch_pages(struct sim *sim, bool on);
 
 /* ---- the CPU's memory accesses ---- */
