@@ -117,6 +117,7 @@ set(NEOMM_VMM_SOURCES
   src/vmm/compact.c
   src/vmm/evict.c
   src/vmm/fault.c
+  src/vmm/fault_object.c
   src/vmm/fork.c
   src/vmm/grow.c
   src/vmm/huge.c

@@ -1,0 +1,73 @@
+/* What faults of anonymous memory (fault.c) and of objects (fault_object.c) share.
+ * SPDX-License-Identifier: MIT */
+#ifndef NEOMM_VMM_FAULT_H
+#define NEOMM_VMM_FAULT_H
+
+#include "vmm/vmm_priv.h"
+
+/* One fault and what it has fetched so far. */
+struct neomm__fault {
+    struct neomm *root;
+    struct neomm_space *space;
+    struct neomm__region *region; /* that we are inside of, NULL: none */
+    neomm_vaddr_t page;
+    bool write; /* the page must be the space's own */
+    neomm_prot_t region_prot;
+    neomm_frame_t frame;          /* fetched and not yet mapped, nil: none */
+    struct neomm_swap_entry read; /* whose contents are in the frame, with a count that keeps them
+                                   * from being overwritten; kind 0: none's */
+    neomm_frame_t block;          /* like `frame`, for a huge page */
+    bool small;                   /* no huge page, whatever is allowed */
+    bool zeroed;                  /* the frame is filled with zeros */
+    bool gave;                    /* at the resident limit: a page for the one that comes */
+    bool waited;                  /* for the pager */
+    unsigned shortages;           /* times that nothing could be freed */
+};
+
+/* What a round came to. */
+enum neomm__round { NEOMM__FAULT_DONE, NEOMM__FAULT_AGAIN };
+
+/* Ends the fault with a result; the last two after one more page of zeros, or any other. */
+enum neomm__round neomm__fault_finish(struct neomm_fault_result *result,
+                                      enum neomm_fault_outcome outcome, enum neomm_fault_kind kind);
+enum neomm__round neomm__fault_zero(struct neomm__fault *work, struct neomm_fault_result *result);
+enum neomm__round neomm__fault_other(struct neomm__fault *work, struct neomm_fault_result *result);
+
+/* ---- fetching, outside of the region ---- */
+
+/* What follows may sleep or reclaim; the round ends with it. */
+void neomm__fault_leave(struct neomm__fault *work);
+/* Gives the count of the slot back; and the frame. */
+void neomm__fault_drop_contents(struct neomm__fault *work);
+void neomm__fault_drop_frame(struct neomm__fault *work);
+/* Takes a frame, at the cost of others' if need be. */
+neomm_status neomm__fault_fetch_frame(struct neomm__fault *work, bool zeroed);
+/* Reads from swap, and waits for it. */
+neomm_status neomm__fault_read(struct neomm__fault *work, struct neomm_swap_page *page);
+
+static inline bool neomm__fault_same_entry(const struct neomm_swap_entry *a,
+                                           const struct neomm_swap_entry *b)
+{
+    return a->kind == b->kind && a->slot == b->slot && a->generation == b->generation;
+}
+
+/* Memory is short: the space's own pages are tried first. What keeps all pages from going is over
+ * soon: others' evictions, regions that are closed. */
+enum neomm__round neomm__fault_make_room(struct neomm__fault *work,
+                                         struct neomm_fault_result *result);
+/* A fault gives a page of the space for the one that it brings, once: others may take the place
+ * meanwhile, and it would never come to an end. */
+bool neomm__fault_must_give(const struct neomm__fault *work);
+enum neomm__round neomm__fault_give(struct neomm__fault *work, struct neomm_fault_result *result);
+
+/* ---- mapping, inside the region ---- */
+
+/* Stores the page's leaf in place of `old`; *last: what that was at the end. */
+neomm_status neomm__fault_map(struct neomm__fault *work, const struct neomm_mapping *old,
+                              neomm_frame_t frame, neomm_prot_t prot, struct neomm_mapping *last);
+
+/* One round over a page of an object, which `region` maps (fault_object.c). */
+enum neomm__round neomm__fault_object(struct neomm__fault *work, const struct neomm__region *region,
+                                      struct neomm_fault_result *result);
+
+#endif
