@@ -1,13 +1,16 @@
 /* Benchmarks of address spaces. The peer is the host's kernel; its calls include the way into the
  * kernel and back, ours do not.
  * SPDX-License-Identifier: MIT */
-#include "bench.h"
+#include "bench_vmm.h"
 
+#include <string.h>
 #include <sys/mman.h>
 
-#define PAGES 256u
-#define BYTES (PAGES * NEOMM_PAGE_SIZE)
-#define RW    (NEOMM_PROT_READ | NEOMM_PROT_WRITE)
+#define PAGES      256u
+#define BYTES      (PAGES * NEOMM_PAGE_SIZE)
+#define FORK_PAGES 1024u
+#define FORK_BYTES (FORK_PAGES * NEOMM_PAGE_SIZE)
+#define RW         (NEOMM_PROT_READ | NEOMM_PROT_WRITE)
 
 static struct neomm_space *space;
 static uint32_t regions;
@@ -107,23 +110,94 @@ static uint64_t host_map_unmap(struct bench_machine *machine, uint64_t count)
     return count;
 }
 
+static bool touch(struct bench_machine *machine, struct neomm_space *toucher, neomm_vaddr_t start,
+                  uint32_t pages)
+{
+    struct neomm_fault_result result;
+    for (uint32_t i = 0; i < pages; i++)
+        if (neomm_fault(machine->root, toucher, start + i * NEOMM_PAGE_SIZE,
+                        NEOMM_PF_WRITE | NEOMM_PF_USER, &result) != NEOMM_FAULT_RESOLVED)
+            return false;
+    return true;
+}
+
 /* First touches, with the mapping made and taken away again. */
 static uint64_t demand_zero(struct bench_machine *machine, uint64_t count)
 {
     uint64_t done = 0;
     for (; done < count; done += PAGES) {
         neomm_vaddr_t address = 0;
-        struct neomm_fault_result result;
-        if (neomm_mmap(machine->root, space, &address, BYTES, RW, 0) != NEOMM_OK)
-            return 0;
-        for (uint32_t i = 0; i < PAGES; i++)
-            if (neomm_fault(machine->root, space, address + i * NEOMM_PAGE_SIZE,
-                            NEOMM_PF_WRITE | NEOMM_PF_USER, &result) != NEOMM_FAULT_RESOLVED)
-                return 0;
-        if (neomm_munmap(machine->root, space, address, BYTES) != NEOMM_OK)
+        if (neomm_mmap(machine->root, space, &address, BYTES, RW, 0) != NEOMM_OK ||
+            !touch(machine, space, address, PAGES) ||
+            neomm_munmap(machine->root, space, address, BYTES) != NEOMM_OK)
             return 0;
     }
     return done;
+}
+
+/* What of it is clearing: as many frames, in turns, as the faults get. */
+static uint64_t clear_frames(struct bench_machine *machine, uint64_t count)
+{
+    neomm_frame_t frames[PAGES];
+    uint64_t done = 0, begun = bench_time();
+    if (neomm_pmm_alloc_bulk(machine->root, PAGES, 0, frames) != NEOMM_OK)
+        return 0;
+    machine->untimed += bench_time() - begun;
+    for (; done < count; done += PAGES)
+        for (uint32_t i = 0; i < PAGES; i++) {
+            void *page = neomm_frame_map(machine->root, frames[i]);
+            memset(page, 0, NEOMM_PAGE_SIZE);
+            bench_use(page);
+            neomm_frame_unmap(machine->root, page);
+        }
+    begun = bench_time();
+    neomm_status status = neomm_pmm_free_bulk(machine->root, PAGES, frames, NULL);
+    machine->untimed += bench_time() - begun;
+    return status == NEOMM_OK ? done : 0;
+}
+
+/* ---- fork ---- */
+
+static neomm_vaddr_t forked;
+
+/* Pages that were touched, in two tables or three. */
+static bool make_parent(struct bench_machine *machine)
+{
+    forked = 0;
+    return make_space(machine) &&
+           neomm_mmap(machine->root, space, &forked, FORK_BYTES, RW, 0) == NEOMM_OK &&
+           touch(machine, space, forked, FORK_PAGES);
+}
+
+/* Forks, and what comes before and after it: the time of `fork` alone, or of the child's writes.
+ * The parent writes in between, so that each fork takes the right to write from each leaf. */
+static uint64_t forks(struct bench_machine *machine, uint64_t count, bool copies)
+{
+    uint64_t done = 0, begun = bench_time(), time = 0;
+    for (; done < count; done += FORK_PAGES) {
+        struct neomm_space *child;
+        uint64_t start = bench_time();
+        if (neomm_space_fork(machine->root, space, &child) != NEOMM_OK)
+            return 0;
+        uint64_t middle = bench_time();
+        bool good = !copies || touch(machine, child, forked, FORK_PAGES);
+        time += copies ? bench_time() - middle : middle - start;
+        if (neomm_space_destroy(machine->root, child) != NEOMM_OK || !good ||
+            !touch(machine, space, forked, FORK_PAGES))
+            return 0;
+    }
+    machine->untimed += bench_time() - begun - time;
+    return done;
+}
+
+static uint64_t fork_pages(struct bench_machine *machine, uint64_t count)
+{
+    return forks(machine, count, false);
+}
+
+static uint64_t copy_pages(struct bench_machine *machine, uint64_t count)
+{
+    return forks(machine, count, true);
 }
 
 static uint64_t host_demand_zero(struct bench_machine *machine, uint64_t count)
@@ -177,10 +251,23 @@ static const struct bench_case cases[] = {
      .teardown = end_space,
      .ours = demand_zero,
      .peer = host_demand_zero},
+    {.name = "vmm/demand-zero-clear", .unit = "ns/page", .ours = clear_frames},
+    {.name = "vmm/fork-1024",
+     .unit = "ns/page",
+     .setup = make_parent,
+     .teardown = end_space,
+     .ours = fork_pages},
+    {.name = "vmm/copy-on-write",
+     .unit = "ns/page",
+     .setup = make_parent,
+     .teardown = end_space,
+     .ours = copy_pages},
+    {.name = "vmm/faults-2-threads", .unit = "x", .ours_value = bench_faults_speedup},
 };
 
 const struct bench_layer bench_vmm = {.name = "vmm",
                                       .layer = SIM_LAYER_VMM,
                                       .ram_bytes = (uint64_t)64 << 20,
+                                      .cpus = 2,
                                       .cases = cases,
                                       .case_count = BENCH_COUNT(cases)};
