@@ -187,14 +187,17 @@ static void canary_set(const struct neomm_kmem *cache, uint8_t *object, size_t r
 static const uint8_t *canary_damage(const struct neomm_kmem *cache,
                                     const struct neomm__ledger *entry, const uint8_t *object)
 {
-    if (!entry->canary)
+    if (!neomm__load_relaxed(&entry->canary))
         return NULL;
-    uint64_t canary = canary_of(cache, object);
-    uint32_t bytes = canary_bytes(cache, entry->requested);
-    for (uint32_t i = 0; i < bytes; i++)
-        if (object[entry->requested + i] != (uint8_t)(canary >> 8 * i))
-            return object + entry->requested + i;
-    return NULL;
+    const uint8_t *at = object + neomm__load_relaxed(&entry->requested);
+    uint64_t canary = canary_of(cache, object), now = 0;
+    uint32_t bytes = canary_bytes(cache, (size_t)(at - object));
+    memcpy(&now, at, bytes);
+    if (((canary ^ now) << 8 * (sizeof(now) - bytes)) == 0)
+        return NULL;
+    for (uint32_t i = 0;; i++)
+        if (at[i] != (uint8_t)(canary >> 8 * i))
+            return at + i;
 }
 
 /* ---- allocation ---- */
@@ -207,10 +210,14 @@ struct taking {
 };
 
 /* Under the lock. */
-static void begin_life(struct neomm *root, const void *object, struct taking *taking)
+static void begin_life(struct taking *taking)
 {
-    neomm__slab_place(root, object, &taking->place);
     taking->known = neomm__ledger_open(&taking->place, &taking->birth, &taking->was);
+}
+
+static void *object_at(const struct neomm__heap_place *place)
+{
+    return place->base + (size_t)place->index * place->cache->size;
 }
 
 /* A random one of the objects that are there. */
@@ -218,16 +225,16 @@ static void *take_random(struct neomm *root, struct neomm_kmem *cache, neomm_fla
                          struct taking *taking)
 {
     neomm_irq_t irq;
-    void *object = NULL;
     bool fresh = false;
     if (!neomm__slabs_lock(cache, flags, &irq))
         return NULL;
-    if (cache->ops == &neomm__hardened_ops)
-        object =
-            neomm__slab_pick(root, cache, (uint32_t)(next_random(cache->quarantine) >> 32), &fresh);
-    if (object)
-        begin_life(root, object, taking);
+    bool found = cache->ops == &neomm__hardened_ops &&
+                 neomm__slab_pick(root, cache, (uint32_t)(next_random(cache->quarantine) >> 32),
+                                  &taking->place, &fresh);
+    if (found)
+        begin_life(taking);
     neomm__unlock(&cache->lock, irq);
+    void *object = found ? object_at(&taking->place) : NULL;
     if (fresh)
         cache->construct(cache->context, object);
     return object;
@@ -239,8 +246,9 @@ static void *take_new(struct neomm *root, struct neomm_kmem *cache, neomm_flags_
     void *object;
     if (neomm__slab_take_new(root, cache, &neomm__hardened_ops, &object, 1, flags) == 0)
         return NULL;
+    neomm__slab_place(root, object, &taking->place);
     neomm_irq_t irq = neomm__lock(&cache->lock);
-    begin_life(root, object, taking);
+    begin_life(taking);
     neomm__unlock(&cache->lock, irq);
     return object;
 }
@@ -305,49 +313,72 @@ static void *hardened_alloc(struct neomm *root, struct neomm_kmem *cache, size_t
 
 /* ---- freeing ---- */
 
-/* Into the quarantine, if the cache has one still; without an entry it could come there twice. The
- * entry may have been begun anew since it was closed, or had not been there. */
-static bool put(struct neomm *root, const struct neomm__heap_place *place, void *object)
+/* Under the lock: into the quarantine, if the cache has one still; without an entry it could come
+ * there twice. *leaves: what goes to its slab instead. False: the object is free. */
+static bool put(struct neomm *root, const struct neomm__heap_place *place, void *object,
+                void **leaves, struct neomm__frame_list *surplus)
+{
+    struct neomm_kmem *cache = place->cache;
+    *leaves = NULL;
+    if (!neomm__ledger_entry(place))
+        return neomm__slab_put_one(root, cache, place, surplus);
+    neomm__store_relaxed(&cache->held, cache->held + 1);
+    *leaves = cache->ops == &neomm__hardened_ops ? exchange(cache->quarantine, object) : object;
+    return true;
+}
+
+/* Ends the object's life. Of two that try, one only gets on. */
+static neomm_status bury(struct neomm *root, const struct neomm__heap_place *place, void *object,
+                         uintptr_t caller, struct neomm__ledger *was)
 {
     struct neomm_kmem *cache = place->cache;
     struct neomm__frame_list surplus = {0, 0, 0};
     void *leaves = NULL;
-    bool good = true;
     neomm_irq_t irq = neomm__lock(&cache->lock);
-    struct neomm__ledger *entry = neomm__ledger_entry(place);
-    if (!entry)
-        good = neomm__slab_put_one(root, cache, place, &surplus);
-    else {
-        neomm__store_release(&entry->state, NEOMM__ENTRY_QUARANTINED);
-        neomm__store_relaxed(&cache->held, cache->held + 1);
-        leaves = cache->ops == &neomm__hardened_ops ? exchange(cache->quarantine, object) : object;
-    }
+    neomm_status status = neomm__ledger_close_locked(place, NEOMM__ENTRY_QUARANTINED, caller, was);
+    if (status == NEOMM_OK && !put(root, place, object, &leaves, &surplus))
+        status = NEOMM_E_DOUBLE_FREE;
     bool gone = !leaves || let_go(root, cache, leaves, &surplus);
     neomm__unlock(&cache->lock, irq);
     if (!gone)
         (void)neomm__heap_refuse(root, "kfree", leaves, NEOMM_E_DOUBLE_FREE);
     (void)neomm__slabs_end(root, &surplus);
-    return good;
+    return status;
 }
 
+static neomm_status free_damaged(struct neomm *root, const struct neomm__heap_place *place,
+                                 void *object, uintptr_t caller, const uint8_t *damage)
+{
+    struct neomm__ledger was;
+    neomm_status status = neomm__ledger_close(root, place, NEOMM__ENTRY_QUARANTINED, caller, &was);
+    if (status != NEOMM_OK)
+        return neomm__heap_refuse(root, "kfree", object, status);
+    neomm__kmem_count(place->cache, 0, 1);
+    complain(root, place, NEOMM_HEAP_OVERRUN, "kfree", damage);
+    was.freed_by = caller;
+    retire(place, &was);
+    return NEOMM_OK;
+}
+
+/* What the canary says, and that the object becomes zeros, concerns its owner alone, who is here;
+ * so the lock is taken once, when that is done. */
 static neomm_status hardened_free(struct neomm *root, const struct neomm__heap_place *place,
                                   void *object, uintptr_t caller)
 {
     struct neomm_kmem *cache = place->cache;
+    const struct neomm__ledger *entry = neomm__ledger_entry(place);
     struct neomm__ledger was;
-    neomm_status status = neomm__ledger_close(root, place, NEOMM__ENTRY_QUARANTINED, caller, &was);
-    const uint8_t *damage = status == NEOMM_OK ? canary_damage(cache, &was, object) : NULL;
-    if (damage) {
-        neomm__kmem_count(cache, 0, 1);
-        complain(root, place, NEOMM_HEAP_OVERRUN, "kfree", damage);
-        was.freed_by = caller;
-        retire(place, &was);
-        return NEOMM_OK;
-    }
-    if (status == NEOMM_OK && !cache->construct)
-        memset(object, 0, cache->size);
-    if (status != NEOMM_OK || !put(root, place, object))
+    if (entry && neomm__load_acquire(&entry->state) != NEOMM__ENTRY_LIVE)
         return neomm__heap_refuse(root, "kfree", object, NEOMM_E_DOUBLE_FREE);
+    const uint8_t *damage = entry ? canary_damage(cache, entry, object) : NULL;
+    if (damage)
+        return free_damaged(root, place, object, caller, damage);
+    if (!cache->construct)
+        memset(object, 0, cache->size);
+    neomm_status status = bury(root, place, object, caller, &was);
+    if (status != NEOMM_OK)
+        return neomm__heap_refuse(root, "kfree", object, status);
+    neomm__ledger_uncount(root, &was);
     neomm__kmem_count(cache, 0, 1);
     return NEOMM_OK;
 }

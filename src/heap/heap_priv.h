@@ -336,9 +336,10 @@ uint32_t neomm__slab_take(struct neomm *root, struct neomm_kmem *cache,
 uint32_t neomm__slab_take_new(struct neomm *root, struct neomm_kmem *cache,
                               const struct neomm__kmem_ops *ops, void **objects, uint32_t want,
                               neomm_flags_t flags);
-/* Under the lock: any one object of the slabs that are there, to be constructed without the lock
- * where *fresh. NULL: none. */
-void *neomm__slab_pick(struct neomm *root, struct neomm_kmem *cache, uint32_t random, bool *fresh);
+/* Under the lock: takes any one object of the slabs that are there, to be constructed without the
+ * lock where *fresh. False: there is none. */
+bool neomm__slab_pick(struct neomm *root, struct neomm_kmem *cache, uint32_t random,
+                      struct neomm__heap_place *place, bool *fresh);
 /* Under the lock: frees one object, see neomm__slab_put. False: it is free. */
 bool neomm__slab_put_one(struct neomm *root, struct neomm_kmem *cache,
                          const struct neomm__heap_place *place, struct neomm__frame_list *surplus);

@@ -45,7 +45,7 @@ void neomm__ledger_set(struct neomm__ledger *entry, const struct neomm__ledger *
     entry->freed_by = value->freed_by;
     entry->born = value->born;
     entry->tracked = value->tracked;
-    entry->canary = value->canary;
+    neomm__store_relaxed(&entry->canary, value->canary);
     neomm__store_relaxed(&entry->requested, value->requested);
     neomm__store_release(&entry->state, value->state);
 }
@@ -105,10 +105,9 @@ void neomm__ledger_count(struct neomm *root, const struct neomm__ledger *birth)
         sites->count(root, birth->allocated_by, 1, birth->requested);
 }
 
-/* Under the lock. */
-static neomm_status close_entry(const struct neomm__heap_place *place,
-                                enum neomm__entry_state state, uintptr_t caller,
-                                struct neomm__ledger *was)
+neomm_status neomm__ledger_close_locked(const struct neomm__heap_place *place,
+                                        enum neomm__entry_state state, uintptr_t caller,
+                                        struct neomm__ledger *was)
 {
     struct neomm__ledger *entry = look(place, was);
     if (!entry)
@@ -120,17 +119,23 @@ static neomm_status close_entry(const struct neomm__heap_place *place,
     return NEOMM_OK;
 }
 
+void neomm__ledger_uncount(struct neomm *root, const struct neomm__ledger *was)
+{
+    const struct neomm__sites *sites = neomm__load_acquire(&root->heap->sites);
+    if (sites && was->tracked != 0 &&
+        was->tracked == (uint16_t)neomm__load_relaxed(&sites->generation))
+        sites->count(root, was->allocated_by, -1, was->requested);
+}
+
 neomm_status neomm__ledger_close(struct neomm *root, const struct neomm__heap_place *place,
                                  enum neomm__entry_state state, uintptr_t caller,
                                  struct neomm__ledger *was)
 {
-    const struct neomm__sites *sites = neomm__load_acquire(&root->heap->sites);
     neomm_irq_t irq = neomm__lock(&place->cache->lock);
-    neomm_status status = close_entry(place, state, caller, was);
+    neomm_status status = neomm__ledger_close_locked(place, state, caller, was);
     neomm__unlock(&place->cache->lock, irq);
-    if (status == NEOMM_OK && sites && was->tracked != 0 &&
-        was->tracked == (uint16_t)neomm__load_relaxed(&sites->generation))
-        sites->count(root, was->allocated_by, -1, was->requested);
+    if (status == NEOMM_OK)
+        neomm__ledger_uncount(root, was);
     return status;
 }
 

@@ -83,6 +83,11 @@ void neomm__ledger_count(struct neomm *root, const struct neomm__ledger *birth);
 neomm_status neomm__ledger_close(struct neomm *root, const struct neomm__heap_place *place,
                                  enum neomm__entry_state state, uintptr_t caller,
                                  struct neomm__ledger *was);
+/* Its two parts: the first under the lock, the second, after the first said OK, without. */
+neomm_status neomm__ledger_close_locked(const struct neomm__heap_place *place,
+                                        enum neomm__entry_state state, uintptr_t caller,
+                                        struct neomm__ledger *was);
+void neomm__ledger_uncount(struct neomm *root, const struct neomm__ledger *was);
 void neomm__ledger_describe(struct neomm *root, const struct neomm__heap_place *place,
                             struct neomm_heap_report *report);
 /* Puts an object back into its slab. */

@@ -221,8 +221,8 @@ uint32_t neomm__slab_take(struct neomm *root, struct neomm_kmem *cache,
 
 /* Under the lock: one of the slab's free objects, the next from a random place on; but the lowest
  * where it matters which ones were constructed. */
-static void *take_random(struct neomm *root, struct neomm_kmem *cache, struct neomm__slab *slab,
-                         uint32_t random)
+static uint32_t take_random(struct neomm *root, struct neomm_kmem *cache, struct neomm__slab *slab,
+                            uint32_t random, bool *fresh)
 {
     size_t from = cache->construct ? 0 : (size_t)((uint64_t)random * cache->objects >> 32);
     size_t index = neomm__bitmap_next_set(slab->free_map, from, cache->objects);
@@ -231,20 +231,22 @@ static void *take_random(struct neomm *root, struct neomm_kmem *cache, struct ne
     neomm__word_t *word = &slab->free_map[index / NEOMM__WORD_BITS];
     neomm__store_relaxed(word, *word & ~((neomm__word_t)1 << index % NEOMM__WORD_BITS));
     set_free(root, cache, slab, slab->free - 1u);
-    return take_one(cache, slab, (uint32_t)index);
+    *fresh = ((uintptr_t)take_one(cache, slab, (uint32_t)index) & FRESH) != 0;
+    return (uint32_t)index;
 }
 
-void *neomm__slab_pick(struct neomm *root, struct neomm_kmem *cache, uint32_t random, bool *fresh)
+bool neomm__slab_pick(struct neomm *root, struct neomm_kmem *cache, uint32_t random,
+                      struct neomm__heap_place *place, bool *fresh)
 {
     uint32_t head = cache->list[NEOMM__SLABS_PARTIAL].head;
     if (head == 0)
         head = cache->list[NEOMM__SLABS_EMPTY].head;
     if (head == 0)
-        return NULL;
-    uintptr_t object =
-        (uintptr_t)take_random(root, cache, slab_of(root, neomm_frame(head)), random);
-    *fresh = (object & FRESH) != 0;
-    return (void *)(object & ~FRESH);
+        return false;
+    struct neomm__slab *slab = slab_of(root, neomm_frame(head));
+    uint32_t index = take_random(root, cache, slab, random, fresh);
+    *place = (struct neomm__heap_place){neomm_frame(head), slab->base, cache, slab, index};
+    return true;
 }
 
 uint32_t neomm__slab_take_new(struct neomm *root, struct neomm_kmem *cache,
@@ -420,6 +422,8 @@ neomm_status neomm__heap_find(struct neomm *root, const void *pointer,
 
 void neomm__slab_place(struct neomm *root, const void *object, struct neomm__heap_place *place)
 {
-    neomm_status status = neomm__heap_find(root, object, place);
+    const struct neomm__frame *entry = neomm__far_entry(root, object);
+    neomm_status status =
+        entry ? find_object(root, entry, object, place) : neomm__heap_find(root, object, place);
     NEOMM__ASSERT((status == NEOMM_OK || status == NEOMM_E_DOUBLE_FREE) && place->slab);
 }

@@ -88,8 +88,9 @@ void neomm__batch_add(struct neomm__batch *batch, enum neomm_pager_operation ope
 
 static bool fails(enum neomm_pager_operation operation)
 {
-    return operation == NEOMM_PAGER_READ ? NEOMM__FAULT(VMM_PAGER_READ)
-                                         : NEOMM__FAULT(VMM_PAGER_WRITE);
+    if (operation == NEOMM_PAGER_READ)
+        return NEOMM__FAULT(VMM_PAGER_READ);
+    return NEOMM__FAULT(VMM_PAGER_WRITE);
 }
 
 /* The submitter counts as a request, so that the batch stays until all have been handed over. */
