@@ -1,61 +1,13 @@
 /* Address spaces against a naive model: a byte of rights and four words of contents a page.
  * SPDX-License-Identifier: MIT */
-#include "env.h"
+#include "vmm_world.h"
+
 #include "share.h"
 
-#define PAGE        NEOMM_PAGE_SIZE
 #define MODEL_PAGES 48u
 #define MODEL_WORDS 4u
-#define RW          (NEOMM_PROT_READ | NEOMM_PROT_WRITE)
 
 static const uint64_t formats[] = ENV_FORMATS;
-
-static uint64_t next_random(uint64_t *state)
-{
-    *state = *state * 6364136223846793005u + 1442695040888963407u;
-    return *state >> 33;
-}
-
-struct world {
-    struct env env;
-    struct neomm_space *space;
-    neomm_vaddr_t base;
-};
-
-static bool world_open(struct ktap *t, struct world *world, const struct env_options *options,
-                       const struct neomm_limits *limits)
-{
-    if (!env_open(t, &world->env, options))
-        return false;
-    struct neomm *root = world->env.root;
-    world->base = neomm_layout_of(root)->user_base;
-    neomm_status status = neomm_space_create(root, limits, &world->space);
-    if (status != NEOMM_OK) {
-        ktap_fail_equal(t, __FILE__, __LINE__, "neomm_space_create", status, NEOMM_OK);
-        env_close(t, &world->env);
-        return false;
-    }
-    neomm_space_activate(root, world->space);
-    return true;
-}
-
-static void world_close(struct ktap *t, struct world *world)
-{
-    env_fsck(t, &world->env);
-    neomm_space_activate(world->env.root, NULL);
-    EXPECT_OK(t, neomm_space_destroy(world->env.root, world->space));
-    env_close(t, &world->env);
-}
-
-static neomm_status world_read(struct world *world, neomm_vaddr_t vaddr, uint64_t *value)
-{
-    return env_access(&world->env, world->space, vaddr, value, sizeof(*value), false, true);
-}
-
-static neomm_status world_write(struct world *world, neomm_vaddr_t vaddr, uint64_t value)
-{
-    return env_access(&world->env, world->space, vaddr, &value, sizeof(value), true, true);
-}
 
 /* ---- the model ---- */
 
@@ -273,140 +225,6 @@ static void fault_outcomes(struct ktap *t)
     EXPECT_EQ(t, result.kind, NEOMM_FAULT_SPURIOUS);
     EXPECT_OK(t, neomm_mmap(root, world.space, &at, PAGE, NEOMM_PROT_NONE, NEOMM_MAP_FIXED));
     EXPECT_EQ(t, neomm_fault(root, world.space, at, NEOMM_PF_USER, &result), NEOMM_FAULT_ACCESS);
-    world_close(t, &world);
-}
-
-/* ---- limits, eviction, swap ---- */
-
-static void fill(struct ktap *t, struct world *world, neomm_vaddr_t at, uint32_t pages)
-{
-    for (uint32_t i = 0; i < pages; i++)
-        EXPECT_OK(t, world_write(world, at + i * PAGE, 0x1000 + i));
-}
-
-static void verify(struct ktap *t, struct world *world, neomm_vaddr_t at, uint32_t pages)
-{
-    for (uint32_t i = 0; i < pages; i++) {
-        uint64_t value = 0;
-        EXPECT_OK(t, world_read(world, at + i * PAGE, &value));
-        EXPECT_EQ(t, value, 0x1000 + i);
-    }
-}
-
-static void resident_limit_holds(struct ktap *t)
-{
-    struct world world;
-    struct neomm_space_stats stats;
-    const struct env_options options = {
-        .layer = ENV_VMM, .format = (enum neomm_format)t->parameter, .swap_pages = 128};
-    const struct neomm_limits limits = {NEOMM_UNLIMITED, 7 * PAGE, NEOMM_UNLIMITED,
-                                        NEOMM_UNLIMITED};
-    ASSERT(t, world_open(t, &world, &options, &limits));
-    neomm_vaddr_t at = world.base;
-    EXPECT_OK(t, neomm_mmap(world.env.root, world.space, &at, 64 * PAGE, RW, 0));
-    fill(t, &world, at, 64);
-    verify(t, &world, at, 64);
-    neomm_space_stats(world.env.root, world.space, &stats);
-    EXPECT_EQ(t, stats.resident_bytes, 7 * PAGE);
-    EXPECT_EQ(t, stats.swap_bytes, 57 * PAGE);
-    EXPECT_EQ(t, stats.faults_zero, 64);
-    EXPECT_EQ(t, stats.faults_swap_in, 64);
-    EXPECT_EQ(t, stats.evictions, 64 - 7 + 64);
-    world_close(t, &world);
-}
-
-/* A page that was only read since it came back is not written again. */
-static void clean_pages_keep_their_slot(struct ktap *t)
-{
-    struct world world;
-    struct neomm_space_stats before, after;
-    const struct env_options options = {
-        .layer = ENV_VMM, .format = (enum neomm_format)t->parameter, .swap_pages = 128};
-    ASSERT(t, world_open(t, &world, &options, NULL));
-    neomm_vaddr_t at = world.base;
-    EXPECT_OK(t, neomm_mmap(world.env.root, world.space, &at, 16 * PAGE, RW, 0));
-    fill(t, &world, at, 16);
-    EXPECT_EQ(t, neomm_space_evict(world.env.root, world.space, 100), 16);
-    neomm_space_stats(world.env.root, world.space, &before);
-    EXPECT_EQ(t, before.swap_writes, 16);
-    verify(t, &world, at, 16);
-    EXPECT_OK(t, world_write(&world, at + 3 * PAGE, 0x1003));
-    EXPECT_EQ(t, neomm_space_evict(world.env.root, world.space, 100), 16);
-    neomm_space_stats(world.env.root, world.space, &after);
-    EXPECT_EQ(t, after.swap_writes - before.swap_writes, 1);
-    verify(t, &world, at, 16);
-    world_close(t, &world);
-}
-
-/* RAM smaller than what is touched: others' pages go, and when swap is full too, and nobody may be
- * chosen to end, an error comes back and the machine goes on. */
-static void memory_runs_out(struct ktap *t)
-{
-    struct world world;
-    struct neomm_fault_result result = {NEOMM_FAULT_RESOLVED, NEOMM_FAULT_NONE};
-    const struct env_options options = {.layer = ENV_VMM,
-                                        .format = (enum neomm_format)t->parameter,
-                                        .ram_bytes = 8u << 20,
-                                        .swap_pages = 64,
-                                        .overcommit = NEOMM_OVERCOMMIT_ALWAYS};
-    ASSERT(t, world_open(t, &world, &options, NULL));
-    struct neomm *root = world.env.root;
-    uint64_t free = neomm_pmm_free_frames(root);
-    uint32_t pages = 0;
-    neomm_vaddr_t at = world.base;
-    EXPECT_OK(t, neomm_mmap(root, world.space, &at, 4 * free * PAGE, RW, 0));
-    EXPECT_OK(t, neomm_space_set_oom_bias(root, world.space, NEOMM_OOM_NEVER));
-    for (; pages < 4 * free; pages++) {
-        neomm_fault(root, world.space, at + pages * PAGE, NEOMM_PF_USER | NEOMM_PF_WRITE, &result);
-        if (result.outcome != NEOMM_FAULT_RESOLVED)
-            break;
-        EXPECT_OK(t, world_write(&world, at + pages * PAGE, 0x1000 + pages));
-    }
-    EXPECT_EQ(t, result.outcome, NEOMM_FAULT_NOMEM);
-    EXPECT(t, pages > free / 2 && pages < 2 * free);
-    EXPECT_OK(t, neomm_munmap(root, world.space, at + pages / 2 * PAGE, 4 * free * PAGE));
-    verify(t, &world, at, pages / 2);
-    world_close(t, &world);
-}
-
-/* A swap area that is barely large enough: slots of clean copies are given up for pages that
- * have none. */
-static void slots_run_short(struct ktap *t)
-{
-    struct world world;
-    const struct env_options options = {
-        .layer = ENV_VMM, .format = (enum neomm_format)t->parameter, .swap_pages = 33};
-    const struct neomm_limits limits = {NEOMM_UNLIMITED, 16 * PAGE, NEOMM_UNLIMITED,
-                                        NEOMM_UNLIMITED};
-    ASSERT(t, world_open(t, &world, &options, &limits));
-    neomm_vaddr_t at = world.base;
-    uint64_t random = 5;
-    EXPECT_OK(t, neomm_mmap(world.env.root, world.space, &at, 47 * PAGE, RW, 0));
-    fill(t, &world, at, 47);
-    for (unsigned i = 0; i < 2000; i++) {
-        uint32_t page = (uint32_t)(next_random(&random) % 47);
-        if (i % 3 == 0)
-            EXPECT_OK(t, world_write(&world, at + page * PAGE, 0x1000 + page));
-        else
-            verify(t, &world, at + page * PAGE, 0);
-    }
-    verify(t, &world, at, 47);
-    world_close(t, &world);
-}
-
-static void without_swap_the_limit_is_an_error(struct ktap *t)
-{
-    struct world world;
-    const struct env_options options = {.layer = ENV_VMM,
-                                        .format = (enum neomm_format)t->parameter};
-    const struct neomm_limits limits = {NEOMM_UNLIMITED, 3 * PAGE, NEOMM_UNLIMITED,
-                                        NEOMM_UNLIMITED};
-    ASSERT(t, world_open(t, &world, &options, &limits));
-    neomm_vaddr_t at = world.base;
-    EXPECT_OK(t, neomm_mmap(world.env.root, world.space, &at, 5 * PAGE, RW, 0));
-    fill(t, &world, at, 3);
-    EXPECT_EQ(t, world_write(&world, at + 3 * PAGE, 1), NEOMM_E_FAULT);
-    verify(t, &world, at, 3);
     world_close(t, &world);
 }
 
@@ -702,20 +520,10 @@ static void beginning_fails(struct ktap *t)
 }
 
 static const struct ktap_case cases[] = {
-    KTAP_CASE_WITH(beginning_fails, formats),
-    KTAP_CASE_WITH(random_calls, model_runs),
-    KTAP_CASE_WITH(bad_arguments, formats),
-    KTAP_CASE_WITH(fault_outcomes, formats),
-    KTAP_CASE_WITH(resident_limit_holds, formats),
-    KTAP_CASE_WITH(clean_pages_keep_their_slot, formats),
-    KTAP_CASE_WITH(memory_runs_out, formats),
-    KTAP_CASE_WITH(slots_run_short, formats),
-    KTAP_CASE_WITH(without_swap_the_limit_is_an_error, formats),
-    KTAP_CASE_WITH(user_copies, formats),
-    KTAP_CASE_WITH(spaces_do_not_mix, formats),
-    KTAP_CASE_WITH(valloc_and_vfree, formats),
-    KTAP_CASE_WITH(lazy_ranges, formats),
-    KTAP_CASE_WITH(kernel_faults, formats),
-    KTAP_CASE_WITH(every_failure, sweeps),
+    KTAP_CASE_WITH(beginning_fails, formats),  KTAP_CASE_WITH(random_calls, model_runs),
+    KTAP_CASE_WITH(bad_arguments, formats),    KTAP_CASE_WITH(fault_outcomes, formats),
+    KTAP_CASE_WITH(user_copies, formats),      KTAP_CASE_WITH(spaces_do_not_mix, formats),
+    KTAP_CASE_WITH(valloc_and_vfree, formats), KTAP_CASE_WITH(lazy_ranges, formats),
+    KTAP_CASE_WITH(kernel_faults, formats),    KTAP_CASE_WITH(every_failure, sweeps),
 };
 KTAP_SUITE(vmm, cases);

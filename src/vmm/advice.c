@@ -180,9 +180,7 @@ neomm_status neomm_madvise(struct neomm *root, struct neomm_space *space, neomm_
         whole = neomm__region_covers(&space->map, address, end);
         if (!in)
             status = advise_locked(root, space, address, end, advice);
-        neomm__regions_collect(root, &space->map);
-        neomm__mutex_unlock(&space->lock);
-    } while (neomm__retry_after_reclaim(root, status, &attempt));
+    } while (neomm__unlock_and_retry(root, space, status, &attempt));
     if (in && (whole || advice == NEOMM_ADVICE_WILLNEED))
         status = advise_unlocked(root, space, address, end, advice);
     return status == NEOMM_OK && !whole ? NEOMM_E_NOENT : status;

@@ -78,10 +78,7 @@ static neomm_status move_end(struct neomm *root, struct neomm_space *space, neom
         status = wraps ? NEOMM_E_RANGE : brk_locked(root, space, to);
         *now = space->heap_end;
         populate = status == NEOMM_OK && space->lock_now;
-        neomm__regions_collect(root, &space->map);
-        neomm__mutex_unlock(&space->lock);
-        neomm__objects_end(root);
-    } while (neomm__retry_after_reclaim(root, status, &attempt));
+    } while (neomm__unlock_and_retry(root, space, status, &attempt));
     if (populate)
         (void)neomm__populate(root, space, page_up(from), page_up(to), true);
     return status;

@@ -91,9 +91,7 @@ static neomm_status change_range(struct neomm *root, struct neomm_space *space,
         status = neomm__region_covers(&space->map, address, end)
                      ? lock_range(root, space, address, end, lock)
                      : NEOMM_E_NOENT;
-        neomm__regions_collect(root, &space->map);
-        neomm__mutex_unlock(&space->lock);
-    } while (neomm__retry_after_reclaim(root, status, &attempt));
+    } while (neomm__unlock_and_retry(root, space, status, &attempt));
     return status;
 }
 

@@ -206,6 +206,15 @@ bool neomm__retry_after_reclaim(struct neomm *root, neomm_status status, unsigne
     return freed != 0;
 }
 
+bool neomm__unlock_and_retry(struct neomm *root, struct neomm_space *space, neomm_status status,
+                             unsigned *attempt)
+{
+    neomm__regions_collect(root, &space->map);
+    neomm__mutex_unlock(&space->lock);
+    neomm__objects_end(root);
+    return neomm__retry_after_reclaim(root, status, attempt);
+}
+
 /* Behind the page, or behind the huge leaf that it lies in. */
 static neomm_vaddr_t leaf_end(struct neomm *root, struct neomm_space *space, neomm_vaddr_t page)
 {
@@ -253,10 +262,7 @@ static neomm_status map(struct neomm *root, struct neomm_space *space, neomm_vad
         like->flags = region_flags(space, prot, flags, given);
         now = (flags & (NEOMM_MAP_POPULATE | NEOMM_MAP_LOCKED)) || space->lock_now;
         status = map_locked(root, space, like, size, flags);
-        neomm__regions_collect(root, &space->map);
-        neomm__mutex_unlock(&space->lock);
-        neomm__objects_end(root);
-    } while (neomm__retry_after_reclaim(root, status, &attempt));
+    } while (neomm__unlock_and_retry(root, space, status, &attempt));
     if (status != NEOMM_OK)
         return status;
     *address = like->start;
@@ -333,10 +339,7 @@ neomm_status neomm_mmap_physical(struct neomm *root, struct neomm_space *space,
         neomm__mutex_lock(&space->lock);
         like.start = *address;
         status = map_physical(root, space, &like, size, cache, flags);
-        neomm__regions_collect(root, &space->map);
-        neomm__mutex_unlock(&space->lock);
-        neomm__objects_end(root);
-    } while (neomm__retry_after_reclaim(root, status, &attempt));
+    } while (neomm__unlock_and_retry(root, space, status, &attempt));
     if (status == NEOMM_OK)
         *address = like.start;
     return status;
@@ -356,10 +359,7 @@ neomm_status neomm_munmap(struct neomm *root, struct neomm_space *space, neomm_v
         status = neomm__regions_reserve(root, &space->map, 2);
         if (status == NEOMM_OK)
             status = neomm__range_clear(root, space, address, address + (neomm_vaddr_t)size);
-        neomm__regions_collect(root, &space->map);
-        neomm__mutex_unlock(&space->lock);
-        neomm__objects_end(root);
-    } while (neomm__retry_after_reclaim(root, status, &attempt));
+    } while (neomm__unlock_and_retry(root, space, status, &attempt));
     return status;
 }
 
@@ -476,8 +476,6 @@ neomm_status neomm_mprotect(struct neomm *root, struct neomm_space *space, neomm
     do {
         neomm__mutex_lock(&space->lock);
         status = protect_locked(root, space, address, address + (neomm_vaddr_t)size, prot);
-        neomm__regions_collect(root, &space->map);
-        neomm__mutex_unlock(&space->lock);
-    } while (neomm__retry_after_reclaim(root, status, &attempt));
+    } while (neomm__unlock_and_retry(root, space, status, &attempt));
     return status;
 }

@@ -243,10 +243,7 @@ neomm_status neomm_mremap(struct neomm *root, struct neomm_space *space, neomm_v
     do {
         neomm__mutex_lock(&space->lock);
         status = remap_locked(root, space, &remap);
-        neomm__regions_collect(root, &space->map);
-        neomm__mutex_unlock(&space->lock);
-        neomm__objects_end(root);
-    } while (neomm__retry_after_reclaim(root, status, &attempt));
+    } while (neomm__unlock_and_retry(root, space, status, &attempt));
     if (status == NEOMM_OK)
         *address = remap.to;
     return status;

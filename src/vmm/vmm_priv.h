@@ -188,6 +188,10 @@ bool neomm__range_place(struct neomm *root, struct neomm_space *space, neomm_vad
                         uint64_t size, bool down, neomm_vaddr_t *found);
 /* Memory was short: without locks, has reclaim helped, and is it worth another attempt? */
 bool neomm__retry_after_reclaim(struct neomm *root, neomm_status status, unsigned *attempt);
+/* How an attempt at a call that changes regions ends: gives up the regions and objects that have
+ * gone and the lock of the space; then as above. */
+bool neomm__unlock_and_retry(struct neomm *root, struct neomm_space *space, neomm_status status,
+                             unsigned *attempt);
 /* Touches each page as the user would; without locks. What was touched stays on an error. */
 neomm_status neomm__populate(struct neomm *root, struct neomm_space *space, neomm_vaddr_t start,
                              neomm_vaddr_t end, bool write);
