@@ -211,7 +211,7 @@ struct use {
 };
 
 /* The table is locked, so the frame is there. */
-static void note_use(void *context, neomm_vaddr_t vaddr, const struct neomm_mapping *leaf)
+static void note_page(void *context, neomm_vaddr_t vaddr, const struct neomm_mapping *leaf)
 {
     struct use *use = context;
     struct neomm__frame *entry = neomm__frame(use->root, neomm_paddr_frame(leaf->paddr));
@@ -220,6 +220,12 @@ static void note_use(void *context, neomm_vaddr_t vaddr, const struct neomm_mapp
         return;
     neomm__frame_rejuvenate(entry);
     use->pages++;
+}
+
+/* What a huge leaf says it says of all of its pages. */
+static void note_use(void *context, neomm_vaddr_t vaddr, const struct neomm_mapping *leaf)
+{
+    neomm__leaf_pages(vaddr, leaf, note_page, context);
 }
 
 uint64_t neomm_space_harvest(struct neomm *root, struct neomm_space *space)
