@@ -603,6 +603,23 @@ static void on_its_way(struct ktap *t)
     desk_close(&d);
 }
 
+/* Who waits for a page that had to go waits for memory; who waits for a new one does not. */
+static void coming_again_is_a_stall(struct ktap *t)
+{
+    static struct desk d;
+    struct neomm_pressure before, now;
+    ASSERT(t, desk_open(t, &d, 16 * PAGE));
+    map(&d, d.space, d.at, 16, 0);
+    read_in_order(&d, 16);
+    neomm_pressure_get(d.root, &before);
+    EXPECT_EQ(t, before.some.total, 0);
+    EXPECT_EQ(t, neomm_cache_shrink(d.root, 4), 4);
+    read_in_order(&d, 16);
+    neomm_pressure_get(d.root, &now);
+    EXPECT(t, stats_of(&d).refaults > 0 && now.some.total > 0 && now.stalled == 0);
+    desk_close(&d);
+}
+
 /* All that could go is being written by others: who needs memory waits for that. */
 static void what_is_written_is_waited_for(struct ktap *t)
 {
@@ -814,6 +831,7 @@ static const struct ktap_case cases[] = {
     KTAP_CASE_WITH(writing_fails, formats),
     KTAP_CASE_WITH(full_file_systems, formats),
     KTAP_CASE_WITH(on_its_way, formats),
+    KTAP_CASE_WITH(coming_again_is_a_stall, formats),
     KTAP_CASE_WITH(what_is_written_is_waited_for, formats),
     KTAP_CASE_WITH(too_many_dirty_pages, formats),
     KTAP_CASE_WITH(cutting_off, formats),
