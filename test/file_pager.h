@@ -26,6 +26,7 @@ struct file {
     uint32_t released;
     neomm_status release_status;
     neomm_status resize_status; /* what the next resizes answer */
+    neomm_status write_status;  /* and the next writes, if it is an error */
     bool unstable;              /* pages that are written may change: they are pinned */
     bool hold;                  /* requests wait for file_let_go */
     struct neomm_pager_request *held[FILE_PAGES];
@@ -82,7 +83,9 @@ static inline void file_done(struct neomm_block_request *block)
     struct neomm_pager_request *request = moved->request;
     struct file *file = moved->file;
     request->status = block->status;
-    if (block->status == NEOMM_OK && request->operation == NEOMM_PAGER_WRITE)
+    if (request->operation == NEOMM_PAGER_WRITE && file->write_status != NEOMM_OK)
+        request->status = file->write_status;
+    if (request->status == NEOMM_OK && request->operation == NEOMM_PAGER_WRITE)
         file_written(file, moved);
     if (request->operation == NEOMM_PAGER_READ)
         file_garbage(file, request);

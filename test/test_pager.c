@@ -292,6 +292,32 @@ static void writing_fails(struct ktap *t)
     EXPECT_EQ(t, d.file.release_status, NEOMM_E_IO);
 }
 
+/* A file system without room says nothing about swap, and clean pages go though dirty ones that
+ * cannot are before them. */
+static void full_file_systems(struct ktap *t)
+{
+    static struct desk d;
+    ASSERT(t, desk_open(t, &d, 200 * PAGE));
+    neomm_vaddr_t own = d.at + 256 * PAGE;
+    map(&d, d.space, d.at, 200, 0);
+    EXPECT_OK(t, neomm_mmap(d.root, d.space, &own, 8 * PAGE, RW, NEOMM_MAP_EXACT));
+    for (uint32_t i = 0; i < 160; i++)
+        store(&d, d.space, d.at + i * PAGE, 90);
+    for (uint32_t i = 160; i < 200; i++)
+        expect_byte(&d, d.space, d.at + i * PAGE, file_byte(i * PAGE));
+    for (uint32_t i = 0; i < 8; i++)
+        store(&d, d.space, own + i * PAGE, (uint8_t)i);
+    d.file.write_status = NEOMM_E_NOSPACE;
+    EXPECT(t, neomm__reclaim(d.root, 1000) >= 48);
+    EXPECT(t, stats_of(&d).pages == 160 && stats_of(&d).dirty == 160);
+    EXPECT_EQ(t, swap_used(&d), 8);
+    d.file.write_status = NEOMM_OK;
+    for (uint32_t i = 0; i < 8; i++)
+        expect_byte(&d, d.space, own + i * PAGE, (uint8_t)i);
+    desk_close(&d);
+    EXPECT_EQ(t, d.file.release_status, NEOMM_OK);
+}
+
 /* ---- pages on their way ---- */
 
 static void on_its_way(struct ktap *t)
@@ -322,6 +348,40 @@ static void on_its_way(struct ktap *t)
     EXPECT_EQ(t, file_page(&d.file, 9)[0], 40);
     EXPECT_OK(t, neomm_msync(d.root, d.space, d.at, 16 * PAGE, NEOMM_MS_SYNC));
     EXPECT(t, d.file.writes == 17 && d.file.safe[9 * PAGE] == 41);
+    desk_close(&d);
+}
+
+/* Who waits for a page that had to go waits for memory; who waits for a new one does not. */
+static void coming_again_is_a_stall(struct ktap *t)
+{
+    static struct desk d;
+    struct neomm_pressure before, now;
+    ASSERT(t, desk_open(t, &d, 16 * PAGE));
+    map(&d, d.space, d.at, 16, 0);
+    read_in_order(&d, 16);
+    neomm_pressure_get(d.root, &before);
+    EXPECT_EQ(t, before.some.total, 0);
+    EXPECT_EQ(t, neomm_cache_shrink(d.root, 4), 4);
+    read_in_order(&d, 16);
+    neomm_pressure_get(d.root, &now);
+    EXPECT(t, stats_of(&d).refaults > 0 && now.some.total > 0 && now.stalled == 0);
+    desk_close(&d);
+}
+
+/* All that could go is being written by others: who needs memory waits for that. */
+static void what_is_written_is_waited_for(struct ktap *t)
+{
+    static struct desk d;
+    ASSERT(t, desk_open(t, &d, 32 * PAGE));
+    map(&d, d.space, d.at, 32, 0);
+    for (uint32_t i = 0; i < 32; i++)
+        store(&d, d.space, d.at + i * PAGE, 50);
+    EXPECT_EQ(t, neomm_cache_write_back(d.root, 32), 32);
+    EXPECT(t, (d.object->io & 0xffff) != 0 && !d.object->ended);
+    EXPECT(t, neomm__reclaim(d.root, 4) >= 4);
+    EXPECT(t, d.file.writes == 32 && stats_of(&d).dirty == 0);
+    for (uint32_t i = 0; i < 32; i++)
+        expect_byte(&d, d.space, d.at + i * PAGE, 50);
     desk_close(&d);
 }
 
@@ -511,7 +571,10 @@ static const struct ktap_case cases[] = {
     KTAP_CASE_WITH(around_a_fault, formats),
     KTAP_CASE_WITH(reading_fails, formats),
     KTAP_CASE_WITH(writing_fails, formats),
+    KTAP_CASE_WITH(full_file_systems, formats),
     KTAP_CASE_WITH(on_its_way, formats),
+    KTAP_CASE_WITH(coming_again_is_a_stall, formats),
+    KTAP_CASE_WITH(what_is_written_is_waited_for, formats),
     KTAP_CASE_WITH(too_many_dirty_pages, formats),
     KTAP_CASE_WITH(cutting_off, formats),
     KTAP_CASE_WITH(reading_and_writing, formats),

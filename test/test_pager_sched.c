@@ -7,6 +7,7 @@
 #include "sim/machine.h"
 #include "vmm/balance.h"
 #include "vmm/cache.h"
+#include "vmm/migrate.h"
 
 #define PAGE     FILE_PAGE
 #define CPUS_MAX 3u
@@ -28,14 +29,18 @@ enum act {
     AHEAD,
     FORK, /* the second space; the child looks, writes to its private pages, and goes */
     UNMAP,
-    EXIT /* of the second space */
+    EXIT,     /* of the second space */
+    MIGRATE,  /* gives each page of the file another frame */
+    PAGE_OUT, /* the first space's own pages */
+    REPLACE   /* them by the file, which is changed, made read-only and written back */
 };
 
 enum {
     DIRTY = 1,  /* all pages are dirty when the CPUs begin */
     EMPTY = 2,  /* none is there; otherwise all are */
     MAPPED = 4, /* no access may fail, and nothing is lost */
-    HANDLE = 8  /* the object's handle is closed: the last mapping ends it */
+    HANDLE = 8, /* the object's handle is closed: the last mapping ends it */
+    PAGED = 16  /* the first space has pages of its own */
 };
 
 struct plan {
@@ -91,6 +96,21 @@ static const struct plan plans[] = {
     {"unmap, exit", {UNMAP, EXIT}, DIRTY | HANDLE},
     {"unmap, exit, shrink", {UNMAP, EXIT, SHRINK}, DIRTY | HANDLE},
     {"fault, exit, start", {TOUCH, EXIT, START}, DIRTY | HANDLE | MAPPED},
+    {"migrate, fault", {MIGRATE, TOUCH}, MAPPED},
+    {"migrate, fault dirty", {MIGRATE, TOUCH}, DIRTY | MAPPED},
+    {"migrate, write", {MIGRATE, WRITE}, DIRTY | MAPPED},
+    {"migrate, sync", {MIGRATE, SYNC}, DIRTY | MAPPED},
+    {"migrate, start", {MIGRATE, START}, DIRTY | MAPPED},
+    {"migrate, shrink", {MIGRATE, SHRINK}, DIRTY | MAPPED},
+    {"migrate, truncate", {MIGRATE, TRUNCATE}, DIRTY},
+    {"migrate, ahead", {MIGRATE, AHEAD}, EMPTY | MAPPED},
+    {"migrate, own", {MIGRATE, OWN}, MAPPED},
+    {"migrate, fork", {MIGRATE, FORK}, MAPPED},
+    {"migrate, exit", {MIGRATE, EXIT}, DIRTY | MAPPED},
+    {"migrate, migrate", {MIGRATE, MIGRATE}, DIRTY | MAPPED},
+    {"migrate, fault, sync", {MIGRATE, TOUCH, SYNC}, DIRTY | MAPPED},
+    {"reclaim, start, fault", {RECLAIM, START, TOUCH}, DIRTY | MAPPED},
+    {"page out, replace", {PAGE_OUT, REPLACE}, EMPTY | PAGED | MAPPED},
 };
 #define PLANS (sizeof(plans) / sizeof(plans[0]))
 
@@ -105,7 +125,7 @@ struct match {
     struct neomm *root;
     struct neomm_object *object;
     struct neomm_space *space[2];
-    neomm_vaddr_t shared, private;
+    neomm_vaddr_t shared, private, paged;
     uint32_t mistakes;
     uint64_t wrote[CPUS_MAX][PAGES]; /* what its word must be */
 };
@@ -226,10 +246,52 @@ static void leave(struct match *m, uint32_t cpu, bool exit)
     }
 }
 
+/* The frame of a page of the file at some moment, nil: there is none. */
+static neomm_frame_t frame_of(struct match *m, uint64_t page)
+{
+    neomm__mutex_lock(&m->object->lock);
+    uint64_t word = neomm__page_get(&m->object->pages, page);
+    neomm__mutex_unlock(&m->object->lock);
+    return neomm__page_is_frame(word) ? neomm__page_frame(word) : neomm_frame(0);
+}
+
+static void migrate(struct match *m, uint32_t cpu)
+{
+    for (uint32_t page = 0; page < PAGES; page++) {
+        neomm_frame_t frame = frame_of(m, page);
+        if (!neomm_frame_is_nil(frame) && neomm__migrate(m->root, frame))
+            expect(m, cpu, neomm_pmm_free(m->root, frame, 0) == NEOMM_OK,
+                   "a frame that was left cannot be freed");
+    }
+}
+
+static void replace(struct match *m, uint32_t cpu)
+{
+    struct neomm_space *space = m->space[0];
+    neomm_vaddr_t at = m->paged;
+    expect(m, cpu,
+           neomm_mmap_object(m->root, space, &at, PAGES * PAGE, RW, NEOMM_MAP_FIXED, m->object,
+                             0) == NEOMM_OK,
+           "mapping over pages failed");
+    touch(m, cpu, space, at);
+    expect(m, cpu, neomm_mprotect(m->root, space, at, PAGES * PAGE, NEOMM_PROT_READ) == NEOMM_OK,
+           "protecting failed");
+    sync(m, cpu);
+}
+
 static void run(void *context, uint32_t cpu)
 {
     struct match *m = context;
     switch (m->plan->act[cpu]) {
+    case MIGRATE:
+        migrate(m, cpu);
+        break;
+    case PAGE_OUT:
+        (void)neomm_space_evict(m->root, m->space[0], PAGES);
+        break;
+    case REPLACE:
+        replace(m, cpu);
+        break;
     case TOUCH:
         touch(m, cpu, m->space[0], m->shared);
         break;
@@ -305,6 +367,23 @@ static bool map_file(struct match *m)
                              NEOMM_MAP_FIXED | NEOMM_MAP_PRIVATE, m->object, 0) == NEOMM_OK;
 }
 
+static bool map_paged(struct match *m)
+{
+    bool done = true;
+    neomm_vaddr_t at = m->paged;
+    if (!(m->plan->with & PAGED))
+        return true;
+    if (neomm_mmap(m->root, m->space[0], &at, PAGES * PAGE, RW, NEOMM_MAP_FIXED) != NEOMM_OK)
+        return false;
+    neomm_space_activate(m->root, m->space[0]);
+    for (uint32_t page = 0; page < PAGES; page++) {
+        uint64_t value = page;
+        done = done && move(m, m->space[0], at + page * PAGE, &value, true);
+    }
+    neomm_space_activate(m->root, NULL);
+    return done;
+}
+
 /* Through the second space's mappings. */
 static void bring_in(struct match *m)
 {
@@ -336,11 +415,12 @@ static struct sim *begin(void *context, uint64_t seed)
     m->root = m->env.root;
     m->shared = neomm_layout_of(m->root)->user_base;
     m->private = m->shared + 16 * PAGE;
+    m->paged = m->private + 16 * PAGE;
     file_open(m->t, &m->file, &m->env, PAGES * PAGE);
     fill_file(m);
     if (neomm_object_create_paged(m->root, &m->file.pager, NULL, PAGES * PAGE, &m->object) !=
             NEOMM_OK ||
-        !map_file(m))
+        !map_file(m) || !map_paged(m))
         return NULL;
     bring_in(m);
     if (m->plan->with & HANDLE)
@@ -419,8 +499,9 @@ static uint64_t factor(void)
 
 /* Parameter: number of the plan. */
 static const uint64_t plan_numbers[] = {
-    0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22,
-    23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45};
+    0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20,
+    21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41,
+    42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60};
 _Static_assert(sizeof(plan_numbers) / sizeof(plan_numbers[0]) == PLANS, "each plan is run");
 
 static void by_seed(struct ktap *t)

@@ -88,6 +88,10 @@ static void number_all(struct neomm_snapshot *snapshot)
                                                .filled = n + 9,
                                                .areas = 4};
     n += 20;
+    snapshot->page_cache =
+        (struct neomm_cache_stats){n + 1, n + 2, n + 3,  n + 4,  n + 5,  n + 6, n + 7,
+                                   n + 8, n + 9, n + 10, n + 11, n + 12, n + 13};
+    n += 20;
     snapshot->pressure = (struct neomm_pressure){
         .level = NEOMM_PRESSURE_MEDIUM,
         .stalled = 12,
@@ -339,6 +343,25 @@ static void expect_pressure(struct ktap *t, const char *json, const struct neomm
     expect_stall(t, member(t, object, "full"), &pressure->full);
 }
 
+static void expect_page_cache(struct ktap *t, const char *json,
+                              const struct neomm_cache_stats *cache)
+{
+    const char *object = member(t, json, "page_cache");
+    expect_number(t, object, "total", cache->pages * NEOMM_PAGE_SIZE);
+    expect_number(t, object, "dirty", cache->dirty * NEOMM_PAGE_SIZE);
+    expect_number(t, object, "dirty_limit", cache->dirty_limit * NEOMM_PAGE_SIZE);
+    expect_number(t, object, "shadows", cache->shadows);
+    expect_number(t, object, "reads", cache->reads);
+    expect_number(t, object, "writes", cache->writes);
+    expect_number(t, object, "read_errors", cache->read_errors);
+    expect_number(t, object, "write_errors", cache->write_errors);
+    expect_number(t, object, "ahead", cache->ahead);
+    expect_number(t, object, "ahead_hits", cache->ahead_hits);
+    expect_number(t, object, "around", cache->around);
+    expect_number(t, object, "refaults", cache->refaults);
+    expect_number(t, object, "dropped", cache->dropped);
+}
+
 static void expect_spaces(struct ktap *t, const char *json, const struct neomm_snapshot *snapshot)
 {
     const char *spaces = member(t, json, "spaces");
@@ -419,6 +442,7 @@ static void expect_json(struct ktap *t, const struct neomm_snapshot *snapshot, c
     expect_number(t, json, "layers", snapshot->layers);
     expect_zones(t, json, snapshot);
     expect_heap_and_swap(t, json, snapshot);
+    expect_page_cache(t, json, &snapshot->page_cache);
     expect_pressure(t, json, &snapshot->pressure);
     const char *counters = member(t, json, "counters");
     for (unsigned i = 0; i < NEOMM_COUNTERS; i++)
@@ -497,6 +521,11 @@ static void table_of_every_number(struct ktap *t)
     EXPECT(t, strstr(written.text, "and 5 more\n"));
     EXPECT(t, strstr(written.text, "damaged pages"));
     EXPECT(t, strstr(written.text, "\npressure medium, 12 tasks wait\n"));
+    const struct neomm_cache_stats *cached = &snapshot.page_cache;
+    char want[64];
+    snprintf(want, sizeof(want), "\ncached   %llu KiB, %llu KiB dirty, ",
+             (unsigned long long)cached->pages * 4, (unsigned long long)cached->dirty * 4);
+    EXPECT(t, strstr(written.text, want) && strstr(written.text, "pages not read, "));
     EXPECT(t, strstr(written.text,
                      "\nsome      12.34 % of 10 s,   0.05 % of 60 s, 100.00 % of 300 s, "));
     EXPECT(t, strstr(written.text,

@@ -297,6 +297,34 @@ static void places_in_the_policy_are_kept(struct ktap *t)
     world_close(&w);
 }
 
+/* That a page was used is known of it wherever it is; its old frame is free, and knows nothing. */
+static void use_is_remembered(struct ktap *t)
+{
+    static struct world w;
+    uint32_t moved = 0;
+    ASSERT(t, world_open(t, &w, NULL));
+    fill(&w);
+    EXPECT(t, neomm_space_harvest(w.root, w.space) >= w.pages + w.object_pages);
+    for (uint32_t page = 0; page < 16; page++) {
+        neomm_vaddr_t at = page % 2 ? w.shared + page * PAGE : w.base + page * PAGE;
+        neomm_frame_t frame = frame_at(&w, at);
+        if (page > 8 && page % 2) { /* its leaf knows it alone */
+            (void)get(&w, w.space, at);
+            (void)neomm__frame_age(neomm__frame(w.root, frame));
+        }
+        if (!neomm__migrate(w.root, frame))
+            continue;
+        moved++;
+        EXPECT_EQ(t, neomm__frame(w.root, frame)->mappings, 0);
+        EXPECT_OK(t, neomm_pmm_free(w.root, frame, 0));
+        (void)get(&w, w.space, at);
+        EXPECT(t, neomm__frame_age(neomm__frame(w.root, frame_at(&w, at))));
+    }
+    EXPECT_EQ(t, moved, 16);
+    check(&w);
+    world_close(&w);
+}
+
 /* A page that was read back and moved is evicted again without a write. */
 static void copies_in_swap_are_kept(struct ktap *t)
 {
@@ -370,6 +398,7 @@ static const struct ktap_case cases[] = {
     KTAP_CASE_WITH(all_kinds_of_pages, formats),
     KTAP_CASE_WITH(pinned_pages_stay, formats),
     KTAP_CASE_WITH(places_in_the_policy_are_kept, formats),
+    KTAP_CASE_WITH(use_is_remembered, formats),
     KTAP_CASE_WITH(copies_in_swap_are_kept, formats),
     KTAP_CASE_WITH(every_failure, formats),
     KTAP_CASE_WITH(wrong_orders, formats),

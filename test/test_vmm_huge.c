@@ -595,6 +595,26 @@ static void in_core(struct ktap *t)
     world_close(&w);
 }
 
+/* What is used of a huge page is all of it: its size, and what replacement knows of its pages. */
+static void working_set(struct ktap *t)
+{
+    struct world w;
+    struct neomm_mapping leaf;
+    ASSERT(t, world_open(t, &w, NULL, NULL));
+    map(&w, w.base, w.huge, 0);
+    EXPECT_OK(t, put(&w, w.space, w.base + 3 * PAGE, 1));
+    EXPECT_EQ(t, neomm_space_harvest(w.root, w.space), w.pages);
+    EXPECT_EQ(t, stats_of(&w).working_set_bytes, w.huge);
+    EXPECT_OK(t, neomm_paging_query(w.root, neomm_space_tables(w.space), w.base, &leaf));
+    ASSERT(t, leaf.size == w.huge && !leaf.accessed);
+    struct neomm__frame *entry = neomm__frame(w.root, neomm_paddr_frame(leaf.paddr));
+    for (uint32_t page = 0; page < w.pages; page++)
+        EXPECT(t, neomm__frame_age(&entry[page]) && !neomm__frame_age(&entry[page]));
+    EXPECT_EQ(t, neomm_space_harvest(w.root, w.space), 0);
+    EXPECT_EQ(t, stats_of(&w).working_set_bytes, w.huge / 4 * 3);
+    world_close(&w);
+}
+
 /* A program that fills memory with huge pages is swapped, not ended. */
 static void more_than_memory(struct ktap *t)
 {
@@ -625,6 +645,7 @@ static const struct ktap_case cases[] = {
     KTAP_CASE_WITH(nth_failure, formats),
     KTAP_CASE_WITH(eviction_takes_pages, formats),
     KTAP_CASE_WITH(in_core, formats),
+    KTAP_CASE_WITH(working_set, formats),
     KTAP_CASE_WITH(more_than_memory, formats),
 };
 KTAP_SUITE(vmm_huge, cases);

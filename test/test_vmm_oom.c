@@ -252,6 +252,75 @@ static void gets_nothing_more(struct ktap *t)
     env_close(t, &w.env);
 }
 
+/* What a victim wrote to in private mappings of objects is its own, and goes as well; what it
+ * shares stays the object's. */
+static void copies_of_objects_go(struct ktap *t)
+{
+    struct neomm_space_stats stats;
+    struct neomm_object *object;
+    struct world w;
+    ASSERT(t, world_open(t, &w, (enum neomm_format)t->parameter, 0));
+    begin_large(&w, 0);
+    begin(&w, 1, 0);
+    struct process *process = &w.process[0];
+    neomm_vaddr_t shared = 0;
+    EXPECT_OK(t, neomm_object_create(w.root, NULL, 4096 * PAGE, &object));
+    EXPECT_OK(t, neomm_munmap(w.root, process->space, process->at, 4096 * PAGE));
+    EXPECT_OK(t, neomm_mmap_object(w.root, process->space, &process->at, 4096 * PAGE, RW,
+                                   NEOMM_MAP_EXACT | NEOMM_MAP_PRIVATE, object, 0));
+    EXPECT_OK(t, neomm_mmap_object(w.root, process->space, &shared, 2 * PAGE, RW,
+                                   NEOMM_MAP_POPULATE, object, 4094 * PAGE));
+    EXPECT(t, fill(&w, 0) > 250);
+    EXPECT_OK(t, write_page(&w, 1, 0));
+    EXPECT_EQ(t, sim_oom_count(w.env.machine), 1);
+    EXPECT_EQ(t, sim_oom_space(w.env.machine), neomm_space_index(process->space));
+    neomm_space_stats(w.root, process->space, &stats);
+    EXPECT_EQ(t, stats.resident_bytes, 2 * PAGE);
+    env_fsck(t, &w.env);
+    end(&w, 0);
+    end(&w, 1);
+    neomm_object_close(w.root, object);
+    env_close(t, &w.env);
+}
+
+/* A lock on memory ends in the middle of a huge page, which goes without being split: there is no
+ * memory for that. */
+static void parts_of_huge_pages_go(struct ktap *t)
+{
+    const struct env_options options = {.layer = ENV_VMM,
+                                        .format = (enum neomm_format)t->parameter,
+                                        .ram_bytes = 16u << 20,
+                                        .huge = NEOMM_HUGE_ALWAYS,
+                                        .overcommit = NEOMM_OVERCOMMIT_ALWAYS};
+    struct neomm_space_stats stats;
+    struct world w = {.t = t};
+    ASSERT(t, env_open(t, &w.env, &options));
+    w.root = w.env.root;
+    begin_large(&w, 0);
+    begin(&w, 1, 0);
+    size_t huge = neomm_paging_large_size(w.root);
+    neomm_vaddr_t at = w.process[0].at;
+    EXPECT_OK(t, neomm_munmap(w.root, w.process[0].space, at, 4096 * PAGE));
+    at = w.process[0].at = NEOMM__ALIGN_UP(at, huge);
+    EXPECT_OK(t, neomm_mmap(w.root, w.process[0].space, &at, 4096 * PAGE, RW, NEOMM_MAP_EXACT));
+    EXPECT_OK(t, write_page(&w, 0, 0));
+    EXPECT_OK(t, neomm_mlock(w.root, w.process[0].space, at + 3 * PAGE, 8 * PAGE, 0));
+    EXPECT(t, neomm__counter_sum(w.root, NEOMM_COUNTER_FAULT_HUGE) > 0);
+    (void)fill(&w, 0);
+    if (env_fault_plan(&w.env, 1, true)) {
+        EXPECT_EQ(t, write_page(&w, 1, 0), NEOMM_E_FAULT);
+        (void)env_fault_plan(&w.env, 0, false);
+    }
+    EXPECT_OK(t, write_page(&w, 1, 0));
+    EXPECT_EQ(t, sim_oom_count(w.env.machine), 1);
+    neomm_space_stats(w.root, w.process[0].space, &stats);
+    EXPECT_EQ(t, stats.resident_bytes, 0);
+    env_fsck(t, &w.env);
+    end(&w, 0);
+    end(&w, 1);
+    env_close(t, &w.env);
+}
+
 /* Who gets a status gets that; nobody loses his memory for it. */
 static void errors_where_there_is_one(struct ktap *t)
 {
@@ -338,6 +407,8 @@ static const struct ktap_case cases[] = {
     KTAP_CASE_WITH(over_the_edge_without_swap, formats),
     KTAP_CASE_WITH(over_the_edge_with_swap, formats),
     KTAP_CASE_WITH(gets_nothing_more, formats),
+    KTAP_CASE_WITH(copies_of_objects_go, formats),
+    KTAP_CASE_WITH(parts_of_huge_pages_go, formats),
     KTAP_CASE_WITH(errors_where_there_is_one, formats),
     KTAP_CASE_WITH(nobody_left, formats),
     KTAP_CASE_WITH(failures_are_no_want, formats),

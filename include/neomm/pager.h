@@ -36,13 +36,16 @@ struct neomm_pager {
     const char *name;
     void *context; /* the pager's */
     /* Starts `count` requests; each ends in done exactly once, in any order. Called without locks
-     * and does not sleep. A read may leave anything behind `bytes` in the frame, which is filled
-     * with zeros then; a write stores `bytes` bytes. No two requests of a page are under way
-     * together. */
+     * and does not sleep. Writes are asked for, and waited for, by who needs memory: what a pager
+     * or its device allocates until they are done is NEOMM_NORECLAIM, or kept for that, and it must
+     * not touch memory that could have to be brought in. A read may leave anything behind `bytes`
+     * in the frame, which is filled with zeros then; a write stores `bytes` bytes. No two requests
+     * of a page are under way together. */
     void (*submit)(struct neomm_pager *pager, struct neomm_pager_request **requests,
                    uint32_t count);
     /* The object is to have so many bytes: bytes beyond are gone, new ones read as zeros. NULL: any
-     * size is well. May sleep. No request beyond the smaller size is under way. */
+     * size is well. May sleep. Locks that submit takes, too, are not held over an allocation that
+     * reclaims. No request beyond the smaller size is under way. */
     neomm_status (*resize)(struct neomm_pager *pager, uint64_t bytes);
     /* The object is no more, and nothing will be asked of the pager. status: of the last writing
      * back; an error: changes are lost. May sleep. NULL: of no interest. */

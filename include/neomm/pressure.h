@@ -35,9 +35,9 @@ struct neomm_stall {
 struct neomm_pressure {
     uint32_t level;   /* enum neomm_pressure_level */
     uint32_t stalled; /* tasks that wait for memory now */
-    /* Tasks wait in reclaim of their own, for pages from swap, and at a limit for others'
-     * evictions. Some: at least one did. Full: all did that were not idle, see
-     * neomm_pressure_set_tasks. */
+    /* Tasks wait in reclaim of their own, for pages from swap, for pages of objects with pagers
+     * that had left memory not long ago, and at a limit for others' evictions. Some: at least one
+     * did. Full: all did that were not idle, see neomm_pressure_set_tasks. */
     struct neomm_stall some, full;
 };
 

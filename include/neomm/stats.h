@@ -5,6 +5,7 @@
 #define NEOMM_STATS_H
 
 #include <neomm/heap.h>
+#include <neomm/pager.h>
 #include <neomm/pmm.h>
 #include <neomm/pressure.h>
 #include <neomm/swap.h>
@@ -97,6 +98,7 @@ struct neomm_snapshot {
     struct neomm_zone_stats zone[NEOMM_ZONES];
     struct neomm_heap_stats heap;
     struct neomm_swap_stats swap;
+    struct neomm_cache_stats page_cache;
     struct neomm_pressure pressure;
     uint64_t table_frames;
     uint64_t counter[NEOMM_COUNTERS];

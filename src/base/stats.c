@@ -179,6 +179,21 @@ static void text_kernel(const struct neomm__stats_out *out, const struct neomm_s
                          (unsigned long long)swap->write_errors, (unsigned long long)swap->corrupt);
 }
 
+static void text_page_cache(const struct neomm__stats_out *out,
+                            const struct neomm_cache_stats *cache)
+{
+    neomm__stats_put(out, "%-8s %llu KiB, %llu KiB dirty, %llu read (%llu ahead), %llu written",
+                     "cached", kib_of_frames(cache->pages), kib_of_frames(cache->dirty),
+                     (unsigned long long)cache->reads, (unsigned long long)cache->ahead,
+                     (unsigned long long)cache->writes);
+    neomm__stats_put(out, ", %llu dropped, %llu wanted again\n", (unsigned long long)cache->dropped,
+                     (unsigned long long)cache->refaults);
+    if (cache->read_errors || cache->write_errors)
+        neomm__stats_put(out, "%-8s %llu pages not read, %llu not written\n", "",
+                         (unsigned long long)cache->read_errors,
+                         (unsigned long long)cache->write_errors);
+}
+
 static void text_stall(const struct neomm__stats_out *out, const char *name,
                        const struct neomm_stall *stall)
 {
@@ -270,6 +285,7 @@ void neomm_snapshot_text(const struct neomm_snapshot *snapshot, neomm_text_fn *t
     text_memory(&out, snapshot);
     text_runs(&out, snapshot);
     text_kernel(&out, snapshot);
+    text_page_cache(&out, &snapshot->page_cache);
     text_pressure(&out, &snapshot->pressure);
     text_spaces(&out, snapshot);
     text_caches(&out, snapshot);

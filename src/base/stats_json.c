@@ -120,6 +120,25 @@ static void json_swap(struct json *json, const struct neomm_swap_stats *swap)
     close(json, '}');
 }
 
+static void json_page_cache(struct json *json, const struct neomm_cache_stats *cache)
+{
+    open(json, "page_cache", '{');
+    frames(json, "total", cache->pages);
+    frames(json, "dirty", cache->dirty);
+    frames(json, "dirty_limit", cache->dirty_limit);
+    number(json, "shadows", cache->shadows);
+    number(json, "reads", cache->reads);
+    number(json, "writes", cache->writes);
+    number(json, "read_errors", cache->read_errors);
+    number(json, "write_errors", cache->write_errors);
+    number(json, "ahead", cache->ahead);
+    number(json, "ahead_hits", cache->ahead_hits);
+    number(json, "around", cache->around);
+    number(json, "refaults", cache->refaults);
+    number(json, "dropped", cache->dropped);
+    close(json, '}');
+}
+
 static void json_stall(struct json *json, const char *key, const struct neomm_stall *stall)
 {
     open(json, key, '{');
@@ -203,6 +222,7 @@ void neomm_snapshot_json(const struct neomm_snapshot *snapshot, neomm_text_fn *t
     json_memory(&json, snapshot);
     json_heap(&json, &snapshot->heap);
     json_swap(&json, &snapshot->swap);
+    json_page_cache(&json, &snapshot->page_cache);
     json_pressure(&json, &snapshot->pressure);
     open(&json, "counters", '{');
     for (unsigned i = 0; i < NEOMM_COUNTERS; i++)

@@ -85,17 +85,18 @@ void neomm__cache_leave_shadow(struct neomm *root, struct neomm_object *object, 
     neomm__bump(&vmm->counts.shadows);
 }
 
-void neomm__cache_note_return(struct neomm *root, uint64_t word)
+bool neomm__cache_note_return(struct neomm *root, uint64_t word)
 {
     struct neomm__vmm *vmm = root->vmm;
     if (!is_shadow(word))
-        return;
+        return false;
     uint32_t distance = neomm__load_acquire(&vmm->counts.clock) - (uint32_t)(word >> 8);
     (void)neomm__fetch_sub(&vmm->counts.shadows, 1);
     if (!neomm__balance_is_near(root, distance))
-        return;
+        return false;
     neomm__bump(&vmm->counts.refaults);
     neomm__balance_cost(root, NEOMM__COST_CACHE);
+    return true;
 }
 
 /* ---- what ended ---- */

@@ -81,7 +81,7 @@ void neomm__cache_remove(struct neomm *root, struct neomm_object *object, uint64
 /* The page's word becomes a shadow, or 0 where there are enough. */
 void neomm__cache_leave_shadow(struct neomm *root, struct neomm_object *object, uint64_t page);
 /* The page is about to come: has it left not long ago? */
-void neomm__cache_note_return(struct neomm *root, uint64_t word);
+bool neomm__cache_note_return(struct neomm *root, uint64_t word);
 uint64_t neomm__cache_fsck(struct neomm *root, const struct neomm_object *object,
                            struct neomm__report *report);
 

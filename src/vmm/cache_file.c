@@ -200,7 +200,7 @@ static neomm_status enter_fresh(struct neomm *root, const struct piece *piece)
         neomm__user_frame_put(root, frame);
         return status;
     }
-    neomm__cache_note_return(root, word);
+    (void)neomm__cache_note_return(root, word);
     neomm__cache_enter(root, object, piece->page, frame);
     return NEOMM_OK;
 }

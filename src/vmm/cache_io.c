@@ -136,18 +136,17 @@ static neomm_status take_frame(struct neomm *root, neomm_flags_t flags, neomm_fr
                : neomm_pmm_alloc(root, 0, NEOMM_HIGH | NEOMM_MOVABLE | flags, frame);
 }
 
-/* The page is to be read into the frame; the object is locked. NEOMM_E_EXISTS: it is there, on its
- * way, or beyond the end; NEOMM_E_NOMEM. */
+/* The page is to be read into the frame; the object is locked. *again: it has left not long ago.
+ * NEOMM_E_EXISTS: it is there, on its way, or beyond the end; NEOMM_E_NOMEM. */
 static neomm_status begin_read(struct neomm *root, struct neomm_object *object, uint64_t page,
-                               neomm_frame_t frame, uint64_t mark)
+                               neomm_frame_t frame, uint64_t mark, bool *again)
 {
     uint64_t word = neomm__page_get(&object->pages, page);
     if (page >= object->size || neomm__page_is_frame(word))
         return NEOMM_E_EXISTS;
     neomm_status status = neomm__page_set(root, &object->pages, page,
                                           neomm__page_of_frame(frame) | NEOMM__PAGE_READING | mark);
-    if (status == NEOMM_OK)
-        neomm__cache_note_return(root, word);
+    *again = status == NEOMM_OK && neomm__cache_note_return(root, word);
     return status;
 }
 
@@ -202,11 +201,12 @@ static bool add_ahead(struct neomm *root, struct neomm__batch *batch, uint64_t p
 {
     struct neomm_object *object = batch->object;
     neomm_frame_t frame;
+    bool again;
     if (neomm__page_is_frame(neomm__page_get(&object->pages, page)))
         return true;
     if (take_frame(root, NEOMM_NORECLAIM, &frame) != NEOMM_OK)
         return false;
-    neomm_status status = begin_read(root, object, page, frame, mark);
+    neomm_status status = begin_read(root, object, page, frame, mark, &again);
     if (status == NEOMM_OK)
         neomm__batch_add(batch, NEOMM_PAGER_READ, page, frame);
     else
@@ -267,6 +267,16 @@ static void follow(struct neomm *root, struct neomm_object *object,
 
 /* ---- the page that is waited for ---- */
 
+/* With more memory a page that has left not long ago would still be there. */
+static void wait_for_page(struct neomm *root, struct neomm__batch *batch, bool again)
+{
+    if (again)
+        neomm__stall_begin(root);
+    neomm__batch_wait(root, batch);
+    if (again)
+        neomm__stall_end(root);
+}
+
 neomm_status neomm__cache_read(struct neomm *root, struct neomm_object *object, uint64_t page,
                                uint32_t flags)
 {
@@ -274,11 +284,12 @@ neomm_status neomm__cache_read(struct neomm *root, struct neomm_object *object, 
     struct neomm__batch batch = {.object = object, .kept = true, .request = &request};
     struct neomm__ahead window = {0, 0};
     neomm_frame_t frame;
+    bool again = false;
     neomm_status status = take_frame(root, 0, &frame);
     if (status != NEOMM_OK)
         return status;
     neomm__mutex_lock(&object->lock);
-    status = begin_read(root, object, page, frame, 0);
+    status = begin_read(root, object, page, frame, 0, &again);
     if (status == NEOMM_OK) {
         neomm__batch_add(&batch, NEOMM_PAGER_READ, page, frame);
         window = window_of_miss(object, page, flags);
@@ -290,7 +301,7 @@ neomm_status neomm__cache_read(struct neomm *root, struct neomm_object *object, 
     }
     neomm__batch_submit(&batch);
     read_window(root, object, window.next, window.size, NEOMM__PAGE_AHEAD);
-    neomm__batch_wait(root, &batch);
+    wait_for_page(root, &batch, again);
     return request.status;
 }
 

@@ -180,6 +180,8 @@ static neomm_status drop_page(struct neomm__eviction *e, struct neomm_object *ob
 {
     neomm__cache_collect(e->root, object);
     uint64_t word = neomm__page_get(&object->pages, page_of(e)) & ~NEOMM__PAGE_AHEAD;
+    if (e->wait && word == (neomm__page_of_frame(e->frame) | NEOMM__PAGE_WRITING))
+        return NEOMM_E_BUSY;
     if (word != neomm__page_of_frame(e->frame))
         return NEOMM_E_AGAIN;
     if (neomm__frame_has(e->entry, NEOMM__FRAME_DIRTY))
@@ -203,9 +205,19 @@ static neomm_status try_drop(struct neomm__eviction *e, struct neomm_object *obj
     return status;
 }
 
+/* The page with its neighbours, or what others are writing of it. What the pager says is about this
+ * page, and not about memory or swap. */
+static neomm_status write_out(struct neomm__eviction *e, struct neomm_object *object)
+{
+    uint64_t page = page_of(e);
+    neomm_status status = neomm__cache_write(e->root, object, page, UINT64_MAX, true);
+    if (status == NEOMM_OK && e->wait)
+        status = neomm__cache_write(e->root, object, page, page, false);
+    return status == NEOMM_OK ? NEOMM_OK : NEOMM_E_IO;
+}
+
 neomm_status neomm__cache_evict(struct neomm__eviction *e)
 {
-    struct neomm *root = e->root;
     if (e->only != 0)
         return unmap_leaves(e);
     struct neomm_object *object = hold_object(e);
@@ -213,7 +225,7 @@ neomm_status neomm__cache_evict(struct neomm__eviction *e)
         return NEOMM_E_NOENT;
     neomm_status status = try_drop(e, object);
     if (status == NEOMM_E_BUSY && !e->clean_only) {
-        status = neomm__cache_write(root, object, page_of(e), UINT64_MAX, true);
+        status = write_out(e, object);
         if (status == NEOMM_OK)
             status = try_drop(e, object);
     }

@@ -42,13 +42,15 @@ struct bits {
 };
 
 /* The table is locked, so the frame is there, if it is another one by now, too: that keeps what was
- * taken from its leaf. */
+ * taken from its leaf. A page of the cache was marked before its leaf could be written to, and
+ * loses the mark with its object locked. */
 static void note_page(void *context, neomm_vaddr_t vaddr, const struct neomm_mapping *leaf)
 {
     struct bits *bits = context;
     struct neomm__frame *entry = neomm__frame(bits->e->root, neomm_paddr_frame(leaf->paddr));
     (void)vaddr;
-    if (bits->clear && leaf->dirty && neomm__frame_is_user(entry))
+    if (bits->clear && leaf->dirty && neomm__frame_is_user(entry) &&
+        entry->kind != NEOMM__KIND_CACHE)
         neomm__frame_set(entry, NEOMM__FRAME_DIRTY);
     if (entry != bits->e->entry)
         return;

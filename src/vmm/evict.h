@@ -15,6 +15,7 @@ struct neomm__eviction {
     uint64_t object;           /* the object's entry; 0: none seen */
     neomm_frame_t passed;      /* it was taken before this one, which needs a write; nil: none */
     bool clean_only;           /* a page of the cache that is dirty stays */
+    bool wait;                 /* and one that others are writing is waited for */
     struct neomm_swap_entry slot;
 };
 
@@ -48,10 +49,11 @@ struct neomm__scan {
     uint32_t zones;        /* bit n: frames of zone n */
     uint32_t wanted, most; /* pages to be freed, and looked at at most */
     uint32_t scanned, freed;
-    uint32_t failures; /* of devices */
-    bool insist;       /* pages that were used since they were tested last may go, too */
-    bool clean_first;  /* a page that needs no write is taken before one that does */
-    bool no_slots;     /* there are none left */
+    uint32_t failures[2]; /* of swap, of pagers */
+    bool insist;          /* pages that were used since they were tested last may go, too */
+    bool wait;            /* pages of the cache that are being written are waited for */
+    bool clean_first;     /* a page that needs no write is taken before one that does */
+    bool no_slots;        /* there are none left */
 };
 
 /* Looks at up to `looks` candidates of the domain. Without locks. */

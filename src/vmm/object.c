@@ -34,6 +34,8 @@ static bool unmap_leaf(struct neomm *root, struct neomm_space *space, neomm_fram
     struct neomm_mapping last;
     if (neomm_paging_exchange(root, &space->tables, vaddr, &leaf, &none, &last) != NEOMM_OK)
         return false;
+    if (last.accessed)
+        neomm__frame_rejuvenate(neomm__frame(root, frame));
     neomm__user_frame_leave(root, space, frame, vaddr, last.dirty, NULL);
     return true;
 }

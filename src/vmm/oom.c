@@ -3,9 +3,10 @@
  *
  * One task at a time looks for a victim; others wait for it and try again. It is told to the kernel
  * and loses its private pages right here, whatever its tasks do: they may wait for memory
- * themselves, so nobody may wait for them. Pages of objects are let go when it is destroyed.
+ * themselves, so nobody may wait for them. Pages of objects are let go when it is destroyed; what
+ * it wrote to in private mappings of them is its own.
  *
- *     mark: no fault gives it anything -> neomm_port_oom -> region by region: close, unmap, open
+ *     mark: no fault gives it anything -> neomm_port_oom -> its private regions: close, unmap, open
  *
  * The score is a share of RAM, so that a bias means the same on any machine (as Linux's
  * oom_score_adj does).
@@ -94,20 +95,49 @@ static struct neomm_space *choose(struct neomm *root)
 
 /* ---- what it had ---- */
 
+static bool is_private(const struct neomm__region *region)
+{
+    return !(region->flags & (NEOMM__REGION_SHARED | NEOMM__REGION_PHYSICAL));
+}
+
+static void for_private(struct neomm_space *space, void (*call)(struct neomm__region *region))
+{
+    struct neomm__region_place place = neomm__region_place(&space->map, 0);
+    struct neomm__region *region = neomm__region_at(place);
+    for (; region; region = neomm__region_next(&place))
+        if (is_private(region))
+            call(region);
+}
+
+/* A huge leaf may lie in several regions, and there is no memory to split it: what lies side by
+ * side goes together. */
+static void clear_private(struct neomm *root, struct neomm_space *space)
+{
+    struct neomm__region_place place = neomm__region_place(&space->map, 0);
+    const struct neomm__region *region = neomm__region_at(place);
+    neomm_vaddr_t start = 0, end = 0;
+    for (; region; region = neomm__region_next(&place)) {
+        if (!is_private(region))
+            continue;
+        if (region->start != end) {
+            if (start != end)
+                neomm__leaves_clear(root, space, start, end);
+            start = region->start;
+        }
+        end = region->end;
+    }
+    if (start != end)
+        neomm__leaves_clear(root, space, start, end);
+}
+
 /* Whoever is inside of a region leaves it without waiting for memory, and who comes later is sent
  * away. */
 static void reap(struct neomm *root, struct neomm_space *space)
 {
     neomm__mutex_lock(&space->lock);
-    struct neomm__region_place place = neomm__region_place(&space->map, 0);
-    struct neomm__region *region = neomm__region_at(place);
-    for (; region; region = neomm__region_next(&place)) {
-        if (region->object != 0 || (region->flags & NEOMM__REGION_PHYSICAL))
-            continue;
-        neomm__region_close(region);
-        neomm__leaves_clear(root, space, region->start, region->end);
-        neomm__region_open(region);
-    }
+    for_private(space, neomm__region_close);
+    clear_private(root, space);
+    for_private(space, neomm__region_open);
     neomm__mutex_unlock(&space->lock);
 }
 

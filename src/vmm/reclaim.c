@@ -211,7 +211,7 @@ struct use {
 };
 
 /* The table is locked, so the frame is there. */
-static void note_use(void *context, neomm_vaddr_t vaddr, const struct neomm_mapping *leaf)
+static void note_page(void *context, neomm_vaddr_t vaddr, const struct neomm_mapping *leaf)
 {
     struct use *use = context;
     struct neomm__frame *entry = neomm__frame(use->root, neomm_paddr_frame(leaf->paddr));
@@ -220,6 +220,12 @@ static void note_use(void *context, neomm_vaddr_t vaddr, const struct neomm_mapp
         return;
     neomm__frame_rejuvenate(entry);
     use->pages++;
+}
+
+/* What a huge leaf says it says of all of its pages. */
+static void note_use(void *context, neomm_vaddr_t vaddr, const struct neomm_mapping *leaf)
+{
+    neomm__leaf_pages(vaddr, leaf, note_page, context);
 }
 
 uint64_t neomm_space_harvest(struct neomm *root, struct neomm_space *space)
@@ -239,13 +245,16 @@ uint64_t neomm_space_harvest(struct neomm *root, struct neomm_space *space)
 /* Candidates to choose from. */
 #define CHOICE 8u
 
+/* Failures that are enough to believe in. */
+#define FAILURES 8u
+
 /* Errors that say nothing about other pages; without slots, of those that have one already. */
-static bool is_passed(struct neomm__scan *scan, neomm_status status)
+static bool is_passed(struct neomm__scan *scan, neomm_status status, bool cache)
 {
     scan->no_slots |= status == NEOMM_E_NOSPACE;
     return status == NEOMM_E_NOSPACE || status == NEOMM_E_LIMIT || status == NEOMM_E_AGAIN ||
            status == NEOMM_E_NOENT || status == NEOMM_E_BUSY ||
-           (status == NEOMM_E_IO && ++scan->failures < 8);
+           (status == NEOMM_E_IO && ++scan->failures[cache] < FAILURES);
 }
 
 static bool is_wanted(struct neomm *root, const struct neomm__scan *scan, neomm_frame_t frame)
@@ -288,7 +297,8 @@ static uint32_t pick(struct neomm *root, const struct neomm__scan *scan,
 static bool is_a_good_choice(struct neomm *root, const struct neomm__scan *scan,
                              struct neomm__eviction *e)
 {
-    e->clean_only = scan->clean_first;
+    e->clean_only = scan->clean_first || scan->failures[true] >= FAILURES;
+    e->wait = scan->wait;
     if (!scan->clean_first || e->entry->kind == NEOMM__KIND_CACHE || !may_be_clean(root, e->frame))
         return true;
     if (neomm__evict_is_dirty(e)) {
@@ -343,7 +353,7 @@ void neomm__scan_domain(struct neomm *root, struct neomm_policy *policy, struct 
             status = try_candidate(root, policy, &e, scan->insist);
         neomm__user_frame_put(root, e.frame);
         scan->freed += status == NEOMM_OK;
-        if (status != NEOMM_OK && !is_passed(scan, status))
+        if (status != NEOMM_OK && !is_passed(scan, status, policy == &root->vmm->cache))
             return;
     }
 }

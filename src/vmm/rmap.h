@@ -60,10 +60,15 @@ static inline void neomm__frame_rejuvenate(struct neomm__frame *entry)
     (void)neomm__fetch_or(&entry->mappings, NEOMM__RMAP_YOUNG);
 }
 
+static inline bool neomm__frame_is_young(const struct neomm__frame *entry)
+{
+    return (neomm__load_relaxed(&entry->mappings) & NEOMM__RMAP_YOUNG) != 0;
+}
+
 /* Was it, since this was asked last? */
 static inline bool neomm__frame_age(struct neomm__frame *entry)
 {
-    return (neomm__load_relaxed(&entry->mappings) & NEOMM__RMAP_YOUNG) &&
+    return neomm__frame_is_young(entry) &&
            (neomm__fetch_and(&entry->mappings, ~NEOMM__RMAP_YOUNG) & NEOMM__RMAP_YOUNG);
 }
 

@@ -9,6 +9,7 @@ static void vmm_snapshot(struct neomm *root, struct neomm_snapshot *snapshot)
 {
     struct neomm__vmm *vmm = root->vmm;
     neomm_pressure_get(root, &snapshot->pressure);
+    neomm_cache_stats(root, &snapshot->page_cache);
     neomm__mutex_lock(&vmm->spaces_lock);
     snapshot->spaces = vmm->spaces;
     for (uint32_t i = 1; i < NEOMM__SPACE_MAX && snapshot->listed < NEOMM_SNAPSHOT_SPACES; i++)

@@ -103,8 +103,10 @@ static uint32_t reclaim(struct neomm *root, uint32_t frames, uint32_t zones)
     struct neomm__scan scan = {.zones = zones, .wanted = frames, .most = UINT32_MAX};
     unsigned priority = PRIORITY + 1;
     NEOMM__COUNT(root, RECLAIM);
-    while (priority > 0 && !is_enough(&scan))
-        scan_all(root, &scan, --priority, 0);
+    while (priority > 0 && !is_enough(&scan)) {
+        scan.wait = --priority == 0; /* before memory is said to be out */
+        scan_all(root, &scan, priority, 0);
+    }
     neomm__count_add(root, NEOMM_COUNTER_SCAN_DIRECT, scan.scanned);
     neomm__count_add(root, NEOMM_COUNTER_FREE_DIRECT, scan.freed);
     if (!is_enough(&scan) && root->layer[NEOMM__LAYER_HEAP])
