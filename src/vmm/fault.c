@@ -3,8 +3,9 @@
  *
  * A fault is worked off in rounds. Each round enters the region, which keeps calls that change it
  * out, but not other faults nor eviction; looks at the leaf as it is now, and either ends the fault
- * or finds that something is missing which may not be fetched inside (a frame, the contents from
- * swap); it is fetched outside, kept in `struct work`, and the next round looks again.
+ * or finds that something is missing which may not be fetched inside (a frame that costs a reclaim,
+ * the contents from swap); it is fetched outside, kept in `struct work`, and the next round looks
+ * again.
  */
 #include "vmm/balance.h"
 #include "vmm/cache.h"
@@ -78,16 +79,18 @@ static void drop_frame(struct work *work)
     drop_contents(work);
 }
 
-/* Takes a frame, at the cost of others' if need be. */
+/* Takes a frame; inside the region, if there are any left. Otherwise it is left and a frame comes at
+ * the cost of others. */
 static neomm_status fetch_frame(struct work *work, bool zeroed)
 {
     neomm_flags_t flags = NEOMM_HIGH | NEOMM_MOVABLE | (zeroed ? NEOMM_ZERO : 0);
-    leave(work);
-    neomm_status status = NEOMM__FAULT(VMM_FRAME)
-                              ? NEOMM_E_NOMEM
-                              : neomm_pmm_alloc(work->root, 0, flags, &work->frame);
     work->zeroed = zeroed;
-    return status;
+    bool fails = NEOMM__FAULT(VMM_FRAME);
+    if (!fails &&
+        neomm_pmm_alloc(work->root, 0, flags | NEOMM_NORECLAIM, &work->frame) == NEOMM_OK)
+        return NEOMM_OK;
+    leave(work);
+    return fails ? NEOMM_E_NOMEM : neomm_pmm_alloc(work->root, 0, flags, &work->frame);
 }
 
 static bool same_entry(const struct neomm_swap_entry *a, const struct neomm_swap_entry *b)
@@ -280,20 +283,19 @@ static enum round give_a_page(struct work *work, struct neomm_fault_result *resu
 static enum round round_needs_frame(struct work *work, const struct neomm_mapping *old,
                                     struct neomm_fault_result *result)
 {
-    neomm_status status;
     if (must_give(work))
         return give_a_page(work, result);
     bool swapped = old->state == NEOMM_MAPPING_SWAPPED;
-    if (neomm_frame_is_nil(work->frame)) {
-        status = fetch_frame(work, !swapped);
-        return status == NEOMM_OK ? AGAIN : make_room(work, result);
-    }
+    if (neomm_frame_is_nil(work->frame) && fetch_frame(work, !swapped) != NEOMM_OK)
+        return make_room(work, result);
+    if (!work->region)
+        return AGAIN;
     if (!swapped && !work->zeroed) {
         drop_frame(work);
         return AGAIN;
     }
     if (swapped && !same_entry(&work->read, &old->swap)) {
-        status = fetch_contents(work, old->swap);
+        neomm_status status = fetch_contents(work, old->swap);
         return status == NEOMM_OK || status == NEOMM_E_NOENT
                    ? AGAIN
                    : finish(result, NEOMM_FAULT_BUS, NEOMM_FAULT_NONE);
@@ -338,8 +340,10 @@ static enum round map_copy(struct work *work, const struct neomm_mapping *old,
 static enum round round_copy(struct work *work, const struct neomm_mapping *old,
                              struct neomm_fault_result *result)
 {
-    if (neomm_frame_is_nil(work->frame))
-        return fetch_frame(work, false) == NEOMM_OK ? AGAIN : make_room(work, result);
+    if (neomm_frame_is_nil(work->frame) && fetch_frame(work, false) != NEOMM_OK)
+        return make_room(work, result);
+    if (!work->region)
+        return AGAIN;
     const struct neomm__frame *held =
         neomm__user_frame_hold(work->root, work->space, work->page, old->paddr);
     if (!held)
