@@ -124,8 +124,8 @@ static void mappings(struct ktap *t)
     close_setting(&s);
 }
 
-/* Of a page: a table for its mapping set, with two words looked at and no invalidation: the
- * parent's are one for the lot. */
+/* Of a page: a table for its mapping set, and one or two words of it. One invalidation and a few
+ * descents do for all pages of a table. */
 static void forks(struct ktap *t)
 {
     struct setting s;
@@ -135,13 +135,10 @@ static void forks(struct ktap *t)
     s.before = costs_now(s.root);
     EXPECT_OK(t, neomm_space_fork(s.root, s.space, &child));
     spent(&s, "a fork",
-          (struct cost){.descents = 8,
-                        .flushes = PAGES,
-                        .frames = 32,
-                        .objects = PAGES + 16,
-                        .probes = 4 * PAGES});
+          (struct cost){
+              .descents = 5, .flushes = 1, .frames = 8, .objects = PAGES + 4, .probes = 2 * PAGES});
     touch(&s, child, BASE, 1);
-    spent(&s, "a copy", (struct cost){.descents = 3, .flushes = 1, .frames = 1, .probes = 4});
+    spent(&s, "a copy", (struct cost){.descents = 3, .frames = 1, .probes = 2});
     touch(&s, s.space, BASE, 1);
     spent(&s, "the last owner's write", (struct cost){.descents = 2, .flushes = 1});
     EXPECT_OK(t, neomm_space_destroy(s.root, child));
