@@ -79,15 +79,14 @@ static void drop_frame(struct work *work)
     drop_contents(work);
 }
 
-/* Takes a frame; inside the region, if there are any left. Otherwise it is left and a frame comes at
- * the cost of others. */
+/* Takes a frame; inside the region, if there are any left. Otherwise it is left and a frame comes
+ * at the cost of others. */
 static neomm_status fetch_frame(struct work *work, bool zeroed)
 {
     neomm_flags_t flags = NEOMM_HIGH | NEOMM_MOVABLE | (zeroed ? NEOMM_ZERO : 0);
     work->zeroed = zeroed;
     bool fails = NEOMM__FAULT(VMM_FRAME);
-    if (!fails &&
-        neomm_pmm_alloc(work->root, 0, flags | NEOMM_NORECLAIM, &work->frame) == NEOMM_OK)
+    if (!fails && neomm_pmm_alloc(work->root, 0, flags | NEOMM_NORECLAIM, &work->frame) == NEOMM_OK)
         return NEOMM_OK;
     leave(work);
     return fails ? NEOMM_E_NOMEM : neomm_pmm_alloc(work->root, 0, flags, &work->frame);
