@@ -3,8 +3,9 @@
  *
  * A fault is worked off in rounds. Each round enters the region, which keeps calls that change it
  * out, but not other faults nor eviction; looks at the leaf as it is now, and either ends the fault
- * or finds that something is missing which may not be fetched inside (a frame, the contents from
- * swap); it is fetched outside, kept in `struct neomm__fault`, and the next round looks again.
+ * or finds that something is missing which may not be fetched inside (a frame that costs a reclaim,
+ * the contents from swap); it is fetched outside, kept in `struct neomm__fault`, and the next round
+ * looks again.
  */
 #include "vmm/fault.h"
 
@@ -57,15 +58,17 @@ void neomm__fault_drop_frame(struct neomm__fault *work)
     neomm__fault_drop_contents(work);
 }
 
+/* Takes a frame; inside the region, if there are any left. Otherwise it is left and a frame comes
+ * at the cost of others. */
 neomm_status neomm__fault_fetch_frame(struct neomm__fault *work, bool zeroed)
 {
     neomm_flags_t flags = NEOMM_HIGH | NEOMM_MOVABLE | (zeroed ? NEOMM_ZERO : 0);
-    neomm__fault_leave(work);
-    neomm_status status = NEOMM__FAULT(VMM_FRAME)
-                              ? NEOMM_E_NOMEM
-                              : neomm_pmm_alloc(work->root, 0, flags, &work->frame);
     work->zeroed = zeroed;
-    return status;
+    bool fails = NEOMM__FAULT(VMM_FRAME);
+    if (!fails && neomm_pmm_alloc(work->root, 0, flags | NEOMM_NORECLAIM, &work->frame) == NEOMM_OK)
+        return NEOMM_OK;
+    neomm__fault_leave(work);
+    return fails ? NEOMM_E_NOMEM : neomm_pmm_alloc(work->root, 0, flags, &work->frame);
 }
 
 neomm_status neomm__fault_read(struct neomm__fault *work, struct neomm_swap_page *page)
@@ -253,20 +256,19 @@ static enum neomm__round round_needs_frame(struct neomm__fault *work,
                                            const struct neomm_mapping *old,
                                            struct neomm_fault_result *result)
 {
-    neomm_status status;
     if (neomm__fault_must_give(work))
         return neomm__fault_give(work, result);
     bool swapped = old->state == NEOMM_MAPPING_SWAPPED;
-    if (neomm_frame_is_nil(work->frame)) {
-        status = neomm__fault_fetch_frame(work, !swapped);
-        return status == NEOMM_OK ? NEOMM__FAULT_AGAIN : neomm__fault_make_room(work, result);
-    }
+    if (neomm_frame_is_nil(work->frame) && neomm__fault_fetch_frame(work, !swapped) != NEOMM_OK)
+        return neomm__fault_make_room(work, result);
+    if (!work->region)
+        return NEOMM__FAULT_AGAIN;
     if (!swapped && !work->zeroed) {
         neomm__fault_drop_frame(work);
         return NEOMM__FAULT_AGAIN;
     }
     if (swapped && !neomm__fault_same_entry(&work->read, &old->swap)) {
-        status = fetch_contents(work, old->swap);
+        neomm_status status = fetch_contents(work, old->swap);
         return status == NEOMM_OK || status == NEOMM_E_NOENT
                    ? NEOMM__FAULT_AGAIN
                    : neomm__fault_finish(result, NEOMM_FAULT_BUS, NEOMM_FAULT_NONE);
@@ -311,10 +313,10 @@ static enum neomm__round map_copy(struct neomm__fault *work, const struct neomm_
 static enum neomm__round round_copy(struct neomm__fault *work, const struct neomm_mapping *old,
                                     struct neomm_fault_result *result)
 {
-    if (neomm_frame_is_nil(work->frame))
-        return neomm__fault_fetch_frame(work, false) == NEOMM_OK
-                   ? NEOMM__FAULT_AGAIN
-                   : neomm__fault_make_room(work, result);
+    if (neomm_frame_is_nil(work->frame) && neomm__fault_fetch_frame(work, false) != NEOMM_OK)
+        return neomm__fault_make_room(work, result);
+    if (!work->region)
+        return NEOMM__FAULT_AGAIN;
     const struct neomm__frame *held =
         neomm__user_frame_hold(work->root, work->space, work->page, old->paddr);
     if (!held)

@@ -197,7 +197,7 @@ static void enter_target(struct migration *m, bool whole)
         neomm__frame_set(entry, NEOMM__FRAME_DIRTY);
     neomm_irq_t irq = neomm__lock(&m->root->vmm->policy_lock);
     if (entry->kind == NEOMM__KIND_USER && neomm__rmap_count(entry) > 1)
-        entry->kind = NEOMM__KIND_SHARED;
+        neomm__store_relaxed(&entry->kind, NEOMM__KIND_SHARED);
     struct neomm_policy *policy = neomm__user_frame_policy(m->root, entry, m->space);
     if (whole)
         take_place(m);

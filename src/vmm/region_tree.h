@@ -63,7 +63,8 @@ struct neomm__region_node {
     struct neomm__region_node *parent;
     struct neomm__region_node *before, *next; /* leaves; next also while spare or in limbo */
     struct neomm__region_node *touched;
-    neomm_vaddr_t key[NEOMM__REGION_FANOUT]; /* ascending; behind the last: the highest number */
+    /* ascending; behind the last: the highest number. A group of eight is a line of the cache. */
+    neomm_vaddr_t key[NEOMM__REGION_FANOUT] __attribute__((aligned(64)));
     neomm_vaddr_t value[NEOMM__REGION_FANOUT];
     void *child[NEOMM__REGION_FANOUT];
 } __attribute__((aligned(64)));

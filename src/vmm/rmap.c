@@ -226,6 +226,21 @@ struct addition {
     neomm_status status;
 };
 
+/* The spare table becomes the set's, if it has the order that is wanted. The first table is small
+ * enough to be had with the lock. Returns the order that is wanted still. */
+static unsigned grow(struct addition *a, unsigned wanted)
+{
+    if (wanted == ORDER_FIRST && !a->spare.words) {
+        a->spare = table_alloc(a->root, wanted);
+        a->status = a->spare.words ? NEOMM_OK : NEOMM_E_NOMEM;
+    }
+    if (a->spare.words && a->spare.order == wanted)
+        a->spare = move_to(a->root, a->entry, &a->spare);
+    else if (a->status == NEOMM_OK)
+        return wanted;
+    return 0;
+}
+
 /* Adds the entry, with the help of the spare table if that is what is needed; or says of what order
  * one is needed. */
 static unsigned try_add(struct addition *a)
@@ -235,9 +250,8 @@ static unsigned try_add(struct addition *a)
     if (wanted != 0 && neomm__rmap_has(a->root, a->entry, a->mapping)) {
         a->status = NEOMM_E_EXISTS;
         wanted = 0;
-    } else if (wanted != 0 && a->spare.words && a->spare.order == wanted) {
-        a->spare = move_to(a->root, a->entry, &a->spare);
-        wanted = 0;
+    } else if (wanted != 0) {
+        wanted = grow(a, wanted);
     }
     if (wanted == 0 && a->status == NEOMM_OK && !insert(a->root, a->entry, a->mapping))
         a->status = NEOMM_E_EXISTS;

@@ -51,15 +51,17 @@ void neomm__user_frame_admit(struct neomm *root, struct neomm_policy *policy, ne
     neomm__unlock(&root->vmm->policy_lock, irq);
 }
 
-/* From the domain of its only space into the global one; a page that is just being moved is in
- * none. */
+/* From the domain of its only space into the global one, once for good; a page that is just being
+ * moved is in none. */
 static void make_shared(struct neomm *root, struct neomm_space *space, neomm_frame_t frame)
 {
     struct neomm__frame *entry = neomm__frame(root, frame);
     struct neomm_policy *own = neomm__space_policy(root, space), *global = &root->vmm->global;
+    if (neomm__load_relaxed(&entry->kind) != NEOMM__KIND_USER)
+        return;
     neomm_irq_t irq = neomm__lock(&root->vmm->policy_lock);
     if (entry->kind == NEOMM__KIND_USER) {
-        entry->kind = NEOMM__KIND_SHARED;
+        neomm__store_relaxed(&entry->kind, NEOMM__KIND_SHARED);
         if (own != global && neomm__frame_has(entry, NEOMM__FRAME_POLICY)) {
             own->ops->leave(own, frame, NULL);
             global->ops->enter(global, frame);
