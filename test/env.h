@@ -57,6 +57,8 @@ bool env_open(struct ktap *t, struct env *env, const struct env_options *options
 /* Ends it: neomm_fsck must find nothing, every layer must end without NEOMM_E_BUSY, every frame
  * must be back, every port and TLB check must hold; whatever does not is a failure of t. */
 void env_close(struct ktap *t, struct env *env);
+/* Without any look at it: of a schedule that ended in the middle. */
+void env_abandon(struct env *env);
 
 /* neomm_fsck with every finding noted as a failure. */
 void env_fsck(struct ktap *t, struct env *env);

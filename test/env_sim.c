@@ -114,6 +114,12 @@ void env_close(struct ktap *t, struct env *env)
     env->root = NULL;
 }
 
+void env_abandon(struct env *env)
+{
+    sim_destroy(env->machine);
+    free(env->system);
+}
+
 void env_switch_cpu(struct env *env, uint32_t cpu)
 {
     sim_bind(env->machine, cpu);

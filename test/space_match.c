@@ -371,8 +371,7 @@ static bool end(void *context, enum sim_sched_end how)
     struct match *m = context;
     unsigned failures = m->t->failures;
     if (how != SIM_SCHED_DONE) {
-        sim_destroy(m->env.machine);
-        free(m->env.system);
+        env_abandon(&m->env);
         return false;
     }
     env_fsck(m->t, &m->env);
@@ -393,27 +392,13 @@ static void search(struct ktap *t, const struct match_plan *plan, uint32_t pages
     struct match match = {
         .t = t, .plan = plan, .cpus = plan->act[2] == REST ? 2 : 3, .pages = pages};
     const struct sim_scenario scenario = {match.cpus, &match, begin, run, end};
-    struct sim_sched_result result;
-    if (sim_sched_explore(&scenario, options, &result)) {
-        ktap_note(t, "%s: %llu schedules%s", plan->name, (unsigned long long)result.schedules,
-                  result.complete ? ", all" : "");
-        return;
-    }
-    ktap_fail(t, __FILE__, __LINE__, plan->name);
-    sched_note(t, &result);
-}
-
-/* How many times as many schedules as usual: NEOMM_SCHEDULES in the environment. */
-static uint64_t factor(void)
-{
-    const char *text = getenv("NEOMM_SCHEDULES");
-    return text && atoi(text) > 0 ? (uint64_t)atoi(text) : 1;
+    sched_search(t, plan->name, &scenario, options);
 }
 
 /* Filling and sharing a huge page takes as long as some dozen schedules over small ones. */
 static uint64_t schedules(const struct match_plan *plan, uint64_t whole)
 {
-    return share_of((plan->with & HUGE ? whole / 10 : whole) * factor());
+    return share_of((plan->with & HUGE ? whole / 10 : whole) * sched_factor());
 }
 
 void match_by_seed(struct ktap *t, const struct match_plan *plan)
@@ -435,9 +420,6 @@ void match_one_after_the_other(struct ktap *t, const struct match_plan *plan)
     const struct sim_sched_options options = {.mode = SIM_SCHED_EXHAUSTIVE,
                                               .seed = t->parameter,
                                               .schedules = schedules(plan, 300),
-                                              .preemptions = factor() > 1 ? 2 : 1};
-    if (sim_sched_unavailable())
-        ktap_skip(t, sim_sched_unavailable());
-    else
-        search(t, plan, 1, &options);
+                                              .preemptions = sched_factor() > 1 ? 2 : 1};
+    search(t, plan, 1, &options);
 }

@@ -199,17 +199,7 @@ static void search(struct ktap *t, const struct sim_sched_options *options)
     static struct match match;
     match = (struct match){.t = t, .plan = &plans[t->parameter]};
     const struct sim_scenario scenario = {2, &match, begin, run, end};
-    struct sim_sched_result result;
-    if (sim_sched_unavailable()) {
-        ktap_skip(t, sim_sched_unavailable());
-        return;
-    }
-    if (!sim_sched_explore(&scenario, options, &result)) {
-        ktap_fail(t, __FILE__, __LINE__, match.plan->name);
-        sched_note(t, &result);
-    }
-    ktap_note(t, "%s: %llu schedules%s", match.plan->name, (unsigned long long)result.schedules,
-              result.complete ? "" : ", not all");
+    sched_search(t, match.plan->name, &scenario, options);
 }
 
 static void one_after_the_other(struct ktap *t)

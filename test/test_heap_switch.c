@@ -163,14 +163,7 @@ static bool end(void *context, enum sim_sched_end how)
 static void explore(struct ktap *t, struct match *match, const struct sim_sched_options *options)
 {
     const struct sim_scenario scenario = {CPUS, match, begin, run, end};
-    struct sim_sched_result result;
-    if (!sim_sched_explore(&scenario, options, &result)) {
-        ktap_fail(t, __FILE__, __LINE__, match->plan->name);
-        sched_note(t, &result);
-    }
-    ktap_note(t, "%s: %llu schedules, %llu points%s", match->plan->name,
-              (unsigned long long)result.schedules, (unsigned long long)result.points,
-              result.complete ? "" : ", not all");
+    sched_search(t, match->plan->name, &scenario, options);
 }
 
 static void in_every_order(struct ktap *t)

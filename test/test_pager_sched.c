@@ -453,8 +453,7 @@ static bool end(void *context, enum sim_sched_end how)
     struct match *m = context;
     unsigned failures = m->t->failures;
     if (how != SIM_SCHED_DONE) {
-        sim_destroy(m->env.machine);
-        free(m->env.system);
+        env_abandon(&m->env);
         return false;
     }
     env_fsck(m->t, &m->env);
@@ -480,21 +479,7 @@ static void search(struct ktap *t, const struct plan *plan, const struct sim_sch
     match.plan = plan;
     match.cpus = plan->act[2] == REST ? 2 : 3;
     const struct sim_scenario scenario = {match.cpus, &match, begin, run, end};
-    struct sim_sched_result result;
-    if (sim_sched_explore(&scenario, options, &result)) {
-        ktap_note(t, "%s: %llu schedules%s", plan->name, (unsigned long long)result.schedules,
-                  result.complete ? ", all" : "");
-        return;
-    }
-    ktap_fail(t, __FILE__, __LINE__, plan->name);
-    sched_note(t, &result);
-}
-
-/* How many times as many schedules as usual: NEOMM_SCHEDULES in the environment. */
-static uint64_t factor(void)
-{
-    const char *text = getenv("NEOMM_SCHEDULES");
-    return text && atoi(text) > 0 ? (uint64_t)atoi(text) : 1;
+    sched_search(t, plan->name, &scenario, options);
 }
 
 /* Parameter: number of the plan. */
@@ -508,24 +493,18 @@ static void by_seed(struct ktap *t)
 {
     const struct sim_sched_options options = {.mode = SIM_SCHED_RANDOM,
                                               .seed = 1000000 * (t->parameter + 1),
-                                              .schedules = share_of(150 * factor()),
+                                              .schedules = share_of(150 * sched_factor()),
                                               .preemptions = 24};
-    if (sim_sched_unavailable())
-        ktap_skip(t, sim_sched_unavailable());
-    else
-        search(t, &plans[t->parameter], &options);
+    search(t, &plans[t->parameter], &options);
 }
 
 static void one_after_the_other(struct ktap *t)
 {
     const struct sim_sched_options options = {.mode = SIM_SCHED_EXHAUSTIVE,
                                               .seed = t->parameter,
-                                              .schedules = share_of(300 * factor()),
-                                              .preemptions = factor() > 1 ? 2 : 1};
-    if (sim_sched_unavailable())
-        ktap_skip(t, sim_sched_unavailable());
-    else
-        search(t, &plans[t->parameter], &options);
+                                              .schedules = share_of(300 * sched_factor()),
+                                              .preemptions = sched_factor() > 1 ? 2 : 1};
+    search(t, &plans[t->parameter], &options);
 }
 
 static const struct ktap_case cases[] = {

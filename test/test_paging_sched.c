@@ -394,8 +394,7 @@ static bool end(void *context, enum sim_sched_end how)
     struct match *m = context;
     unsigned failures = m->t->failures;
     if (how != SIM_SCHED_DONE) {
-        sim_destroy(m->env.machine);
-        free(m->env.system);
+        env_abandon(&m->env);
         return false;
     }
     env_fsck(m->t, &m->env);
@@ -412,25 +411,7 @@ static void search(struct ktap *t, const struct sim_sched_options *options)
     const struct plan *plan = &plans[t->parameter];
     struct match match = {.t = t, .plan = plan, .cpus = plan->call[2][0].act == REST ? 2 : 3};
     const struct sim_scenario scenario = {match.cpus, &match, begin, run, end};
-    struct sim_sched_result result;
-    if (sim_sched_unavailable()) {
-        ktap_skip(t, sim_sched_unavailable());
-        return;
-    }
-    if (!sim_sched_explore(&scenario, options, &result)) {
-        ktap_fail(t, __FILE__, __LINE__, plan->name);
-        sched_note(t, &result);
-    }
-    ktap_note(t, "%s: %llu schedules, %llu points%s", plan->name,
-              (unsigned long long)result.schedules, (unsigned long long)result.points,
-              result.complete ? "" : ", not all");
-}
-
-/* How many times as many schedules as usual: NEOMM_SCHEDULES in the environment. */
-static uint64_t factor(void)
-{
-    const char *text = getenv("NEOMM_SCHEDULES");
-    return text && atoi(text) > 0 ? (uint64_t)atoi(text) : 1;
+    sched_search(t, plan->name, &scenario, options);
 }
 
 /* Parameter: number of the plan. */
@@ -444,7 +425,7 @@ static void by_seed(struct ktap *t)
 {
     const struct sim_sched_options options = {.mode = SIM_SCHED_RANDOM,
                                               .seed = 1000,
-                                              .schedules = share_of(50 * factor()),
+                                              .schedules = share_of(50 * sched_factor()),
                                               .preemptions = 24};
     search(t, &options);
 }
@@ -454,7 +435,7 @@ static void one_after_the_other(struct ktap *t)
 {
     const struct sim_sched_options options = {.mode = SIM_SCHED_EXHAUSTIVE,
                                               .seed = t->parameter,
-                                              .schedules = share_of(100 * factor()),
+                                              .schedules = share_of(100 * sched_factor()),
                                               .preemptions = 2};
     search(t, &options);
 }
@@ -464,8 +445,10 @@ static const uint64_t sleepers[] = {35, 36, 37, 38};
 
 static void a_debt_is_not_lost(struct ktap *t)
 {
-    const struct sim_sched_options options = {
-        .mode = SIM_SCHED_RANDOM, .seed = 2000, .schedules = 600 * factor(), .preemptions = 8};
+    const struct sim_sched_options options = {.mode = SIM_SCHED_RANDOM,
+                                              .seed = 2000,
+                                              .schedules = 600 * sched_factor(),
+                                              .preemptions = 8};
     search(t, &options);
 }
 

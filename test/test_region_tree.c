@@ -516,8 +516,7 @@ static bool end(void *context, enum sim_sched_end how)
     struct match *m = context;
     unsigned failures = m->t->failures;
     if (how != SIM_SCHED_DONE) {
-        sim_destroy(m->env.machine);
-        free(m->env.system);
+        env_abandon(&m->env);
         return false;
     }
     close_match(m);
@@ -528,15 +527,7 @@ static void explore(struct ktap *t, const struct sim_sched_options *options, uin
 {
     struct match match = {.t = t, .plan = (uint32_t)t->parameter, .cpus = cpus};
     const struct sim_scenario scenario = {cpus, &match, begin, run, end};
-    struct sim_sched_result result;
-    if (sim_sched_unavailable()) {
-        ktap_skip(t, sim_sched_unavailable());
-        return;
-    }
-    if (!sim_sched_explore(&scenario, options, &result)) {
-        ktap_fail(t, __FILE__, __LINE__, "a bad schedule");
-        sched_note(t, &result);
-    }
+    sched_search(t, "regions", &scenario, options);
 }
 
 /* Bit 0: the order in which regions go; bit 1: one is reshaped instead. */

@@ -350,8 +350,7 @@ static bool end(void *context, enum sim_sched_end how)
     struct match *m = context;
     unsigned failures = m->t->failures;
     if (how != SIM_SCHED_DONE) {
-        sim_destroy(m->env.machine);
-        free(m->env.system);
+        env_abandon(&m->env);
         return false;
     }
     if (m->plan->mapped)
@@ -389,13 +388,6 @@ static bool unavailable(struct ktap *t)
     return sim_sched_unavailable() != NULL;
 }
 
-/* How many times as many schedules as usual: NEOMM_SCHEDULES in the environment. */
-static uint64_t factor(void)
-{
-    const char *text = getenv("NEOMM_SCHEDULES");
-    return text && atoi(text) > 0 ? (uint64_t)atoi(text) : 1;
-}
-
 /* Parameter: number of the plan. */
 static const uint64_t plan_numbers[] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10,
                                         11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21,
@@ -410,7 +402,7 @@ static void by_seed(struct ktap *t)
     for (uint32_t pages = 1; pages <= MOST; pages++) {
         const struct sim_sched_options options = {.mode = SIM_SCHED_RANDOM,
                                                   .seed = 1000000 * pages,
-                                                  .schedules = share_of(25 * factor()),
+                                                  .schedules = share_of(25 * sched_factor()),
                                                   .preemptions = 24};
         struct sim_sched_result result;
         search(t, &plans[t->parameter], pages, &options, &result);
@@ -428,11 +420,11 @@ static bool is_long(const struct plan *plan)
 static void one_after_the_other(struct ktap *t)
 {
     const struct plan *plan = &plans[t->parameter];
-    const struct sim_sched_options options = {.mode = SIM_SCHED_EXHAUSTIVE,
-                                              .seed = t->parameter,
-                                              .schedules =
-                                                  share_of((is_long(plan) ? 50 : 700) * factor()),
-                                              .preemptions = factor() > 1 ? 2 : 1};
+    const struct sim_sched_options options = {
+        .mode = SIM_SCHED_EXHAUSTIVE,
+        .seed = t->parameter,
+        .schedules = share_of((is_long(plan) ? 50 : 700) * sched_factor()),
+        .preemptions = sched_factor() > 1 ? 2 : 1};
     struct sim_sched_result result;
     if (unavailable(t))
         return;
@@ -440,7 +432,7 @@ static void one_after_the_other(struct ktap *t)
     ktap_note(t, "%s: %llu schedules, %llu points%s", plan->name,
               (unsigned long long)result.schedules, (unsigned long long)result.points,
               result.complete ? "" : ", not all");
-    if (factor() == 1 && share_divisor() == 1 && plan->act[2] == REST && !is_long(plan))
+    if (sched_factor() == 1 && share_divisor() == 1 && plan->act[2] == REST && !is_long(plan))
         EXPECT(t, result.complete);
 }
 
