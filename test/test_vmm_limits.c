@@ -71,7 +71,7 @@ static void clean_pages_keep_their_slot(struct ktap *t)
 static void memory_runs_out(struct ktap *t)
 {
     struct world world;
-    struct neomm_fault_result result = {NEOMM_FAULT_RESOLVED, NEOMM_FAULT_NONE};
+    struct neomm_fault_result result = {.outcome = NEOMM_FAULT_RESOLVED};
     const struct env_options options = {.layer = ENV_VMM,
                                         .format = (enum neomm_format)t->parameter,
                                         .ram_bytes = 8u << 20,

@@ -44,7 +44,7 @@ static void count_fault(struct replay_results *results, enum neomm_fault_kind ki
 static uint8_t *reference_with_faults(struct replay *replay, struct oracle_page *page,
                                       uint64_t address, enum sim_access access, uint32_t error)
 {
-    struct neomm_fault_result result = {NEOMM_FAULT_RETRY, NEOMM_FAULT_NONE};
+    struct neomm_fault_result result = {.outcome = NEOMM_FAULT_RETRY};
     replay->lru.faulting = page;
     for (int tries = 0; tries < FAULT_TRIES; tries++) {
         neomm_fault(replay->system.root, replay->space, (neomm_vaddr_t)address, error, &result);

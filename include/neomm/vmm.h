@@ -129,15 +129,34 @@ enum neomm_fault_kind {
     NEOMM_FAULT_READ      /* it was waited for: the object's pager read it */
 };
 
-struct neomm_fault_result {
-    enum neomm_fault_outcome outcome;
-    enum neomm_fault_kind kind;
+/* Why one failed. */
+enum neomm_fault_reason {
+    NEOMM_REASON_NONE,
+    NEOMM_REASON_UNMAPPED, /* SEGV: nothing is mapped there */
+    NEOMM_REASON_NOT_USER, /* SEGV: no address of the user's */
+    NEOMM_REASON_READ,     /* ACCESS: the region has not this right; the next two, too */
+    NEOMM_REASON_WRITE,
+    NEOMM_REASON_EXEC,
+    NEOMM_REASON_END,     /* BUS: behind the object's end */
+    NEOMM_REASON_IO,      /* BUS: a device or a pager failed */
+    NEOMM_REASON_DAMAGED, /* BUS: what came from swap is not what went there */
+    NEOMM_REASON_DEVICE,  /* BUS: physical memory that is mapped no more */
+    NEOMM_REASON_LIMIT,   /* NOMEM: the space is at its limit, and no page of it can go */
+    NEOMM_REASON_VICTIM,  /* NOMEM: the space was chosen when memory ran out */
+    NEOMM_REASON_MEMORY   /* NOMEM: none could be had */
 };
 
 /* A stretch of addresses that was mapped with the same rights. */
 struct neomm_region_info {
     neomm_vaddr_t start, end; /* [start, end) */
     neomm_prot_t prot;
+};
+
+struct neomm_fault_result {
+    enum neomm_fault_outcome outcome;
+    enum neomm_fault_kind kind;
+    enum neomm_fault_reason reason;
+    struct neomm_region_info region; /* of a failure: where, end 0: nowhere; else undefined */
 };
 
 /* Bytes of a space's name with its NUL. */

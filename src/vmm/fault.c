@@ -15,23 +15,38 @@
 /* Others may free what is needed, or unmap what could have been evicted, meanwhile; only the second
  * time that nothing can be freed is believed. */
 #define SHORTAGES 2u
-#define MOMENT    1000000u /* ns */
+/* The same where there are pages of the space's own, and none can go: because they are locked, or
+ * for a moment only. Fewer than ROUNDS, so that it comes to an end. */
+#define PATIENCE 12u
+#define MOMENT   1000000u /* ns */
 
 enum neomm__round neomm__fault_finish(struct neomm_fault_result *result,
                                       enum neomm_fault_outcome outcome, enum neomm_fault_kind kind)
 {
     result->outcome = outcome;
     result->kind = kind;
+    result->reason = NEOMM_REASON_NONE;
     return NEOMM__FAULT_DONE;
 }
 
-static bool permits(neomm_prot_t prot, uint32_t error)
+enum neomm__round neomm__fault_fail(struct neomm_fault_result *result,
+                                    enum neomm_fault_outcome outcome,
+                                    enum neomm_fault_reason reason)
+{
+    result->outcome = outcome;
+    result->kind = NEOMM_FAULT_NONE;
+    result->reason = reason;
+    return NEOMM__FAULT_DONE;
+}
+
+/* The right that the access needs and the region has not; NONE: it may. */
+static enum neomm_fault_reason missing_right(neomm_prot_t prot, uint32_t error)
 {
     if (error & NEOMM_PF_WRITE)
-        return prot & NEOMM_PROT_WRITE;
+        return prot & NEOMM_PROT_WRITE ? NEOMM_REASON_NONE : NEOMM_REASON_WRITE;
     if (error & NEOMM_PF_FETCH)
-        return prot & NEOMM_PROT_EXEC;
-    return prot != NEOMM_PROT_NONE;
+        return prot & NEOMM_PROT_EXEC ? NEOMM_REASON_NONE : NEOMM_REASON_EXEC;
+    return prot != NEOMM_PROT_NONE ? NEOMM_REASON_NONE : NEOMM_REASON_READ;
 }
 
 /* ---- fetching, outside of the region ---- */
@@ -152,7 +167,18 @@ enum neomm__round neomm__fault_make_room(struct neomm__fault *work,
     neomm__stall_end(work->root);
     if (freed != 0 || ++work->shortages < SHORTAGES)
         return NEOMM__FAULT_AGAIN;
-    return neomm__fault_finish(result, NEOMM_FAULT_NOMEM, NEOMM_FAULT_NONE);
+    return neomm__fault_fail(result, NEOMM_FAULT_NOMEM, NEOMM_REASON_MEMORY);
+}
+
+enum neomm__round neomm__fault_was_read(struct neomm__fault *work, neomm_status status,
+                                        struct neomm_fault_result *result)
+{
+    if (status == NEOMM_OK || status == NEOMM_E_NOENT)
+        return NEOMM__FAULT_AGAIN;
+    if (status == NEOMM_E_NOMEM)
+        return neomm__fault_make_room(work, result);
+    return neomm__fault_fail(result, NEOMM_FAULT_BUS,
+                             status == NEOMM_E_CORRUPT ? NEOMM_REASON_DAMAGED : NEOMM_REASON_IO);
 }
 
 /* An exchange that did not go through: short of a table, or a lost race. */
@@ -245,10 +271,12 @@ enum neomm__round neomm__fault_give(struct neomm__fault *work, struct neomm_faul
     bool stuck = !work->gave && at_resident_limit(work->space);
     neomm__evictions_wait_end(vmm, ended, stuck ? MOMENT : 0);
     neomm__stall_end(work->root);
-    if (!stuck || status == NEOMM_E_AGAIN ||
-        (status == NEOMM_E_NOENT && ++work->shortages < SHORTAGES))
+    unsigned patience = status == NEOMM_E_AGAIN   ? PATIENCE
+                        : status == NEOMM_E_NOENT ? SHORTAGES
+                                                  : 0;
+    if (!stuck || ++work->shortages < patience)
         return NEOMM__FAULT_AGAIN;
-    return neomm__fault_finish(result, NEOMM_FAULT_NOMEM, NEOMM_FAULT_NONE);
+    return neomm__fault_fail(result, NEOMM_FAULT_NOMEM, NEOMM_REASON_LIMIT);
 }
 
 /* A frame of its own for the page, with its contents; one missing thing a round. */
@@ -267,12 +295,8 @@ static enum neomm__round round_needs_frame(struct neomm__fault *work,
         neomm__fault_drop_frame(work);
         return NEOMM__FAULT_AGAIN;
     }
-    if (swapped && !neomm__fault_same_entry(&work->read, &old->swap)) {
-        neomm_status status = fetch_contents(work, old->swap);
-        return status == NEOMM_OK || status == NEOMM_E_NOENT
-                   ? NEOMM__FAULT_AGAIN
-                   : neomm__fault_finish(result, NEOMM_FAULT_BUS, NEOMM_FAULT_NONE);
-    }
+    if (swapped && !neomm__fault_same_entry(&work->read, &old->swap))
+        return neomm__fault_was_read(work, fetch_contents(work, old->swap), result);
     return map_fetched(work, old, result);
 }
 
@@ -327,7 +351,7 @@ static enum neomm__round round_copy(struct neomm__fault *work, const struct neom
     neomm__fault_drop_contents(work);
     enum neomm__round round =
         status == NEOMM_OK ? map_copy(work, old, result)
-                           : neomm__fault_finish(result, NEOMM_FAULT_NOMEM, NEOMM_FAULT_NONE);
+                           : neomm__fault_fail(result, NEOMM_FAULT_NOMEM, NEOMM_REASON_MEMORY);
     neomm__user_frame_put(work->root, frame);
     return round;
 }
@@ -403,7 +427,7 @@ static enum neomm__round round_private(struct neomm__fault *work,
 {
     struct neomm_mapping old;
     if (neomm_paging_query(work->root, &work->space->tables, work->page, &old) != NEOMM_OK)
-        return neomm__fault_finish(result, NEOMM_FAULT_SEGV, NEOMM_FAULT_NONE);
+        return neomm__fault_fail(result, NEOMM_FAULT_SEGV, NEOMM_REASON_UNMAPPED);
     if (old.state == NEOMM_MAPPING_PRESENT)
         return round_present(work, &old, result);
     if (old.state == NEOMM_MAPPING_SWAPPED)
@@ -411,7 +435,7 @@ static enum neomm__round round_private(struct neomm__fault *work,
     enum neomm__round round = neomm__fault_object(work, region, result);
     if (round == NEOMM__FAULT_AGAIN || !work->write || result->outcome != NEOMM_FAULT_RESOLVED)
         return round;
-    *result = (struct neomm_fault_result){NEOMM_FAULT_RETRY, NEOMM_FAULT_NONE};
+    (void)neomm__fault_finish(result, NEOMM_FAULT_RETRY, NEOMM_FAULT_NONE);
     return NEOMM__FAULT_AGAIN;
 }
 
@@ -424,7 +448,7 @@ static enum neomm__round round_unmapped(struct neomm__fault *work,
                  neomm__stack_grow(work->root, work->space, work->page);
     neomm__mutex_unlock(&work->space->lock);
     return again ? NEOMM__FAULT_AGAIN
-                 : neomm__fault_finish(result, NEOMM_FAULT_SEGV, NEOMM_FAULT_NONE);
+                 : neomm__fault_fail(result, NEOMM_FAULT_SEGV, NEOMM_REASON_UNMAPPED);
 }
 
 static enum neomm__round round_inside(struct neomm__fault *work, uint32_t error,
@@ -432,20 +456,21 @@ static enum neomm__round round_inside(struct neomm__fault *work, uint32_t error,
 {
     const struct neomm__region *region = work->region;
     struct neomm_mapping old;
-    if (!permits(region->prot, error))
-        return neomm__fault_finish(result, NEOMM_FAULT_ACCESS, NEOMM_FAULT_NONE);
+    enum neomm_fault_reason missing = missing_right(region->prot, error);
+    if (missing != NEOMM_REASON_NONE)
+        return neomm__fault_fail(result, NEOMM_FAULT_ACCESS, missing);
     if (neomm__is_victim(work->space))
-        return neomm__fault_finish(result, NEOMM_FAULT_NOMEM, NEOMM_FAULT_NONE);
+        return neomm__fault_fail(result, NEOMM_FAULT_NOMEM, NEOMM_REASON_VICTIM);
     work->region_prot = region->prot;
     if (region->object != 0)
         return region->flags & NEOMM__REGION_SHARED ? neomm__fault_object(work, region, result)
                                                     : round_private(work, region, result);
     if (neomm_paging_query(work->root, &work->space->tables, work->page, &old) != NEOMM_OK)
-        return neomm__fault_finish(result, NEOMM_FAULT_SEGV, NEOMM_FAULT_NONE);
+        return neomm__fault_fail(result, NEOMM_FAULT_SEGV, NEOMM_REASON_UNMAPPED);
     if (region->flags & NEOMM__REGION_PHYSICAL)
         return old.state == NEOMM_MAPPING_PRESENT
                    ? neomm__fault_other(work, result)
-                   : neomm__fault_finish(result, NEOMM_FAULT_BUS, NEOMM_FAULT_NONE);
+                   : neomm__fault_fail(result, NEOMM_FAULT_BUS, NEOMM_REASON_DEVICE);
     if (old.state == NEOMM_MAPPING_PRESENT)
         return round_present(work, &old, result);
     if (old.state == NEOMM_MAPPING_NONE && !work->small &&
@@ -471,7 +496,7 @@ static enum neomm__round one_round(struct neomm__fault *work, uint32_t error,
 static void all_rounds(struct neomm__fault *work, uint32_t error, struct neomm_fault_result *result)
 {
     enum neomm__round round = NEOMM__FAULT_AGAIN;
-    *result = (struct neomm_fault_result){NEOMM_FAULT_RETRY, NEOMM_FAULT_NONE};
+    (void)neomm__fault_finish(result, NEOMM_FAULT_RETRY, NEOMM_FAULT_NONE);
     for (unsigned i = 0; i < ROUNDS && round == NEOMM__FAULT_AGAIN; i++)
         round = one_round(work, error, result);
     neomm__fault_drop_frame(work);
@@ -502,12 +527,15 @@ enum neomm_fault_outcome neomm_fault(struct neomm *root, struct neomm_space *spa
         .page = NEOMM__ALIGN_DOWN(address, NEOMM_PAGE_SIZE),
         .write = error & (NEOMM_PF_WRITE | NEOMM__PF_UNSHARE),
     };
-    *result = (struct neomm_fault_result){NEOMM_FAULT_SEGV, NEOMM_FAULT_NONE};
+    (void)neomm__fault_fail(result, NEOMM_FAULT_SEGV, NEOMM_REASON_NOT_USER);
     if (neomm__is_user_range(root, work.page, NEOMM_PAGE_SIZE))
         do
             all_rounds(&work, error, result);
         while (may_retry(&work, error, result));
-    if (result->outcome != NEOMM_FAULT_RESOLVED && result->outcome != NEOMM_FAULT_RETRY)
+    if (result->outcome != NEOMM_FAULT_RESOLVED && result->outcome != NEOMM_FAULT_RETRY) {
         NEOMM__COUNT(root, FAULT_FAILED);
+        if (neomm_region_at(root, space, work.page, &result->region) != NEOMM_OK)
+            result->region = (struct neomm_region_info){0};
+    }
     return result->outcome;
 }

@@ -27,9 +27,13 @@ struct neomm__fault {
 /* What a round came to. */
 enum neomm__round { NEOMM__FAULT_DONE, NEOMM__FAULT_AGAIN };
 
-/* Ends the fault with a result; the last two after one more page of zeros, or any other. */
+/* Ends the fault with a result; the second without success, the last two after one more page of
+ * zeros, or any other. */
 enum neomm__round neomm__fault_finish(struct neomm_fault_result *result,
                                       enum neomm_fault_outcome outcome, enum neomm_fault_kind kind);
+enum neomm__round neomm__fault_fail(struct neomm_fault_result *result,
+                                    enum neomm_fault_outcome outcome,
+                                    enum neomm_fault_reason reason);
 enum neomm__round neomm__fault_zero(struct neomm__fault *work, struct neomm_fault_result *result);
 enum neomm__round neomm__fault_other(struct neomm__fault *work, struct neomm_fault_result *result);
 
@@ -44,6 +48,10 @@ void neomm__fault_drop_frame(struct neomm__fault *work);
 neomm_status neomm__fault_fetch_frame(struct neomm__fault *work, bool zeroed);
 /* Reads from swap, and waits for it. */
 neomm_status neomm__fault_read(struct neomm__fault *work, struct neomm_swap_page *page);
+
+/* What follows from how a read by swap or a pager ended. */
+enum neomm__round neomm__fault_was_read(struct neomm__fault *work, neomm_status status,
+                                        struct neomm_fault_result *result);
 
 static inline bool neomm__fault_same_entry(const struct neomm_swap_entry *a,
                                            const struct neomm_swap_entry *b)

@@ -138,7 +138,7 @@ static enum wanted look_at_object(struct object_fault *f)
 {
     uint64_t word = neomm__page_get(&f->object->pages, f->page);
     if (f->page >= f->object->size) {
-        (void)neomm__fault_finish(f->result, NEOMM_FAULT_BUS, NEOMM_FAULT_NONE);
+        (void)neomm__fault_fail(f->result, NEOMM_FAULT_BUS, NEOMM_REASON_END);
         return WANT_NOTHING;
     }
     if (f->object->pager)
@@ -158,12 +158,9 @@ static enum neomm__round read_contents(struct object_fault *f)
     work->zeroed = false;
     neomm__fault_leave(work);
     neomm_status status = neomm__fault_read(work, &page);
-    if (status == NEOMM_OK)
-        return NEOMM__FAULT_AGAIN;
-    neomm__fault_drop_contents(work);
-    return status == NEOMM_E_NOENT
-               ? NEOMM__FAULT_AGAIN
-               : neomm__fault_finish(f->result, NEOMM_FAULT_BUS, NEOMM_FAULT_NONE);
+    if (status != NEOMM_OK)
+        neomm__fault_drop_contents(work);
+    return neomm__fault_was_read(work, status, f->result);
 }
 
 /* Outside of the region the object is held. */
@@ -178,11 +175,7 @@ static enum neomm__round use_pager(struct object_fault *f, enum wanted wanted)
     if (wanted == WANT_NOTHING)
         return NEOMM__FAULT_DONE;
     work->waited = true;
-    if (status == NEOMM_OK)
-        return NEOMM__FAULT_AGAIN;
-    return status == NEOMM_E_NOMEM
-               ? neomm__fault_make_room(work, f->result)
-               : neomm__fault_finish(f->result, NEOMM_FAULT_BUS, NEOMM_FAULT_NONE);
+    return neomm__fault_was_read(work, status, f->result);
 }
 
 static enum neomm__round fetch_wanted(struct object_fault *f, enum wanted wanted)
