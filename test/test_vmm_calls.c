@@ -4,7 +4,9 @@
 #include "calls_model.h"
 
 #include "share.h"
+#include "shrink.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static const uint64_t formats[] = ENV_FORMATS;
@@ -39,16 +41,96 @@ static struct call random_call(struct model *m)
     return call;
 }
 
+/* The last calls of a history, and how the machine and the model begin. */
+struct history {
+    enum neomm_format format;
+    uint64_t parameter;
+    uint32_t lie; /* pages that the model thinks may not be locked, and may */
+    uint32_t count;
+    struct call call[1 << 14];
+};
+#define HISTORY_MOST (sizeof(((struct history *)0)->call) / sizeof(struct call))
+
+static bool history_open(struct ktap *t, struct model *m, const struct history *history)
+{
+    bool good = calls_open(t, m, history->format, 48);
+    m->locked_limit -= history->lie;
+    return good;
+}
+
+/* Do the first `count` calls go wrong on a new machine? Nothing is printed. */
+static bool goes_wrong(void *context, uint32_t count)
+{
+    enum { SILENT = 1000 };
+    static struct model m;
+    const struct history *history = context;
+    struct ktap t = {.parameter = history->parameter, .failures = SILENT};
+    if (!history_open(&t, &m, history))
+        return false;
+    for (uint32_t i = 0; i < count && t.failures == SILENT; i++) {
+        struct page before[PAGES_MAX];
+        struct call call = history->call[i];
+        memcpy(before, m.page, sizeof(before));
+        neomm_status want = calls_expect(&m, &call);
+        if (want == UNKNOWN)
+            memcpy(m.page, before, sizeof(before));
+        else
+            EXPECT_EQ(&t, calls_perform(&m, &call), want);
+        calls_check_all(&m);
+    }
+    bool wrong = t.failures != SILENT;
+    calls_close(&m);
+    return wrong;
+}
+
+/* Says the fewest calls with which a new machine goes wrong, if it does; how many there are. */
+static uint32_t explain(struct model *m, struct history *history)
+{
+    struct shrink s = {history->call, sizeof(struct call), history->count, goes_wrong, history};
+    if (!goes_wrong(history, history->count)) {
+        ktap_note(m->t, "not by its last %u calls alone", history->count);
+        return 0;
+    }
+    shrink(&s);
+    ktap_note(m->t, "%u calls are enough:", s.count);
+    for (uint32_t i = 0; i < s.count; i++)
+        calls_note(m, &history->call[i]);
+    return s.count;
+}
+
+static void remember(struct history *history, struct call call)
+{
+    if (history->count == HISTORY_MOST) {
+        history->count /= 2;
+        memmove(history->call, &history->call[history->count],
+                history->count * sizeof(struct call));
+    }
+    history->call[history->count++] = call;
+}
+
+/* How many steps each history has: NEOMM_STEPS in the environment. */
+static uint64_t steps_of_a_history(void)
+{
+    const char *text = getenv("NEOMM_STEPS");
+    return text ? strtoull(text, NULL, 10) : share_of(300000);
+}
+
 /* Parameter: format, and bit 1: no frame of zeros. */
 static const uint64_t histories[] = {0, 1, 2, 3};
 
 static void random_calls(struct ktap *t)
 {
     static struct model m;
-    uint64_t steps = share_of(300000);
-    ASSERT(t, calls_open(t, &m, (enum neomm_format)formats[t->parameter & 1], 48));
+    static struct history history;
+    uint64_t steps = steps_of_a_history();
+    history.format = (enum neomm_format)formats[t->parameter & 1];
+    history.parameter = t->parameter;
+    history.count = 0;
+    ASSERT(t, history_open(t, &m, &history));
     for (uint64_t i = 0; i < steps && t->failures == 0; i++) {
-        if (!calls_step(&m, random_call(&m)))
+        struct call call = random_call(&m);
+        remember(&history, call);
+        if (!calls_step(&m, call))
             ktap_note(t, "step %llu", (unsigned long long)i);
         if (i % 64 == 0)
             calls_check_all(&m);
@@ -58,6 +140,26 @@ static void random_calls(struct ktap *t)
     calls_check_all(&m);
     calls_check_contents(&m);
     calls_close(&m);
+    if (t->failures != 0)
+        (void)explain(&m, &history);
+}
+
+/* A model that is wrong by a page is found out, and with few calls. */
+static void mistakes_are_explained(struct ktap *t)
+{
+    static struct model m;
+    static struct history history;
+    struct ktap silent = {.failures = 1000};
+    history = (struct history){.format = (enum neomm_format)t->parameter, .lie = 4};
+    ASSERT(t, history_open(&silent, &m, &history));
+    calls_close(&m);
+    m.t = t;
+    for (uint32_t i = 0; i < 3000; i++)
+        remember(&history, random_call(&m));
+    uint32_t calls = explain(&m, &history);
+    EXPECT(t, calls > 1 && calls < 25);
+    for (uint32_t i = 0; i < calls; i++)
+        EXPECT(t, history.call[i].kind <= LOCK);
 }
 
 /* ---- all pairs ---- */
@@ -226,6 +328,7 @@ static void memory_fails(struct ktap *t)
 
 static const struct ktap_case cases[] = {
     KTAP_CASE_WITH(random_calls, histories),
+    KTAP_CASE_WITH(mistakes_are_explained, formats),
     KTAP_CASE_WITH(all_pairs, formats),
     KTAP_CASE_WITH(memory_fails, formats),
 };
