@@ -78,7 +78,11 @@ static void lru_leave(struct neomm_policy *policy, neomm_frame_t frame,
 bool lru_create(struct lru *lru, uint32_t frames)
 {
     *lru = (struct lru){
-        .ops = {"lru", lru_enter, lru_candidates, lru_tested, lru_leave, NULL},
+        .ops = {.name = "lru",
+                .enter = lru_enter,
+                .candidates = lru_candidates,
+                .tested = lru_tested,
+                .leave = lru_leave},
         .owner = calloc(frames, sizeof(lru->owner[0])),
         .frames = frames,
     };
