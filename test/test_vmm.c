@@ -2,7 +2,6 @@
  * SPDX-License-Identifier: MIT */
 #include "vmm_world.h"
 
-
 #define MODEL_PAGES 48u
 #define MODEL_WORDS 4u
 
