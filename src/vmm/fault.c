@@ -15,10 +15,7 @@
 /* Others may free what is needed, or unmap what could have been evicted, meanwhile; only the second
  * time that nothing can be freed is believed. */
 #define SHORTAGES 2u
-/* The same where there are pages of the space's own, and none can go: because they are locked, or
- * for a moment only. Fewer than ROUNDS, so that it comes to an end. */
-#define PATIENCE 12u
-#define MOMENT   1000000u /* ns */
+#define MOMENT    1000000u /* ns */
 
 enum neomm__round neomm__fault_finish(struct neomm_fault_result *result,
                                       enum neomm_fault_outcome outcome, enum neomm_fault_kind kind)
@@ -261,6 +258,14 @@ bool neomm__fault_must_give(const struct neomm__fault *work)
     return !work->gave && at_resident_limit(work->space);
 }
 
+/* At the limit, where no page could be given: is that so for a moment only? */
+static bool is_worth_waiting(struct neomm__fault *work, neomm_status status)
+{
+    if (status == NEOMM_E_AGAIN)
+        return neomm__may_evict_one(work->root, work->space);
+    return status == NEOMM_E_NOENT && ++work->shortages < SHORTAGES;
+}
+
 enum neomm__round neomm__fault_give(struct neomm__fault *work, struct neomm_fault_result *result)
 {
     struct neomm__vmm *vmm = work->root->vmm;
@@ -271,10 +276,7 @@ enum neomm__round neomm__fault_give(struct neomm__fault *work, struct neomm_faul
     bool stuck = !work->gave && at_resident_limit(work->space);
     neomm__evictions_wait_end(vmm, ended, stuck ? MOMENT : 0);
     neomm__stall_end(work->root);
-    unsigned patience = status == NEOMM_E_AGAIN   ? PATIENCE
-                        : status == NEOMM_E_NOENT ? SHORTAGES
-                                                  : 0;
-    if (!stuck || ++work->shortages < patience)
+    if (!stuck || is_worth_waiting(work, status))
         return NEOMM__FAULT_AGAIN;
     return neomm__fault_fail(result, NEOMM_FAULT_NOMEM, NEOMM_REASON_LIMIT);
 }

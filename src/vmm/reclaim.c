@@ -181,6 +181,35 @@ neomm_status neomm__evict_one(struct neomm *root, struct neomm_space *space)
     return status;
 }
 
+struct hope {
+    struct neomm *root;
+    const struct neomm_space *space;
+    bool any;
+};
+
+/* A page that may go one day; also if its region cannot be looked at just now. */
+static void find_hope(void *context, neomm_vaddr_t vaddr, const struct neomm_mapping *leaf)
+{
+    struct hope *hope = context;
+    const struct neomm__frame *entry = neomm__frame(hope->root, neomm_paddr_frame(leaf->paddr));
+    struct neomm_region_info info;
+    uint32_t flags = 0;
+    if (hope->any || leaf->state != NEOMM_MAPPING_PRESENT || !neomm__frame_is_user(entry))
+        return;
+    bool locked = neomm__region_look(hope->root, hope->space, vaddr, &info, &flags) &&
+                  (flags & NEOMM__REGION_LOCKED);
+    hope->any = !locked && neomm__frame_pins(entry) == 0;
+}
+
+bool neomm__may_evict_one(struct neomm *root, struct neomm_space *space)
+{
+    const struct neomm_layout *layout = &root->layout;
+    struct hope hope = {root, space, false};
+    return neomm__walk(root, space, layout->user_base, layout->user_limit - layout->user_base,
+                       find_hope, &hope) != NEOMM_OK ||
+           hope.any;
+}
+
 /* ---- one page of a space, or some ---- */
 
 void neomm__evict_at(struct neomm *root, struct neomm_space *space, neomm_vaddr_t vaddr)

@@ -364,6 +364,8 @@ static inline bool neomm__is_victim(const struct neomm_space *space)
 /* Evicts one page of the space, which is held or cannot go. Without locks. NEOMM_E_NOENT: nothing
  * to evict. */
 neomm_status neomm__evict_one(struct neomm *root, struct neomm_space *space);
+/* Does the space have a page that is neither locked nor pinned? Cost: its pages. Without locks. */
+bool neomm__may_evict_one(struct neomm *root, struct neomm_space *space);
 /* Evicts the page at vaddr of a space that is held, if there is one that no other space has, and
  * that can go now. Without locks. */
 void neomm__evict_at(struct neomm *root, struct neomm_space *space, neomm_vaddr_t vaddr);
