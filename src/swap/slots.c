@@ -141,18 +141,33 @@ struct neomm__slot *neomm__swap_record(struct neomm *root, struct neomm__swap_ar
     return slot;
 }
 
+/* The record that `entry` names, with its area locked. NULL: the entry is stale or no entry at all,
+ * and nothing is locked. */
+static struct neomm__slot *lock_record(struct neomm *root, struct neomm_swap_entry entry,
+                                       struct neomm__swap_area **area, neomm_irq_t *irq)
+{
+    *area = neomm__swap_area_of(root, entry.slot);
+    if (!*area)
+        return NULL;
+    *irq = neomm__lock(&(*area)->lock);
+    struct neomm__slot *slot = neomm__swap_record(root, *area, entry);
+    if (!slot)
+        neomm__unlock(&(*area)->lock, *irq);
+    return slot;
+}
+
 neomm_status neomm_swap_dup(struct neomm *root, struct neomm_swap_entry entry)
 {
-    struct neomm__swap_area *area = neomm__swap_area_of(root, entry.slot);
-    if (!area)
+    struct neomm__swap_area *area;
+    neomm_irq_t irq;
+    struct neomm__slot *slot = lock_record(root, entry, &area, &irq);
+    if (!slot)
         return NEOMM_E_NOENT;
-    neomm_irq_t irq = neomm__lock(&area->lock);
-    struct neomm__slot *slot = neomm__swap_record(root, area, entry);
-    if (slot && slot->count < NEOMM__SWAP_COUNT_MAX)
+    if (slot->count < NEOMM__SWAP_COUNT_MAX)
         if (++slot->count == NEOMM__SWAP_COUNT_MAX)
             area->stuck++;
     neomm__unlock(&area->lock, irq);
-    return slot ? NEOMM_OK : NEOMM_E_NOENT;
+    return NEOMM_OK;
 }
 
 /* The last user is gone: the contents are nobody's, and entries that name them are stale. */
@@ -172,25 +187,25 @@ static void release(struct neomm *root, struct neomm__swap_area *area, struct ne
 
 neomm_status neomm_swap_free(struct neomm *root, struct neomm_swap_entry entry)
 {
-    struct neomm__swap_area *area = neomm__swap_area_of(root, entry.slot);
-    if (!area)
+    struct neomm__swap_area *area;
+    neomm_irq_t irq;
+    struct neomm__slot *slot = lock_record(root, entry, &area, &irq);
+    if (!slot)
         return NEOMM_E_NOENT;
-    neomm_irq_t irq = neomm__lock(&area->lock);
-    struct neomm__slot *slot = neomm__swap_record(root, area, entry);
-    if (slot && slot->count < NEOMM__SWAP_COUNT_MAX && --slot->count == 0)
+    if (slot->count < NEOMM__SWAP_COUNT_MAX && --slot->count == 0)
         release(root, area, slot);
     neomm__unlock(&area->lock, irq);
-    return slot ? NEOMM_OK : NEOMM_E_NOENT;
+    return NEOMM_OK;
 }
 
 uint32_t neomm_swap_users(struct neomm *root, struct neomm_swap_entry entry)
 {
-    struct neomm__swap_area *area = neomm__swap_area_of(root, entry.slot);
-    if (!area)
+    struct neomm__swap_area *area;
+    neomm_irq_t irq;
+    const struct neomm__slot *slot = lock_record(root, entry, &area, &irq);
+    if (!slot)
         return 0;
-    neomm_irq_t irq = neomm__lock(&area->lock);
-    const struct neomm__slot *slot = neomm__swap_record(root, area, entry);
-    uint32_t users = slot ? slot->count : 0;
+    uint32_t users = slot->count;
     neomm__unlock(&area->lock, irq);
     return users;
 }
@@ -211,46 +226,44 @@ neomm_status neomm_swap_entry_of(struct neomm *root, uint32_t number,
 
 void neomm__swap_set_shadow(struct neomm *root, struct neomm_swap_entry entry, uint32_t shadow)
 {
-    struct neomm__swap_area *area = neomm__swap_area_of(root, entry.slot);
-    if (!area)
+    struct neomm__swap_area *area;
+    neomm_irq_t irq;
+    struct neomm__slot *slot = lock_record(root, entry, &area, &irq);
+    if (!slot)
         return;
-    neomm_irq_t irq = neomm__lock(&area->lock);
-    struct neomm__slot *slot = neomm__swap_record(root, area, entry);
-    if (slot)
-        slot->shadow = shadow;
+    slot->shadow = shadow;
     neomm__unlock(&area->lock, irq);
 }
 
 uint32_t neomm__swap_shadow(struct neomm *root, struct neomm_swap_entry entry)
 {
-    struct neomm__swap_area *area = neomm__swap_area_of(root, entry.slot);
-    if (!area)
+    struct neomm__swap_area *area;
+    neomm_irq_t irq;
+    const struct neomm__slot *slot = lock_record(root, entry, &area, &irq);
+    if (!slot)
         return 0;
-    neomm_irq_t irq = neomm__lock(&area->lock);
-    const struct neomm__slot *slot = neomm__swap_record(root, area, entry);
-    uint32_t shadow = slot ? slot->shadow : 0;
+    uint32_t shadow = slot->shadow;
     neomm__unlock(&area->lock, irq);
     return shadow;
 }
 
 void neomm_swap_note(struct neomm *root, struct neomm_swap_entry entry, uint32_t note)
 {
-    struct neomm__swap_area *area = neomm__swap_area_of(root, entry.slot);
-    if (!area)
+    struct neomm__swap_area *area;
+    neomm_irq_t irq;
+    if (!lock_record(root, entry, &area, &irq))
         return;
-    neomm_irq_t irq = neomm__lock(&area->lock);
-    if (neomm__swap_record(root, area, entry))
-        area->note[entry.slot - area->base] = note;
+    area->note[entry.slot - area->base] = note;
     neomm__unlock(&area->lock, irq);
 }
 
 uint32_t neomm_swap_note_of(struct neomm *root, struct neomm_swap_entry entry)
 {
-    struct neomm__swap_area *area = neomm__swap_area_of(root, entry.slot);
-    if (!area)
+    struct neomm__swap_area *area;
+    neomm_irq_t irq;
+    if (!lock_record(root, entry, &area, &irq))
         return 0;
-    neomm_irq_t irq = neomm__lock(&area->lock);
-    uint32_t note = neomm__swap_record(root, area, entry) ? area->note[entry.slot - area->base] : 0;
+    uint32_t note = area->note[entry.slot - area->base];
     neomm__unlock(&area->lock, irq);
     return note;
 }
