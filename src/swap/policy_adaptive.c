@@ -24,8 +24,8 @@
  */
 #include "policy.h"
 
-/* Queues. A page whose verdict was to go is LEAVING, with the queue that it comes from as its count,
- * so that it is counted in that no more while others are chosen to go with it. */
+/* Queues. A page whose verdict was to go is LEAVING, with the queue that it comes from as its
+ * count, so that it is counted in that no more while others are chosen to go with it. */
 enum { MAIN, FRESH, WINDOW, LEAVING };
 
 /* FRESH_PAGES: wanted. DEBT: of keeping, see worth_keeping. ENTERED: since the counts faded. KEPT:
@@ -134,8 +134,8 @@ static enum neomm_verdict test_others(struct neomm_policy *policy, neomm_frame_t
                                       bool accessed)
 {
     bool fresh = neomm__policy_queue(policy, frame) == FRESH;
-    if (!accessed && (fresh || neomm__policy_count(policy, frame) == 0 ||
-                      policy->state[KEPT] >= policy->count))
+    if (!accessed &&
+        (fresh || neomm__policy_count(policy, frame) == 0 || policy->state[KEPT] >= policy->count))
         return condemn(policy, frame);
     if (!fresh)
         return neomm__policy_count_down(policy, frame, MAIN, accessed);

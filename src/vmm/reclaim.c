@@ -374,10 +374,13 @@ static bool choose(struct neomm *root, struct neomm_policy *policy, const struct
     return count != 0;
 }
 
+/* Where swap has refused enough, only what needs no write may go. */
 static bool could_go(const struct neomm__scan *scan, struct neomm__eviction *e)
 {
     if (e->entry->kind == NEOMM__KIND_CACHE)
         return true;
+    if (scan->failures[false] >= FAILURES && !may_be_clean(e->root, e->frame))
+        return false;
     return (!scan->no_slots || neomm__frame_has(e->entry, NEOMM__FRAME_SLOT)) &&
            !neomm__evict_is_limited(e);
 }

@@ -135,10 +135,22 @@ static void write_all(struct outgoing *o)
         end_write(&o->e[o->order[i]], o->page[i].status);
 }
 
-/* Pages that a device refused go to another slot, once. */
+/* Did a device take any of what was written, or was there but one page? */
+static bool is_worth_another(const struct outgoing *o)
+{
+    bool taken = o->count == 1;
+    for (uint32_t i = 0; i < o->count; i++)
+        taken |= is_due(&o->e[i]);
+    return taken;
+}
+
+/* Pages that a device refused go to another slot, once; unless it refused all of them, and more
+ * slots would be lost for nothing. */
 static void write_elsewhere(struct outgoing *o)
 {
     bool again = false;
+    if (!is_worth_another(o))
+        return;
     for (uint32_t i = 0; i < o->count; i++) {
         struct neomm__eviction *e = &o->e[i];
         if (e->status != NEOMM_E_IO)
