@@ -1,7 +1,7 @@
 /* Making and ending machines, and which CPU of which machine a host thread is.
  * SPDX-License-Identifier: MIT */
-#include "backend.h"
 #include "machine.h"
+#include "backend.h"
 
 #include <stdio.h>
 #include <stdlib.h>
