@@ -64,10 +64,10 @@ struct header_case {
 };
 
 static const struct header_case headers[] = {
-    {1024, 0, false, NEOMM_E_CORRUPT}, /* version */
-    {1024, 2, false, NEOMM_E_CORRUPT},
-    {1024, 0x01000000, false, NEOMM_E_CORRUPT}, /* the other byte order */
-    {1028, 0, false, NEOMM_E_CORRUPT},          /* last page */
+    {1024, 0, false, NEOMM_E_UNSUPPORTED}, /* version */
+    {1024, 2, false, NEOMM_E_UNSUPPORTED},
+    {1024, 0x01000000, false, NEOMM_E_UNSUPPORTED}, /* the other byte order */
+    {1028, 0, false, NEOMM_E_CORRUPT},              /* last page */
     {1028, 64, false, NEOMM_E_CORRUPT},
     {1028, UINT32_MAX, false, NEOMM_E_CORRUPT},
     {1032, 638, false, NEOMM_E_CORRUPT}, /* bad pages: more than fit */
@@ -93,7 +93,8 @@ static void header_refused(struct ktap *t)
             put_number(disk, headers[i].at, headers[i].number);
         memcpy(before, sim_disk_page(disk, 0), sizeof(before));
         EXPECT_EQ(t, neomm_swap_add(env.root, disk, 0), headers[i].status);
-        EXPECT_EQ(t, sim_disk_operations(disk), 1);
+        /* (a signature that is not there is looked for where larger pages have it) */
+        EXPECT_EQ(t, sim_disk_operations(disk), headers[i].byte ? 5 : 1);
         EXPECT_EQ(t, memcmp(before, sim_disk_page(disk, 0), sizeof(before)), 0);
         EXPECT_EQ(t, stats_of(&env).areas, 0);
     }
@@ -103,7 +104,7 @@ static void header_refused(struct ktap *t)
 /* The bad-page list: what it names is never handed out; what lies outside is refused. */
 static void bad_pages(struct ktap *t)
 {
-    static const uint32_t bad[] = {1, 5, 63, 5};
+    static const uint32_t bad[] = {1, 5, 63};
     struct env env;
     struct neomm_swap_entry entry[64];
     uint32_t count = 0;

@@ -119,11 +119,17 @@ neomm_status neomm_swap_init(struct neomm *root);
  * free) or vmm is initialised. Otherwise all areas are let go. */
 neomm_status neomm_swap_fini(struct neomm *root);
 
-/* Adds the area on `device`, which must stay. Reads its header: NEOMM_E_CORRUPT (no signature,
- * other version or page size, last page beyond the device, bad-page list out of range),
- * NEOMM_E_IO, NEOMM_E_NOMEM, NEOMM_E_NOSPACE (too many areas or slots for the format),
- * NEOMM_E_EXISTS (the device has an area already), NEOMM_E_NOENT (layer not initialised). Higher
- * priorities are used first, the older one of equals. May sleep. */
+/* Adds the area on `device`, which must stay. Reads its header, and never writes to it. What is not
+ * taken is not touched, and a line of the log says what was found and what to do about it:
+ *   NEOMM_E_BUSY         a hibernation image, of Linux, uswsusp or TuxOnIce
+ *   NEOMM_E_UNSUPPORTED  version 0 (SWAP-SPACE) or another one, the other byte order, pages of
+ *                        8 to 64 KiB
+ *   NEOMM_E_CORRUPT      no signature; last page 0 or beyond the device; a list of bad pages that is
+ *                        too long, lists a page twice, the header, or one beyond the last
+ * NEOMM_E_INVALID (no device, or one without pages), NEOMM_E_IO, NEOMM_E_NOMEM, NEOMM_E_NOSPACE (too
+ * many areas, or slots for the format), NEOMM_E_EXISTS (the device has an area already),
+ * NEOMM_E_NOENT (layer not initialised). Higher priorities are used first, the older one of equals.
+ * May sleep. */
 neomm_status neomm_swap_add(struct neomm *root, struct neomm_block_device *device, int priority);
 
 /* Takes a free slot. `owner` keeps pages of one space together. The count is 1.

@@ -1,49 +1,9 @@
 /* Swap areas: reading their headers, making and ending the layer.
  * SPDX-License-Identifier: MIT
- *
- * The header is the first page of the device, as mkswap of util-linux writes it and swapon of
- * Linux reads it; numbers have the byte order of the machine:
- *
- *       0  room for a boot block
- *    1024  u32 version, 1
- *    1028  u32 last page; the area is pages 1 to last
- *    1032  u32 number of bad pages, at most 637
- *    1036  u8[16] UUID
- *    1052  char[16] label
- *    1068  padding
- *    1536  u32[] bad pages
- *    4086  "SWAPSPACE2"
  */
 #include "swap_priv.h"
 
 #include "base/bitmap.h"
-
-enum {
-    AT_VERSION = 1024,
-    AT_LAST_PAGE = 1028,
-    AT_BAD_PAGES = 1032,
-    AT_UUID = 1036,
-    AT_LABEL = 1052,
-    AT_BAD_PAGE = 1536,
-    AT_SIGNATURE = 4086,
-    SIGNATURE_LENGTH = 10,
-    BAD_PAGES_MAX = (AT_SIGNATURE - AT_BAD_PAGE) / 4
-};
-
-static uint32_t number_at(const uint8_t *header, size_t at)
-{
-    uint32_t number;
-    memcpy(&number, header + at, sizeof(number));
-    return number;
-}
-
-static bool header_is_sound(const uint8_t *header, const struct neomm_block_device *device)
-{
-    uint32_t last = number_at(header, AT_LAST_PAGE);
-    return memcmp(header + AT_SIGNATURE, "SWAPSPACE2", SIGNATURE_LENGTH) == 0 &&
-           number_at(header, AT_VERSION) == 1 && last != 0 && last < device->pages &&
-           number_at(header, AT_BAD_PAGES) <= BAD_PAGES_MAX;
-}
 
 /* Fills in what follows from the area's size and gets it its state. Sizes are 64 bits wide until
  * frames were found for them: 32 bits do not hold what a device may claim. */
@@ -76,23 +36,23 @@ static neomm_status free_state(struct neomm *root, struct neomm__swap_area *area
     return neomm_pmm_free_range(root, area->state, area->state_frames);
 }
 
+/* The area as its header, in a frame of ours, says. */
 static neomm_status make_area(struct neomm *root, struct neomm__swap_area *area,
-                              const uint8_t *header)
+                              neomm_frame_t frame)
 {
-    if (!header_is_sound(header, area->device))
-        return NEOMM_E_CORRUPT;
-    area->slots = number_at(header, AT_LAST_PAGE) + 1;
+    const uint8_t *header = neomm_direct_pointer(root, neomm_frame_paddr(frame));
+    neomm_status status = neomm__swap_header_check(root, area->device, frame);
+    if (status != NEOMM_OK)
+        return status;
+    neomm__swap_header_facts(header, area);
     if (area->slots > neomm__swap_slot_limit(root))
         return NEOMM_E_NOSPACE;
-    memcpy(area->uuid, header + AT_UUID, sizeof(area->uuid));
-    memcpy(area->label, header + AT_LABEL, sizeof(area->label) - 1);
-    neomm_status status = make_state(root, area);
-    uint32_t bad_pages = number_at(header, AT_BAD_PAGES);
-    for (uint32_t i = 0; status == NEOMM_OK && i < bad_pages; i++)
-        if (!neomm__swap_slot_retire(area, number_at(header, AT_BAD_PAGE + 4 * (size_t)i))) {
-            (void)free_state(root, area);
-            status = NEOMM_E_CORRUPT;
-        }
+    status = make_state(root, area);
+    if (status != NEOMM_OK)
+        return status;
+    status = neomm__swap_header_bad_pages(header, area);
+    if (status != NEOMM_OK)
+        (void)free_state(root, area);
     return status;
 }
 
@@ -108,7 +68,7 @@ static neomm_status read_area(struct neomm *root, struct neomm__swap_area *area)
     status = NEOMM__FAULT(SWAP_READ) ? NEOMM_E_IO
                                      : neomm__swap_move(area->device, NEOMM_BLOCK_READ, 0, frame);
     if (status == NEOMM_OK)
-        status = make_area(root, area, neomm_direct_pointer(root, neomm_frame_paddr(frame)));
+        status = make_area(root, area, frame);
     (void)neomm_pmm_free(root, frame, 0);
     return status;
 }
@@ -140,7 +100,7 @@ static neomm_status publish(struct neomm *root, const struct neomm__swap_area *a
 neomm_status neomm_swap_add(struct neomm *root, struct neomm_block_device *device, int priority)
 {
     struct neomm__swap_area area;
-    if (!device)
+    if (!device || device->pages == 0)
         return NEOMM_E_INVALID;
     if (!root->swap)
         return NEOMM_E_NOENT;

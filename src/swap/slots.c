@@ -40,10 +40,8 @@ static void mark_free(struct neomm__swap_area *area, uint32_t page)
 
 bool neomm__swap_slot_retire(struct neomm__swap_area *area, uint32_t page)
 {
-    if (page == 0 || page >= area->slots)
-        return false;
     if (area->slot[page].flags & NEOMM__SLOT_BAD)
-        return true;
+        return false;
     mark_taken(area, page);
     area->slot[page].flags = NEOMM__SLOT_BAD;
     area->bad++;

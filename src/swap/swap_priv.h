@@ -105,9 +105,25 @@ static inline struct neomm__swap_area *neomm__swap_area_of(struct neomm *root, u
 struct neomm__slot *neomm__swap_record(struct neomm *root, struct neomm__swap_area *area,
                                        struct neomm_swap_entry entry);
 
+/* ---- header.c ---- */
+
+/* Signatures are looked for at the end of a first page of 4 KiB, or larger: up to 64 KiB. */
+#define NEOMM__SWAP_HEADER_PAGES 16u
+
+/* May the area be used whose header is in the frame? If not the log says why; see neomm_swap_add.
+ * May read other pages into the frame. */
+neomm_status neomm__swap_header_check(struct neomm *root, struct neomm_block_device *device,
+                                      neomm_frame_t frame);
+/* What a header that was checked says: size, UUID and label; then, once the area has its state, the
+ * pages that are not to be used. NEOMM_E_CORRUPT: one of them cannot be meant, as the log says. */
+void neomm__swap_header_facts(const uint8_t *header, struct neomm__swap_area *area);
+neomm_status neomm__swap_header_bad_pages(const uint8_t *header, struct neomm__swap_area *area);
+
+/* ---- slots.c ---- */
+
 /* Every slot of a new area free, but the header. */
 void neomm__swap_slots_init(struct neomm__swap_area *area);
-/* Takes a slot of a new area out of use. False: no such slot. */
+/* Takes a slot of a new area out of use. False: it is so already. */
 bool neomm__swap_slot_retire(struct neomm__swap_area *area, uint32_t page);
 
 /* A word for the policy in the record of a slot in use; 0 for an entry of an earlier use. */
