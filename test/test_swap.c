@@ -399,7 +399,7 @@ static void no_entries(struct ktap *t)
     env_close(t, &env);
 }
 
-/* Higher priorities first; among equals the older area. */
+/* Higher priorities first; equals in turn, a cluster each. */
 static void priorities(struct ktap *t)
 {
     static const int priority[] = {1, 0, 0, -5, 2, 2};
@@ -412,7 +412,7 @@ static void priorities(struct ktap *t)
     for (uint32_t i = 0; i < 12; i++)
         EXPECT_OK(t, neomm_swap_alloc(env.root, 3, &entry[i]));
     for (uint32_t i = 0; i < 6; i++) {
-        static const uint32_t area[] = {4, 5, 0, 1, 2, 3};
+        static const uint32_t area[] = {4, 5, 0, 2, 1, 3};
         EXPECT_EQ(t, entry[2 * i].slot / 3, area[i]);
         EXPECT_EQ(t, entry[2 * i + 1].slot / 3, area[i]);
     }
@@ -533,7 +533,13 @@ static void damage_is_found(struct ktap *t)
     EXPECT_FOUND(t, &env, area->bad, 1);
     EXPECT_FOUND(t, &env, area->stuck, 1);
     EXPECT_FOUND(t, &env, area->filled, 1);
-    EXPECT_FOUND(t, &env, area->cluster_free[2], 0);
+    EXPECT_FOUND(t, &env, area->cluster[2].free, 0);
+    EXPECT_FOUND(t, &env, area->cluster[2].usable, 255);
+    EXPECT_FOUND(t, &env, area->cluster[2].list, NEOMM__CLUSTER_FULL);
+    EXPECT_FOUND(t, &env, area->cluster[1].prev, 3);
+    EXPECT_FOUND(t, &env, area->cluster[0].filler, 0);
+    EXPECT_FOUND(t, &env, area->list[NEOMM__CLUSTER_FREE].count, 3);
+    EXPECT_FOUND(t, &env, area->list[NEOMM__CLUSTER_FREE].first, 3);
     EXPECT_FOUND(t, &env, area->bitmap[0], area->bitmap[0] & ~(neomm__word_t)1);
     EXPECT_FOUND(t, &env, area->bitmap[0], area->bitmap[0] | 1u << 9);
     EXPECT_FOUND(t, &env, area->slot[used.slot].count, 0);

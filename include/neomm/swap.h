@@ -26,7 +26,7 @@ struct neomm_block_request {
 };
 
 struct neomm_block_device {
-    const char *name;
+    const char *name; /* for the log */
     uint32_t pages; /* size in units of 4096 bytes */
     void *context;  /* the device's */
     /* Starts `count` requests; each ends in done exactly once, in any order. Does not sleep. */
@@ -128,12 +128,13 @@ neomm_status neomm_swap_fini(struct neomm *root);
  *                        too long, lists a page twice, the header, or one beyond the last
  * NEOMM_E_INVALID (no device, or one without pages), NEOMM_E_IO, NEOMM_E_NOMEM, NEOMM_E_NOSPACE (too
  * many areas, or slots for the format), NEOMM_E_EXISTS (the device has an area already),
- * NEOMM_E_NOENT (layer not initialised). Higher priorities are used first, the older one of equals.
- * May sleep. */
+ * NEOMM_E_NOENT (layer not initialised). Higher priorities are used first. Areas of the same one
+ * are striped: in turn each gives a cluster of 256 slots to whoever needs one. May sleep. */
 neomm_status neomm_swap_add(struct neomm *root, struct neomm_block_device *device, int priority);
 
-/* Takes a free slot. `owner` keeps pages of one space together. The count is 1.
- * NEOMM_E_NOSPACE. */
+/* Takes a free slot. `owner` keeps pages of one space together: what it takes on one CPU comes from
+ * one cluster, ascending, until that is full. The count is 1. NEOMM_E_NOSPACE. Any context; O(1)
+ * for each area. */
 neomm_status neomm_swap_alloc(struct neomm *root, uint32_t owner,
                               struct neomm_swap_entry *entry) NEOMM_MUST_CHECK;
 
