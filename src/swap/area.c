@@ -33,7 +33,7 @@ static neomm_status make_state(struct neomm *root, struct neomm__swap_area *area
     return NEOMM_OK;
 }
 
-static neomm_status free_state(struct neomm *root, const struct neomm__swap_area *area)
+neomm_status neomm__swap_free_state(struct neomm *root, const struct neomm__swap_area *area)
 {
     return neomm_pmm_free_range(root, area->memory, area->memory_frames);
 }
@@ -54,7 +54,7 @@ static neomm_status make_area(struct neomm *root, struct neomm__swap_area *area,
         return status;
     status = neomm__swap_header_bad_pages(header, area);
     if (status != NEOMM_OK)
-        (void)free_state(root, area);
+        (void)neomm__swap_free_state(root, area);
     return status;
 }
 
@@ -161,7 +161,7 @@ neomm_status neomm_swap_add(struct neomm *root, struct neomm_block_device *devic
     status = publish(root, &area);
     neomm__mutex_unlock(&root->swap->changes);
     if (status != NEOMM_OK)
-        (void)free_state(root, &area);
+        (void)neomm__swap_free_state(root, &area);
     return status;
 }
 
@@ -203,7 +203,8 @@ static bool describe(struct neomm__swap_area *area, struct neomm_swap_area *out)
                                         .priority = area->priority,
                                         .slots = area->slots - 1,
                                         .used = area->used,
-                                        .bad = area->bad};
+                                        .bad = area->bad,
+                                        .leaving = area->state != NEOMM__AREA_ON};
         memcpy(out->label, area->label, sizeof(out->label));
         memcpy(out->uuid, area->uuid, sizeof(out->uuid));
     }
@@ -265,7 +266,7 @@ neomm_status neomm_swap_fini(struct neomm *root)
             return NEOMM_E_BUSY;
     for (uint32_t i = 0; i < swap->areas; i++)
         if (swap->area[i].state != NEOMM__AREA_NONE)
-            (void)free_state(root, &swap->area[i]);
+            (void)neomm__swap_free_state(root, &swap->area[i]);
     root->layer[NEOMM__LAYER_SWAP] = NULL;
     root->swap = NULL;
     (void)neomm_pmm_free(root, swap->frame, 0);

@@ -121,6 +121,15 @@ static struct neomm__slot *lock_record(struct neomm *root, struct neomm_swap_ent
     return slot;
 }
 
+/* Who has the slot has changed, which matters to who removes the area. */
+static void unlock_changed(struct neomm *root, struct neomm__swap_area *area, neomm_irq_t irq)
+{
+    bool leaving = area->state == NEOMM__AREA_LEAVING;
+    neomm__unlock(&area->lock, irq);
+    if (leaving)
+        neomm__swap_stir(root);
+}
+
 neomm_status neomm_swap_dup(struct neomm *root, struct neomm_swap_entry entry)
 {
     struct neomm__swap_area *area;
@@ -131,7 +140,7 @@ neomm_status neomm_swap_dup(struct neomm *root, struct neomm_swap_entry entry)
     if (slot->count < NEOMM__SWAP_COUNT_MAX)
         if (++slot->count == NEOMM__SWAP_COUNT_MAX)
             area->stuck++;
-    neomm__unlock(&area->lock, irq);
+    unlock_changed(root, area, irq);
     return NEOMM_OK;
 }
 
@@ -162,8 +171,23 @@ neomm_status neomm_swap_free(struct neomm *root, struct neomm_swap_entry entry)
         return NEOMM_E_NOENT;
     if (slot->count < NEOMM__SWAP_COUNT_MAX && --slot->count == 0)
         release(root, area, slot);
-    neomm__unlock(&area->lock, irq);
+    unlock_changed(root, area, irq);
     return NEOMM_OK;
+}
+
+void neomm__evacuation_free_stuck(struct neomm *root, const struct neomm__evacuation *evacuation)
+{
+    struct neomm__swap_area *area = evacuation->area;
+    for (uint32_t page = 1; page < area->slots; page++) {
+        neomm_irq_t irq = neomm__lock(&area->lock);
+        struct neomm__slot *slot = &area->slot[page];
+        if (slot->count == NEOMM__SWAP_COUNT_MAX) {
+            slot->count = 0;
+            area->stuck--;
+            release(root, area, slot);
+        }
+        neomm__unlock(&area->lock, irq);
+    }
 }
 
 uint32_t neomm_swap_users(struct neomm *root, struct neomm_swap_entry entry)
@@ -222,7 +246,7 @@ void neomm_swap_note(struct neomm *root, struct neomm_swap_entry entry, uint32_t
     if (!lock_record(root, entry, &area, &irq))
         return;
     area->note[entry.slot - area->base] = note;
-    neomm__unlock(&area->lock, irq);
+    unlock_changed(root, area, irq);
 }
 
 uint32_t neomm_swap_note_of(struct neomm *root, struct neomm_swap_entry entry)

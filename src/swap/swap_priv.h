@@ -21,6 +21,7 @@
 
 #include "base/bits.h"
 #include "base/root.h"
+#include "swap/remove.h"
 
 #include <neomm/pmm.h>
 #include <neomm/swap.h>
@@ -105,12 +106,15 @@ struct neomm__swap_area {
 };
 
 struct neomm__swap {
-    struct neomm__lock lock;             /* adding policies */
-    struct neomm__lock changes;          /* sleeping: areas come and go */
-    uint32_t areas;                      /* places that were ever in use; grows */
-    uint32_t slots;                      /* of all areas */
-    uint32_t born;                       /* areas that were ever added */
-    uint32_t turn;                       /* whose is the next cluster, of areas of one priority */
+    struct neomm__lock lock;    /* adding policies */
+    struct neomm__lock changes; /* sleeping: areas come and go */
+    uint32_t areas;             /* places that were ever in use; grows */
+    uint32_t slots;             /* of all areas */
+    uint32_t born;              /* areas that were ever added */
+    uint32_t turn;              /* whose is the next cluster, of areas of one priority */
+    uint32_t stir;              /* a futex, see neomm__swap_stirred */
+    uint32_t leaving;           /* areas that are being removed */
+    neomm__evacuate_fn *evacuate;
     uint32_t policies;                   /* grows */
     neomm_frame_t frame;                 /* of this structure */
     uint8_t stripe[NEOMM__SWAP_FILLERS]; /* the area in which each filler fills a cluster */
@@ -167,6 +171,10 @@ static inline struct neomm__swap_area *neomm__swap_lock_area(struct neomm *root,
  * area's lock. */
 struct neomm__slot *neomm__swap_record(struct neomm *root, struct neomm__swap_area *area,
                                        struct neomm_swap_entry entry);
+
+/* ---- area.c ---- */
+
+neomm_status neomm__swap_free_state(struct neomm *root, const struct neomm__swap_area *area);
 
 /* ---- header.c ---- */
 
