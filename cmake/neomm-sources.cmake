@@ -85,6 +85,8 @@ set(NEOMM_HEAP_SOURCES
 set(NEOMM_SWAP_SOURCES
   src/swap/area.c
   src/swap/checksum.c
+  src/swap/clusters.c
+  src/swap/header.c
   src/swap/lz4.c
   src/swap/policy.c
   src/swap/policy_adaptive.c
@@ -101,6 +103,7 @@ set(NEOMM_SWAP_SOURCES
   src/swap/policy_sieve.c
   src/swap/policy_ws.c
   src/swap/policy_wsclock.c
+  src/swap/remove.c
   src/swap/slots.c
   src/swap/swap_check.c
   src/swap/swap_io.c)
@@ -136,6 +139,7 @@ set(NEOMM_VMM_SOURCES
   src/vmm/region_tree.c
   src/vmm/rmap.c
   src/vmm/space.c
+  src/vmm/swapoff.c
   src/vmm/user_copy.c
   src/vmm/user_frame.c
   src/vmm/valloc.c

@@ -13,6 +13,7 @@
  * where it is and marked dirty: it is never lost. Leaves that went before that are as good as
  * those that stay, since what several have is not written to.
  */
+#include "swap/remove.h"
 #include "vmm/cache.h"
 
 /* ---- mappings ---- */
@@ -216,8 +217,7 @@ static neomm_status give_slot(struct neomm__eviction *e)
     return mapped ? NEOMM_OK : NEOMM_E_NOENT;
 }
 
-/* The frame goes on without its slot, if it has it still. */
-static bool take_slot(struct neomm *root, struct neomm__frame *entry, bool even_if_busy)
+bool neomm__evict_take_slot(struct neomm *root, struct neomm__frame *entry, bool even_if_busy)
 {
     struct neomm_swap_entry slot;
     neomm_irq_t irq = neomm__rmap_lock(entry);
@@ -245,7 +245,8 @@ static void strip_slot(void *context, neomm_vaddr_t vaddr, const struct neomm_ma
     if (search->found || leaf->state != NEOMM_MAPPING_PRESENT)
         return;
     struct neomm__frame *entry = neomm__frame(search->root, neomm_paddr_frame(leaf->paddr));
-    search->found = neomm__frame_is_user(entry) && take_slot(search->root, entry, false);
+    search->found =
+        neomm__frame_is_user(entry) && neomm__evict_take_slot(search->root, entry, false);
 }
 
 /* Makes room in swap: a resident page of the space gives up the slot with its clean copy. */
@@ -263,8 +264,11 @@ static neomm_status ensure_slot(struct neomm__eviction *e)
 {
     struct neomm_space *owner = e->owner;
     uint32_t near = owner ? owner->index : neomm__mapping_space(e->object & ~NEOMM__RMAP_OBJECT);
-    if (slot_of(e) == NEOMM_OK)
-        return NEOMM_OK;
+    if (slot_of(e) == NEOMM_OK) {
+        if (!neomm__swap_is_leaving(e->root, e->slot.slot))
+            return NEOMM_OK;
+        (void)neomm__evict_take_slot(e->root, e->entry, true);
+    }
     if (owner && e->object == 0 && at_swap_limit(owner))
         return NEOMM_E_LIMIT;
     neomm_status status = neomm_swap_alloc(e->root, near, &e->slot);
@@ -279,7 +283,7 @@ static neomm_status own_slot(struct neomm__eviction *e)
 {
     if (neomm_swap_users(e->root, e->slot) == 1)
         return NEOMM_OK;
-    (void)take_slot(e->root, e->entry, true);
+    (void)neomm__evict_take_slot(e->root, e->entry, true);
     return ensure_slot(e);
 }
 
@@ -301,7 +305,7 @@ static neomm_status write_out(struct neomm__eviction *e)
         neomm__frame_set(e->entry, NEOMM__FRAME_DIRTY);
     (void)neomm_swap_free(e->root, e->slot);
     if (status == NEOMM_E_IO) /* and the slot is marked bad */
-        (void)take_slot(e->root, e->entry, true);
+        (void)neomm__evict_take_slot(e->root, e->entry, true);
     return status;
 }
 

@@ -9,6 +9,7 @@
  */
 #include "vmm/fault.h"
 
+#include "swap/remove.h"
 #include "vmm/balance.h"
 
 #define ROUNDS 16u
@@ -193,7 +194,7 @@ static void keep_or_free_slot(struct neomm__fault *work, neomm_frame_t frame,
     struct neomm__frame *entry = neomm__frame(work->root, frame);
     struct neomm_swap_stats stats;
     neomm_swap_stats(work->root, &stats);
-    if (stats.used * 2 <= stats.slots) {
+    if (stats.used * 2 <= stats.slots && !neomm__swap_is_leaving(work->root, slot.slot)) {
         neomm_irq_t irq = neomm__rmap_lock(entry);
         entry->owner = slot.slot;
         neomm__frame_set(entry, NEOMM__FRAME_SLOT);
@@ -453,11 +454,24 @@ static enum neomm__round round_unmapped(struct neomm__fault *work,
                  : neomm__fault_fail(result, NEOMM_FAULT_SEGV, NEOMM_REASON_UNMAPPED);
 }
 
+/* Whatever the region's rights are, the page comes back if it is in swap. */
+static enum neomm__round round_bring(struct neomm__fault *work, struct neomm_fault_result *result)
+{
+    struct neomm_mapping old;
+    work->region_prot = work->region->prot;
+    if (neomm_paging_query(work->root, &work->space->tables, work->page, &old) != NEOMM_OK ||
+        old.state != NEOMM_MAPPING_SWAPPED)
+        return neomm__fault_finish(result, NEOMM_FAULT_RESOLVED, NEOMM_FAULT_NONE);
+    return round_needs_frame(work, &old, result);
+}
+
 static enum neomm__round round_inside(struct neomm__fault *work, uint32_t error,
                                       struct neomm_fault_result *result)
 {
     const struct neomm__region *region = work->region;
     struct neomm_mapping old;
+    if (error & NEOMM__PF_BRING)
+        return round_bring(work, result);
     enum neomm_fault_reason missing = missing_right(region->prot, error);
     if (missing != NEOMM_REASON_NONE)
         return neomm__fault_fail(result, NEOMM_FAULT_ACCESS, missing);
@@ -504,6 +518,17 @@ static void all_rounds(struct neomm__fault *work, uint32_t error, struct neomm_f
     neomm__fault_drop_frame(work);
     drop_block(work);
     work->shortages = 0;
+}
+
+enum neomm_fault_outcome neomm__fault_bring(struct neomm *root, struct neomm_space *space,
+                                            neomm_vaddr_t page, neomm_frame_t frame,
+                                            struct neomm_swap_entry entry,
+                                            struct neomm_fault_result *result)
+{
+    struct neomm__fault work = {
+        .root = root, .space = space, .page = page, .frame = frame, .read = entry};
+    all_rounds(&work, NEOMM__PF_BRING, result);
+    return result->outcome;
 }
 
 /* Did others just free memory, or is it worth to look for a victim? */

@@ -1,5 +1,6 @@
 /* The address-space layer: beginning, end, and what the base asks of it.
  * SPDX-License-Identifier: MIT */
+#include "swap/remove.h"
 #include "vmm/vmm_priv.h"
 
 /* Dirty pages of the cache, as a share of RAM, above which they are written back. */
@@ -104,6 +105,7 @@ neomm_status neomm_vmm_init(struct neomm *root, const struct neomm_vmm_options *
     neomm_pmm_set_reclaim(root, neomm__reclaim_callback, root);
     neomm_pmm_set_low(root, neomm__low_callback, root);
     neomm_pmm_set_compact(root, neomm__compact_callback, root);
+    neomm__swap_set_evacuate(root, neomm__evacuate);
     return NEOMM_OK;
 }
 
@@ -117,6 +119,7 @@ neomm_status neomm_vmm_fini(struct neomm *root)
     neomm_pmm_set_reclaim(root, NULL, NULL);
     neomm_pmm_set_low(root, NULL, NULL);
     neomm_pmm_set_compact(root, NULL, NULL);
+    neomm__swap_set_evacuate(root, NULL);
     root->layer[NEOMM__LAYER_VMM] = NULL;
     root->vmm = NULL;
     end_state(root, vmm);

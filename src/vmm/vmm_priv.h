@@ -393,8 +393,16 @@ void neomm__evictions_wait_end(struct neomm__vmm *vmm, uint32_t ended, uint64_t 
 /* In the error code of a fault, beside those of the CPU: a read that must find a page of its own.
  */
 #define NEOMM__PF_UNSHARE 0x10000u
+/* What is in swap comes back whatever the rights are, and nothing else happens. */
+#define NEOMM__PF_BRING 0x40000u
 /* Who asked can be told that there is no memory, so nobody else loses his for it. */
 #define NEOMM__PF_STATUS 0x20000u
+
+/* ---- swapoff.c ---- */
+
+/* A neomm__evacuate_fn. */
+struct neomm__evacuation;
+neomm_status neomm__evacuate(struct neomm *root, struct neomm__evacuation *evacuation);
 
 /* ---- vmm_fsck.c ---- */
 void neomm__vmm_fsck(struct neomm *root, struct neomm__report *report);
