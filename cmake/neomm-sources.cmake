@@ -145,4 +145,5 @@ set(NEOMM_VMM_SOURCES
   src/vmm/valloc.c
   src/vmm/vmm.c
   src/vmm/vmm_fsck.c
-  src/vmm/watermark.c)
+  src/vmm/watermark.c
+  src/vmm/write_back.c)

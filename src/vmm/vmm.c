@@ -1,7 +1,7 @@
 /* The address-space layer: beginning, end, and what the base asks of it.
  * SPDX-License-Identifier: MIT */
 #include "swap/remove.h"
-#include "vmm/vmm_priv.h"
+#include "vmm/evict.h"
 
 /* Dirty pages of the cache, as a share of RAM, above which they are written back. */
 #define DIRTY_SHARE 10u
@@ -39,6 +39,13 @@ static uint64_t usable_frames(struct neomm *root)
     return frames;
 }
 
+static bool make_write_backs(struct neomm *root, struct neomm__vmm *vmm)
+{
+    vmm->write_back =
+        neomm_kzalloc(root, NEOMM__WRITE_BACKS * sizeof(*vmm->write_back), NEOMM_NORECLAIM);
+    return vmm->write_back != NULL;
+}
+
 static bool make_caches(struct neomm *root, struct neomm__vmm *vmm)
 {
     const struct neomm_kmem_options region = {.name = "region",
@@ -61,6 +68,7 @@ static void end_state(struct neomm *root, struct neomm__vmm *vmm)
         neomm_status status = neomm_pmm_free(root, vmm->zero, 0);
         NEOMM__ASSERT(status == NEOMM_OK);
     }
+    (void)neomm_kfree(root, vmm->write_back);
     (void)neomm_kfree(root, vmm);
 }
 
@@ -94,7 +102,7 @@ neomm_status neomm_vmm_init(struct neomm *root, const struct neomm_vmm_options *
         options ? options->overcommit : (enum neomm_overcommit)root->config.overcommit;
     neomm_status status =
         make_zero_page(root, vmm, options ? options->zero_page : root->config.zero_page);
-    if (status == NEOMM_OK && !make_caches(root, vmm))
+    if (status == NEOMM_OK && !(make_caches(root, vmm) && make_write_backs(root, vmm)))
         status = NEOMM_E_NOMEM;
     if (status != NEOMM_OK) {
         end_state(root, vmm);

@@ -75,11 +75,15 @@ struct neomm__cache_counts {
     size_t reads, writes, read_errors, write_errors, ahead, ahead_hits, around, refaults, dropped;
 };
 
+struct neomm__write_back;
+
 struct neomm__vmm {
     struct neomm__lock spaces_lock; /* SPACES: the table */
     uint32_t evictions_ended;       /* a futex, and how many wait for it */
     uint32_t evictions_awaited;
-    struct neomm__lock policy_lock; /* POLICY: every instance's lists */
+    uint32_t write_backs_ended;           /* a futex */
+    struct neomm__write_back *write_back; /* NEOMM__WRITE_BACKS of them, see evict.h */
+    struct neomm__lock policy_lock;       /* POLICY: every instance's lists */
     struct neomm_policy global, cache;
     uint32_t cost[2], cost_turn; /* under policy_lock; see balance.h */
     struct neomm__cache_counts counts;
