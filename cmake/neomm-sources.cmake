@@ -128,6 +128,7 @@ set(NEOMM_VMM_SOURCES
   src/vmm/mlock.c
   src/vmm/mmap.c
   src/vmm/mremap.c
+  src/vmm/newcomers.c
   src/vmm/object.c
   src/vmm/oom.c
   src/vmm/page_tree.c

@@ -426,11 +426,13 @@ void neomm__evict_end(struct neomm__eviction *e)
     neomm_port_wake(&vmm->evictions_ended, UINT32_MAX);
 }
 
-/* The frame is marked before its pins are looked at: see pin_leaf. */
+/* The frame is marked before its pins are looked at: see pin_leaf. One that has no mapping is about
+ * to leave its domain, with others perhaps (neomm__release_end). */
 bool neomm__evict_begin(struct neomm__eviction *e)
 {
     neomm_irq_t irq = neomm__rmap_lock(e->entry);
-    bool marked = !neomm__frame_has(e->entry, NEOMM__FRAME_BUSY);
+    bool marked =
+        !neomm__frame_has(e->entry, NEOMM__FRAME_BUSY) && neomm__rmap_count(e->entry) != 0;
     if (marked)
         neomm__frame_set(e->entry, NEOMM__FRAME_BUSY);
     neomm__rmap_unlock(e->entry, irq);

@@ -137,12 +137,12 @@ neomm_status neomm__fault_map(struct neomm__fault *work, const struct neomm_mapp
 
 /* The frame that was fetched becomes the page. */
 static neomm_status map_own(struct neomm__fault *work, const struct neomm_mapping *old,
-                            struct neomm_mapping *last)
+                            unsigned flags, struct neomm_mapping *last)
 {
-    neomm__user_frame_claim(work->root, work->space, work->frame, work->page);
+    neomm__user_frame_claim(work->root, work->space, work->frame, work->page, flags);
     neomm_status status = neomm__fault_map(work, old, work->frame, work->region_prot, last);
     if (status != NEOMM_OK)
-        neomm__user_frame_unclaim(work->root, work->space, work->frame, work->page);
+        neomm__user_frame_unclaim(work->root, work->frame);
     return status;
 }
 
@@ -225,7 +225,7 @@ static enum neomm__round map_fetched(struct neomm__fault *work, const struct neo
     struct neomm_space *space = work->space;
     bool swapped = old->state == NEOMM_MAPPING_SWAPPED;
     neomm_frame_t frame = work->frame;
-    neomm_status status = map_own(work, old, NULL);
+    neomm_status status = map_own(work, old, swapped ? 0 : NEOMM__FRAME_DIRTY, NULL);
     if (status != NEOMM_OK)
         return exchange_failed(work, status, result);
     work->frame = neomm_frame(0);
@@ -237,10 +237,8 @@ static enum neomm__round map_fetched(struct neomm__fault *work, const struct neo
         neomm__balance_cost(work->root, NEOMM__COST_ANONYMOUS);
         keep_or_free_slot(work, frame, old->swap);
         NEOMM__COUNT(work->root, FAULT_SWAP_IN);
-    } else {
-        neomm__frame_set(neomm__frame(work->root, frame), NEOMM__FRAME_DIRTY);
     }
-    neomm__user_frame_enter(work->root, space, frame);
+    neomm__user_frame_enter(work->root, space, frame, swapped);
     if (swapped)
         return neomm__fault_finish(result, NEOMM_FAULT_RESOLVED, NEOMM_FAULT_SWAP_IN);
     return old->state == NEOMM_MAPPING_NONE ? neomm__fault_zero(work, result)
@@ -321,14 +319,13 @@ static enum neomm__round map_copy(struct neomm__fault *work, const struct neomm_
     struct neomm *root = work->root;
     neomm_frame_t copy = work->frame;
     struct neomm_mapping last;
-    neomm__frame_set(neomm__frame(root, copy), NEOMM__FRAME_DIRTY);
-    neomm_status status = map_own(work, old, &last);
+    neomm_status status = map_own(work, old, NEOMM__FRAME_DIRTY, &last);
     if (status != NEOMM_OK)
         return exchange_failed(work, status, result);
     work->frame = neomm_frame(0);
     neomm__user_frame_leave(root, work->space, neomm_paddr_frame(old->paddr), work->page,
                             last.dirty, NULL);
-    neomm__user_frame_enter(root, work->space, copy);
+    neomm__user_frame_enter(root, work->space, copy, false);
     neomm__bump(&work->space->faults_copy);
     NEOMM__COUNT(root, FAULT_COPY);
     return neomm__fault_finish(result, NEOMM_FAULT_RESOLVED, NEOMM_FAULT_COPY);

@@ -9,9 +9,11 @@
 /* As often all pages of a domain are tested before none is said to go: 3 uses counted and some. */
 #define ROUNDS 6u
 
+/* Also lets new pages enter: who wants to have one of the domain's pages asks this first. */
 static uint32_t domain_size(struct neomm *root, const struct neomm_policy *policy)
 {
     neomm_irq_t irq = neomm__lock(&root->vmm->policy_lock);
+    neomm__newcomers_enter(root);
     uint32_t count = policy->count;
     neomm__unlock(&root->vmm->policy_lock, irq);
     return count;
@@ -232,6 +234,7 @@ void neomm__evict_at(struct neomm *root, struct neomm_space *space, neomm_vaddr_
 {
     struct neomm__eviction e = {.root = root};
     struct search search = {root, &e, space, 0};
+    neomm__newcomers_flush(root);
     (void)neomm__walk(root, space, vaddr, NEOMM_PAGE_SIZE, find_page, &search);
     if (!e.entry)
         return;

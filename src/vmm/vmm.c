@@ -53,9 +53,11 @@ static bool make_caches(struct neomm *root, struct neomm__vmm *vmm)
     const struct neomm_kmem_options node = {.name = "region node",
                                             .size = sizeof(struct neomm__region_node),
                                             .align = _Alignof(struct neomm__region_node)};
+    vmm->cpu = neomm_kmalloc_aligned(root, root->cpus * sizeof(*vmm->cpu),
+                                     _Alignof(struct neomm__vmm_cpu), NEOMM_NORECLAIM | NEOMM_ZERO);
     vmm->region_cache = neomm_kmem_create(root, &region);
     vmm->node_cache = neomm_kmem_create(root, &node);
-    return vmm->region_cache && vmm->node_cache;
+    return vmm->cpu && vmm->region_cache && vmm->node_cache;
 }
 
 static void end_state(struct neomm *root, struct neomm__vmm *vmm)
@@ -64,6 +66,7 @@ static void end_state(struct neomm *root, struct neomm__vmm *vmm)
         (void)neomm_kmem_destroy(root, vmm->region_cache);
     if (vmm->node_cache)
         (void)neomm_kmem_destroy(root, vmm->node_cache);
+    (void)neomm_kfree(root, vmm->cpu);
     if (!neomm_frame_is_nil(vmm->zero)) {
         neomm_status status = neomm_pmm_free(root, vmm->zero, 0);
         NEOMM__ASSERT(status == NEOMM_OK);
