@@ -101,6 +101,7 @@ set(NEOMM_SWAP_SOURCES
   src/swap/policy_sieve.c
   src/swap/policy_ws.c
   src/swap/policy_wsclock.c
+  src/swap/readahead.c
   src/swap/slots.c
   src/swap/swap_check.c
   src/swap/swap_io.c)
