@@ -104,7 +104,8 @@ set(NEOMM_SWAP_SOURCES
   src/swap/readahead.c
   src/swap/slots.c
   src/swap/swap_check.c
-  src/swap/swap_io.c)
+  src/swap/swap_io.c
+  src/swap/swap_where.c)
 
 set(NEOMM_VMM_SOURCES
   src/vmm/account.c
@@ -130,6 +131,7 @@ set(NEOMM_VMM_SOURCES
   src/vmm/oom.c
   src/vmm/page_tree.c
   src/vmm/pressure.c
+  src/vmm/readahead.c
   src/vmm/reclaim.c
   src/vmm/region.c
   src/vmm/region_check.c

@@ -184,9 +184,9 @@ static bool miss(struct fast *fast, uint32_t index)
     while (fast->free_frames < count + 1)
         if (!evict(fast))
             return false;
-    enter(fast, index, false);
     for (uint32_t i = 0; i < count; i++)
         enter(fast, ahead[i], true);
+    enter(fast, index, false);
     fast->results->ahead += count;
     return true;
 }

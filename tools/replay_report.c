@@ -60,6 +60,12 @@ void replay_report_json(const struct replay *replay)
            "\"tlb_hits\":%llu,\"walks\":%llu,\"tests\":%llu",
            (ull)r->space.evictions, (ull)r->space.swap_writes, (ull)r->content_errors,
            (ull)r->tlb.hits, (ull)r->tlb.walks, (ull)r->tests);
+    if (replay->options.readahead != 0)
+        printf(",\"readahead\":{\"most\":%u,\"faults\":%llu,\"page_ins\":%llu,\"ahead\":%llu,"
+               "\"used\":%llu,\"wasted\":%llu}",
+               replay->options.readahead, (ull)r->faults_swap_in,
+               (ull)(r->faults_swap_in + r->space.read_ahead), (ull)r->space.read_ahead,
+               (ull)r->space.ahead_used, (ull)r->space.ahead_wasted);
     if (r->optimal != 0)
         printf(",\"optimal\":%llu,\"ratio\":%.4f", (ull)r->optimal,
                per((double)all_faults(r), r->optimal));
@@ -90,6 +96,11 @@ void replay_report_text(const struct replay *replay)
            per((double)r->tests, all_faults(r)));
     printf("evictions       %llu, of which %llu were written to swap\n", (ull)r->space.evictions,
            (ull)r->space.swap_writes);
+    if (replay->options.readahead != 0)
+        printf("readahead       %llu pages ahead, %.0f %% useful, %llu page-ins in all\n",
+               (ull)r->space.read_ahead,
+               100 * per((double)r->space.ahead_used, r->space.read_ahead),
+               (ull)(r->faults_swap_in + r->space.read_ahead));
     printf("TLB             %llu hits, %llu walks\n", (ull)r->tlb.hits, (ull)r->tlb.walks);
     printf("content errors  %llu\n", (ull)r->content_errors);
 }

@@ -44,7 +44,7 @@ struct neomm_readahead_fault {
     uint32_t space;     /* index, 1 to 2^16 - 1 */
     uint64_t page;      /* virtual address in pages, below 2^44 */
     uint32_t evictions; /* pages that have left the domain, modulo 2^32 */
-    uint32_t pages;     /* that the domain has in memory, or may have */
+    uint32_t pages;     /* that the domain may have in memory */
     uint32_t most;      /* pages to be read together, at most: 1 to NEOMM_READAHEAD_MOST */
 };
 

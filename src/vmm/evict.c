@@ -14,6 +14,7 @@
  * those that stay, since what several have is not written to.
  */
 #include "vmm/cache.h"
+#include "vmm/readahead.h"
 
 /* ---- mappings ---- */
 
@@ -131,6 +132,8 @@ void neomm__evict_test(struct neomm__eviction *e, bool *accessed, bool *dirty)
     struct bits bits = harvest(e, false);
     bool young = neomm__frame_age(e->entry);
     *accessed = bits.accessed || young;
+    if (*accessed)
+        neomm__readahead_tested(e);
     *dirty = bits.dirty || neomm__frame_has(e->entry, NEOMM__FRAME_DIRTY);
 }
 
