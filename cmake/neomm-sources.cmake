@@ -103,10 +103,12 @@ set(NEOMM_SWAP_SOURCES
   src/swap/policy_sieve.c
   src/swap/policy_ws.c
   src/swap/policy_wsclock.c
+  src/swap/readahead.c
   src/swap/remove.c
   src/swap/slots.c
   src/swap/swap_check.c
-  src/swap/swap_io.c)
+  src/swap/swap_io.c
+  src/swap/swap_where.c)
 
 set(NEOMM_VMM_SOURCES
   src/vmm/account.c
@@ -133,6 +135,7 @@ set(NEOMM_VMM_SOURCES
   src/vmm/oom.c
   src/vmm/page_tree.c
   src/vmm/pressure.c
+  src/vmm/readahead.c
   src/vmm/reclaim.c
   src/vmm/region.c
   src/vmm/region_check.c

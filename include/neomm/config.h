@@ -50,6 +50,7 @@ struct neomm_config {
     uint32_t policy_window;             /* [swap] policy_window, percent */
     uint32_t policy_count;              /* [swap] policy_count */
     uint32_t policy_tick;               /* [swap] policy_tick, percent */
+    uint32_t readahead;                 /* [swap] readahead, pages, 0: off */
     uint32_t overcommit;                /* [vmm] overcommit: enum neomm_overcommit */
     bool aslr;                          /* [vmm] aslr */
     uint32_t huge;                      /* [vmm] huge: enum neomm_huge */

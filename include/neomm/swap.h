@@ -173,6 +173,11 @@ neomm_status neomm_swap_entry_of(struct neomm *root, uint32_t slot, struct neomm
 void neomm_swap_note(struct neomm *root, struct neomm_swap_entry entry, uint32_t note);
 uint32_t neomm_swap_note_of(struct neomm *root, struct neomm_swap_entry entry);
 
+/* Where the contents of a slot are; NOWHERE for an entry of an earlier use, or a slot never
+ * written. Only what is on a device costs I/O to read. */
+enum neomm_swap_where { NEOMM_SWAP_NOWHERE, NEOMM_SWAP_ON_DEVICE, NEOMM_SWAP_FILLED };
+enum neomm_swap_where neomm_swap_where(struct neomm *root, struct neomm_swap_entry entry);
+
 /* Writes frames to their slots, count <= NEOMM_POLICY_BATCH, all in flight together, and waits.
  * A frame filled with one repeated word costs no I/O. pages[i].status: NEOMM_OK, or NEOMM_E_IO
  * and the slot is marked bad. Returns the first error. Sleeps: call without locks. */

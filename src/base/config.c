@@ -28,6 +28,8 @@ const struct neomm__config_row neomm__config_row[NEOMM__CONFIG_ROWS] = {
           "How far adaptive, gclock and s3fifo count the uses of a page."),
     RANGE("swap", SWAP, "policy_tick", NUMBER, "number", neomm_config, policy_tick, "25", 1, 1000,
           "Percent of the pages that enter between ticks of aging, generations, nru, ws, wsclock."),
+    RANGE("swap", SWAP, "readahead", NUMBER, "number", neomm_config, readahead, "16", 0, 16,
+          "Most pages read from swap together; 0: only the one that is needed."),
     ROW("vmm", VMM, "overcommit", OVERCOMMIT, "overcommit", neomm_config, overcommit, "heuristic",
         "What may be promised beyond RAM and swap: refuse, heuristic or always."),
     ROW("vmm", VMM, "aslr", BOOL, "bool", neomm_config, aslr, "yes",

@@ -15,6 +15,7 @@
  */
 #include "swap/remove.h"
 #include "vmm/cache.h"
+#include "vmm/readahead.h"
 
 /* ---- mappings ---- */
 
@@ -132,6 +133,8 @@ void neomm__evict_test(struct neomm__eviction *e, bool *accessed, bool *dirty)
     struct bits bits = harvest(e, false);
     bool young = neomm__frame_age(e->entry);
     *accessed = bits.accessed || young;
+    if (*accessed)
+        neomm__readahead_tested(e);
     *dirty = bits.dirty || neomm__frame_has(e->entry, NEOMM__FRAME_DIRTY);
 }
 

@@ -8,8 +8,8 @@
  *   mapping   0                             empty
  *             index << 44 | page            the one
  *             MANY | order | place          table of 2^order words, load at most 3/4
- *   mappings  the lock, how many there are, and whether the frame was used, see
- *             neomm__frame_rejuvenate
+ *   mappings  the lock, how many there are, whether the frame was used, see
+ *             neomm__frame_rejuvenate, and whether it was read ahead
  *
  * A set contains every leaf that leads to its frame: who maps a page adds to the set first, who
  * unmaps it removes from the set last. So whoever has the lock and finds an entry may rely on its
@@ -25,7 +25,9 @@
 #define NEOMM__RMAP_LOCK ((uint32_t)1 << 31)
 /* The accessed bit of a leaf was cleared, but not for the frame's policy, which is to see it. */
 #define NEOMM__RMAP_YOUNG ((uint32_t)1 << 30)
-#define NEOMM__RMAP_COUNT (NEOMM__RMAP_YOUNG - 1)
+/* The page was read ahead and is not known to have been used, see readahead.h. */
+#define NEOMM__RMAP_AHEAD ((uint32_t)1 << 29)
+#define NEOMM__RMAP_COUNT (NEOMM__RMAP_AHEAD - 1)
 /* In an entry: the index is an object's. */
 #define NEOMM__RMAP_OBJECT ((uint64_t)1 << 60)
 /* The most entries of a set: three quarters of the largest table, which is one block of frames. */

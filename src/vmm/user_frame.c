@@ -5,7 +5,7 @@
  * contents without a lock. A frame is in the domain of its space while it has had no other, and in
  * the global one from then on (NEOMM__KIND_SHARED), so the domain is known without its mappings.
  */
-#include "vmm/vmm_priv.h"
+#include "vmm/readahead.h"
 
 struct neomm_policy *neomm__user_frame_policy(struct neomm *root, const struct neomm__frame *entry,
                                               struct neomm_space *space)
@@ -132,7 +132,7 @@ static void put(struct neomm *root, neomm_frame_t frame, uint32_t reference)
         neomm__fetch_sub(&entry->references, reference) != reference)
         return;
     neomm__store_release(&entry->references, 1);
-    (void)neomm__frame_age(entry);
+    neomm__store_release(&entry->mappings, 0);
     entry->kind = NEOMM__KIND_NONE;
     neomm__store_relaxed(&entry->flags, NEOMM__FRAME_ALLOCATED);
     entry->owner = 0;
@@ -219,6 +219,8 @@ void neomm__user_frame_leave(struct neomm *root, struct neomm_space *space, neom
         neomm__rmap_remove(root, entry, neomm__mapping_make(space->index, vaddr));
     entry->owner += entry->kind == NEOMM__KIND_CACHE;
     bool last = neomm__rmap_count(entry) == 0 && !is_target(entry);
+    if (last && slot)
+        neomm__readahead_left(root, space, entry, vaddr);
     if (last)
         end(root, space, frame, slot);
     neomm__rmap_unlock(entry, irq);

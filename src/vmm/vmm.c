@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: MIT */
 #include "swap/remove.h"
 #include "vmm/evict.h"
+#include "vmm/readahead.h"
 
 /* Dirty pages of the cache, as a share of RAM, above which they are written back. */
 #define DIRTY_SHARE 10u
@@ -62,6 +63,7 @@ static bool make_caches(struct neomm *root, struct neomm__vmm *vmm)
 
 static void end_state(struct neomm *root, struct neomm__vmm *vmm)
 {
+    neomm__readahead_fini(root, vmm);
     if (vmm->region_cache)
         (void)neomm_kmem_destroy(root, vmm->region_cache);
     if (vmm->node_cache)
@@ -107,6 +109,9 @@ neomm_status neomm_vmm_init(struct neomm *root, const struct neomm_vmm_options *
         make_zero_page(root, vmm, options ? options->zero_page : root->config.zero_page);
     if (status == NEOMM_OK && !(make_caches(root, vmm) && make_write_backs(root, vmm)))
         status = NEOMM_E_NOMEM;
+    if (status == NEOMM_OK)
+        status =
+            neomm__readahead_init(root, vmm, options ? options->readahead : root->config.readahead);
     if (status != NEOMM_OK) {
         end_state(root, vmm);
         return status;

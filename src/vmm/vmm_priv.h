@@ -25,6 +25,7 @@
 #include <neomm/heap.h>
 #include <neomm/paging.h>
 #include <neomm/pmm.h>
+#include <neomm/readahead.h>
 #include <neomm/swap.h>
 #include <neomm/vmm.h>
 
@@ -54,7 +55,9 @@ struct neomm_space {
     size_t resident_pages, swap_pages;  /* atomic, as all below: leaves of frames and of slots */
     size_t faults_zero, faults_swap_in, faults_copy, faults_other, evictions, swap_writes;
     size_t refaults, refaults_near;
-    size_t working_set; /* pages, in 1/16 */
+    size_t read_ahead, ahead_used, ahead_wasted;
+    int32_t ahead_credit; /* under policy_lock */
+    size_t working_set;   /* pages, in 1/16 */
     uint32_t victim;    /* memory ran out and it was chosen: it gets no more */
     uint32_t oom_bias;  /* an int32_t */
     char name[NEOMM_SPACE_NAME];
@@ -97,6 +100,8 @@ struct neomm__vmm {
     struct neomm__write_back *write_back; /* NEOMM__WRITE_BACKS of them, see evict.h */
     struct neomm__lock policy_lock;       /* POLICY: every instance's lists */
     struct neomm_policy global, cache;
+    struct neomm_readahead ahead; /* under policy_lock */
+    uint32_t readahead;           /* pages read together, at most; 0: one */
     uint32_t cost[2], cost_turn; /* under policy_lock; see balance.h */
     struct neomm__cache_counts counts;
     uint32_t compacting;        /* atomic */
