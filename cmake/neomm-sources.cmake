@@ -101,6 +101,11 @@ set(NEOMM_SWAP_SOURCES
   src/swap/policy_sieve.c
   src/swap/policy_ws.c
   src/swap/policy_wsclock.c
+  src/swap/pool.c
+  src/swap/pool_chain.c
+  src/swap/pool_check.c
+  src/swap/pool_move.c
+  src/swap/pool_write.c
   src/swap/slots.c
   src/swap/swap_check.c
   src/swap/swap_io.c)

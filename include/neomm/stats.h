@@ -63,7 +63,7 @@ enum neomm_counter {
 };
 
 #define NEOMM_SNAPSHOT_MAGIC   0x534d4d4eu /* "NMMS" */
-#define NEOMM_SNAPSHOT_VERSION 3u
+#define NEOMM_SNAPSHOT_VERSION 4u
 #define NEOMM_SNAPSHOT_SPACES  64
 #define NEOMM_SNAPSHOT_CACHES  64
 #define NEOMM_SNAPSHOT_SITES   16

@@ -17,6 +17,7 @@
 #include "swap_priv.h"
 
 #include "base/bitmap.h"
+#include "swap/pool.h"
 
 enum {
     AT_VERSION = 1024,
@@ -53,7 +54,7 @@ static neomm_status make_state(struct neomm *root, struct neomm__swap_area *area
     uint64_t notes = NEOMM__ALIGN_UP((uint64_t)area->slots * sizeof(area->note[0]), 8);
     uint64_t bitmap = neomm__bitmap_bytes(area->slots);
     area->clusters = (area->slots - 1) / NEOMM__SWAP_CLUSTER + 1;
-    uint64_t bytes = records + notes + bitmap + area->clusters * sizeof(uint16_t);
+    uint64_t bytes = records + notes + bitmap + 2 * area->clusters * sizeof(uint16_t);
     area->state_frames = (uint32_t)((bytes + NEOMM_PAGE_SIZE - 1) >> NEOMM_PAGE_SHIFT);
     struct neomm_range_request request = {.frames = area->state_frames, .flags = NEOMM_NORECLAIM};
     if (NEOMM__FAULT(SWAP_AREA))
@@ -67,6 +68,7 @@ static neomm_status make_state(struct neomm *root, struct neomm__swap_area *area
     area->note = (void *)(memory + (size_t)records);
     area->bitmap = (void *)(memory + (size_t)(records + notes));
     area->cluster_free = (void *)(memory + (size_t)(records + notes + bitmap));
+    area->cluster_pooled = area->cluster_free + area->clusters;
     neomm__swap_slots_init(area);
     return NEOMM_OK;
 }
@@ -168,6 +170,7 @@ static void add_stats(struct neomm__swap_area *area, struct neomm_swap_stats *st
     stats->read_errors += area->read_errors;
     stats->write_errors += area->write_errors;
     stats->corrupt += area->corrupt;
+    stats->pool_hits += area->pool_hits;
     stats->areas++;
     neomm__unlock(&area->lock, irq);
 }
@@ -178,6 +181,8 @@ void neomm_swap_stats(struct neomm *root, struct neomm_swap_stats *stats)
     uint32_t areas = root->swap ? neomm__load_acquire(&root->swap->areas) : 0;
     for (uint32_t i = 0; i < areas; i++)
         add_stats(&root->swap->area[i], stats);
+    if (root->swap)
+        neomm__pool_stats(root, stats);
 }
 
 neomm_status neomm_swap_area_at(struct neomm *root, uint32_t index, struct neomm_swap_area *out)
@@ -222,6 +227,12 @@ neomm_status neomm_swap_init(struct neomm *root)
     swap->frame = frame;
     neomm__policy_builtin(swap);
     root->swap = swap;
+    status = neomm__pool_init(root);
+    if (status != NEOMM_OK) {
+        root->swap = NULL;
+        (void)neomm_pmm_free(root, frame, 0);
+        return status;
+    }
     root->layer[NEOMM__LAYER_SWAP] = &layer_ops;
     return NEOMM_OK;
 }
@@ -236,6 +247,7 @@ neomm_status neomm_swap_fini(struct neomm *root)
     for (uint32_t i = 0; i < swap->areas; i++)
         if (swap->area[i].used != swap->area[i].stuck)
             return NEOMM_E_BUSY;
+    neomm__pool_fini(root);
     for (uint32_t i = 0; i < swap->areas; i++)
         (void)free_state(root, &swap->area[i]);
     root->layer[NEOMM__LAYER_SWAP] = NULL;

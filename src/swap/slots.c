@@ -8,6 +8,7 @@
 #include "swap_priv.h"
 
 #include "base/bitmap.h"
+#include "swap/pool.h"
 
 static uint32_t cluster_end(const struct neomm__swap_area *area, uint32_t cluster)
 {
@@ -174,6 +175,7 @@ neomm_status neomm_swap_dup(struct neomm *root, struct neomm_swap_entry entry)
 static void release(struct neomm *root, struct neomm__swap_area *area, struct neomm__slot *slot)
 {
     bool bad = slot->flags & NEOMM__SLOT_BAD;
+    neomm__pool_drop(root, area, slot);
     if (slot->flags & NEOMM__SLOT_FILLED)
         area->filled--;
     slot->generation = (uint16_t)((slot->generation + 1u) & neomm__swap_generation_mask(root));

@@ -10,7 +10,7 @@
  * An area's state is one run of frames:
  *
  *   [records, 16 bytes a slot][notes, 4 bytes][bitmap, a bit a slot][free slots of each cluster,
- *   16 bits]
+ *   16 bits][slots of each cluster whose pages are in the compressed pool, 16 bits]
  */
 #ifndef NEOMM_SWAP_PRIV_H
 #define NEOMM_SWAP_PRIV_H
@@ -31,9 +31,11 @@
 #define NEOMM__SLOT_VALID  0x01u /* the slot has contents */
 #define NEOMM__SLOT_FILLED 0x02u /* and they are `value` repeated; nothing is on the device */
 #define NEOMM__SLOT_BAD    0x04u /* not to be used again */
+#define NEOMM__SLOT_POOLED                                                                         \
+    0x08u /* `value` says where in the compressed pool they are, see pool.h */
 
 struct neomm__slot {
-    uint64_t value; /* checksum of the contents, or the word that fills the page */
+    uint64_t value; /* checksum of the contents, or as FILLED and POOLED say */
     uint16_t generation;
     uint8_t count;   /* users; NEOMM__SWAP_COUNT_MAX: lost count, in use for ever */
     uint8_t flags;   /* NEOMM__SLOT_* */
@@ -52,6 +54,7 @@ struct neomm__swap_area {
     uint32_t *note;        /* of the slot's user */
     neomm__word_t *bitmap; /* 1: not free */
     uint16_t *cluster_free;
+    uint16_t *cluster_pooled;
     uint32_t clusters;
     neomm_frame_t state; /* where slot, bitmap and cluster_free are */
     uint32_t state_frames;
@@ -64,14 +67,18 @@ struct neomm__swap_area {
     uint32_t rover;                   /* cluster where the next search begins */
     uint32_t hint[NEOMM__SWAP_HINTS]; /* where an owner got its last slot, by owner; 0: nowhere */
     uint64_t reads, writes, read_errors, write_errors, corrupt;
+    uint32_t pooled;    /* used, with POOLED */
+    uint32_t pool_hand; /* where the pool looks next for a page to write back */
+    uint64_t pool_hits;
 };
 
 struct neomm__swap {
-    struct neomm__lock lock; /* adding areas and policies */
-    uint32_t areas;          /* grows; areas below it never move */
-    uint32_t slots;          /* of all areas */
-    uint32_t policies;       /* grows */
-    neomm_frame_t frame;     /* of this structure */
+    struct neomm__lock lock;  /* adding areas and policies */
+    uint32_t areas;           /* grows; areas below it never move */
+    uint32_t slots;           /* of all areas */
+    uint32_t policies;        /* grows */
+    neomm_frame_t frame;      /* of this structure */
+    struct neomm__pool *pool; /* see pool.h */
     const struct neomm_policy_ops *policy[NEOMM__SWAP_POLICIES];
     struct neomm__swap_area area[NEOMM__SWAP_AREAS];
 };
@@ -118,6 +125,10 @@ uint32_t neomm__swap_shadow(struct neomm *root, struct neomm_swap_entry entry);
 neomm_status neomm__swap_move(struct neomm_block_device *device,
                               enum neomm_block_operation operation, uint32_t page,
                               neomm_frame_t frame);
+
+/* Writes frames to the places of their entries on the device, where pages[i].status is NEOMM_OK,
+ * all in flight together, and waits; sets it to NEOMM_E_IO where that failed. The records stay. */
+void neomm__swap_write_raw(struct neomm *root, struct neomm_swap_page *pages, uint32_t count);
 
 /* 64 bits of a page. Pages that differ in one aligned word always differ in it. */
 uint64_t neomm__swap_checksum(const uint64_t *page);
