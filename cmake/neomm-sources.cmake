@@ -103,6 +103,11 @@ set(NEOMM_SWAP_SOURCES
   src/swap/policy_sieve.c
   src/swap/policy_ws.c
   src/swap/policy_wsclock.c
+  src/swap/pool.c
+  src/swap/pool_chain.c
+  src/swap/pool_check.c
+  src/swap/pool_move.c
+  src/swap/pool_write.c
   src/swap/readahead.c
   src/swap/remove.c
   src/swap/slots.c
