@@ -85,6 +85,8 @@ set(NEOMM_HEAP_SOURCES
 set(NEOMM_SWAP_SOURCES
   src/swap/area.c
   src/swap/checksum.c
+  src/swap/clusters.c
+  src/swap/header.c
   src/swap/lz4.c
   src/swap/policy.c
   src/swap/policy_adaptive.c
@@ -102,6 +104,7 @@ set(NEOMM_SWAP_SOURCES
   src/swap/policy_ws.c
   src/swap/policy_wsclock.c
   src/swap/readahead.c
+  src/swap/remove.c
   src/swap/slots.c
   src/swap/swap_check.c
   src/swap/swap_io.c
@@ -127,6 +130,7 @@ set(NEOMM_VMM_SOURCES
   src/vmm/mlock.c
   src/vmm/mmap.c
   src/vmm/mremap.c
+  src/vmm/newcomers.c
   src/vmm/object.c
   src/vmm/oom.c
   src/vmm/page_tree.c
@@ -139,9 +143,11 @@ set(NEOMM_VMM_SOURCES
   src/vmm/region_tree.c
   src/vmm/rmap.c
   src/vmm/space.c
+  src/vmm/swapoff.c
   src/vmm/user_copy.c
   src/vmm/user_frame.c
   src/vmm/valloc.c
   src/vmm/vmm.c
   src/vmm/vmm_fsck.c
-  src/vmm/watermark.c)
+  src/vmm/watermark.c
+  src/vmm/write_back.c)

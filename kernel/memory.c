@@ -167,6 +167,7 @@ bool memory_start(uint32_t loader_info)
         .config = &memory.config,
         .vmm = &vmm,
         .disk_pages = SWAP_PAGES,
+        .virtio = command_line_has("virtio"),
     };
     if (!prepare(loader_info))
         return false;

@@ -1,6 +1,7 @@
 /* Disks: pages in host memory, requests that complete when the seed says, and operations that go
  * wrong on purpose.
  * SPDX-License-Identifier: MIT */
+#include "backend.h"
 #include "machine.h"
 
 #include <stdio.h>
@@ -119,6 +120,11 @@ static neomm_status read_page(struct sim_disk *disk, uint32_t page, uint8_t *dat
     return NEOMM_OK;
 }
 
+static bool is_area(const struct sim_disk *disk)
+{
+    return memcmp(page_at(disk->now, 1) - 10, "SWAPSPACE2", 10) == 0;
+}
+
 static neomm_status transfer(struct sim_disk *disk, const struct neomm_block_request *request)
 {
     uint8_t buffer[NEOMM_PAGE_SIZE];
@@ -132,6 +138,8 @@ static neomm_status transfer(struct sim_disk *disk, const struct neomm_block_req
         sim_violation(disk->sim, "disk: page %u of %u", request->page, disk->device.pages);
         return NEOMM_E_IO;
     }
+    if (request->operation == NEOMM_BLOCK_WRITE && request->page == 0 && is_area(disk))
+        sim_violation(disk->sim, "disk: the header of a swap area is written");
     if (request->operation == NEOMM_BLOCK_WRITE)
         return sim_physical_read(disk->sim, paddr, buffer, sizeof(buffer))
                    ? write_page(disk, request->page, buffer, fault)
@@ -183,7 +191,7 @@ bool sim_disk_complete_one(struct sim *sim)
     struct neomm_block_request *request = disk ? take(disk, index) : NULL;
     sim_unlock(sim);
     if (!request)
-        return false;
+        return sim_backends_complete_one(sim);
     complete(disk, request);
     return true;
 }

@@ -188,6 +188,17 @@ static void migrate(struct match *m, uint32_t cpu)
     }
 }
 
+static void swapoff(struct match *m, uint32_t cpu)
+{
+    neomm_status status = neomm_swap_remove(m->env.root, m->env.disk, NULL, NULL);
+    bool alone = (m->plan->act[0] == SWAPOFF) + (m->plan->act[1] == SWAPOFF) +
+                     (m->plan->act[2] == SWAPOFF) ==
+                 1;
+    expect(m, cpu,
+           status == NEOMM_OK || (!alone && (status == NEOMM_E_BUSY || status == NEOMM_E_NOENT)),
+           "the area could not be removed");
+}
+
 static void lock(struct match *m, uint32_t cpu)
 {
     neomm_status status = neomm_mlock(m->env.root, m->parent, m->at, m->pages * PAGE, 0);
@@ -259,6 +270,9 @@ static void run(void *context, uint32_t cpu)
         migrate(m, cpu);
         migrate(m, cpu);
         break;
+    case SWAPOFF:
+        swapoff(m, cpu);
+        break;
     case PART:
         expect(m, cpu, neomm_mprotect(root, m->parent, m->at, PAGE, NEOMM_PROT_READ) == NEOMM_OK,
                "mprotect failed");
@@ -312,6 +326,14 @@ static bool make_parent(struct match *m)
     return true;
 }
 
+/* Below the first one. */
+static bool add_second_area(struct match *m)
+{
+    struct neomm_block_device *disk = sim_disk_create(m->env.machine, 32);
+    sim_disk_make_swap(disk);
+    return neomm_swap_add(m->env.root, disk, -1) == NEOMM_OK;
+}
+
 static struct sim *begin(void *context, uint64_t seed)
 {
     struct match *m = context;
@@ -326,7 +348,7 @@ static struct sim *begin(void *context, uint64_t seed)
     memset(m->wrote, 0, sizeof(m->wrote));
     m->child = NULL;
     m->object = NULL;
-    if (!env_open(m->t, &m->env, &options) || !make_parent(m))
+    if (!env_open(m->t, &m->env, &options) || !add_second_area(m) || !make_parent(m))
         return NULL;
     if ((m->plan->with & CHILD) && neomm_space_fork(m->env.root, m->parent, &m->child) != NEOMM_OK)
         return NULL;

@@ -25,6 +25,7 @@ enum act {
     GIVE_UP,  /* what is in them */
     PAGE_OUT, /* page by page */
     MIGRATE,  /* to other frames */
+    SWAPOFF,  /* of the area that is used first; another one stays */
     PART      /* one page of the parent's loses the right to write, and gets it back */
 };
 

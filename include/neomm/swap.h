@@ -26,9 +26,9 @@ struct neomm_block_request {
 };
 
 struct neomm_block_device {
-    const char *name;
-    uint32_t pages; /* size in units of 4096 bytes */
-    void *context;  /* the device's */
+    const char *name; /* for the log */
+    uint32_t pages;   /* size in units of 4096 bytes */
+    void *context;    /* the device's */
     /* Starts `count` requests; each ends in done exactly once, in any order. Does not sleep. */
     void (*submit)(struct neomm_block_device *device, struct neomm_block_request **requests,
                    uint32_t count);
@@ -100,6 +100,7 @@ struct neomm_swap_area {
     const struct neomm_block_device *device;
     int priority;
     uint32_t slots, used, bad; /* without the header page; the rest is free */
+    bool leaving;              /* it takes no new slots: it is being removed, or could not be */
     char label[17];            /* from the header, NUL-terminated */
     uint8_t uuid[16];
 };
@@ -111,6 +112,9 @@ struct neomm_swap_page {
     neomm_status status;
 };
 
+/* True: what goes on is to end without success. Called without locks. */
+typedef bool neomm_swap_stop_fn(void *context);
+
 NEOMM_EXTERN_C_BEGIN
 
 /* Initialises the layer; needs pmm (NEOMM_E_NOENT). NEOMM_E_EXISTS, NEOMM_E_NOMEM. */
@@ -119,15 +123,35 @@ neomm_status neomm_swap_init(struct neomm *root);
  * free) or vmm is initialised. Otherwise all areas are let go. */
 neomm_status neomm_swap_fini(struct neomm *root);
 
-/* Adds the area on `device`, which must stay. Reads its header: NEOMM_E_CORRUPT (no signature,
- * other version or page size, last page beyond the device, bad-page list out of range),
- * NEOMM_E_IO, NEOMM_E_NOMEM, NEOMM_E_NOSPACE (too many areas or slots for the format),
- * NEOMM_E_EXISTS (the device has an area already), NEOMM_E_NOENT (layer not initialised). Higher
- * priorities are used first, the older one of equals. May sleep. */
+/* Adds the area on `device`, which must stay. Reads its header, and never writes to it. What is not
+ * taken is not touched, and a line of the log says what was found and what to do about it:
+ *   NEOMM_E_BUSY         a hibernation image, of Linux, uswsusp or TuxOnIce
+ *   NEOMM_E_UNSUPPORTED  version 0 (SWAP-SPACE) or another one, the other byte order, pages of
+ *                        8 to 64 KiB
+ *   NEOMM_E_CORRUPT      no signature; last page 0 or beyond the device; a list of bad pages that
+ * is too long, lists a page twice, the header, or one beyond the last NEOMM_E_INVALID (no device,
+ * or one without pages), NEOMM_E_IO, NEOMM_E_NOMEM, NEOMM_E_NOSPACE (too many areas, or slots for
+ * the format), NEOMM_E_EXISTS (the device has an area already), NEOMM_E_NOENT (layer not
+ * initialised). Higher priorities are used first. Areas of the same one are striped: in turn each
+ * gives a cluster of 256 slots to whoever needs one. May sleep. */
 neomm_status neomm_swap_add(struct neomm *root, struct neomm_block_device *device, int priority);
 
-/* Takes a free slot. `owner` keeps pages of one space together. The count is 1.
- * NEOMM_E_NOSPACE. */
+/* Removes the area on `device`, which may be in full use: it gives out no more slots, and vmm
+ * brings back what is in its slots, into memory or at the cost of other pages into other areas,
+ * while everything goes on. `stop` (NULL: none) is asked between batches. Then the device is
+ * nobody's, and its place and numbers are others'. NEOMM_E_NOENT   no area on the device
+ *   NEOMM_E_NOMEM   memory and the other areas do not suffice
+ *   NEOMM_E_AGAIN   `stop` said so
+ *   NEOMM_E_BUSY    it is being removed, or somebody other than vmm has slots
+ *   NEOMM_E_IO      some slots could not be read, which the log counts; the others were
+ * After NEOMM_E_IO the area takes no new slots until it is removed again, once those are gone;
+ * after the others it is in use as before. No page is lost. Sleeps: call without locks. */
+neomm_status neomm_swap_remove(struct neomm *root, const struct neomm_block_device *device,
+                               neomm_swap_stop_fn *stop, void *context);
+
+/* Takes a free slot. `owner` keeps pages of one space together: what it takes on one CPU comes from
+ * one cluster, ascending, until that is full. The count is 1. NEOMM_E_NOSPACE. Any context; O(1)
+ * for each area. */
 neomm_status neomm_swap_alloc(struct neomm *root, uint32_t owner,
                               struct neomm_swap_entry *entry) NEOMM_MUST_CHECK;
 

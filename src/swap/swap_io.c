@@ -102,15 +102,16 @@ static void set_filled(struct neomm__swap_area *area, struct neomm__slot *slot, 
 /* Prepares the record of one page. NEOMM_E_AGAIN: it needs a request. */
 static neomm_status write_begin(struct neomm *root, struct neomm_swap_page *page)
 {
-    struct neomm__swap_area *area = neomm__swap_area_of(root, page->entry.slot);
+    struct neomm__swap_area *area;
+    neomm_irq_t irq;
     uint64_t value;
     bool filled;
-    if (!area)
-        return NEOMM_E_NOENT;
     neomm_status status = look_at(root, page->frame, &filled, &value);
     if (status != NEOMM_OK)
         return status;
-    neomm_irq_t irq = neomm__lock(&area->lock);
+    area = neomm__swap_lock_area(root, page->entry.slot, &irq);
+    if (!area)
+        return NEOMM_E_NOENT;
     struct neomm__slot *slot = neomm__swap_record(root, area, page->entry);
     if (slot) {
         set_filled(area, slot, filled);
@@ -188,11 +189,11 @@ static neomm_status fill(struct neomm *root, neomm_frame_t frame, uint64_t word)
 static neomm_status find_record(struct neomm *root, struct neomm_swap_entry entry,
                                 struct neomm__slot *copy)
 {
-    struct neomm__swap_area *area = neomm__swap_area_of(root, entry.slot);
+    neomm_irq_t irq;
+    struct neomm__swap_area *area = neomm__swap_lock_area(root, entry.slot, &irq);
     neomm_status status = NEOMM_OK;
     if (!area)
         return NEOMM_E_NOENT;
-    neomm_irq_t irq = neomm__lock(&area->lock);
     const struct neomm__slot *slot = neomm__swap_record(root, area, entry);
     if (slot && slot->flags & NEOMM__SLOT_VALID)
         *copy = *slot;

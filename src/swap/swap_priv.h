@@ -7,23 +7,28 @@
  *   area 0: base 0            area 1: base = slots of area 0
  *   [H][1][2] ... [n-1]       [H][n+1][n+2] ...
  *
+ * Places of areas that were removed are used again, and so are their numbers; an area's place never
+ * moves. Who holds a count of a slot may use its area without a lock, and others look again once
+ * they have locked it (neomm__swap_lock_area).
+ *
  * An area's state is one run of frames:
  *
- *   [records, 16 bytes a slot][notes, 4 bytes][bitmap, a bit a slot][free slots of each cluster,
- *   16 bits]
+ *   [records, 16 bytes a slot][notes, 4 bytes][clusters, 16 bytes each 256 slots]
+ *   [who fills which cluster][bitmap, a bit a slot]
  */
 #ifndef NEOMM_SWAP_PRIV_H
 #define NEOMM_SWAP_PRIV_H
 
 #include "base/bits.h"
 #include "base/root.h"
+#include "swap/remove.h"
 
 #include <neomm/pmm.h>
 #include <neomm/swap.h>
 
 #define NEOMM__SWAP_AREAS     8
 #define NEOMM__SWAP_POLICIES  32
-#define NEOMM__SWAP_HINTS     32
+#define NEOMM__SWAP_FILLERS   128 /* of (owner, CPU) that fill clusters, apart by their hash */
 #define NEOMM__SWAP_CLUSTER   256 /* slots: 1 MiB that one owner fills alone if it can */
 #define NEOMM__SWAP_COUNT_MAX 255
 
@@ -42,36 +47,77 @@ struct neomm__slot {
 
 _Static_assert(sizeof(struct neomm__slot) == 16, "a record is 16 bytes");
 
+/* Where a cluster is listed. */
+enum neomm__cluster_list {
+    NEOMM__CLUSTER_FULL, /* in no list */
+    NEOMM__CLUSTER_FREE,
+    NEOMM__CLUSTER_PART,    /* free slots, and others */
+    NEOMM__CLUSTER_CLAIMED, /* the same, and somebody fills it */
+    NEOMM__CLUSTER_LISTS
+};
+
+struct neomm__cluster {
+    uint16_t free;       /* slots */
+    uint16_t usable;     /* those that are neither the header nor bad */
+    uint8_t list;        /* enum neomm__cluster_list */
+    uint8_t cursor;      /* where its filler goes on */
+    uint16_t filler;     /* number of who fills it, from 1; 0: nobody */
+    uint32_t next, prev; /* in its list, numbers from 1; 0: none */
+};
+
+struct neomm__cluster_queue {
+    uint32_t first, last, count;
+};
+
+enum neomm__area_state {
+    NEOMM__AREA_NONE, /* the place is free */
+    NEOMM__AREA_ON,
+    NEOMM__AREA_LEAVING, /* takes no new slots */
+    NEOMM__AREA_WORN     /* the same for good: some of its slots could not be read */
+};
+
 struct neomm__swap_area {
-    struct neomm__lock lock; /* all below but the constants */
-    struct neomm_block_device *device;
+    struct neomm__lock lock; /* all below */
+    /* These change with the lock, and are read without by those who look again with it. */
+    uint32_t state; /* enum neomm__area_state */
     int priority;
     uint32_t base;  /* number of its first slot */
-    uint32_t slots; /* header included */
+    uint32_t slots; /* header included; 0: there is no area */
+    uint32_t free;  /* with used, bad and the header it is `slots` */
+
+    struct neomm_block_device *device;
     struct neomm__slot *slot;
-    uint32_t *note;        /* of the slot's user */
+    uint32_t *note; /* of the slot's user */
+    struct neomm__cluster *cluster;
+    uint32_t *filling; /* cluster of each filler, a number from 1; believed if it says so, too */
     neomm__word_t *bitmap; /* 1: not free */
-    uint16_t *cluster_free;
     uint32_t clusters;
-    neomm_frame_t state; /* where slot, bitmap and cluster_free are */
-    uint32_t state_frames;
+    neomm_frame_t memory; /* where all these are */
+    uint32_t memory_frames;
     char label[17];
     uint8_t uuid[16];
 
-    uint32_t free, used, bad;         /* their sum and the header are `slots` */
-    uint32_t stuck;                   /* used, with a saturated count */
-    uint32_t filled;                  /* used, with FILLED */
-    uint32_t rover;                   /* cluster where the next search begins */
-    uint32_t hint[NEOMM__SWAP_HINTS]; /* where an owner got its last slot, by owner; 0: nowhere */
+    struct neomm__cluster_queue list[NEOMM__CLUSTER_LISTS];
+    uint32_t used, bad;
+    uint32_t stuck;  /* used, with a saturated count */
+    uint32_t filled; /* used, with FILLED */
+    uint64_t looks;  /* at clusters, to find free slots */
     uint64_t reads, writes, read_errors, write_errors, corrupt;
 };
 
 struct neomm__swap {
-    struct neomm__lock lock; /* adding areas and policies */
-    uint32_t areas;          /* grows; areas below it never move */
-    uint32_t slots;          /* of all areas */
-    uint32_t policies;       /* grows */
-    neomm_frame_t frame;     /* of this structure */
+    struct neomm__lock lock;    /* adding policies */
+    struct neomm__lock changes; /* sleeping: areas come and go */
+    uint32_t areas;             /* places that were ever in use; grows */
+    uint32_t slots;             /* of all areas */
+    uint32_t born;              /* areas that were ever added */
+    uint32_t turn;              /* whose is the next cluster, of areas of one priority */
+    uint32_t stir;              /* a futex, see neomm__swap_stirred */
+    uint32_t leaving;           /* areas that are being removed */
+    neomm__evacuate_fn *evacuate;
+    uint32_t policies;                   /* grows */
+    neomm_frame_t frame;                 /* of this structure */
+    uint8_t stripe[NEOMM__SWAP_FILLERS]; /* the area in which each filler fills a cluster */
     const struct neomm_policy_ops *policy[NEOMM__SWAP_POLICIES];
     struct neomm__swap_area area[NEOMM__SWAP_AREAS];
 };
@@ -90,13 +136,34 @@ static inline uint32_t neomm__swap_slot_limit(const struct neomm *root)
     return root->layout.format == NEOMM_FORMAT_2LEVEL ? (uint32_t)1 << 24 : UINT32_MAX;
 }
 
-/* The area that has the slot, NULL if none. */
+/* Has the area the slot? Only with its lock is the answer more than a guess. */
+static inline bool neomm__swap_area_has(const struct neomm__swap_area *area, uint32_t slot)
+{
+    uint32_t slots = neomm__load_acquire(&area->slots);
+    return slot - neomm__load_relaxed(&area->base) < slots;
+}
+
+/* The area that has the slot, NULL if none: for callers that hold a count of it. */
 static inline struct neomm__swap_area *neomm__swap_area_of(struct neomm *root, uint32_t slot)
 {
     uint32_t areas = root->swap ? neomm__load_acquire(&root->swap->areas) : 0;
     for (uint32_t i = 0; i < areas; i++)
-        if (slot - root->swap->area[i].base < root->swap->area[i].slots)
+        if (neomm__swap_area_has(&root->swap->area[i], slot))
             return &root->swap->area[i];
+    return NULL;
+}
+
+/* The same, for others: it is locked. NULL: there is none, and nothing is locked. */
+static inline struct neomm__swap_area *neomm__swap_lock_area(struct neomm *root, uint32_t slot,
+                                                             neomm_irq_t *irq)
+{
+    struct neomm__swap_area *area = neomm__swap_area_of(root, slot);
+    if (!area)
+        return NULL;
+    *irq = neomm__lock(&area->lock);
+    if (neomm__swap_area_has(area, slot))
+        return area;
+    neomm__unlock(&area->lock, *irq);
     return NULL;
 }
 
@@ -105,10 +172,42 @@ static inline struct neomm__swap_area *neomm__swap_area_of(struct neomm *root, u
 struct neomm__slot *neomm__swap_record(struct neomm *root, struct neomm__swap_area *area,
                                        struct neomm_swap_entry entry);
 
-/* Every slot of a new area free, but the header. */
-void neomm__swap_slots_init(struct neomm__swap_area *area);
-/* Takes a slot of a new area out of use. False: no such slot. */
+/* ---- area.c ---- */
+
+neomm_status neomm__swap_free_state(struct neomm *root, const struct neomm__swap_area *area);
+
+/* ---- header.c ---- */
+
+/* Signatures are looked for at the end of a first page of 4 KiB, or larger: up to 64 KiB. */
+#define NEOMM__SWAP_HEADER_PAGES 16u
+
+/* May the area be used whose header is in the frame? If not the log says why; see neomm_swap_add.
+ * May read other pages into the frame. */
+neomm_status neomm__swap_header_check(struct neomm *root, struct neomm_block_device *device,
+                                      neomm_frame_t frame);
+/* What a header that was checked says: size, UUID and label; then, once the area has its state, the
+ * pages that are not to be used. NEOMM_E_CORRUPT: one of them cannot be meant, as the log says. */
+void neomm__swap_header_facts(const uint8_t *header, struct neomm__swap_area *area);
+neomm_status neomm__swap_header_bad_pages(const uint8_t *header, struct neomm__swap_area *area);
+
+/* ---- slots.c ---- */
+
+/* Takes a slot of a new area out of use. False: it is so already. */
 bool neomm__swap_slot_retire(struct neomm__swap_area *area, uint32_t page);
+
+/* ---- clusters.c, with the area's lock ---- */
+
+/* Which clusters will do: the one that the filler is at; one that nobody uses; any. */
+enum neomm__cluster_want { NEOMM__CLUSTER_OWN, NEOMM__CLUSTER_UNUSED, NEOMM__CLUSTER_ANY };
+
+/* Every slot of a new area free, but the header. */
+void neomm__swap_clusters_init(struct neomm__swap_area *area);
+/* A slot that was free, for the filler; 0: there is none in such a cluster. O(1). */
+uint32_t neomm__swap_cluster_take(struct neomm__swap_area *area, uint32_t filler,
+                                  enum neomm__cluster_want want);
+/* The slot is free again; or it was in use, and never will be again. O(1). */
+void neomm__swap_cluster_put(struct neomm__swap_area *area, uint32_t page);
+void neomm__swap_cluster_lose(struct neomm__swap_area *area, uint32_t page);
 
 /* A word for the policy in the record of a slot in use; 0 for an entry of an earlier use. */
 void neomm__swap_set_shadow(struct neomm *root, struct neomm_swap_entry entry, uint32_t shadow);

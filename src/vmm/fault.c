@@ -9,6 +9,7 @@
  */
 #include "vmm/fault.h"
 
+#include "swap/remove.h"
 #include "vmm/balance.h"
 #include "vmm/readahead.h"
 
@@ -147,12 +148,12 @@ neomm_status neomm__fault_map(struct neomm__fault *work, const struct neomm_mapp
 
 /* The frame that was fetched becomes the page. */
 static neomm_status map_own(struct neomm__fault *work, const struct neomm_mapping *old,
-                            struct neomm_mapping *last)
+                            unsigned flags, struct neomm_mapping *last)
 {
-    neomm__user_frame_claim(work->root, work->space, work->frame, work->page);
+    neomm__user_frame_claim(work->root, work->space, work->frame, work->page, flags);
     neomm_status status = neomm__fault_map(work, old, work->frame, work->region_prot, last);
     if (status != NEOMM_OK)
-        neomm__user_frame_unclaim(work->root, work->space, work->frame, work->page);
+        neomm__user_frame_unclaim(work->root, work->frame);
     return status;
 }
 
@@ -204,7 +205,7 @@ static void keep_or_free_slot(struct neomm__fault *work, neomm_frame_t frame,
     struct neomm__frame *entry = neomm__frame(work->root, frame);
     struct neomm_swap_stats stats;
     neomm_swap_stats(work->root, &stats);
-    if (stats.used * 2 <= stats.slots) {
+    if (stats.used * 2 <= stats.slots && !neomm__swap_is_leaving(work->root, slot.slot)) {
         neomm_irq_t irq = neomm__rmap_lock(entry);
         entry->owner = slot.slot;
         neomm__frame_set(entry, NEOMM__FRAME_SLOT);
@@ -235,7 +236,7 @@ static enum neomm__round map_fetched(struct neomm__fault *work, const struct neo
     struct neomm_space *space = work->space;
     bool swapped = old->state == NEOMM_MAPPING_SWAPPED;
     neomm_frame_t frame = work->frame;
-    neomm_status status = map_own(work, old, NULL);
+    neomm_status status = map_own(work, old, swapped ? 0 : NEOMM__FRAME_DIRTY, NULL);
     if (status != NEOMM_OK)
         return exchange_failed(work, status, result);
     work->frame = neomm_frame(0);
@@ -247,10 +248,8 @@ static enum neomm__round map_fetched(struct neomm__fault *work, const struct neo
         neomm__balance_cost(work->root, NEOMM__COST_ANONYMOUS);
         keep_or_free_slot(work, frame, old->swap);
         NEOMM__COUNT(work->root, FAULT_SWAP_IN);
-    } else {
-        neomm__frame_set(neomm__frame(work->root, frame), NEOMM__FRAME_DIRTY);
     }
-    neomm__user_frame_enter(work->root, space, frame);
+    neomm__user_frame_enter(work->root, space, frame, swapped);
     if (swapped)
         return neomm__fault_finish(result, NEOMM_FAULT_RESOLVED, NEOMM_FAULT_SWAP_IN);
     return old->state == NEOMM_MAPPING_NONE ? neomm__fault_zero(work, result)
@@ -331,14 +330,13 @@ static enum neomm__round map_copy(struct neomm__fault *work, const struct neomm_
     struct neomm *root = work->root;
     neomm_frame_t copy = work->frame;
     struct neomm_mapping last;
-    neomm__frame_set(neomm__frame(root, copy), NEOMM__FRAME_DIRTY);
-    neomm_status status = map_own(work, old, &last);
+    neomm_status status = map_own(work, old, NEOMM__FRAME_DIRTY, &last);
     if (status != NEOMM_OK)
         return exchange_failed(work, status, result);
     work->frame = neomm_frame(0);
     neomm__user_frame_leave(root, work->space, neomm_paddr_frame(old->paddr), work->page,
                             last.dirty, NULL);
-    neomm__user_frame_enter(root, work->space, copy);
+    neomm__user_frame_enter(root, work->space, copy, false);
     neomm__bump(&work->space->faults_copy);
     NEOMM__COUNT(root, FAULT_COPY);
     return neomm__fault_finish(result, NEOMM_FAULT_RESOLVED, NEOMM_FAULT_COPY);
@@ -464,11 +462,24 @@ static enum neomm__round round_unmapped(struct neomm__fault *work,
                  : neomm__fault_fail(result, NEOMM_FAULT_SEGV, NEOMM_REASON_UNMAPPED);
 }
 
+/* Whatever the region's rights are, the page comes back if it is in swap. */
+static enum neomm__round round_bring(struct neomm__fault *work, struct neomm_fault_result *result)
+{
+    struct neomm_mapping old;
+    work->region_prot = work->region->prot;
+    if (neomm_paging_query(work->root, &work->space->tables, work->page, &old) != NEOMM_OK ||
+        old.state != NEOMM_MAPPING_SWAPPED)
+        return neomm__fault_finish(result, NEOMM_FAULT_RESOLVED, NEOMM_FAULT_NONE);
+    return round_needs_frame(work, &old, result);
+}
+
 static enum neomm__round round_inside(struct neomm__fault *work, uint32_t error,
                                       struct neomm_fault_result *result)
 {
     const struct neomm__region *region = work->region;
     struct neomm_mapping old;
+    if (error & NEOMM__PF_BRING)
+        return round_bring(work, result);
     enum neomm_fault_reason missing = missing_right(region->prot, error);
     if (missing != NEOMM_REASON_NONE)
         return neomm__fault_fail(result, NEOMM_FAULT_ACCESS, missing);
@@ -515,6 +526,17 @@ static void all_rounds(struct neomm__fault *work, uint32_t error, struct neomm_f
     neomm__fault_drop_frame(work);
     drop_block(work);
     work->shortages = 0;
+}
+
+enum neomm_fault_outcome neomm__fault_bring(struct neomm *root, struct neomm_space *space,
+                                            neomm_vaddr_t page, neomm_frame_t frame,
+                                            struct neomm_swap_entry entry,
+                                            struct neomm_fault_result *result)
+{
+    struct neomm__fault work = {
+        .root = root, .space = space, .page = page, .frame = frame, .read = entry};
+    all_rounds(&work, NEOMM__PF_BRING, result);
+    return result->outcome;
 }
 
 /* Did others just free memory, or is it worth to look for a victim? */

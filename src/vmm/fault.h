@@ -54,6 +54,14 @@ neomm_status neomm__fault_read(struct neomm__fault *work, struct neomm_swap_page
 bool neomm__fault_hold_entry(struct neomm *root, struct neomm_space *space, neomm_vaddr_t vaddr,
                              const struct neomm_swap_entry *entry);
 
+/* The page, if it is in swap still as `entry`, becomes the frame, into which that was read: both,
+ * and a count of the slot, are the fault's from now on. NEOMM_FAULT_RESOLVED also where there is
+ * nothing to do any more. Without locks. */
+enum neomm_fault_outcome neomm__fault_bring(struct neomm *root, struct neomm_space *space,
+                                            neomm_vaddr_t page, neomm_frame_t frame,
+                                            struct neomm_swap_entry entry,
+                                            struct neomm_fault_result *result);
+
 /* What follows from how a read by swap or a pager ended. */
 enum neomm__round neomm__fault_was_read(struct neomm__fault *work, neomm_status status,
                                         struct neomm_fault_result *result);

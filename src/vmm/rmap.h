@@ -43,6 +43,13 @@ struct neomm__rmap_table {
 neomm_irq_t neomm__rmap_lock(struct neomm__frame *entry);
 void neomm__rmap_unlock(struct neomm__frame *entry, neomm_irq_t irq);
 
+/* Locks the frame and empties its set at once, if it has this one entry alone, nobody has the lock
+ * and none of the flags is set. */
+bool neomm__rmap_try_empty(struct neomm__frame *entry, uint64_t mapping, unsigned flags,
+                           neomm_irq_t *irq);
+/* Unlocks a frame whose set is empty. */
+void neomm__rmap_unlock_empty(struct neomm__frame *entry, neomm_irq_t irq);
+
 /* Waits while there are `count` entries, one of which somebody else is about to remove. */
 static inline void neomm__rmap_wait(const struct neomm__frame *entry, uint32_t count)
 {

@@ -1,5 +1,6 @@
 /* Address spaces: the table of them, their life, and what keeps them.
  * SPDX-License-Identifier: MIT */
+#include "swap/remove.h"
 #include "vmm/object.h"
 
 /* ---- life ---- */
@@ -167,6 +168,7 @@ neomm_status neomm_space_destroy(struct neomm *root, struct neomm_space *space)
     hide(root->vmm, space);
     empty(root, space);
     leave_table(root->vmm, space);
+    neomm__swap_stir(root);
     neomm_status status = neomm_paging_destroy(root, &space->tables);
     NEOMM__ASSERT(status == NEOMM_OK);
     neomm__regions_free(root, &space->map);
