@@ -224,7 +224,7 @@ static void enter(struct neomm *root, struct neomm_space *space, struct neomm_sw
     (void)neomm__fetch_sub(&space->swap_pages, 1);
     neomm__bump(&space->read_ahead);
     NEOMM__COUNT(root, READ_AHEAD);
-    neomm__user_frame_enter(root, space, page->frame);
+    neomm__user_frame_enter(root, space, page->frame, true);
 }
 
 static bool map_one(struct neomm__fault *work, neomm_vaddr_t vaddr, struct neomm_swap_page *page)
@@ -240,13 +240,13 @@ static bool map_one(struct neomm__fault *work, neomm_vaddr_t vaddr, struct neomm
     if (vaddr < region->start || vaddr >= region->end || region->prot == NEOMM_PROT_NONE ||
         room_of(space) < 2)
         return false;
-    neomm__user_frame_claim(root, space, page->frame, vaddr);
+    neomm__user_frame_claim(root, space, page->frame, vaddr, 0);
     neomm__frame_mark_ahead(neomm__frame(root, page->frame));
     if (neomm_paging_exchange_exact(root, &space->tables, vaddr, &old, &next, NULL) == NEOMM_OK) {
         enter(root, space, page);
         return true;
     }
-    neomm__user_frame_unclaim(root, space, page->frame, vaddr);
+    neomm__user_frame_unclaim(root, page->frame);
     return false;
 }
 
