@@ -33,13 +33,6 @@ void neomm__readahead_fini(struct neomm *root, struct neomm__vmm *vmm)
 
 /* ---- what became of them ---- */
 
-/* Takes the mark away: had it one? */
-static bool unmark(struct neomm__frame *entry)
-{
-    return (neomm__load_relaxed(&entry->mappings) & NEOMM__RMAP_AHEAD) &&
-           (neomm__fetch_and(&entry->mappings, ~NEOMM__RMAP_AHEAD) & NEOMM__RMAP_AHEAD);
-}
-
 /* With the policies' lock. */
 static void count_used(struct neomm *root, struct neomm_space *space, neomm_vaddr_t vaddr)
 {
@@ -53,7 +46,8 @@ void neomm__readahead_tested(struct neomm__eviction *e)
 {
     uint32_t position = 0;
     struct neomm__leaf leaf;
-    if (!unmark(e->entry) || !neomm__evict_mapping(e, &position, &leaf) || !leaf.space)
+    if (!neomm__frame_unmark_ahead(e->entry) || !neomm__evict_mapping(e, &position, &leaf) ||
+        !leaf.space)
         return;
     neomm_irq_t irq = neomm__lock(&e->root->vmm->policy_lock);
     count_used(e->root, leaf.space, leaf.vaddr);
@@ -64,7 +58,7 @@ void neomm__readahead_tested(struct neomm__eviction *e)
 void neomm__readahead_left(struct neomm *root, struct neomm_space *space,
                            struct neomm__frame *entry, neomm_vaddr_t vaddr)
 {
-    if (!unmark(entry))
+    if (!neomm__frame_unmark_ahead(entry))
         return;
     neomm_irq_t irq = neomm__lock(&root->vmm->policy_lock);
     neomm_readahead_wasted(&root->vmm->ahead, &space->ahead_credit, space->index,
@@ -89,7 +83,7 @@ static void note_leaf(void *context, neomm_vaddr_t vaddr, const struct neomm_map
     if (leaf->state != NEOMM_MAPPING_PRESENT || leaf->size != NEOMM_PAGE_SIZE || !leaf->accessed)
         return;
     struct neomm__frame *entry = neomm__frame(block->root, neomm_paddr_frame(leaf->paddr));
-    if (neomm__frame_is_user(entry) && unmark(entry))
+    if (neomm__frame_is_user(entry) && neomm__frame_unmark_ahead(entry))
         block->used |= (uint64_t)1 << ((vaddr - block->start) >> NEOMM_PAGE_SHIFT);
 }
 
@@ -247,7 +241,7 @@ static bool map_one(struct neomm__fault *work, neomm_vaddr_t vaddr, struct neomm
         room_of(space) < 2)
         return false;
     neomm__user_frame_claim(root, space, page->frame, vaddr, 0);
-    (void)neomm__fetch_or(&neomm__frame(root, page->frame)->mappings, NEOMM__RMAP_AHEAD);
+    neomm__frame_mark_ahead(neomm__frame(root, page->frame));
     if (neomm_paging_exchange_exact(root, &space->tables, vaddr, &old, &next, NULL) == NEOMM_OK) {
         enter(root, space, page);
         return true;

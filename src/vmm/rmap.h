@@ -81,6 +81,30 @@ static inline bool neomm__frame_age(struct neomm__frame *entry)
            (neomm__fetch_and(&entry->mappings, ~NEOMM__RMAP_YOUNG) & NEOMM__RMAP_YOUNG);
 }
 
+/* Its page was read ahead, see readahead.h; and has it been, until now? */
+static inline void neomm__frame_mark_ahead(struct neomm__frame *entry)
+{
+    (void)neomm__fetch_or(&entry->mappings, NEOMM__RMAP_AHEAD);
+}
+
+static inline bool neomm__frame_was_ahead(const struct neomm__frame *entry)
+{
+    return (neomm__load_relaxed(&entry->mappings) & NEOMM__RMAP_AHEAD) != 0;
+}
+
+static inline bool neomm__frame_unmark_ahead(struct neomm__frame *entry)
+{
+    return neomm__frame_was_ahead(entry) &&
+           (neomm__fetch_and(&entry->mappings, ~NEOMM__RMAP_AHEAD) & NEOMM__RMAP_AHEAD);
+}
+
+/* The frame is nobody's any more. */
+static inline void neomm__frame_forget(struct neomm__frame *entry)
+{
+    if (neomm__load_relaxed(&entry->mappings) & (NEOMM__RMAP_YOUNG | NEOMM__RMAP_AHEAD))
+        (void)neomm__fetch_and(&entry->mappings, ~(NEOMM__RMAP_YOUNG | NEOMM__RMAP_AHEAD));
+}
+
 /* Adds an entry. NEOMM_E_EXISTS: it is there; NEOMM_E_NOMEM, NEOMM_E_LIMIT; nothing has changed
  * then. Takes the lock. Cost: expected constant; what a table's growth costs is shared by those
  * that fill it.

@@ -132,7 +132,7 @@ static void put(struct neomm *root, neomm_frame_t frame, uint32_t reference)
         neomm__fetch_sub(&entry->references, reference) != reference)
         return;
     neomm__store_release(&entry->references, 1);
-    neomm__store_release(&entry->mappings, 0);
+    neomm__frame_forget(entry);
     entry->kind = NEOMM__KIND_NONE;
     neomm__store_relaxed(&entry->flags, NEOMM__FRAME_ALLOCATED);
     entry->owner = 0;
