@@ -105,6 +105,7 @@ set(NEOMM_SWAP_SOURCES
   src/swap/policy_wsclock.c
   src/swap/remove.c
   src/swap/slots.c
+  src/swap/submit.c
   src/swap/swap_check.c
   src/swap/swap_io.c)
 
