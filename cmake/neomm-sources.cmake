@@ -111,6 +111,7 @@ set(NEOMM_SWAP_SOURCES
   src/swap/readahead.c
   src/swap/remove.c
   src/swap/slots.c
+  src/swap/submit.c
   src/swap/swap_check.c
   src/swap/swap_io.c
   src/swap/swap_where.c)

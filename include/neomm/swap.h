@@ -12,18 +12,44 @@
 
 /* ---- block devices ---- */
 
-enum neomm_block_operation { NEOMM_BLOCK_READ, NEOMM_BLOCK_WRITE, NEOMM_BLOCK_FLUSH };
+enum neomm_block_operation {
+    NEOMM_BLOCK_READ,
+    NEOMM_BLOCK_WRITE,
+    NEOMM_BLOCK_FLUSH,
+    NEOMM_BLOCK_DISCARD /* what is in the pages is not needed any more; see NEOMM_BLOCK_DISCARDS */
+};
 
-/* One page to move. The submitter owns it until done is called, which may be from submit itself,
- * from an interrupt, or from another CPU. */
+/* One page to move, or pages to discard. The submitter owns it until done is called, which may be
+ * from submit itself, from an interrupt, or from another CPU. */
 struct neomm_block_request {
     enum neomm_block_operation operation;
     uint32_t page; /* of the device, in units of 4096 bytes */
     neomm_frame_t frame;
     neomm_status status; /* set before done */
     void (*done)(struct neomm_block_request *request);
-    void *context; /* the submitter's */
+    void *context;  /* the submitter's */
+    uint32_t pages; /* to discard; others are of one page, whatever is here */
 };
+
+/* Of `count` requests, in the order in which they were submitted, the first so many are of one
+ * operation on pages that follow each other: one transfer, if the device can gather frames. At
+ * least 1. Swap submits the requests of a batch in ascending order. */
+static inline uint32_t neomm_block_run(struct neomm_block_request *const *requests, uint32_t count)
+{
+    uint32_t run = 1;
+    while (run < count && requests[0]->operation <= NEOMM_BLOCK_WRITE &&
+           requests[run]->operation == requests[0]->operation &&
+           requests[run]->page == requests[0]->page + run)
+        run++;
+    return run;
+}
+
+/* Bits of a device's flags. */
+#define NEOMM_BLOCK_DISCARDS 0x1u /* it takes NEOMM_BLOCK_DISCARD; what is read then is anything   \
+                                   */
+
+/* Pages that swap has on their way to a device at most, beside those that are read. */
+#define NEOMM_BLOCK_IN_FLIGHT 64u
 
 struct neomm_block_device {
     const char *name; /* for the log */
@@ -32,6 +58,8 @@ struct neomm_block_device {
     /* Starts `count` requests; each ends in done exactly once, in any order. Does not sleep. */
     void (*submit)(struct neomm_block_device *device, struct neomm_block_request **requests,
                    uint32_t count);
+    uint32_t flags; /* NEOMM_BLOCK_* */
+    uint32_t depth; /* instead of NEOMM_BLOCK_IN_FLIGHT; 0: that */
 };
 
 /* ---- replacement policies ---- */

@@ -17,7 +17,7 @@ static neomm_status make_state(struct neomm *root, struct neomm__swap_area *area
     uint64_t filling = NEOMM__SWAP_FILLERS * sizeof(area->filling[0]);
     uint64_t bytes = records + notes + clusters + filling + neomm__bitmap_bytes(area->slots);
     area->memory_frames = (uint32_t)((bytes + NEOMM_PAGE_SIZE - 1) >> NEOMM_PAGE_SHIFT);
-    struct neomm_range_request request = {.frames = area->memory_frames, .flags = NEOMM_NORECLAIM};
+    struct neomm_range_request request = {.frames = area->memory_frames};
     if (NEOMM__FAULT(SWAP_AREA))
         return NEOMM_E_NOMEM;
     neomm_status status = neomm_pmm_alloc_range(root, &request, &area->memory);
@@ -65,11 +65,12 @@ static neomm_status read_area(struct neomm *root, struct neomm__swap_area *area)
     neomm_frame_t frame;
     if (NEOMM__FAULT(SWAP_AREA))
         return NEOMM_E_NOMEM;
-    neomm_status status = neomm_pmm_alloc(root, 0, NEOMM_NORECLAIM, &frame);
+    neomm_status status = neomm_pmm_alloc(root, 0, 0, &frame);
     if (status != NEOMM_OK)
         return status;
-    status = NEOMM__FAULT(SWAP_READ) ? NEOMM_E_IO
-                                     : neomm__swap_move(area->device, NEOMM_BLOCK_READ, 0, frame);
+    status = NEOMM__FAULT(SWAP_READ)
+                 ? NEOMM_E_IO
+                 : neomm__swap_move(area->device, NEOMM_BLOCK_READ, 0, 1, frame);
     if (status == NEOMM_OK)
         status = make_area(root, area, frame);
     (void)neomm_pmm_free(root, frame, 0);

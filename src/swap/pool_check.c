@@ -106,7 +106,8 @@ void neomm__pool_fsck(struct neomm *root, struct neomm__report *report)
     for (uint32_t i = 0; i < NEOMM__POOL_CLASSES; i++)
         check_class(&found, &pool->class[i]);
     for (uint32_t i = 0; i < root->swap->areas; i++)
-        check_records(&found, &root->swap->area[i]);
+        if (root->swap->area[i].state != NEOMM__AREA_NONE)
+            check_records(&found, &root->swap->area[i]);
     if (found.frames != pool->frames || found.objects != pool->objects)
         neomm__report(report, "swap: the pool counts %u frames and %u objects, has %u and %u",
                       pool->frames, pool->objects, found.frames, found.objects);

@@ -99,6 +99,8 @@ struct neomm__swap_area {
     uint32_t memory_frames;
     char label[17];
     uint8_t uuid[16];
+    uint32_t in_flight; /* a futex: writes and discards; atomic, as how many wait for fewer */
+    uint32_t throttled;
 
     struct neomm__cluster_queue list[NEOMM__CLUSTER_LISTS];
     uint32_t used, bad;
@@ -220,9 +222,9 @@ void neomm__swap_cluster_lose(struct neomm__swap_area *area, uint32_t page);
 void neomm__swap_set_shadow(struct neomm *root, struct neomm_swap_entry entry, uint32_t shadow);
 uint32_t neomm__swap_shadow(struct neomm *root, struct neomm_swap_entry entry);
 
-/* Moves one page between a device and a frame, and waits. */
+/* One request, and its end: moves a page between a device and a frame, or discards `pages`. */
 neomm_status neomm__swap_move(struct neomm_block_device *device,
-                              enum neomm_block_operation operation, uint32_t page,
+                              enum neomm_block_operation operation, uint32_t page, uint32_t pages,
                               neomm_frame_t frame);
 
 /* Writes frames to the places of their entries on the device, where pages[i].status is NEOMM_OK,

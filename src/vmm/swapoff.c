@@ -54,11 +54,12 @@ static void note_place(struct swapoff *s, uint64_t at, struct neomm_swap_entry e
     if (s->more || !has(s, entry.slot))
         return;
     s->more = s->count == NEOMM_POLICY_BATCH;
-    if (s->more)
+    if (s->more) {
         s->next = at;
-    else if (neomm_swap_dup(s->root, entry) == NEOMM_OK)
+    } else if (neomm_swap_dup(s->root, entry) == NEOMM_OK) {
         s->place[s->count++] = (struct place){at, entry};
-    s->found++;
+        s->found++;
+    }
 }
 
 /* The frame is somebody's for now. While it is being evicted it keeps its slot. */
