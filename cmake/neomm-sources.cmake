@@ -103,6 +103,7 @@ set(NEOMM_SWAP_SOURCES
   src/swap/policy_wsclock.c
   src/swap/slots.c
   src/swap/swap_check.c
+  src/swap/swap_cache.c
   src/swap/swap_io.c)
 
 set(NEOMM_VMM_SOURCES
@@ -118,6 +119,7 @@ set(NEOMM_VMM_SOURCES
   src/vmm/evict.c
   src/vmm/fault.c
   src/vmm/fault_object.c
+  src/vmm/fault_swap.c
   src/vmm/fork.c
   src/vmm/grow.c
   src/vmm/huge.c

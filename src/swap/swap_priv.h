@@ -31,6 +31,9 @@
 #define NEOMM__SLOT_VALID  0x01u /* the slot has contents */
 #define NEOMM__SLOT_FILLED 0x02u /* and they are `value` repeated; nothing is on the device */
 #define NEOMM__SLOT_BAD    0x04u /* not to be used again */
+/* (0x08, 0x20 and 0x40: the compressed pool) */
+#define NEOMM__SLOT_CACHED  0x10u /* `shadow` is the frame that holds the same, see swap_cache.h */
+#define NEOMM__SLOT_READING 0x80u /* somebody reads it, and others wait for him */
 
 struct neomm__slot {
     uint64_t value; /* checksum of the contents, or the word that fills the page */

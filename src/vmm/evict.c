@@ -13,6 +13,7 @@
  * where it is and marked dirty: it is never lost. Leaves that went before that are as good as
  * those that stay, since what several have is not written to.
  */
+#include "swap/swap_cache.h"
 #include "vmm/cache.h"
 
 /* ---- mappings ---- */
@@ -212,8 +213,9 @@ static neomm_status give_slot(struct neomm__eviction *e)
 }
 
 /* The frame goes on without its slot, if it has it still. */
-static bool take_slot(struct neomm *root, struct neomm__frame *entry, bool even_if_busy)
+static bool take_slot(struct neomm *root, neomm_frame_t frame, bool even_if_busy)
 {
+    struct neomm__frame *entry = neomm__frame(root, frame);
     struct neomm_swap_entry slot;
     neomm_irq_t irq = neomm__rmap_lock(entry);
     bool taken = neomm__frame_has(entry, NEOMM__FRAME_SLOT) &&
@@ -222,6 +224,7 @@ static bool take_slot(struct neomm *root, struct neomm__frame *entry, bool even_
     if (taken) {
         neomm__frame_set(entry, NEOMM__FRAME_DIRTY);
         neomm__frame_clear(entry, NEOMM__FRAME_SLOT);
+        neomm__swap_cache_remove(root, slot, frame);
         (void)neomm_swap_free(root, slot);
     }
     neomm__rmap_unlock(entry, irq);
@@ -239,8 +242,9 @@ static void strip_slot(void *context, neomm_vaddr_t vaddr, const struct neomm_ma
     (void)vaddr;
     if (search->found || leaf->state != NEOMM_MAPPING_PRESENT)
         return;
-    struct neomm__frame *entry = neomm__frame(search->root, neomm_paddr_frame(leaf->paddr));
-    search->found = neomm__frame_is_user(entry) && take_slot(search->root, entry, false);
+    neomm_frame_t frame = neomm_paddr_frame(leaf->paddr);
+    search->found = neomm__frame_is_user(neomm__frame(search->root, frame)) &&
+                    take_slot(search->root, frame, false);
 }
 
 /* Makes room in swap: a resident page of the space gives up the slot with its clean copy. */
@@ -270,7 +274,7 @@ neomm_status neomm__evict_ensure_slot(struct neomm__eviction *e)
 
 void neomm__evict_drop_slot(struct neomm__eviction *e)
 {
-    (void)take_slot(e->root, e->entry, true);
+    (void)take_slot(e->root, e->frame, true);
 }
 
 /* The frame is to be written: to a slot that nobody else reads. A fault that has read this one may
@@ -359,10 +363,23 @@ static neomm_status replace_round(struct neomm__eviction *e, bool *some)
     return status;
 }
 
+/* Leaves go one by one: who faults meanwhile finds the page that others still have. Nobody could
+ * write to it since before D was cleared, if it had several leaves then: it is held since. */
+static void cache_page(struct neomm__eviction *e)
+{
+    neomm_irq_t irq = neomm__rmap_lock(e->entry);
+    if (e->shared && e->object == 0 && neomm__evict_may_go(e) &&
+        neomm__frame_has(e->entry, NEOMM__FRAME_SLOT) && e->entry->owner == e->slot.slot &&
+        neomm__rmap_count(e->entry) > 1)
+        neomm__swap_cache_add(e->root, e->slot, e->frame);
+    neomm__rmap_unlock(e->entry, irq);
+}
+
 neomm_status neomm__evict_replace(struct neomm__eviction *e)
 {
     neomm_status status;
     bool some;
+    cache_page(e);
     do {
         some = false;
         status = replace_round(e, &some);
@@ -443,6 +460,7 @@ static neomm_status prepare(struct neomm__eviction *e)
     if (!find_owner(e) || neomm__evict_part(e) != NEOMM_OK)
         return NEOMM_E_AGAIN;
     e->alone = e->object == 0 && e->owner && neomm__rmap_count(e->entry) == 1;
+    e->shared = e->entry->kind == NEOMM__KIND_SHARED && neomm__rmap_count(e->entry) > 1;
     return neomm__evict_ensure_slot(e);
 }
 

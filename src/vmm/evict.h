@@ -17,9 +17,10 @@ struct neomm__eviction {
     bool clean_only;           /* a page of the cache that is dirty stays */
     bool wait;                 /* and one that others are writing is waited for */
     struct neomm_swap_entry slot;
-    uint64_t mapping;             /* the owner's */
-    bool alone;                   /* which is the only one there is */
-    bool dirty;                   /* when it was tested */
+    uint64_t mapping; /* the owner's */
+    bool shared;      /* it had several leaves: nobody has had the right to write since */
+    bool alone;       /* which is the only one there is */
+    bool dirty;       /* when it was tested */
     struct neomm__region *region; /* of its leaf, entered for it */
     neomm_status status;
 };

@@ -5,6 +5,7 @@
  * contents without a lock. A frame is in the domain of its space while it has had no other, and in
  * the global one from then on (NEOMM__KIND_SHARED), so the domain is known without its mappings.
  */
+#include "swap/swap_cache.h"
 #include "vmm/vmm_priv.h"
 
 struct neomm_policy *neomm__user_frame_policy(struct neomm *root, const struct neomm__frame *entry,
@@ -80,6 +81,34 @@ neomm_status neomm__user_frame_add(struct neomm *root, struct neomm_space *space
     return status;
 }
 
+neomm_status neomm__user_frame_join(struct neomm *root, struct neomm_space *space,
+                                    neomm_frame_t frame, neomm_vaddr_t vaddr)
+{
+    neomm_status status =
+        neomm__rmap_join(root, neomm__frame(root, frame), neomm__mapping_make(space->index, vaddr));
+    if (status == NEOMM_OK)
+        neomm__bump(&space->resident_pages);
+    return status;
+}
+
+/* The slot that a frame, which is locked, has; false: none. */
+static bool slot_of(struct neomm *root, const struct neomm__frame *entry,
+                    struct neomm_swap_entry *slot)
+{
+    return neomm__frame_has(entry, NEOMM__FRAME_SLOT) &&
+           neomm_swap_entry_of(root, entry->owner, slot) == NEOMM_OK;
+}
+
+void neomm__user_frame_uncache(struct neomm *root, neomm_frame_t frame)
+{
+    struct neomm__frame *entry = neomm__frame(root, frame);
+    struct neomm_swap_entry slot;
+    neomm_irq_t irq = neomm__rmap_lock(entry);
+    if (slot_of(root, entry, &slot))
+        neomm__swap_cache_remove(root, slot, frame);
+    neomm__rmap_unlock(entry, irq);
+}
+
 neomm_status neomm__user_frame_share(struct neomm *root, struct neomm_space *from,
                                      struct neomm_space *to, neomm_frame_t frame,
                                      neomm_vaddr_t vaddr)
@@ -146,6 +175,9 @@ static void end(struct neomm *root, struct neomm_space *space, neomm_frame_t fra
     struct neomm__frame *entry = neomm__frame(root, frame);
     struct neomm_policy *policy = neomm__user_frame_policy(root, entry, space);
     struct neomm_swap_entry own;
+    bool has_own = slot_of(root, entry, &own);
+    if (has_own)
+        neomm__swap_cache_remove(root, own, frame);
     neomm_irq_t irq = neomm__lock(&root->vmm->policy_lock);
     NEOMM__ASSERT(neomm__frame_has(entry, NEOMM__FRAME_POLICY));
     policy->ops->leave(policy, frame, slot);
@@ -153,8 +185,7 @@ static void end(struct neomm *root, struct neomm_space *space, neomm_frame_t fra
         neomm_swap_note(root, *slot, ++policy->evictions << 1 | (policy->domain != 0));
     neomm__frame_clear(entry, NEOMM__FRAME_POLICY);
     neomm__unlock(&root->vmm->policy_lock, irq);
-    if (neomm__frame_has(entry, NEOMM__FRAME_SLOT) &&
-        neomm_swap_entry_of(root, entry->owner, &own) == NEOMM_OK)
+    if (has_own)
         (void)neomm_swap_free(root, own);
     neomm__frame_clear(entry, NEOMM__FRAME_SLOT | NEOMM__FRAME_DIRTY);
 }
