@@ -113,6 +113,7 @@ set(NEOMM_SWAP_SOURCES
   src/swap/slots.c
   src/swap/submit.c
   src/swap/swap_check.c
+  src/swap/swap_cache.c
   src/swap/swap_io.c
   src/swap/swap_where.c)
 
@@ -129,6 +130,7 @@ set(NEOMM_VMM_SOURCES
   src/vmm/evict.c
   src/vmm/fault.c
   src/vmm/fault_object.c
+  src/vmm/fault_swap.c
   src/vmm/fork.c
   src/vmm/grow.c
   src/vmm/huge.c

@@ -59,6 +59,7 @@ void neomm__fault_leave(struct neomm__fault *work)
 
 void neomm__fault_drop_contents(struct neomm__fault *work)
 {
+    neomm__fault_end_read(work);
     if (work->read.kind != NEOMM_SWAP_NONE)
         (void)neomm_swap_free(work->root, work->read);
     work->read.kind = NEOMM_SWAP_NONE;
@@ -118,6 +119,10 @@ static neomm_status fetch_contents(struct neomm__fault *work, struct neomm_swap_
     neomm__fault_drop_contents(work);
     if (!neomm__fault_hold_entry(work->root, work->space, work->page, &entry))
         return NEOMM_E_NOENT;
+    if (!neomm__fault_begin_read(work, entry)) {
+        (void)neomm_swap_free(work->root, entry);
+        return NEOMM_E_NOENT;
+    }
     nearby.page[0] = (struct neomm_swap_page){entry, work->frame, NEOMM_OK};
     neomm__readahead_choose(work, &nearby);
     work->read = entry;
@@ -299,6 +304,10 @@ static enum neomm__round round_needs_frame(struct neomm__fault *work,
     if (neomm__fault_must_give(work))
         return neomm__fault_give(work, result);
     bool swapped = old->state == NEOMM_MAPPING_SWAPPED;
+    bool read = swapped && neomm__fault_same_entry(&work->read, &old->swap);
+    enum neomm__round round;
+    if (swapped && !read && neomm__fault_find(work, old, result, &round))
+        return round;
     if (neomm_frame_is_nil(work->frame) && neomm__fault_fetch_frame(work, !swapped) != NEOMM_OK)
         return neomm__fault_make_room(work, result);
     if (!work->region)
@@ -307,8 +316,10 @@ static enum neomm__round round_needs_frame(struct neomm__fault *work,
         neomm__fault_drop_frame(work);
         return NEOMM__FAULT_AGAIN;
     }
-    if (swapped && !neomm__fault_same_entry(&work->read, &old->swap))
+    if (swapped && !read)
         return neomm__fault_was_read(work, fetch_contents(work, old->swap), result);
+    if (swapped && neomm__fault_is_shared(work))
+        return neomm__fault_map_shared(work, old, result);
     return map_fetched(work, old, result);
 }
 
@@ -394,7 +405,7 @@ static enum neomm__round round_present(struct neomm__fault *work, const struct n
         return round_part(work, result);
     if (old->paddr == neomm_frame_paddr(work->root->vmm->zero))
         return round_needs_frame(work, old, result);
-    if (!neomm__user_frame_is_exclusive(neomm__frame(work->root, neomm_paddr_frame(old->paddr))))
+    if (!neomm__fault_take(work->root, neomm_paddr_frame(old->paddr)))
         return round_copy(work, old, result);
     struct neomm_mapping next = *old;
     next.prot = work->region_prot;

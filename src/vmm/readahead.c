@@ -140,6 +140,7 @@ static bool take_next(struct neomm__fault *work, struct neomm__nearby *nearby)
         neomm_paging_query(root, &work->space->tables, vaddr, &leaf) != NEOMM_OK ||
         leaf.state != NEOMM_MAPPING_SWAPPED ||
         neomm_swap_where(root, leaf.swap) != NEOMM_SWAP_ON_DEVICE ||
+        neomm_swap_users(root, leaf.swap) != 1 ||
         !neomm__fault_hold_entry(root, work->space, vaddr, &leaf.swap))
         return false;
     nearby->page[nearby->count++] =
@@ -227,6 +228,10 @@ static void enter(struct neomm *root, struct neomm_space *space, struct neomm_sw
     neomm__user_frame_enter(root, space, page->frame, true);
 }
 
+/* A page that others have in swap as well would have to be mapped for all of them. Inside of the
+ * region the leaf's entry gets to nobody else. */
+#define LEAF_AND_US 2u
+
 static bool map_one(struct neomm__fault *work, neomm_vaddr_t vaddr, struct neomm_swap_page *page)
 {
     struct neomm *root = work->root;
@@ -238,7 +243,7 @@ static bool map_one(struct neomm__fault *work, neomm_vaddr_t vaddr, struct neomm
                                        .paddr = neomm_frame_paddr(page->frame),
                                        .size = NEOMM_PAGE_SIZE};
     if (vaddr < region->start || vaddr >= region->end || region->prot == NEOMM_PROT_NONE ||
-        room_of(space) < 2)
+        room_of(space) < 2 || neomm_swap_users(root, page->entry) != LEAF_AND_US)
         return false;
     neomm__user_frame_claim(root, space, page->frame, vaddr, 0);
     neomm__frame_mark_ahead(neomm__frame(root, page->frame));

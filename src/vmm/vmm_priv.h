@@ -96,6 +96,8 @@ struct neomm__vmm {
     struct neomm__lock spaces_lock; /* SPACES: the table */
     uint32_t evictions_ended;       /* a futex, and how many wait for it */
     uint32_t evictions_awaited;
+    uint32_t reads_ended; /* a futex, and how many wait for it: of slots that others have, too */
+    uint32_t reads_awaited;
     uint32_t write_backs_ended;           /* a futex */
     struct neomm__write_back *write_back; /* NEOMM__WRITE_BACKS of them, see evict.h */
     struct neomm__lock policy_lock;       /* POLICY: every instance's lists */
@@ -321,6 +323,11 @@ void neomm__user_frame_dismiss(struct neomm *root, neomm_frame_t frame, uint64_t
  * has taken away the leaf that is there, and is about to say so. */
 neomm_status neomm__user_frame_add(struct neomm *root, struct neomm_space *space,
                                    neomm_frame_t frame, neomm_vaddr_t vaddr);
+/* The same of a frame that is held; NEOMM_E_NOENT: it has no mappings any more. */
+neomm_status neomm__user_frame_join(struct neomm *root, struct neomm_space *space,
+                                    neomm_frame_t frame, neomm_vaddr_t vaddr);
+/* The swap cache does not have it from now on. */
+void neomm__user_frame_uncache(struct neomm *root, neomm_frame_t frame);
 /* A frame of `from` gets a leaf of `to` as well. NEOMM_E_NOMEM, NEOMM_E_LIMIT. */
 neomm_status neomm__user_frame_share(struct neomm *root, struct neomm_space *from,
                                      struct neomm_space *to, neomm_frame_t frame,
