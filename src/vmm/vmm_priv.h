@@ -83,9 +83,11 @@ struct neomm__newcomers {
 } __attribute__((aligned(64)));
 
 /* One CPU's part. */
+#define NEOMM__INSIDE 4u
 struct neomm__vmm_cpu {
     struct neomm__newcomers newcomers;
-};
+    struct neomm__region *inside[NEOMM__INSIDE]; /* regions that tasks are in, see region_enter.c */
+} __attribute__((aligned(64)));
 
 struct neomm__vmm {
     struct neomm__lock spaces_lock; /* SPACES: the table */
@@ -120,7 +122,7 @@ struct neomm__vmm {
     struct neomm_object *object[NEOMM__OBJECT_MAX]; /* index 0 is none */
 };
 
-/* ---- region.c: who may be inside ---- */
+/* ---- region_enter.c: who may be inside ---- */
 
 /* Becomes a user of the region that holds vaddr; NULL: none does. Neither sleep nor an allocation
  * that may reclaim until neomm__region_exit. May wait for the space's lock before. */
@@ -133,6 +135,11 @@ void neomm__region_exit(struct neomm__region *region);
 /* Keeps others out and waits until nobody is inside; the space's lock is held. */
 void neomm__region_close(struct neomm__region *region);
 void neomm__region_open(struct neomm__region *region);
+/* Is anybody inside? True is good for the moment, false as long as it is closed. */
+bool neomm__region_is_entered(const struct neomm__region *region);
+
+/* ---- region.c: without the lock ---- */
+
 /* The region at vaddr as it was at some moment; false: there was none, or it was about to be
  * joined, parted or moved. No lock. */
 bool neomm__region_look(struct neomm *root, const struct neomm_space *space, neomm_vaddr_t vaddr,
