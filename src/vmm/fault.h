@@ -49,6 +49,9 @@ neomm_status neomm__fault_fetch_frame(struct neomm__fault *work, bool zeroed);
 /* Reads from swap, and waits for it. */
 neomm_status neomm__fault_read(struct neomm__fault *work, struct neomm_swap_page *page);
 
+/* A page came back from swap: counts it. */
+void neomm__fault_swapped_in(struct neomm__fault *work);
+
 /* What follows from how a read by swap or a pager ended. */
 enum neomm__round neomm__fault_was_read(struct neomm__fault *work, neomm_status status,
                                         struct neomm_fault_result *result);

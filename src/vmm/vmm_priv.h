@@ -33,6 +33,11 @@
 
 struct neomm_object;
 
+/* What a CPU has counted for a space, modulo a machine word; see tally.h. */
+struct neomm__tally {
+    size_t resident, zero, swap_in, copy, other;
+} __attribute__((aligned(64)));
+
 struct neomm_space {
     struct neomm__lock lock; /* SPACE: regions, and what is not atomic */
     uint32_t index;
@@ -51,13 +56,13 @@ struct neomm_space {
     uint32_t lock_future;               /* flags of new regions */
     bool lock_now;                      /* and their pages are brought in */
     uint32_t huge;                      /* it has had huge leaves; atomic */
-    size_t resident_pages, swap_pages;  /* atomic, as all below: leaves of frames and of slots */
-    size_t faults_zero, faults_swap_in, faults_copy, faults_other, evictions, swap_writes;
-    size_t refaults, refaults_near;
+    size_t swap_pages;                  /* atomic, as all below: leaves of slots */
+    size_t evictions, swap_writes, refaults, refaults_near;
     size_t working_set; /* pages, in 1/16 */
     uint32_t victim;    /* memory ran out and it was chosen: it gets no more */
     uint32_t oom_bias;  /* an int32_t */
     char name[NEOMM_SPACE_NAME];
+    struct neomm__tally tally[]; /* of each CPU */
 };
 
 /* Where the background pass stands; of who made it busy. */
@@ -384,7 +389,8 @@ static inline bool neomm__at_limit(const size_t *pages, uint64_t bytes)
 
 /* ---- newcomers.c ---- */
 
-/* A page of the global domain has its first leaf: it will enter the domain soon. */
+/* A page of the global domain has its first leaf: it will enter the domain soon. Interrupts are
+ * masked. */
 void neomm__newcomers_add(struct neomm *root, neomm_frame_t frame);
 /* All enter; the first and the second with the lock of the domains. The page is in its domain
  * afterwards. */
