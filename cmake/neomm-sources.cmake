@@ -148,6 +148,7 @@ set(NEOMM_VMM_SOURCES
   src/vmm/reclaim.c
   src/vmm/region.c
   src/vmm/region_check.c
+  src/vmm/region_enter.c
   src/vmm/region_gap.c
   src/vmm/region_tree.c
   src/vmm/rmap.c

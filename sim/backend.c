@@ -128,8 +128,8 @@ static bool copy_in(struct sim_backend *backend, struct sim_job *job)
 static struct sim_job *make_job(struct sim_backend *backend, struct neomm_block_request **requests,
                                 uint32_t count)
 {
-    size_t bytes =
-        requests[0]->operation == NEOMM_BLOCK_FLUSH ? 0 : (size_t)count << NEOMM_PAGE_SHIFT;
+    enum neomm_block_operation operation = requests[0]->operation;
+    size_t bytes = moves_pages(operation) ? (size_t)count << NEOMM_PAGE_SHIFT : 0;
     struct sim_job *job = malloc(sizeof(*job) + bytes);
     if (!job)
         sim_crash(backend->sim, true, "sim: the host refused memory for a disk request");

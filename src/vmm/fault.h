@@ -64,6 +64,9 @@ enum neomm_fault_outcome neomm__fault_bring(struct neomm *root, struct neomm_spa
                                             struct neomm_swap_entry entry,
                                             struct neomm_fault_result *result);
 
+/* A page came back from swap: counts it. */
+void neomm__fault_swapped_in(struct neomm__fault *work);
+
 /* What follows from how a read by swap or a pager ended. */
 enum neomm__round neomm__fault_was_read(struct neomm__fault *work, neomm_status status,
                                         struct neomm_fault_result *result);

@@ -7,6 +7,7 @@
  */
 #include "swap/swap_cache.h"
 #include "vmm/readahead.h"
+#include "vmm/tally.h"
 
 struct neomm_policy *neomm__user_frame_policy(struct neomm *root, const struct neomm__frame *entry,
                                               struct neomm_space *space)
@@ -44,11 +45,13 @@ void neomm__user_frame_enter(struct neomm *root, struct neomm_space *space, neom
                              bool at_once)
 {
     struct neomm_policy *policy = neomm__space_policy(root, space);
-    neomm__bump(&space->resident_pages);
+    neomm_irq_t irq = neomm_port_irq_save();
+    neomm__tally_add(&neomm__tally(space)->resident, 1);
     if (at_once || policy != &root->vmm->global)
         neomm__user_frame_admit(root, policy, frame);
     else
         neomm__newcomers_add(root, frame);
+    neomm_port_irq_restore(irq);
 }
 
 void neomm__user_frame_admit(struct neomm *root, struct neomm_policy *policy, neomm_frame_t frame)
@@ -85,7 +88,7 @@ neomm_status neomm__user_frame_add(struct neomm *root, struct neomm_space *space
     neomm_status status =
         neomm__rmap_add(root, neomm__frame(root, frame), neomm__mapping_make(space->index, vaddr));
     if (status == NEOMM_OK)
-        neomm__bump(&space->resident_pages);
+        neomm__resident_add(space, 1);
     return status;
 }
 
@@ -95,7 +98,7 @@ neomm_status neomm__user_frame_join(struct neomm *root, struct neomm_space *spac
     neomm_status status =
         neomm__rmap_join(root, neomm__frame(root, frame), neomm__mapping_make(space->index, vaddr));
     if (status == NEOMM_OK)
-        neomm__bump(&space->resident_pages);
+        neomm__resident_add(space, 1);
     return status;
 }
 
@@ -257,7 +260,7 @@ void neomm__user_frame_leave(struct neomm *root, struct neomm_space *space, neom
     if (last)
         end(root, space, frame, slot);
     neomm__rmap_unlock(entry, irq);
-    (void)neomm__fetch_sub(&space->resident_pages, 1);
+    neomm__resident_add(space, (size_t)0 - 1);
     if (table.words)
         neomm__rmap_free(root, table);
     if (last)
@@ -284,7 +287,7 @@ static void release_batch(struct neomm__release *release)
 void neomm__release_end(struct neomm__release *release)
 {
     release_batch(release);
-    (void)neomm__fetch_sub(&release->space->resident_pages, release->leaves);
+    neomm__resident_add(release->space, (size_t)0 - release->leaves);
     release->leaves = 0;
 }
 

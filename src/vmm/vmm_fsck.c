@@ -3,6 +3,7 @@
 #include "swap/policy.h"
 #include "swap/swap_cache.h"
 #include "vmm/object.h"
+#include "vmm/tally.h"
 
 struct check {
     struct neomm *root;
@@ -119,7 +120,7 @@ static void check_space(struct check *check)
     if (status != NEOMM_OK)
         neomm__report(check->report, "vmm: space %u: tables cannot be walked: %s", space->index,
                       neomm_status_text(status));
-    check_count(check, "resident", check->resident, space->resident_pages);
+    check_count(check, "resident", check->resident, neomm__resident(check->root, space));
     check_count(check, "in swap", check->swapped, space->swap_pages);
     if (space->busy != 0 || space->users == 0 || space->filling)
         neomm__report(check->report, "vmm: space %u: %u holds, %u users", space->index, space->busy,
