@@ -86,6 +86,7 @@ set(NEOMM_SWAP_SOURCES
   src/swap/area.c
   src/swap/checksum.c
   src/swap/clusters.c
+  src/swap/discard.c
   src/swap/header.c
   src/swap/lz4.c
   src/swap/policy.c
