@@ -104,11 +104,18 @@ set(NEOMM_SWAP_SOURCES
   src/swap/policy_sieve.c
   src/swap/policy_ws.c
   src/swap/policy_wsclock.c
+  src/swap/pool.c
+  src/swap/pool_chain.c
+  src/swap/pool_check.c
+  src/swap/pool_move.c
+  src/swap/pool_write.c
+  src/swap/readahead.c
   src/swap/remove.c
   src/swap/slots.c
   src/swap/submit.c
   src/swap/swap_check.c
-  src/swap/swap_io.c)
+  src/swap/swap_io.c
+  src/swap/swap_where.c)
 
 set(NEOMM_VMM_SOURCES
   src/vmm/account.c
@@ -130,10 +137,12 @@ set(NEOMM_VMM_SOURCES
   src/vmm/mlock.c
   src/vmm/mmap.c
   src/vmm/mremap.c
+  src/vmm/newcomers.c
   src/vmm/object.c
   src/vmm/oom.c
   src/vmm/page_tree.c
   src/vmm/pressure.c
+  src/vmm/readahead.c
   src/vmm/reclaim.c
   src/vmm/region.c
   src/vmm/region_check.c
@@ -147,4 +156,5 @@ set(NEOMM_VMM_SOURCES
   src/vmm/valloc.c
   src/vmm/vmm.c
   src/vmm/vmm_fsck.c
-  src/vmm/watermark.c)
+  src/vmm/watermark.c
+  src/vmm/write_back.c)

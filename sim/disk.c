@@ -1,6 +1,7 @@
 /* Disks: pages in host memory, requests that complete when the seed says, and operations that go
  * wrong on purpose.
  * SPDX-License-Identifier: MIT */
+#include "backend.h"
 #include "machine.h"
 
 #include <stdio.h>
@@ -216,7 +217,7 @@ bool sim_disk_complete_one(struct sim *sim)
     struct neomm_block_request *request = disk ? take(disk, index) : NULL;
     sim_unlock(sim);
     if (!request)
-        return false;
+        return sim_backends_complete_one(sim);
     complete(disk, request);
     return true;
 }

@@ -299,7 +299,9 @@ static bool map_pages(struct match *m)
                NEOMM_OK;
     }
     if (!(m->plan->with & SHARED))
-        return neomm_mmap(root, m->parent, &m->at, size, RW, NEOMM_MAP_FIXED) == NEOMM_OK;
+        return neomm_mmap(root, m->parent, &m->at, size, RW, NEOMM_MAP_FIXED) == NEOMM_OK &&
+               (!(m->plan->with & AHEAD) ||
+                neomm_madvise(root, m->parent, m->at, size, NEOMM_ADVICE_SEQUENTIAL) == NEOMM_OK);
     return neomm_object_create(root, NULL, size, &m->object) == NEOMM_OK &&
            neomm_mmap_object(root, m->parent, &m->at, size, RW, NEOMM_MAP_FIXED, m->object, 0) ==
                NEOMM_OK;
@@ -332,6 +334,12 @@ static bool add_second_area(struct match *m)
     return neomm_swap_add(m->env.root, disk, -1) == NEOMM_OK;
 }
 
+/* What is swapped goes to the pool in half of the schedules by seed. */
+static bool meets_the_disk(uint64_t seed)
+{
+    return seed < 1000000 || seed & 2;
+}
+
 static struct sim *begin(void *context, uint64_t seed)
 {
     struct match *m = context;
@@ -340,6 +348,8 @@ static struct sim *begin(void *context, uint64_t seed)
                                         .ram_bytes = (m->plan->with & HUGE ? 20u : 4u) << 20,
                                         .cpus = m->cpus,
                                         .swap_pages = 32,
+                                        .readahead = m->plan->with & AHEAD ? 16 : 0,
+                                        .no_pool = meets_the_disk(seed),
                                         .seed = seed};
     m->mistakes = 0;
     memset(m->wrote, 0, sizeof(m->wrote));
@@ -436,12 +446,12 @@ void match_by_seed(struct ktap *t, const struct match_plan *plan)
         ktap_skip(t, sim_sched_unavailable());
 }
 
-/* Over one page: the schedules with one preemption, or with two. */
+/* Over one page, or two: the schedules with one preemption, or with two. */
 void match_one_after_the_other(struct ktap *t, const struct match_plan *plan)
 {
     const struct sim_sched_options options = {.mode = SIM_SCHED_EXHAUSTIVE,
                                               .seed = t->parameter,
                                               .schedules = schedules(plan, 300),
                                               .preemptions = sched_factor() > 1 ? 2 : 1};
-    search(t, plan, 1, &options);
+    search(t, plan, plan->with & AHEAD ? 2 : 1, &options);
 }

@@ -38,7 +38,8 @@ enum {
     SHARED = 16, /* the pages are an object's */
     LOST = 32,   /* what is in them may be */
     HUGE = 64,   /* they are the last ones of a huge page */
-    FRESH = 128  /* nobody has touched them */
+    FRESH = 128, /* nobody has touched them */
+    AHEAD = 256  /* all that are in swap are read with the first one that faults */
 };
 
 struct match_plan {
@@ -47,7 +48,8 @@ struct match_plan {
     unsigned with;
 };
 
-/* The plan in schedules by seed, and over one page in those with one preemption, or with two. */
+/* The plan in schedules by seed, and over one page (two with AHEAD) in those with one preemption,
+ * or with two. */
 void match_by_seed(struct ktap *t, const struct match_plan *plan);
 void match_one_after_the_other(struct ktap *t, const struct match_plan *plan);
 

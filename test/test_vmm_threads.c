@@ -83,6 +83,7 @@ static void run_threads(struct ktap *t, bool shared, bool limited)
     struct neomm_space *space[THREADS];
     struct worker worker[THREADS];
     const struct env_options options = {.layer = ENV_VMM,
+                                        .readahead = 16,
                                         .format = (enum neomm_format)t->parameter,
                                         .ram_bytes = 4u << 20,
                                         .cpus = THREADS + 1,

@@ -120,7 +120,13 @@ struct neomm_swap_stats {
     uint64_t slots, used, bad;                   /* over all areas; used + bad + free = slots */
     uint64_t reads, writes;                      /* pages moved from and to devices */
     uint64_t read_errors, write_errors, corrupt; /* tries, those repeated with success too */
-    uint64_t filled; /* slots in use that hold a repeated word and need no I/O */
+    uint64_t filled;                 /* slots in use that hold a repeated word and need no I/O */
+    uint64_t pool_pages, pool_bytes; /* pages in the compressed pool, bytes that they are there */
+    uint64_t pool_frames, pool_limit;
+    uint64_t pool_hits;     /* pages read from it */
+    uint64_t pool_rejected; /* pages that went to a device: hardly any smaller compressed, */
+    uint64_t pool_no_room;  /* or the pool full and nothing to write back */
+    uint64_t pool_written_back;
     uint32_t areas;
 };
 
@@ -217,9 +223,20 @@ neomm_status neomm_swap_entry_of(struct neomm *root, uint32_t slot, struct neomm
 void neomm_swap_note(struct neomm *root, struct neomm_swap_entry entry, uint32_t note);
 uint32_t neomm_swap_note_of(struct neomm *root, struct neomm_swap_entry entry);
 
+/* Where the contents of a slot are; NOWHERE for an entry of an earlier use, or a slot never
+ * written. Only what is on a device costs I/O to read. */
+enum neomm_swap_where {
+    NEOMM_SWAP_NOWHERE,
+    NEOMM_SWAP_ON_DEVICE,
+    NEOMM_SWAP_FILLED,
+    NEOMM_SWAP_IN_POOL
+};
+enum neomm_swap_where neomm_swap_where(struct neomm *root, struct neomm_swap_entry entry);
+
 /* Writes frames to their slots, count <= NEOMM_POLICY_BATCH, all in flight together, and waits.
- * A frame filled with one repeated word costs no I/O. pages[i].status: NEOMM_OK, or NEOMM_E_IO
- * and the slot is marked bad. Returns the first error. Sleeps: call without locks. */
+ * A frame filled with one repeated word costs no I/O, nor does one that the compressed pool takes,
+ * which may write others back first. pages[i].status: NEOMM_OK, or NEOMM_E_IO and the slot is
+ * marked bad. Returns the first error. Sleeps: call without locks. */
 neomm_status neomm_swap_write(struct neomm *root, struct neomm_swap_page *pages, uint32_t count);
 
 /* Reads slots into frames. NEOMM_E_IO after one retry; NEOMM_E_CORRUPT where the checksum of
@@ -227,6 +244,15 @@ neomm_status neomm_swap_write(struct neomm *root, struct neomm_swap_page *pages,
  * never written; NEOMM_E_NOMEM for a high frame that cannot be mapped now. What an unsuccessful
  * read left in the frame is garbage. The slot stays in use. Sleeps. */
 neomm_status neomm_swap_read(struct neomm *root, struct neomm_swap_page *pages, uint32_t count);
+
+/* Moves objects of the compressed pool together, and returns the frames that became free. Sleeps.
+ */
+uint32_t neomm_swap_pool_compact(struct neomm *root);
+
+/* Writes about so many pages of the compressed pool to their slots on the devices, those that were
+ * not stored or read for long first, and returns how many left it: 0 too while another task is at
+ * it. A page whose write fails stays in the pool, and its slot is not used again. Sleeps. */
+uint32_t neomm_swap_pool_write_back(struct neomm *root, uint32_t pages);
 
 void neomm_swap_stats(struct neomm *root, struct neomm_swap_stats *stats);
 /* The n-th area in the order of adding. NEOMM_E_NOENT behind the last. */

@@ -53,6 +53,7 @@ struct neomm_vmm_options {
                          * bits, in pages, that each space draws from the port's entropy */
     enum neomm_overcommit overcommit;
     enum neomm_huge huge;
+    uint32_t readahead; /* pages read from swap together, at most, 0: one at a time */
 };
 
 /* As Linux does by default for mmap on these machines. */
@@ -185,6 +186,9 @@ struct neomm_space_stats {
     uint32_t oom_score;  /* neomm_space_oom_score, 0 if that is less */
     uint32_t oom_victim; /* 1: it was chosen, and has lost its private memory */
     uint32_t spare;
+    /* Pages read with others that faulted, beside the faults; of them, seen used since, and evicted
+     * without having been used. */
+    uint64_t read_ahead, ahead_used, ahead_wasted;
     char name[NEOMM_SPACE_NAME];
 };
 

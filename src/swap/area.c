@@ -4,6 +4,7 @@
 #include "swap_priv.h"
 
 #include "base/bitmap.h"
+#include "swap/pool.h"
 
 /* Fills in what follows from the area's size and gets it its state. Sizes are 64 bits wide until
  * frames were found for them: 32 bits do not hold what a device may claim. */
@@ -198,6 +199,7 @@ static void add_stats(struct neomm__swap_area *area, struct neomm_swap_stats *st
     stats->read_errors += area->read_errors;
     stats->write_errors += area->write_errors;
     stats->corrupt += area->corrupt;
+    stats->pool_hits += area->pool_hits;
     stats->areas++;
     neomm__unlock(&area->lock, irq);
 }
@@ -208,6 +210,8 @@ void neomm_swap_stats(struct neomm *root, struct neomm_swap_stats *stats)
     uint32_t areas = root->swap ? neomm__load_acquire(&root->swap->areas) : 0;
     for (uint32_t i = 0; i < areas; i++)
         add_stats(&root->swap->area[i], stats);
+    if (root->swap)
+        neomm__pool_stats(root, stats);
 }
 
 /* False: there is no area. */
@@ -268,6 +272,12 @@ neomm_status neomm_swap_init(struct neomm *root)
     swap->frame = frame;
     neomm__policy_builtin(swap);
     root->swap = swap;
+    status = neomm__pool_init(root);
+    if (status != NEOMM_OK) {
+        root->swap = NULL;
+        (void)neomm_pmm_free(root, frame, 0);
+        return status;
+    }
     root->layer[NEOMM__LAYER_SWAP] = &layer_ops;
     return NEOMM_OK;
 }
@@ -282,6 +292,7 @@ neomm_status neomm_swap_fini(struct neomm *root)
     for (uint32_t i = 0; i < swap->areas; i++)
         if (swap->area[i].used != swap->area[i].stuck)
             return NEOMM_E_BUSY;
+    neomm__pool_fini(root);
     for (uint32_t i = 0; i < swap->areas; i++)
         if (swap->area[i].state != NEOMM__AREA_NONE)
             (void)neomm__swap_free_state(root, &swap->area[i]);

@@ -3,6 +3,7 @@
 #include "swap_priv.h"
 
 #include "base/bitmap.h"
+#include "swap/pool.h"
 
 struct totals {
     uint32_t free, used, bad, stuck, filled;
@@ -23,6 +24,10 @@ static void check_slot(const struct neomm__swap_area *area, uint32_t page, struc
                       area->base + page, slot->flags);
     if (slot->flags & NEOMM__SLOT_FILLED && !(slot->flags & NEOMM__SLOT_VALID))
         neomm__report(report, "swap: slot %u is filled but not valid", area->base + page);
+    if (slot->flags & NEOMM__SLOT_POOLED &&
+        (slot->flags & (NEOMM__SLOT_VALID | NEOMM__SLOT_FILLED)) != NEOMM__SLOT_VALID)
+        neomm__report(report, "swap: slot %u is in the pool and filled, or not valid",
+                      area->base + page);
     totals->free += !taken;
     totals->used += slot->count != 0;
     totals->bad += slot->count == 0 && bad;
@@ -130,6 +135,7 @@ void neomm__swap_fsck(struct neomm *root, struct neomm__report *report)
         check_numbers(swap, i, report);
         check_area(&swap->area[i], report);
     }
+    neomm__pool_fsck(root, report);
     if (slots != swap->slots)
         neomm__report(report, "swap: %u slots counted, the areas have %u", swap->slots, slots);
 }

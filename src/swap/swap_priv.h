@@ -13,7 +13,7 @@
  *
  * An area's state is one run of frames:
  *
- *   [records, 16 bytes a slot][notes, 4 bytes][clusters, 16 bytes each 256 slots]
+ *   [records, 16 bytes a slot][notes, 4 bytes][clusters, 20 bytes each 256 slots]
  *   [who fills which cluster][bitmap, a bit a slot]
  */
 #ifndef NEOMM_SWAP_PRIV_H
@@ -36,9 +36,11 @@
 #define NEOMM__SLOT_VALID  0x01u /* the slot has contents */
 #define NEOMM__SLOT_FILLED 0x02u /* and they are `value` repeated; nothing is on the device */
 #define NEOMM__SLOT_BAD    0x04u /* not to be used again */
+#define NEOMM__SLOT_POOLED                                                                         \
+    0x08u /* `value` says where in the compressed pool they are, see pool.h */
 
 struct neomm__slot {
-    uint64_t value; /* checksum of the contents, or the word that fills the page */
+    uint64_t value; /* checksum of the contents, or as FILLED and POOLED say */
     uint16_t generation;
     uint8_t count;   /* users; NEOMM__SWAP_COUNT_MAX: lost count, in use for ever */
     uint8_t flags;   /* NEOMM__SLOT_* */
@@ -64,6 +66,7 @@ struct neomm__cluster {
     uint8_t list;        /* enum neomm__cluster_list */
     uint8_t cursor;      /* where its filler goes on */
     uint16_t filler;     /* number of who fills it, from 1; 0: nobody */
+    uint16_t pooled;     /* slots whose pages are in the compressed pool */
     uint32_t next, prev; /* in its list, numbers from 1; 0: none */
 };
 
@@ -110,6 +113,9 @@ struct neomm__swap_area {
     uint32_t filled; /* used, with FILLED */
     uint64_t looks;  /* at clusters, to find free slots */
     uint64_t reads, writes, read_errors, write_errors, corrupt;
+    uint32_t pooled;    /* used, with POOLED */
+    uint32_t pool_hand; /* where the pool looks next for a page to write back */
+    uint64_t pool_hits;
 };
 
 struct neomm__swap {
@@ -122,6 +128,7 @@ struct neomm__swap {
     uint32_t stir;              /* a futex, see neomm__swap_stirred */
     uint32_t leaving;           /* areas that are being removed */
     neomm__evacuate_fn *evacuate;
+    struct neomm__pool *pool;            /* see pool.h */
     uint32_t policies;                   /* grows */
     neomm_frame_t frame;                 /* of this structure */
     uint8_t stripe[NEOMM__SWAP_FILLERS]; /* the area in which each filler fills a cluster */
@@ -244,6 +251,10 @@ uint32_t neomm__swap_shadow(struct neomm *root, struct neomm_swap_entry entry);
 neomm_status neomm__swap_move(struct neomm_block_device *device,
                               enum neomm_block_operation operation, uint32_t page, uint32_t pages,
                               neomm_frame_t frame);
+
+/* Writes frames to the places of their entries on the device, where pages[i].status is NEOMM_OK,
+ * all in flight together, and waits; sets it to NEOMM_E_IO where that failed. The records stay. */
+void neomm__swap_write_raw(struct neomm *root, struct neomm_swap_page *pages, uint32_t count);
 
 /* 64 bits of a page. Pages that differ in one aligned word always differ in it. */
 uint64_t neomm__swap_checksum(const uint64_t *page);

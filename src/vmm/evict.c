@@ -15,6 +15,7 @@
  */
 #include "swap/remove.h"
 #include "vmm/cache.h"
+#include "vmm/readahead.h"
 
 /* ---- mappings ---- */
 
@@ -132,6 +133,8 @@ void neomm__evict_test(struct neomm__eviction *e, bool *accessed, bool *dirty)
     struct bits bits = harvest(e, false);
     bool young = neomm__frame_age(e->entry);
     *accessed = bits.accessed || young;
+    if (*accessed)
+        neomm__readahead_tested(e);
     *dirty = bits.dirty || neomm__frame_has(e->entry, NEOMM__FRAME_DIRTY);
 }
 
@@ -170,11 +173,6 @@ bool neomm__evict_is_locked(struct neomm__eviction *e)
     return locked;
 }
 
-static bool at_swap_limit(const struct neomm_space *space)
-{
-    return neomm__at_limit(&space->swap_pages, space->limits.swap_bytes);
-}
-
 /* A page of an object is the object's, in swap too. */
 bool neomm__evict_is_limited(struct neomm__eviction *e)
 {
@@ -184,7 +182,7 @@ bool neomm__evict_is_limited(struct neomm__eviction *e)
     if (neomm__frame_is_object(e->entry))
         return false;
     while (!limited && neomm__evict_mapping(e, &position, &leaf)) {
-        limited = leaf.space && at_swap_limit(leaf.space);
+        limited = leaf.space && neomm__at_swap_limit(leaf.space);
         drop(&leaf);
     }
     return limited;
@@ -259,17 +257,22 @@ static bool release_a_slot(struct neomm *root, struct neomm_space *space)
     return search.found;
 }
 
+void neomm__evict_drop_slot(struct neomm__eviction *e)
+{
+    (void)neomm__evict_take_slot(e->root, e->entry, true);
+}
+
 /* Gives the frame a slot if it has none. */
-static neomm_status ensure_slot(struct neomm__eviction *e)
+neomm_status neomm__evict_ensure_slot(struct neomm__eviction *e)
 {
     struct neomm_space *owner = e->owner;
     uint32_t near = owner ? owner->index : neomm__mapping_space(e->object & ~NEOMM__RMAP_OBJECT);
     if (slot_of(e) == NEOMM_OK) {
         if (!neomm__swap_is_leaving(e->root, e->slot.slot))
             return NEOMM_OK;
-        (void)neomm__evict_take_slot(e->root, e->entry, true);
+        neomm__evict_drop_slot(e);
     }
-    if (owner && e->object == 0 && at_swap_limit(owner))
+    if (owner && e->object == 0 && neomm__at_swap_limit(owner))
         return NEOMM_E_LIMIT;
     neomm_status status = neomm_swap_alloc(e->root, near, &e->slot);
     if (status == NEOMM_E_NOSPACE && owner && release_a_slot(e->root, owner))
@@ -279,35 +282,15 @@ static neomm_status ensure_slot(struct neomm__eviction *e)
 
 /* The frame is to be written: to a slot that nobody else reads. A fault that has read this one may
  * still map what it read, as long as the page's entry names this slot. */
-static neomm_status own_slot(struct neomm__eviction *e)
+neomm_status neomm__evict_own_slot(struct neomm__eviction *e)
 {
     if (neomm_swap_users(e->root, e->slot) == 1)
         return NEOMM_OK;
-    (void)neomm__evict_take_slot(e->root, e->entry, true);
-    return ensure_slot(e);
+    neomm__evict_drop_slot(e);
+    return neomm__evict_ensure_slot(e);
 }
 
 /* ---- one page ---- */
-
-/* Writes the frame to its slot. A count of the slot and the reference of the frame are held
- * meanwhile, so that neither gets another owner if the page is unmapped. */
-static neomm_status write_out(struct neomm__eviction *e)
-{
-    struct neomm_swap_page page = {e->slot, e->frame, NEOMM_OK};
-    neomm_status status = neomm_swap_dup(e->root, e->slot);
-    if (status != NEOMM_OK)
-        return status;
-    neomm__frame_clear(e->entry, NEOMM__FRAME_DIRTY);
-    status = neomm_swap_write(e->root, &page, 1);
-    if (status == NEOMM_OK && e->owner)
-        neomm__bump(&e->owner->swap_writes);
-    else if (status != NEOMM_OK)
-        neomm__frame_set(e->entry, NEOMM__FRAME_DIRTY);
-    (void)neomm_swap_free(e->root, e->slot);
-    if (status == NEOMM_E_IO) /* and the slot is marked bad */
-        (void)neomm__evict_take_slot(e->root, e->entry, true);
-    return status;
-}
 
 /* A leaf of an object's page; the object knows where the page goes. */
 static neomm_status empty_leaf(struct neomm__eviction *e, const struct neomm__leaf *at,
@@ -329,7 +312,7 @@ static neomm_status replace_leaf(struct neomm__eviction *e, const struct neomm__
     struct neomm_space *space = at->space;
     const struct neomm_mapping swapped = {.state = NEOMM_MAPPING_SWAPPED, .swap = e->slot};
     struct neomm_mapping leaf;
-    if (e->object == 0 && at_swap_limit(space))
+    if (e->object == 0 && neomm__at_swap_limit(space))
         return NEOMM_E_LIMIT;
     neomm_status status = neomm_paging_query(e->root, &space->tables, at->vaddr, &leaf);
     if (status != NEOMM_OK || leaf.state != NEOMM_MAPPING_PRESENT || leaf.dirty ||
@@ -364,11 +347,6 @@ static neomm_status replace_unlocked(struct neomm__eviction *e, const struct neo
     return status;
 }
 
-static bool may_go(const struct neomm__eviction *e)
-{
-    return !neomm__frame_has(e->entry, NEOMM__FRAME_DIRTY);
-}
-
 /* One round over the set. Removing lets others move up, so where one went the next is looked for;
  * where the table was halved, some are passed over. */
 static neomm_status replace_round(struct neomm__eviction *e, bool *some)
@@ -376,7 +354,8 @@ static neomm_status replace_round(struct neomm__eviction *e, bool *some)
     neomm_status status = NEOMM_OK;
     struct neomm__leaf leaf;
     uint32_t position = 0;
-    while (status == NEOMM_OK && may_go(e) && neomm__evict_mapping(e, &position, &leaf)) {
+    while (status == NEOMM_OK && neomm__evict_may_go(e) &&
+           neomm__evict_mapping(e, &position, &leaf)) {
         if (is_wanted(e, &leaf)) {
             status = replace_unlocked(e, &leaf);
             *some |= status == NEOMM_OK;
@@ -387,8 +366,7 @@ static neomm_status replace_round(struct neomm__eviction *e, bool *some)
     return status;
 }
 
-/* All leaves, or the one that is wanted. */
-static neomm_status replace_leaves(struct neomm__eviction *e)
+neomm_status neomm__evict_replace(struct neomm__eviction *e)
 {
     neomm_status status;
     bool some;
@@ -409,24 +387,6 @@ static neomm_status replace_leaves(struct neomm__eviction *e)
     return status;
 }
 
-static neomm_status evict_owned(struct neomm__eviction *e)
-{
-    if (neomm__evict_part(e) != NEOMM_OK)
-        return NEOMM_E_AGAIN;
-    neomm_status status = ensure_slot(e);
-    if (status != NEOMM_OK)
-        return status;
-    neomm__evict_clean(e);
-    if (neomm__frame_has(e->entry, NEOMM__FRAME_DIRTY)) {
-        status = own_slot(e);
-        if (status == NEOMM_OK)
-            status = write_out(e);
-    }
-    if (neomm__rmap_count(e->entry) == 0)
-        return NEOMM_E_NOENT;
-    return status == NEOMM_OK ? replace_leaves(e) : status;
-}
-
 /* The space that the page is written for: one of those that have it; none for an object's page that
  * nobody has. */
 static bool find_owner(struct neomm__eviction *e)
@@ -436,6 +396,7 @@ static bool find_owner(struct neomm__eviction *e)
     while (neomm__evict_mapping(e, &position, &leaf)) {
         if (is_wanted(e, &leaf)) {
             e->owner = leaf.space;
+            e->mapping = leaf.mapping;
             return true;
         }
         drop(&leaf);
@@ -468,11 +429,13 @@ void neomm__evict_end(struct neomm__eviction *e)
     neomm_port_wake(&vmm->evictions_ended, UINT32_MAX);
 }
 
-/* The frame is marked before its pins are looked at: see pin_leaf. */
+/* The frame is marked before its pins are looked at: see pin_leaf. One that has no mapping is about
+ * to leave its domain, with others perhaps (neomm__release_end). */
 bool neomm__evict_begin(struct neomm__eviction *e)
 {
     neomm_irq_t irq = neomm__rmap_lock(e->entry);
-    bool marked = !neomm__frame_has(e->entry, NEOMM__FRAME_BUSY);
+    bool marked =
+        !neomm__frame_has(e->entry, NEOMM__FRAME_BUSY) && neomm__rmap_count(e->entry) != 0;
     if (marked)
         neomm__frame_set(e->entry, NEOMM__FRAME_BUSY);
     neomm__rmap_unlock(e->entry, irq);
@@ -483,18 +446,30 @@ bool neomm__evict_begin(struct neomm__eviction *e)
     return marked;
 }
 
-neomm_status neomm__evict_frame(struct neomm__eviction *e)
+/* From here on the page is the evictor's, up to neomm__evict_finish. */
+static neomm_status prepare(struct neomm__eviction *e)
 {
-    neomm_status status = NEOMM_E_AGAIN;
+    if (!find_owner(e) || neomm__evict_part(e) != NEOMM_OK)
+        return NEOMM_E_AGAIN;
+    e->alone = e->object == 0 && e->owner && neomm__rmap_count(e->entry) == 1;
+    return neomm__evict_ensure_slot(e);
+}
+
+bool neomm__evict_prepare(struct neomm__eviction *e)
+{
+    e->status = NEOMM_E_AGAIN;
     if (!neomm__evict_begin(e))
-        return status;
-    if (e->entry->kind == NEOMM__KIND_CACHE) {
-        status = neomm__cache_evict(e);
-    } else if (find_owner(e)) {
-        status = evict_owned(e);
-        if (e->owner)
-            neomm__space_drop(e->owner);
-    }
+        return false;
+    e->status = e->entry->kind == NEOMM__KIND_CACHE ? neomm__cache_evict(e) : prepare(e);
+    if (e->status == NEOMM_OK && e->entry->kind != NEOMM__KIND_CACHE)
+        return true;
+    neomm__evict_finish(e);
+    return false;
+}
+
+void neomm__evict_finish(struct neomm__eviction *e)
+{
+    if (e->owner)
+        neomm__space_drop(e->owner);
     neomm__evict_end(e);
-    return status;
 }

@@ -11,6 +11,7 @@
 
 #include "swap/remove.h"
 #include "vmm/balance.h"
+#include "vmm/readahead.h"
 
 #define ROUNDS 16u
 /* Others may free what is needed, or unmap what could have been evicted, meanwhile; only the second
@@ -84,38 +85,48 @@ neomm_status neomm__fault_fetch_frame(struct neomm__fault *work, bool zeroed)
     return fails ? NEOMM_E_NOMEM : neomm_pmm_alloc(work->root, 0, flags, &work->frame);
 }
 
-neomm_status neomm__fault_read(struct neomm__fault *work, struct neomm_swap_page *page)
+neomm_status neomm__fault_read(struct neomm__fault *work, struct neomm_swap_page *page,
+                               uint32_t count)
 {
     neomm__stall_begin(work->root);
-    neomm_status status = neomm_swap_read(work->root, page, 1);
+    (void)neomm_swap_read(work->root, page, count);
     neomm__stall_end(work->root);
-    return status;
+    return page[0].status;
 }
 
-/* Reads the contents of `entry`. Its slot is held from here until they are mapped or dropped:
- * meanwhile others may fault the page in, write it and evict it again, and then it must go to
- * another slot, or the old contents would pass for the new. */
-static neomm_status fetch_contents(struct neomm__fault *work, struct neomm_swap_entry entry)
+/* Only with the count is the slot's content that of the entry: the page may have been faulted in,
+ * written and evicted before. What the leaf says now is so from now on. */
+bool neomm__fault_hold_entry(struct neomm *root, struct neomm_space *space, neomm_vaddr_t vaddr,
+                             const struct neomm_swap_entry *entry)
 {
     struct neomm_mapping now;
+    if (neomm_swap_dup(root, *entry) != NEOMM_OK)
+        return false;
+    if (neomm_paging_query(root, &space->tables, vaddr, &now) == NEOMM_OK &&
+        now.state == NEOMM_MAPPING_SWAPPED && neomm__fault_same_entry(&now.swap, entry))
+        return true;
+    (void)neomm_swap_free(root, *entry);
+    return false;
+}
+
+/* Reads the contents of `entry`, and of others with it. Its slot is held from here until they are
+ * mapped or dropped: meanwhile others may fault the page in, write it and evict it again, and then
+ * it must go to another slot, or the old contents would pass for the new. */
+static neomm_status fetch_contents(struct neomm__fault *work, struct neomm_swap_entry entry)
+{
+    struct neomm__nearby nearby;
     neomm__fault_drop_contents(work);
-    neomm_status status = neomm_swap_dup(work->root, entry);
-    if (status != NEOMM_OK)
-        return status;
-    /* Only with the count is the slot's content that of the entry: the page may have been faulted
-     * in, written and evicted before. What the leaf says now is so from now on. */
-    status = neomm_paging_query(work->root, &work->space->tables, work->page, &now);
-    if (status != NEOMM_OK || now.state != NEOMM_MAPPING_SWAPPED ||
-        !neomm__fault_same_entry(&now.swap, &entry)) {
-        (void)neomm_swap_free(work->root, entry);
+    if (!neomm__fault_hold_entry(work->root, work->space, work->page, &entry))
         return NEOMM_E_NOENT;
-    }
-    struct neomm_swap_page page = {entry, work->frame, NEOMM_OK};
+    nearby.page[0] = (struct neomm_swap_page){entry, work->frame, NEOMM_OK};
+    neomm__readahead_choose(work, &nearby);
     work->read = entry;
     neomm__fault_leave(work);
-    status = neomm__fault_read(work, &page);
+    neomm__readahead_frames(work, &nearby);
+    neomm_status status = neomm__fault_read(work, nearby.page, nearby.count);
     if (status != NEOMM_OK)
         neomm__fault_drop_contents(work);
+    neomm__readahead_map(work, &nearby);
     work->zeroed = false;
     return status;
 }
@@ -137,12 +148,12 @@ neomm_status neomm__fault_map(struct neomm__fault *work, const struct neomm_mapp
 
 /* The frame that was fetched becomes the page. */
 static neomm_status map_own(struct neomm__fault *work, const struct neomm_mapping *old,
-                            struct neomm_mapping *last)
+                            unsigned flags, struct neomm_mapping *last)
 {
-    neomm__user_frame_claim(work->root, work->space, work->frame, work->page);
+    neomm__user_frame_claim(work->root, work->space, work->frame, work->page, flags);
     neomm_status status = neomm__fault_map(work, old, work->frame, work->region_prot, last);
     if (status != NEOMM_OK)
-        neomm__user_frame_unclaim(work->root, work->space, work->frame, work->page);
+        neomm__user_frame_unclaim(work->root, work->frame);
     return status;
 }
 
@@ -225,7 +236,7 @@ static enum neomm__round map_fetched(struct neomm__fault *work, const struct neo
     struct neomm_space *space = work->space;
     bool swapped = old->state == NEOMM_MAPPING_SWAPPED;
     neomm_frame_t frame = work->frame;
-    neomm_status status = map_own(work, old, NULL);
+    neomm_status status = map_own(work, old, swapped ? 0 : NEOMM__FRAME_DIRTY, NULL);
     if (status != NEOMM_OK)
         return exchange_failed(work, status, result);
     work->frame = neomm_frame(0);
@@ -237,10 +248,8 @@ static enum neomm__round map_fetched(struct neomm__fault *work, const struct neo
         neomm__balance_cost(work->root, NEOMM__COST_ANONYMOUS);
         keep_or_free_slot(work, frame, old->swap);
         NEOMM__COUNT(work->root, FAULT_SWAP_IN);
-    } else {
-        neomm__frame_set(neomm__frame(work->root, frame), NEOMM__FRAME_DIRTY);
     }
-    neomm__user_frame_enter(work->root, space, frame);
+    neomm__user_frame_enter(work->root, space, frame, swapped);
     if (swapped)
         return neomm__fault_finish(result, NEOMM_FAULT_RESOLVED, NEOMM_FAULT_SWAP_IN);
     return old->state == NEOMM_MAPPING_NONE ? neomm__fault_zero(work, result)
@@ -321,14 +330,13 @@ static enum neomm__round map_copy(struct neomm__fault *work, const struct neomm_
     struct neomm *root = work->root;
     neomm_frame_t copy = work->frame;
     struct neomm_mapping last;
-    neomm__frame_set(neomm__frame(root, copy), NEOMM__FRAME_DIRTY);
-    neomm_status status = map_own(work, old, &last);
+    neomm_status status = map_own(work, old, NEOMM__FRAME_DIRTY, &last);
     if (status != NEOMM_OK)
         return exchange_failed(work, status, result);
     work->frame = neomm_frame(0);
     neomm__user_frame_leave(root, work->space, neomm_paddr_frame(old->paddr), work->page,
                             last.dirty, NULL);
-    neomm__user_frame_enter(root, work->space, copy);
+    neomm__user_frame_enter(root, work->space, copy, false);
     neomm__bump(&work->space->faults_copy);
     NEOMM__COUNT(root, FAULT_COPY);
     return neomm__fault_finish(result, NEOMM_FAULT_RESOLVED, NEOMM_FAULT_COPY);

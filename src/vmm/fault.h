@@ -46,8 +46,13 @@ void neomm__fault_drop_contents(struct neomm__fault *work);
 void neomm__fault_drop_frame(struct neomm__fault *work);
 /* Takes a frame, at the cost of others' if need be. */
 neomm_status neomm__fault_fetch_frame(struct neomm__fault *work, bool zeroed);
-/* Reads from swap, and waits for it. */
-neomm_status neomm__fault_read(struct neomm__fault *work, struct neomm_swap_page *page);
+/* Reads from swap, and waits for it: the status of the first page. */
+neomm_status neomm__fault_read(struct neomm__fault *work, struct neomm_swap_page *page,
+                               uint32_t count);
+/* Takes a count of the slot that the leaf at vaddr names; false: the leaf is another by now. Inside
+ * of the region. */
+bool neomm__fault_hold_entry(struct neomm *root, struct neomm_space *space, neomm_vaddr_t vaddr,
+                             const struct neomm_swap_entry *entry);
 
 /* The page, if it is in swap still as `entry`, becomes the frame, into which that was read: both,
  * and a count of the slot, are the fault's from now on. NEOMM_FAULT_RESOLVED also where there is

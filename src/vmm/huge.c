@@ -154,6 +154,7 @@ static void enter_policy(struct neomm *root, struct neomm_space *space, neomm_fr
     struct neomm_policy *policy = neomm__space_policy(root, space);
     struct neomm__frame *entry = neomm__frame(root, block);
     neomm_irq_t irq = neomm__lock(&root->vmm->policy_lock);
+    neomm__newcomers_enter(root);
     for (uint32_t i = 0; i < frames; i++) {
         neomm__frame_set(&entry[i], NEOMM__FRAME_POLICY);
         policy->ops->enter(policy, neomm_frame(block.number + i));

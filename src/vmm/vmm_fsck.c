@@ -151,6 +151,7 @@ void neomm__vmm_fsck(struct neomm *root, struct neomm__report *report)
     struct frames frames = {0, 0, 0};
     uint64_t leaves = 0, limited = 0, committed = 0;
     uint32_t spaces = 0;
+    neomm__newcomers_flush(root);
     for (uint32_t i = 1; i < NEOMM__SPACE_MAX; i++) {
         struct check check = {.root = root, .space = vmm->space[i], .report = report};
         if (!check.space)

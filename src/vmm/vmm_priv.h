@@ -25,6 +25,7 @@
 #include <neomm/heap.h>
 #include <neomm/paging.h>
 #include <neomm/pmm.h>
+#include <neomm/readahead.h>
 #include <neomm/swap.h>
 #include <neomm/vmm.h>
 
@@ -54,7 +55,9 @@ struct neomm_space {
     size_t resident_pages, swap_pages;  /* atomic, as all below: leaves of frames and of slots */
     size_t faults_zero, faults_swap_in, faults_copy, faults_other, evictions, swap_writes;
     size_t refaults, refaults_near;
-    size_t working_set; /* pages, in 1/16 */
+    size_t read_ahead, ahead_used, ahead_wasted;
+    int32_t ahead_credit; /* under policy_lock */
+    size_t working_set;   /* pages, in 1/16 */
     uint32_t victim;    /* memory ran out and it was chosen: it gets no more */
     uint32_t oom_bias;  /* an int32_t */
     char name[NEOMM_SPACE_NAME];
@@ -75,15 +78,34 @@ struct neomm__cache_counts {
     size_t reads, writes, read_errors, write_errors, ahead, ahead_hits, around, refaults, dropped;
 };
 
+struct neomm__write_back;
+
+/* New pages of a CPU that are in no domain yet, see newcomers.c; 0: a free place. */
+#define NEOMM__NEWCOMERS 15u
+struct neomm__newcomers {
+    uint32_t frame[NEOMM__NEWCOMERS];
+    uint32_t next;
+} __attribute__((aligned(64)));
+
+/* One CPU's part. */
+struct neomm__vmm_cpu {
+    struct neomm__newcomers newcomers;
+};
+
 struct neomm__vmm {
     struct neomm__lock spaces_lock; /* SPACES: the table */
     uint32_t evictions_ended;       /* a futex, and how many wait for it */
     uint32_t evictions_awaited;
-    struct neomm__lock policy_lock; /* POLICY: every instance's lists */
+    uint32_t write_backs_ended;           /* a futex */
+    struct neomm__write_back *write_back; /* NEOMM__WRITE_BACKS of them, see evict.h */
+    struct neomm__lock policy_lock;       /* POLICY: every instance's lists */
     struct neomm_policy global, cache;
+    struct neomm_readahead ahead; /* under policy_lock */
+    uint32_t readahead;           /* pages read together, at most; 0: one */
     uint32_t cost[2], cost_turn; /* under policy_lock; see balance.h */
     struct neomm__cache_counts counts;
-    uint32_t compacting; /* atomic */
+    uint32_t compacting;        /* atomic */
+    struct neomm__vmm_cpu *cpu; /* as many as the root has */
     struct neomm_kmem *region_cache, *node_cache;
     uint64_t ram_pages; /* that there are for use */
     size_t committed;   /* pages promised to all spaces: on i386 they fit, 4096 times 3 GiB */
@@ -281,13 +303,15 @@ static inline bool neomm__frame_is_user(const struct neomm__frame *entry)
                      entry->kind == NEOMM__KIND_OBJECT || entry->kind == NEOMM__KIND_CACHE);
 }
 
-/* A frame that nobody else knows will be mapped at vaddr; or it could not be. */
+/* A frame that nobody else knows will be mapped at vaddr, with NEOMM__FRAME_DIRTY or 0; or it could
+ * not be. */
 void neomm__user_frame_claim(struct neomm *root, struct neomm_space *space, neomm_frame_t frame,
-                             neomm_vaddr_t vaddr);
-void neomm__user_frame_unclaim(struct neomm *root, struct neomm_space *space, neomm_frame_t frame,
-                               neomm_vaddr_t vaddr);
-/* It has been mapped: into the count of the space, and the policy. */
-void neomm__user_frame_enter(struct neomm *root, struct neomm_space *space, neomm_frame_t frame);
+                             neomm_vaddr_t vaddr, unsigned flags);
+void neomm__user_frame_unclaim(struct neomm *root, neomm_frame_t frame);
+/* It has been mapped: into the count of the space, and the policy; where that was just told of a
+ * page that is back, at once. */
+void neomm__user_frame_enter(struct neomm *root, struct neomm_space *space, neomm_frame_t frame,
+                             bool at_once);
 /* Into a policy, without a space. */
 void neomm__user_frame_admit(struct neomm *root, struct neomm_policy *policy, neomm_frame_t frame);
 /* The last entry of its set, an object's, goes. */
@@ -329,12 +353,26 @@ neomm_status neomm__user_frame_copy(struct neomm *root, neomm_frame_t to, neomm_
 void neomm__user_frame_refault(struct neomm *root, struct neomm_space *space,
                                const struct neomm_swap_entry *slot);
 
-/* A neomm_leaf_fn, context a struct neomm__release: what unmapping leaves to do. */
+/* A neomm_leaf_fn, context a struct neomm__release: what unmapping leaves to do. Frames that have
+ * lost their last leaf leave their domain together; the last ones at neomm__release_end. */
+#define NEOMM__RELEASE_BATCH 32u
 struct neomm__release {
     struct neomm *root;
     struct neomm_space *space;
+    size_t leaves; /* that have gone and are still counted */
+    uint32_t count;
+    neomm_frame_t frame[NEOMM__RELEASE_BATCH];
 };
+static inline void neomm__release_begin(struct neomm__release *release, struct neomm *root,
+                                        struct neomm_space *space)
+{
+    release->root = root;
+    release->space = space;
+    release->leaves = 0;
+    release->count = 0;
+}
 void neomm__user_leaf_release(void *context, neomm_vaddr_t vaddr, const struct neomm_mapping *leaf);
+void neomm__release_end(struct neomm__release *release);
 
 static inline void neomm__bump(size_t *count)
 {
@@ -345,6 +383,16 @@ static inline bool neomm__at_limit(const size_t *pages, uint64_t bytes)
 {
     return neomm__load_acquire(pages) >= bytes >> NEOMM_PAGE_SHIFT;
 }
+
+/* ---- newcomers.c ---- */
+
+/* A page of the global domain has its first leaf: it will enter the domain soon. */
+void neomm__newcomers_add(struct neomm *root, neomm_frame_t frame);
+/* All enter; the first and the second with the lock of the domains. The page is in its domain
+ * afterwards. */
+void neomm__newcomers_enter(struct neomm *root);
+void neomm__newcomers_find(struct neomm *root, const struct neomm__frame *entry);
+void neomm__newcomers_flush(struct neomm *root);
 
 /* ---- evict.c ---- */
 
