@@ -98,26 +98,21 @@ void sim_backend_done(struct sim_backend *backend, struct sim_job *job, neomm_st
 
 /* ---- submitting ---- */
 
-static bool continues(const struct sim_job *job, const struct neomm_block_request *request)
-{
-    return job->operation == request->operation && job->operation != NEOMM_BLOCK_FLUSH &&
-           request->page == job->page + job->count;
-}
-
 /* How many of the requests are pages in a row. */
 static uint32_t run_length(struct neomm_block_request **requests, uint32_t count)
 {
-    struct sim_job job = {
-        .operation = requests[0]->operation, .page = requests[0]->page, .count = 1};
-    while (job.count < count && job.count < SIM_JOB_PAGES && continues(&job, requests[job.count]))
-        job.count++;
-    return job.count;
+    return neomm_block_run(requests, count < SIM_JOB_PAGES ? count : SIM_JOB_PAGES);
+}
+
+static bool has_data(enum neomm_block_operation operation)
+{
+    return operation == NEOMM_BLOCK_READ || operation == NEOMM_BLOCK_WRITE;
 }
 
 static bool is_outside(const struct sim_backend *backend, const struct sim_job *job)
 {
     return job->operation != NEOMM_BLOCK_FLUSH &&
-           (job->page >= backend->device.pages || job->count > backend->device.pages - job->page);
+           (job->page >= backend->device.pages || job->pages > backend->device.pages - job->page);
 }
 
 /* What is written is what the frames hold now. */
@@ -133,14 +128,14 @@ static bool copy_in(struct sim_backend *backend, struct sim_job *job)
 static struct sim_job *make_job(struct sim_backend *backend, struct neomm_block_request **requests,
                                 uint32_t count)
 {
-    size_t bytes =
-        requests[0]->operation == NEOMM_BLOCK_FLUSH ? 0 : (size_t)count << NEOMM_PAGE_SHIFT;
+    size_t bytes = has_data(requests[0]->operation) ? (size_t)count << NEOMM_PAGE_SHIFT : 0;
     struct sim_job *job = malloc(sizeof(*job) + bytes);
     if (!job)
         sim_crash(backend->sim, true, "sim: the host refused memory for a disk request");
     job->operation = requests[0]->operation;
     job->page = requests[0]->page;
     job->count = count;
+    job->pages = job->operation == NEOMM_BLOCK_DISCARD ? requests[0]->pages : count;
     job->since = sim_host_now();
     job->status = NEOMM_E_IO;
     for (uint32_t i = 0; i < count; i++)
@@ -160,7 +155,7 @@ static void submit(struct neomm_block_device *device, struct neomm_block_request
         bool bad = is_outside(backend, job);
         if (bad)
             sim_violation(backend->sim, "disk: pages %u to %u of %u", job->page,
-                          job->page + job->count - 1, device->pages);
+                          job->page + job->pages - 1, device->pages);
         bad |= !copy_in(backend, job);
         i += job->count;
         (void)pthread_mutex_lock(&backend->lock);

@@ -49,6 +49,9 @@ static inline uint32_t neomm_block_run(struct neomm_block_request *const *reques
     0x1u /* it takes NEOMM_BLOCK_DISCARD; what is read then is anything                            \
           */
 
+/* Pages that one discard is of at most: 1 GiB. */
+#define NEOMM_BLOCK_DISCARD_PAGES 262144u
+
 /* Pages that swap has on their way to a device at most, beside those that are read. */
 #define NEOMM_BLOCK_IN_FLIGHT 64u
 

@@ -85,11 +85,18 @@ uint32_t neomm__swap_discard(struct neomm__swap_area *area, uint32_t least)
 
 void neomm__swap_discard_all(struct neomm__swap_area *area)
 {
-    uint32_t pages = area->slots - 1;
-    if (neomm__swap_move(area->device, NEOMM_BLOCK_DISCARD, 1, pages, neomm_frame(0)) == NEOMM_OK)
-        area->discarded += pages;
-    else
-        give_up(area->device);
+    neomm_status status = NEOMM_OK;
+    for (uint32_t page = 1, pages; status == NEOMM_OK && page < area->slots; page += pages) {
+        uint32_t left = area->slots - page;
+        pages = left < NEOMM_BLOCK_DISCARD_PAGES ? left : NEOMM_BLOCK_DISCARD_PAGES;
+        status = neomm__swap_move(area->device, NEOMM_BLOCK_DISCARD, page, pages, neomm_frame(0));
+        if (status == NEOMM_OK)
+            area->discarded += pages;
+    }
+    if (status == NEOMM_OK)
+        return;
+    area->discards = 0;
+    give_up(area->device);
 }
 
 void neomm__swap_discard_end(struct neomm__swap_area *area)
