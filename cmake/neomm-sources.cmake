@@ -87,6 +87,7 @@ set(NEOMM_SWAP_SOURCES
   src/swap/checksum.c
   src/swap/clusters.c
   src/swap/dense.c
+  src/swap/discard.c
   src/swap/header.c
   src/swap/lz4.c
   src/swap/policy.c

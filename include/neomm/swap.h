@@ -45,8 +45,12 @@ static inline uint32_t neomm_block_run(struct neomm_block_request *const *reques
 }
 
 /* Bits of a device's flags. */
-#define NEOMM_BLOCK_DISCARDS 0x1u /* it takes NEOMM_BLOCK_DISCARD; what is read then is anything   \
-                                   */
+#define NEOMM_BLOCK_DISCARDS                                                                       \
+    0x1u /* it takes NEOMM_BLOCK_DISCARD; what is read then is anything                            \
+          */
+
+/* Pages that one discard is of at most: 1 GiB. */
+#define NEOMM_BLOCK_DISCARD_PAGES 262144u
 
 /* Pages that swap has on their way to a device at most, beside those that are read. */
 #define NEOMM_BLOCK_IN_FLIGHT 64u
@@ -134,6 +138,7 @@ struct neomm_swap_area {
     const struct neomm_block_device *device;
     int priority;
     uint32_t slots, used, bad; /* without the header page; the rest is free */
+    uint64_t discarded;        /* slots that the device was told to be free, each time */
     bool leaving;              /* it takes no new slots: it is being removed, or could not be */
     char label[17];            /* from the header, NUL-terminated */
     uint8_t uuid[16];
@@ -145,6 +150,10 @@ struct neomm_swap_page {
     neomm_frame_t frame;
     neomm_status status;
 };
+
+/* How an area is used. */
+#define NEOMM_SWAP_DISCARD      0x1u /* its device hears of free clusters of slots, by and by */
+#define NEOMM_SWAP_DISCARD_ONCE 0x2u /* and of all slots when the area is added */
 
 /* True: what goes on is to end without success. Called without locks. */
 typedef bool neomm_swap_stop_fn(void *context);
@@ -169,6 +178,16 @@ neomm_status neomm_swap_fini(struct neomm *root);
  * initialised). Higher priorities are used first. Areas of the same one are striped: in turn each
  * gives a cluster of 256 slots to whoever needs one. May sleep. */
 neomm_status neomm_swap_add(struct neomm *root, struct neomm_block_device *device, int priority);
+
+/* The same with NEOMM_SWAP_*. Where the device has not NEOMM_BLOCK_DISCARDS those do nothing. A
+ * discard that fails is the last one, and a line in the log. */
+neomm_status neomm_swap_add_with(struct neomm *root, struct neomm_block_device *device,
+                                 int priority, uint32_t flags);
+
+/* Discards what has become free and waits for it, but for the last clusters, which are kept at
+ * hand; the number of slots. Without being asked that happens when 16 clusters are free, with a
+ * write. For idle times. Sleeps: call without locks. */
+uint64_t neomm_swap_discard(struct neomm *root);
 
 /* Removes the area on `device`, which may be in full use: it gives out no more slots, and vmm
  * brings back what is in its slots, into memory or at the cost of other pages into other areas,

@@ -94,6 +94,8 @@ static bool is_suitable(struct nbd_disk *disk, char *error, size_t size)
     }
     if (disk->backend.device.pages == 0)
         disk->backend.device.pages = pages < UINT32_MAX ? (uint32_t)pages : UINT32_MAX;
+    if (disk->stats.connections == 0 && nbd_can_trim(disk->nbd) > 0)
+        disk->backend.device.flags |= NEOMM_BLOCK_DISCARDS;
     if (pages >= disk->backend.device.pages)
         return true;
     (void)snprintf(error, size, "%s: the export has become smaller", disk->uri);
@@ -184,9 +186,7 @@ static bool send_job(struct nbd_disk *disk, struct flight *flight)
     case NEOMM_BLOCK_WRITE:
         return nbd_aio_pwrite(disk->nbd, job->data, bytes, at, done, 0) >= 0;
     case NEOMM_BLOCK_DISCARD:
-        return nbd_aio_trim(disk->nbd, bytes, at, done, 0) >= 0;
-    case NEOMM_BLOCK_FLUSH:
-        return nbd_aio_flush(disk->nbd, done, 0) >= 0;
+        return nbd_aio_trim(disk->nbd, (uint64_t)job->pages << NEOMM_PAGE_SHIFT, at, done, 0) >= 0;
     }
     return false;
 }
@@ -375,7 +375,6 @@ static struct nbd_disk *make(const char *uri, const struct sim_nbd_options *opti
         disk->options.answer_ms = 5000;
     disk->pause = PAUSE_LEAST;
     disk->backend.device.name = "nbd";
-    disk->backend.device.flags = NEOMM_BLOCK_DISCARDS;
     disk->backend.work = work;
     disk->backend.close = end;
     disk->uri = strdup(uri);

@@ -95,17 +95,12 @@ static neomm_status find_base(struct neomm *root, uint32_t slots, uint32_t *base
     return found < limit ? NEOMM_OK : NEOMM_E_NOSPACE;
 }
 
-/* A place for an area on the device, which must not have one already. */
-static neomm_status find_place(struct neomm__swap *swap, const struct neomm_block_device *device,
-                               struct neomm__swap_area **place)
+static neomm_status find_place(struct neomm__swap *swap, struct neomm__swap_area **place)
 {
     *place = swap->areas < NEOMM__SWAP_AREAS ? &swap->area[swap->areas] : NULL;
-    for (uint32_t i = swap->areas; i-- > 0;) {
+    for (uint32_t i = swap->areas; i-- > 0;)
         if (swap->area[i].state == NEOMM__AREA_NONE)
             *place = &swap->area[i];
-        else if (swap->area[i].device == device)
-            return NEOMM_E_EXISTS;
-    }
     return *place ? NEOMM_OK : NEOMM_E_NOSPACE;
 }
 
@@ -117,13 +112,21 @@ static void number_generations(struct neomm *root, struct neomm__swap_area *area
         area->slot[page].generation = first;
 }
 
+static bool is_in_use(const struct neomm__swap *swap, const struct neomm_block_device *device)
+{
+    bool found = false;
+    for (uint32_t i = 0; i < swap->areas; i++)
+        found |= swap->area[i].state != NEOMM__AREA_NONE && swap->area[i].device == device;
+    return found;
+}
+
 /* Makes the area visible, which is so once it has slots. */
 static neomm_status publish(struct neomm *root, struct neomm__swap_area *area)
 {
     struct neomm__swap *swap = root->swap;
     struct neomm__swap_area *place;
     uint32_t base;
-    neomm_status status = find_place(swap, area->device, &place);
+    neomm_status status = find_place(swap, &place);
     if (status == NEOMM_OK)
         status = find_base(root, area->slots, &base);
     if (status != NEOMM_OK)
@@ -148,6 +151,12 @@ static neomm_status publish(struct neomm *root, struct neomm__swap_area *area)
 
 neomm_status neomm_swap_add(struct neomm *root, struct neomm_block_device *device, int priority)
 {
+    return neomm_swap_add_with(root, device, priority, 0);
+}
+
+neomm_status neomm_swap_add_with(struct neomm *root, struct neomm_block_device *device,
+                                 int priority, uint32_t flags)
+{
     struct neomm__swap_area area;
     if (!device || device->pages == 0)
         return NEOMM_E_INVALID;
@@ -159,8 +168,15 @@ neomm_status neomm_swap_add(struct neomm *root, struct neomm_block_device *devic
     neomm_status status = read_area(root, &area);
     if (status != NEOMM_OK)
         return status;
+    if (!(device->flags & NEOMM_BLOCK_DISCARDS))
+        flags = 0;
+    area.discards = (flags & NEOMM_SWAP_DISCARD) != 0;
     neomm__mutex_lock(&root->swap->changes);
-    status = publish(root, &area);
+    status = is_in_use(root->swap, device) ? NEOMM_E_EXISTS : NEOMM_OK;
+    if (status == NEOMM_OK && (flags & NEOMM_SWAP_DISCARD_ONCE))
+        neomm__swap_discard_all(&area);
+    if (status == NEOMM_OK)
+        status = publish(root, &area);
     neomm__mutex_unlock(&root->swap->changes);
     if (status != NEOMM_OK)
         (void)neomm__swap_free_state(root, &area);
@@ -209,6 +225,7 @@ static bool describe(struct neomm__swap_area *area, struct neomm_swap_area *out)
                                         .slots = area->slots - 1,
                                         .used = area->used,
                                         .bad = area->bad,
+                                        .discarded = area->discarded,
                                         .leaving = area->state != NEOMM__AREA_ON};
         memcpy(out->label, area->label, sizeof(out->label));
         memcpy(out->uuid, area->uuid, sizeof(out->uuid));

@@ -35,6 +35,12 @@ static void check_slot(const struct neomm__swap_area *area, uint32_t page, struc
     totals->filled += (slot->flags & NEOMM__SLOT_FILLED) != 0;
 }
 
+static bool is_unused(const struct neomm__cluster *cluster)
+{
+    return cluster->list == NEOMM__CLUSTER_FREE || cluster->list == NEOMM__CLUSTER_STALE ||
+           cluster->list == NEOMM__CLUSTER_TOLD;
+}
+
 static void check_counts(const struct neomm__swap_area *area, uint32_t c,
                          struct neomm__report *report)
 {
@@ -50,8 +56,7 @@ static void check_counts(const struct neomm__swap_area *area, uint32_t c,
                       "swap: cluster %u of area %u counts %u of %u slots free, has %zu of %u", c,
                       area->base, cluster->free, cluster->usable, free, usable);
     bool full = cluster->free == 0, unused = !full && cluster->free == cluster->usable;
-    if (full != (cluster->list == NEOMM__CLUSTER_FULL) ||
-        unused != (cluster->list == NEOMM__CLUSTER_FREE) ||
+    if (full != (cluster->list == NEOMM__CLUSTER_FULL) || unused != is_unused(cluster) ||
         (cluster->filler != 0) != (cluster->list == NEOMM__CLUSTER_CLAIMED))
         neomm__report(report, "swap: cluster %u of area %u is in list %u with %u of %u slots free",
                       c, area->base, cluster->list, cluster->free, cluster->usable);
@@ -81,7 +86,7 @@ static void check_clusters(const struct neomm__swap_area *area, struct neomm__re
 {
     for (uint32_t c = 0; c < area->clusters; c++)
         check_counts(area, c, report);
-    for (uint32_t list = NEOMM__CLUSTER_FREE; list < NEOMM__CLUSTER_LISTS; list++)
+    for (uint32_t list = NEOMM__CLUSTER_FREE; list < NEOMM__CLUSTER_TOLD; list++)
         check_list(area, list, report);
 }
 

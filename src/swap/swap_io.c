@@ -165,6 +165,8 @@ neomm_status neomm_swap_write(struct neomm *root, struct neomm_swap_page *pages,
         neomm__swap_batch_run(&batch);
     for (uint32_t i = 0; i < batch.count; i++)
         write_end(root, batch.page[i], batch.request[i].status);
+    if (batch.count && neomm__load_relaxed(&batch.area[0]->discards))
+        (void)neomm__swap_discard(batch.area[0], NEOMM__SWAP_DISCARD_BATCH);
     for (uint32_t i = 0; i < count; i++)
         if (pages[i].status == NEOMM_OK)
             NEOMM__COUNT(root, SWAP_WRITE);

@@ -57,6 +57,8 @@ enum neomm__cluster_list {
     NEOMM__CLUSTER_FREE,
     NEOMM__CLUSTER_PART,    /* free slots, and others */
     NEOMM__CLUSTER_CLAIMED, /* the same, and somebody fills it */
+    NEOMM__CLUSTER_STALE,   /* like FREE, but the device does not know yet */
+    NEOMM__CLUSTER_TOLD,    /* the device is just being told: in no list */
     NEOMM__CLUSTER_LISTS
 };
 
@@ -101,6 +103,9 @@ struct neomm__swap_area {
     uint32_t memory_frames;
     char label[17];
     uint8_t uuid[16];
+    uint32_t discards;  /* the device hears of slots that are free */
+    uint32_t telling;   /* a futex: those who are just telling it */
+    uint64_t discarded; /* slots it heard of */
     uint32_t in_flight; /* a futex: writes and discards; atomic, as how many wait for fewer */
     uint32_t throttled;
 
@@ -219,6 +224,26 @@ uint32_t neomm__swap_cluster_take(struct neomm__swap_area *area, uint32_t filler
 /* The slot is free again; or it was in use, and never will be again. O(1). */
 void neomm__swap_cluster_put(struct neomm__swap_area *area, uint32_t page);
 void neomm__swap_cluster_lose(struct neomm__swap_area *area, uint32_t page);
+/* Up to `max` clusters that the device has not heard of, which are nobody's until they come back;
+ * not more than there are of others. */
+uint32_t neomm__swap_clusters_tell(struct neomm__swap_area *area, uint32_t *numbers, uint32_t max);
+void neomm__swap_clusters_told(struct neomm__swap_area *area, const uint32_t *numbers,
+                               uint32_t count);
+/* The device does not want to hear of any. */
+void neomm__swap_clusters_untold(struct neomm__swap_area *area);
+
+/* ---- discard.c ---- */
+
+/* Clusters that wait for being discarded before a write brings a batch of them on its way. */
+#define NEOMM__SWAP_DISCARD_BATCH 16u
+
+/* Discards free clusters, if there are so many of them, a batch; how many slots those had. Without
+ * locks; the area stays until it returns, even if it is not in use any more. */
+uint32_t neomm__swap_discard(struct neomm__swap_area *area, uint32_t least);
+/* All slots of an area that nobody knows yet. */
+void neomm__swap_discard_all(struct neomm__swap_area *area);
+/* Waits until nobody discards slots of the area, which is leaving. */
+void neomm__swap_discard_end(struct neomm__swap_area *area);
 
 /* A word for the policy in the record of a slot in use; 0 for an entry of an earlier use. */
 void neomm__swap_set_shadow(struct neomm *root, struct neomm_swap_entry entry, uint32_t shadow);
