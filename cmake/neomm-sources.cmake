@@ -144,6 +144,7 @@ set(NEOMM_VMM_SOURCES
   src/vmm/object.c
   src/vmm/oom.c
   src/vmm/page_tree.c
+  src/vmm/policy_set.c
   src/vmm/pressure.c
   src/vmm/readahead.c
   src/vmm/reclaim.c

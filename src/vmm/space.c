@@ -132,7 +132,7 @@ neomm_status neomm_space_create(struct neomm *root, const struct neomm_limits *l
     neomm_status status = enter_table(vmm, made);
     if (status == NEOMM_OK) {
         if (made->limits.resident_bytes != NEOMM_UNLIMITED)
-            neomm_policy_init(&made->policy, root, vmm->global.ops, made->index);
+            neomm_policy_init(&made->policy, root, vmm->policy, made->index);
         status = neomm_paging_create(root, &made->tables, made->index);
         if (status != NEOMM_OK)
             leave_table(vmm, made);

@@ -62,8 +62,8 @@ struct neomm_space {
     size_t read_ahead, ahead_used, ahead_wasted;
     int32_t ahead_credit; /* under policy_lock */
     size_t working_set;   /* pages, in 1/16 */
-    uint32_t victim;    /* memory ran out and it was chosen: it gets no more */
-    uint32_t oom_bias;  /* an int32_t */
+    uint32_t victim;      /* memory ran out and it was chosen: it gets no more */
+    uint32_t oom_bias;    /* an int32_t */
     char name[NEOMM_SPACE_NAME];
     struct neomm__tally tally[]; /* of each CPU */
 };
@@ -99,6 +99,12 @@ struct neomm__vmm_cpu {
     struct neomm__region *inside[NEOMM__INSIDE]; /* regions that tasks are in, see region_enter.c */
 } __attribute__((aligned(64)));
 
+/* A domain's policy on its way to another one. */
+struct neomm__policy_move {
+    struct neomm_policy from, to;
+    bool other; /* the next candidate is one of `to` */
+};
+
 struct neomm__vmm {
     struct neomm__lock spaces_lock; /* SPACES: the table */
     uint32_t evictions_ended;       /* a futex, and how many wait for it */
@@ -109,9 +115,12 @@ struct neomm__vmm {
     struct neomm__write_back *write_back; /* NEOMM__WRITE_BACKS of them, see evict.h */
     struct neomm__lock policy_lock;       /* POLICY: every instance's lists */
     struct neomm_policy global, cache;
-    struct neomm_readahead ahead; /* under policy_lock */
-    uint32_t readahead;           /* pages read together, at most; 0: one */
-    uint32_t cost[2], cost_turn; /* under policy_lock; see balance.h */
+    struct neomm__policy_move *move; /* under policy_lock: one domain's, while it is switched */
+    const struct neomm_policy_ops *policy; /* of new spaces */
+    uint32_t policy_changes;               /* somebody is at it */
+    struct neomm_readahead ahead;          /* under policy_lock */
+    uint32_t readahead;                    /* pages read together, at most; 0: one */
+    uint32_t cost[2], cost_turn;           /* under policy_lock; see balance.h */
     struct neomm__cache_counts counts;
     uint32_t compacting;        /* atomic */
     struct neomm__vmm_cpu *cpu; /* as many as the root has */
