@@ -199,6 +199,11 @@ void sim_disk_fault_every(struct neomm_block_device *disk, enum sim_disk_fault f
 /* Does the page not hold what was written to it last, as far as the disk said that it was? */
 bool sim_disk_is_damaged(struct neomm_block_device *disk, uint32_t page);
 uint64_t sim_disk_operations(const struct neomm_block_device *disk);
+/* Transfers that it took, with requests merged that came in order; the most requests that were on
+ * their way at a time; pages that were discarded. */
+uint64_t sim_disk_transfers(const struct neomm_block_device *disk);
+uint64_t sim_disk_most_on_way(const struct neomm_block_device *disk);
+uint64_t sim_disk_discarded(const struct neomm_block_device *disk);
 /* The stored page, to be read or damaged by a test. */
 void *sim_disk_page(struct neomm_block_device *disk, uint32_t page);
 

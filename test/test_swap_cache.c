@@ -7,7 +7,7 @@
 #include "sim/machine.h"
 #include "swap/swap_cache.h"
 #include "vmm/migrate.h"
-#include "vmm/vmm_priv.h"
+#include "vmm/tally.h"
 
 #define PAGE   NEOMM_PAGE_SIZE
 #define PAGES  4u
@@ -54,7 +54,7 @@ static void evict_all(struct family *f)
         (void)neomm__reclaim(f->root, SPACES * PAGES);
     for (unsigned who = 0; who < SPACES; who++)
         if (f->space[who])
-            EXPECT_EQ(f->t, f->space[who]->resident_pages, 0);
+            EXPECT_EQ(f->t, neomm__resident(f->root, f->space[who]), 0);
 }
 
 static bool family_open(struct ktap *t, struct family *f, const struct neomm_limits *limits)

@@ -123,7 +123,8 @@ static void submit(struct neomm_block_device *device, struct neomm_block_request
 static bool open_transit(struct ktap *t, struct transit *transit, enum neomm_format format,
                          const struct neomm_limits *limits)
 {
-    const struct env_options options = {.layer = ENV_VMM, .format = format, .policy = "fifo"};
+    const struct env_options options = {
+        .layer = ENV_VMM, .format = format, .policy = "fifo", .no_pool = true};
     *transit = (struct transit){.t = t};
     if (!env_open(t, &transit->env, &options))
         return false;

@@ -14,10 +14,10 @@ struct locked {
 
 static struct locked lock_record(struct neomm *root, struct neomm_swap_entry entry)
 {
-    struct locked l = {neomm__swap_area_of(root, entry.slot), NULL, 0};
+    struct locked l = {NULL, NULL, 0};
+    l.area = neomm__swap_lock_area(root, entry.slot, &l.irq);
     if (!l.area)
         return l;
-    l.irq = neomm__lock(&l.area->lock);
     l.slot = neomm__swap_record(root, l.area, entry);
     if (!l.slot)
         neomm__unlock(&l.area->lock, l.irq);

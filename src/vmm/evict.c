@@ -13,8 +13,10 @@
  * where it is and marked dirty: it is never lost. Leaves that went before that are as good as
  * those that stay, since what several have is not written to.
  */
+#include "swap/remove.h"
 #include "swap/swap_cache.h"
 #include "vmm/cache.h"
+#include "vmm/readahead.h"
 
 /* ---- mappings ---- */
 
@@ -132,6 +134,8 @@ void neomm__evict_test(struct neomm__eviction *e, bool *accessed, bool *dirty)
     struct bits bits = harvest(e, false);
     bool young = neomm__frame_age(e->entry);
     *accessed = bits.accessed || young;
+    if (*accessed)
+        neomm__readahead_tested(e);
     *dirty = bits.dirty || neomm__frame_has(e->entry, NEOMM__FRAME_DIRTY);
 }
 
@@ -212,8 +216,7 @@ static neomm_status give_slot(struct neomm__eviction *e)
     return mapped ? NEOMM_OK : NEOMM_E_NOENT;
 }
 
-/* The frame goes on without its slot, if it has it still. */
-static bool take_slot(struct neomm *root, neomm_frame_t frame, bool even_if_busy)
+bool neomm__evict_take_slot(struct neomm *root, neomm_frame_t frame, bool even_if_busy)
 {
     struct neomm__frame *entry = neomm__frame(root, frame);
     struct neomm_swap_entry slot;
@@ -244,7 +247,7 @@ static void strip_slot(void *context, neomm_vaddr_t vaddr, const struct neomm_ma
         return;
     neomm_frame_t frame = neomm_paddr_frame(leaf->paddr);
     search->found = neomm__frame_is_user(neomm__frame(search->root, frame)) &&
-                    take_slot(search->root, frame, false);
+                    neomm__evict_take_slot(search->root, frame, false);
 }
 
 /* Makes room in swap: a resident page of the space gives up the slot with its clean copy. */
@@ -257,24 +260,27 @@ static bool release_a_slot(struct neomm *root, struct neomm_space *space)
     return search.found;
 }
 
+void neomm__evict_drop_slot(struct neomm__eviction *e)
+{
+    (void)neomm__evict_take_slot(e->root, e->frame, true);
+}
+
 /* Gives the frame a slot if it has none. */
 neomm_status neomm__evict_ensure_slot(struct neomm__eviction *e)
 {
     struct neomm_space *owner = e->owner;
     uint32_t near = owner ? owner->index : neomm__mapping_space(e->object & ~NEOMM__RMAP_OBJECT);
-    if (slot_of(e) == NEOMM_OK)
-        return NEOMM_OK;
+    if (slot_of(e) == NEOMM_OK) {
+        if (!neomm__swap_is_leaving(e->root, e->slot.slot))
+            return NEOMM_OK;
+        neomm__evict_drop_slot(e);
+    }
     if (owner && e->object == 0 && neomm__at_swap_limit(owner))
         return NEOMM_E_LIMIT;
     neomm_status status = neomm_swap_alloc(e->root, near, &e->slot);
     if (status == NEOMM_E_NOSPACE && owner && release_a_slot(e->root, owner))
         status = neomm_swap_alloc(e->root, near, &e->slot);
     return status == NEOMM_OK ? give_slot(e) : status;
-}
-
-void neomm__evict_drop_slot(struct neomm__eviction *e)
-{
-    (void)take_slot(e->root, e->frame, true);
 }
 
 /* The frame is to be written: to a slot that nobody else reads. A fault that has read this one may
@@ -439,11 +445,13 @@ void neomm__evict_end(struct neomm__eviction *e)
     neomm_port_wake(&vmm->evictions_ended, UINT32_MAX);
 }
 
-/* The frame is marked before its pins are looked at: see pin_leaf. */
+/* The frame is marked before its pins are looked at: see pin_leaf. One that has no mapping is about
+ * to leave its domain, with others perhaps (neomm__release_end). */
 bool neomm__evict_begin(struct neomm__eviction *e)
 {
     neomm_irq_t irq = neomm__rmap_lock(e->entry);
-    bool marked = !neomm__frame_has(e->entry, NEOMM__FRAME_BUSY);
+    bool marked =
+        !neomm__frame_has(e->entry, NEOMM__FRAME_BUSY) && neomm__rmap_count(e->entry) != 0;
     if (marked)
         neomm__frame_set(e->entry, NEOMM__FRAME_BUSY);
     neomm__rmap_unlock(e->entry, irq);

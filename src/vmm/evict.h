@@ -82,6 +82,10 @@ void neomm__evict_clean(struct neomm__eviction *e);
 bool neomm__evict_begin(struct neomm__eviction *e);
 void neomm__evict_end(struct neomm__eviction *e);
 
+/* The frame goes on without its slot, if it has it still and, unless that does not matter, is not
+ * being evicted: true. */
+bool neomm__evict_take_slot(struct neomm *root, neomm_frame_t frame, bool even_if_busy);
+
 /* Was the page used, or written to? Clears the accessed bits. */
 void neomm__evict_test(struct neomm__eviction *e, bool *accessed, bool *dirty);
 

@@ -48,8 +48,24 @@ void neomm__fault_drop_contents(struct neomm__fault *work);
 void neomm__fault_drop_frame(struct neomm__fault *work);
 /* Takes a frame, at the cost of others' if need be. */
 neomm_status neomm__fault_fetch_frame(struct neomm__fault *work, bool zeroed);
-/* Reads from swap, and waits for it. */
-neomm_status neomm__fault_read(struct neomm__fault *work, struct neomm_swap_page *page);
+/* Reads from swap, and waits for it: the status of the first page. */
+neomm_status neomm__fault_read(struct neomm__fault *work, struct neomm_swap_page *page,
+                               uint32_t count);
+/* Takes a count of the slot that the leaf at vaddr names; false: the leaf is another by now. Inside
+ * of the region. */
+bool neomm__fault_hold_entry(struct neomm *root, struct neomm_space *space, neomm_vaddr_t vaddr,
+                             const struct neomm_swap_entry *entry);
+
+/* The page, if it is in swap still as `entry`, becomes the frame, into which that was read: both,
+ * and a count of the slot, are the fault's from now on. NEOMM_FAULT_RESOLVED also where there is
+ * nothing to do any more. Without locks. */
+enum neomm_fault_outcome neomm__fault_bring(struct neomm *root, struct neomm_space *space,
+                                            neomm_vaddr_t page, neomm_frame_t frame,
+                                            struct neomm_swap_entry entry,
+                                            struct neomm_fault_result *result);
+
+/* A page came back from swap: counts it. */
+void neomm__fault_swapped_in(struct neomm__fault *work);
 
 /* What follows from how a read by swap or a pager ended. */
 enum neomm__round neomm__fault_was_read(struct neomm__fault *work, neomm_status status,

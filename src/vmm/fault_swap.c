@@ -15,7 +15,7 @@
 #include "vmm/fault.h"
 
 #include "swap/swap_cache.h"
-#include "vmm/balance.h"
+#include "vmm/tally.h"
 
 /* ---- one reads ---- */
 
@@ -165,7 +165,7 @@ static void enter_cache(struct neomm__fault *work, neomm_frame_t frame)
     struct neomm__frame *entry = neomm__frame(root, frame);
     neomm_status status = neomm_swap_dup(root, work->read);
     NEOMM__ASSERT(status == NEOMM_OK);
-    neomm__user_frame_claim(root, work->space, frame, work->page);
+    neomm__user_frame_claim(root, work->space, frame, work->page, 0);
     neomm__user_frame_refault(root, work->space, &work->read);
     neomm_irq_t irq = neomm__rmap_lock(entry);
     neomm__store_relaxed(&entry->kind, NEOMM__KIND_SHARED);
@@ -173,7 +173,7 @@ static void enter_cache(struct neomm__fault *work, neomm_frame_t frame)
     neomm__frame_set(entry, NEOMM__FRAME_SLOT);
     neomm__swap_cache_add(root, work->read, frame);
     neomm__rmap_unlock(entry, irq);
-    neomm__bump(&work->space->resident_pages);
+    neomm__resident_add(work->space, 1);
     neomm__user_frame_admit(root, &root->vmm->global, frame);
 }
 
@@ -188,9 +188,7 @@ enum neomm__round neomm__fault_map_shared(struct neomm__fault *work,
     neomm__fault_drop_contents(work);
     if (round == NEOMM__FAULT_AGAIN)
         return round;
-    neomm__bump(&work->space->faults_swap_in);
-    neomm__balance_cost(work->root, NEOMM__COST_ANONYMOUS);
-    NEOMM__COUNT(work->root, FAULT_SWAP_IN);
+    neomm__fault_swapped_in(work);
     return neomm__fault_finish(result, NEOMM_FAULT_RESOLVED, NEOMM_FAULT_SWAP_IN);
 }
 

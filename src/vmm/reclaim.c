@@ -5,13 +5,16 @@
  * A candidate that cannot go is passed as if it had been used.
  */
 #include "vmm/evict.h"
+#include "vmm/tally.h"
 
 /* As often all pages of a domain are tested before none is said to go: 3 uses counted and some. */
 #define ROUNDS 6u
 
+/* Also lets new pages enter: who wants to have one of the domain's pages asks this first. */
 static uint32_t domain_size(struct neomm *root, const struct neomm_policy *policy)
 {
     neomm_irq_t irq = neomm__lock(&root->vmm->policy_lock);
+    neomm__newcomers_enter(root);
     uint32_t count = policy->count;
     neomm__unlock(&root->vmm->policy_lock, irq);
     return count;
@@ -183,8 +186,7 @@ static neomm_status evict_a_leaf(struct neomm *root, struct neomm_space *space)
 /* Has the space a domain of its own, and pages that are not in it? */
 static bool has_shared_pages(struct neomm *root, struct neomm_space *space)
 {
-    return space->policy.ops &&
-           neomm__load_acquire(&space->resident_pages) > domain_size(root, &space->policy);
+    return space->policy.ops && neomm__resident(root, space) > domain_size(root, &space->policy);
 }
 
 neomm_status neomm__evict_one(struct neomm *root, struct neomm_space *space)
@@ -232,6 +234,7 @@ void neomm__evict_at(struct neomm *root, struct neomm_space *space, neomm_vaddr_
 {
     struct neomm__eviction e = {.root = root};
     struct search search = {root, &e, space, 0};
+    neomm__newcomers_flush(root);
     (void)neomm__walk(root, space, vaddr, NEOMM_PAGE_SIZE, find_page, &search);
     if (!e.entry)
         return;

@@ -27,6 +27,22 @@ _Static_assert(((size_t)8 << ORDER_LAST) == NEOMM_PAGE_SIZE << NEOMM_ORDER_MAX, 
 
 /* ---- the lock ---- */
 
+static inline void note_taken(void)
+{
+#if NEOMM_INSTRUMENTED
+    struct neomm__lock of_class = NEOMM__LOCK_INIT(FRAME);
+    neomm__lock_note_taken(&of_class);
+#endif
+}
+
+static inline void note_released(void)
+{
+#if NEOMM_INSTRUMENTED
+    struct neomm__lock of_class = NEOMM__LOCK_INIT(FRAME);
+    neomm__lock_note_released(&of_class);
+#endif
+}
+
 neomm_irq_t neomm__rmap_lock(struct neomm__frame *entry)
 {
     neomm_irq_t irq = neomm_port_irq_save();
@@ -36,20 +52,42 @@ neomm_irq_t neomm__rmap_lock(struct neomm__frame *entry)
             neomm__spin();
         irq = neomm_port_irq_save();
     }
-#if NEOMM_INSTRUMENTED
-    struct neomm__lock of_class = NEOMM__LOCK_INIT(FRAME);
-    neomm__lock_note_taken(&of_class);
-#endif
+    note_taken();
     return irq;
 }
 
 void neomm__rmap_unlock(struct neomm__frame *entry, neomm_irq_t irq)
 {
-#if NEOMM_INSTRUMENTED
-    struct neomm__lock of_class = NEOMM__LOCK_INIT(FRAME);
-    neomm__lock_note_released(&of_class);
-#endif
+    note_released();
     (void)neomm__fetch_and(&entry->mappings, ~NEOMM__RMAP_LOCK);
+    NEOMM__YIELD();
+    neomm_port_irq_restore(irq);
+}
+
+/* It is counted until the lock is given back. A set of one entry has no table. */
+bool neomm__rmap_try_empty(struct neomm__frame *entry, uint64_t mapping, unsigned flags,
+                           neomm_irq_t *irq)
+{
+    uint32_t one = 1;
+    *irq = neomm_port_irq_save();
+    if (!neomm__cas(&entry->mappings, &one, NEOMM__RMAP_LOCK | 1)) {
+        neomm_port_irq_restore(*irq);
+        return false;
+    }
+    note_taken();
+    if (entry->mapping == mapping && !neomm__frame_has(entry, flags)) {
+        entry->mapping = 0;
+        return true;
+    }
+    neomm__rmap_unlock(entry, *irq);
+    return false;
+}
+
+/* Who waits sets the lock's bit, which is set, and no others change. */
+void neomm__rmap_unlock_empty(struct neomm__frame *entry, neomm_irq_t irq)
+{
+    note_released();
+    neomm__store_release(&entry->mappings, 0);
     NEOMM__YIELD();
     neomm_port_irq_restore(irq);
 }

@@ -3,6 +3,7 @@
 #include "swap/policy.h"
 #include "swap/swap_cache.h"
 #include "vmm/object.h"
+#include "vmm/tally.h"
 
 struct check {
     struct neomm *root;
@@ -119,7 +120,7 @@ static void check_space(struct check *check)
     if (status != NEOMM_OK)
         neomm__report(check->report, "vmm: space %u: tables cannot be walked: %s", space->index,
                       neomm_status_text(status));
-    check_count(check, "resident", check->resident, space->resident_pages);
+    check_count(check, "resident", check->resident, neomm__resident(check->root, space));
     check_count(check, "in swap", check->swapped, space->swap_pages);
     if (space->busy != 0 || space->users == 0 || space->filling)
         neomm__report(check->report, "vmm: space %u: %u holds, %u users", space->index, space->busy,
@@ -168,6 +169,7 @@ void neomm__vmm_fsck(struct neomm *root, struct neomm__report *report)
     struct frames frames = {0, 0, 0};
     uint64_t leaves = 0, limited = 0, committed = 0;
     uint32_t spaces = 0;
+    neomm__newcomers_flush(root);
     for (uint32_t i = 1; i < NEOMM__SPACE_MAX; i++) {
         struct check check = {.root = root, .space = vmm->space[i], .report = report};
         if (!check.space)
