@@ -86,6 +86,7 @@ set(NEOMM_SWAP_SOURCES
   src/swap/area.c
   src/swap/checksum.c
   src/swap/clusters.c
+  src/swap/dense.c
   src/swap/discard.c
   src/swap/header.c
   src/swap/lz4.c
@@ -114,6 +115,7 @@ set(NEOMM_SWAP_SOURCES
   src/swap/slots.c
   src/swap/submit.c
   src/swap/swap_check.c
+  src/swap/swap_cache.c
   src/swap/swap_io.c
   src/swap/swap_where.c)
 
@@ -130,6 +132,7 @@ set(NEOMM_VMM_SOURCES
   src/vmm/evict.c
   src/vmm/fault.c
   src/vmm/fault_object.c
+  src/vmm/fault_swap.c
   src/vmm/fork.c
   src/vmm/grow.c
   src/vmm/huge.c
@@ -146,6 +149,7 @@ set(NEOMM_VMM_SOURCES
   src/vmm/reclaim.c
   src/vmm/region.c
   src/vmm/region_check.c
+  src/vmm/region_enter.c
   src/vmm/region_gap.c
   src/vmm/region_tree.c
   src/vmm/rmap.c

@@ -98,15 +98,15 @@ void sim_backend_done(struct sim_backend *backend, struct sim_job *job, neomm_st
 
 /* ---- submitting ---- */
 
-/* How many of the requests are pages in a row. */
+static bool moves_pages(enum neomm_block_operation operation)
+{
+    return operation == NEOMM_BLOCK_READ || operation == NEOMM_BLOCK_WRITE;
+}
+
+/* How many of the requests are one job. */
 static uint32_t run_length(struct neomm_block_request **requests, uint32_t count)
 {
     return neomm_block_run(requests, count < SIM_JOB_PAGES ? count : SIM_JOB_PAGES);
-}
-
-static bool has_data(enum neomm_block_operation operation)
-{
-    return operation == NEOMM_BLOCK_READ || operation == NEOMM_BLOCK_WRITE;
 }
 
 static bool is_outside(const struct sim_backend *backend, const struct sim_job *job)
@@ -128,14 +128,15 @@ static bool copy_in(struct sim_backend *backend, struct sim_job *job)
 static struct sim_job *make_job(struct sim_backend *backend, struct neomm_block_request **requests,
                                 uint32_t count)
 {
-    size_t bytes = has_data(requests[0]->operation) ? (size_t)count << NEOMM_PAGE_SHIFT : 0;
+    enum neomm_block_operation operation = requests[0]->operation;
+    size_t bytes = moves_pages(operation) ? (size_t)count << NEOMM_PAGE_SHIFT : 0;
     struct sim_job *job = malloc(sizeof(*job) + bytes);
     if (!job)
         sim_crash(backend->sim, true, "sim: the host refused memory for a disk request");
-    job->operation = requests[0]->operation;
+    job->operation = operation;
     job->page = requests[0]->page;
+    job->pages = operation == NEOMM_BLOCK_DISCARD ? requests[0]->pages : count;
     job->count = count;
-    job->pages = job->operation == NEOMM_BLOCK_DISCARD ? requests[0]->pages : count;
     job->since = sim_host_now();
     job->status = NEOMM_E_IO;
     for (uint32_t i = 0; i < count; i++)

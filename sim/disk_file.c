@@ -17,7 +17,7 @@ struct file_disk {
 /* All bytes of the job, however few go at a time. A file that became shorter is an error. */
 static bool move(int file, const struct sim_job *job, uint8_t *data)
 {
-    size_t left = (size_t)job->count << NEOMM_PAGE_SHIFT;
+    size_t left = (size_t)job->pages << NEOMM_PAGE_SHIFT;
     off_t at = (off_t)job->page << NEOMM_PAGE_SHIFT;
     while (left > 0) {
         ssize_t moved = job->operation == NEOMM_BLOCK_WRITE ? pwrite(file, data, left, at)

@@ -8,7 +8,7 @@
 #include "swap/pool.h"
 
 static const struct neomm__codec *const codecs[] = {
-    [NEOMM_COMPRESSION_LZ4] = &neomm__codec_lz4, [NEOMM_COMPRESSION_DENSE] = &neomm__codec_lz4};
+    [NEOMM_COMPRESSION_LZ4] = &neomm__codec_lz4, [NEOMM_COMPRESSION_DENSE] = &neomm__codec_dense};
 
 /* ---- workspaces ---- */
 
@@ -305,11 +305,15 @@ void neomm__pool_stats(struct neomm *root, struct neomm_swap_stats *stats)
 
 /* ---- beginning and end ---- */
 
-#define WORK_FRAMES (1 + NEOMM__CODEC_WORK / NEOMM_PAGE_SIZE)
+static uint32_t work_frames(const struct neomm__pool *pool)
+{
+    return 1 + (uint32_t)neomm__pages(pool->codec->work);
+}
 
 static neomm_status make_work(struct neomm *root, struct neomm__pool_work *work)
 {
-    struct neomm_range_request request = {.frames = WORK_FRAMES, .flags = NEOMM_NORECLAIM};
+    struct neomm_range_request request = {.frames = work_frames(root->swap->pool),
+                                          .flags = NEOMM_NORECLAIM};
     neomm_status status = NEOMM__FAULT(SWAP_STATE)
                               ? NEOMM_E_NOMEM
                               : neomm_pmm_alloc_range(root, &request, &work->frame);
@@ -375,7 +379,7 @@ void neomm__pool_fini(struct neomm *root)
     struct neomm__pool *pool = root->swap->pool;
     neomm__pool_chains_free(root);
     for (uint32_t i = 0; i < pool->works; i++)
-        (void)neomm_pmm_free_range(root, pool->work[i].frame, WORK_FRAMES);
+        (void)neomm_pmm_free_range(root, pool->work[i].frame, work_frames(pool));
     if (!neomm_frame_is_nil(pool->reserved[0]))
         (void)neomm_pmm_free_bulk(root, NEOMM__POOL_BATCH, pool->reserved, NULL);
     root->swap->pool = NULL;

@@ -78,7 +78,7 @@ struct neomm__pool_work {
     struct neomm__lock lock; /* a mutex */
     neomm_frame_t frame;
     uint8_t *object; /* a frame: header and contents */
-    void *codec;     /* NEOMM__CODEC_WORK bytes */
+    void *codec;     /* what the codec needs */
 };
 
 struct neomm__pool {

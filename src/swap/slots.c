@@ -226,7 +226,8 @@ void neomm__swap_set_shadow(struct neomm *root, struct neomm_swap_entry entry, u
     struct neomm__slot *slot = lock_record(root, entry, &area, &irq);
     if (!slot)
         return;
-    slot->shadow = shadow;
+    if (!(slot->flags & NEOMM__SLOT_CACHED))
+        slot->shadow = shadow;
     neomm__unlock(&area->lock, irq);
 }
 
@@ -237,7 +238,7 @@ uint32_t neomm__swap_shadow(struct neomm *root, struct neomm_swap_entry entry)
     const struct neomm__slot *slot = lock_record(root, entry, &area, &irq);
     if (!slot)
         return 0;
-    uint32_t shadow = slot->shadow;
+    uint32_t shadow = slot->flags & NEOMM__SLOT_CACHED ? 0 : slot->shadow;
     neomm__unlock(&area->lock, irq);
     return shadow;
 }

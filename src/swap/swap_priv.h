@@ -38,6 +38,8 @@
 #define NEOMM__SLOT_BAD    0x04u /* not to be used again */
 #define NEOMM__SLOT_POOLED                                                                         \
     0x08u /* `value` says where in the compressed pool they are, see pool.h */
+#define NEOMM__SLOT_CACHED  0x10u /* `shadow` is the frame that holds the same, see swap_cache.h */
+#define NEOMM__SLOT_READING 0x80u /* somebody reads it, and others wait for him */
 
 struct neomm__slot {
     uint64_t value; /* checksum of the contents, or as FILLED and POOLED say */
