@@ -185,6 +185,8 @@ static bool send_job(struct nbd_disk *disk, struct flight *flight)
         return nbd_aio_pread(disk->nbd, job->data, bytes, at, done, 0) >= 0;
     case NEOMM_BLOCK_WRITE:
         return nbd_aio_pwrite(disk->nbd, job->data, bytes, at, done, 0) >= 0;
+    case NEOMM_BLOCK_FLUSH:
+        return nbd_aio_flush(disk->nbd, done, 0) >= 0;
     case NEOMM_BLOCK_DISCARD:
         return nbd_aio_trim(disk->nbd, (uint64_t)job->pages << NEOMM_PAGE_SHIFT, at, done, 0) >= 0;
     }
