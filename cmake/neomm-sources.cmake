@@ -85,6 +85,7 @@ set(NEOMM_HEAP_SOURCES
 set(NEOMM_SWAP_SOURCES
   src/swap/area.c
   src/swap/checksum.c
+  src/swap/codec.c
   src/swap/dense.c
   src/swap/lz4.c
   src/swap/policy.c
