@@ -80,11 +80,17 @@ static void make_shared(struct neomm *root, struct neomm_space *space, neomm_fra
     neomm__unlock(&root->vmm->policy_lock, irq);
 }
 
+static neomm_status add_mapping(struct neomm *root, const struct neomm_space *space,
+                                neomm_frame_t frame, neomm_vaddr_t vaddr)
+{
+    return neomm__rmap_add(root, neomm__frame(root, frame),
+                           neomm__mapping_make(space->index, vaddr));
+}
+
 neomm_status neomm__user_frame_add(struct neomm *root, struct neomm_space *space,
                                    neomm_frame_t frame, neomm_vaddr_t vaddr)
 {
-    neomm_status status =
-        neomm__rmap_add(root, neomm__frame(root, frame), neomm__mapping_make(space->index, vaddr));
+    neomm_status status = add_mapping(root, space, frame, vaddr);
     if (status == NEOMM_OK)
         neomm__resident_add(space, 1);
     return status;
@@ -94,7 +100,7 @@ neomm_status neomm__user_frame_share(struct neomm *root, struct neomm_space *fro
                                      struct neomm_space *to, neomm_frame_t frame,
                                      neomm_vaddr_t vaddr)
 {
-    neomm_status status = neomm__user_frame_add(root, to, frame, vaddr);
+    neomm_status status = add_mapping(root, to, frame, vaddr);
     if (status == NEOMM_OK)
         make_shared(root, from, frame);
     return status;

@@ -324,7 +324,8 @@ void neomm__user_frame_dismiss(struct neomm *root, neomm_frame_t frame, uint64_t
  * has taken away the leaf that is there, and is about to say so. */
 neomm_status neomm__user_frame_add(struct neomm *root, struct neomm_space *space,
                                    neomm_frame_t frame, neomm_vaddr_t vaddr);
-/* A frame of `from` gets a leaf of `to` as well. NEOMM_E_NOMEM, NEOMM_E_LIMIT. */
+/* A frame of `from` gets a leaf of `to` as well, which the caller counts. NEOMM_E_NOMEM,
+ * NEOMM_E_LIMIT. */
 neomm_status neomm__user_frame_share(struct neomm *root, struct neomm_space *from,
                                      struct neomm_space *to, neomm_frame_t frame,
                                      neomm_vaddr_t vaddr);
