@@ -44,11 +44,12 @@ void neomm__user_frame_enter(struct neomm *root, struct neomm_space *space, neom
 {
     struct neomm_policy *policy = neomm__space_policy(root, space);
     neomm_irq_t irq = neomm_port_irq_save();
-    neomm__tally_add(&neomm__tally(space)->resident, 1);
+    uint32_t cpu = neomm_port_cpu()->index;
+    neomm__tally_add(&space->tally[cpu].resident, 1);
     if (at_once || policy != &root->vmm->global)
         neomm__user_frame_admit(root, policy, frame);
     else
-        neomm__newcomers_add(root, frame);
+        neomm__newcomers_add(root, cpu, frame);
     neomm_port_irq_restore(irq);
 }
 
@@ -257,7 +258,8 @@ static void release_batch(struct neomm__release *release)
 void neomm__release_end(struct neomm__release *release)
 {
     release_batch(release);
-    neomm__resident_add(release->space, (size_t)0 - release->leaves);
+    if (release->leaves != 0)
+        neomm__resident_add(release->space, (size_t)0 - release->leaves);
     release->leaves = 0;
 }
 

@@ -390,9 +390,9 @@ static inline bool neomm__at_limit(const size_t *pages, uint64_t bytes)
 
 /* ---- newcomers.c ---- */
 
-/* A page of the global domain has its first leaf: it will enter the domain soon. Interrupts are
- * masked. */
-void neomm__newcomers_add(struct neomm *root, neomm_frame_t frame);
+/* A page of the global domain has its first leaf: it will enter the domain soon. `cpu` is this
+ * one; interrupts are masked. */
+void neomm__newcomers_add(struct neomm *root, uint32_t cpu, neomm_frame_t frame);
 /* All enter; the first and the second with the lock of the domains. The page is in its domain
  * afterwards. */
 void neomm__newcomers_enter(struct neomm *root);
