@@ -36,7 +36,7 @@ struct neomm__config_row {
     uint32_t least, most;
 };
 
-#define NEOMM__CONFIG_ROWS 21
+#define NEOMM__CONFIG_ROWS 22
 
 extern const struct neomm__config_row neomm__config_row[NEOMM__CONFIG_ROWS];
 

@@ -11,6 +11,7 @@
 
 #include "swap/remove.h"
 #include "vmm/balance.h"
+#include "vmm/idle.h"
 #include "vmm/readahead.h"
 
 #define ROUNDS 16u
@@ -244,6 +245,7 @@ static enum neomm__round map_fetched(struct neomm__fault *work, const struct neo
     if (swapped) {
         (void)neomm__fetch_sub(&space->swap_pages, 1);
         neomm__bump(&space->faults_swap_in);
+        neomm__space_page_is_back(work->root, space);
         neomm__user_frame_refault(work->root, space, &old->swap);
         neomm__balance_cost(work->root, NEOMM__COST_ANONYMOUS);
         keep_or_free_slot(work, frame, old->swap);
