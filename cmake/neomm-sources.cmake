@@ -137,6 +137,8 @@ set(NEOMM_VMM_SOURCES
   src/vmm/fork.c
   src/vmm/grow.c
   src/vmm/huge.c
+  src/vmm/idle.c
+  src/vmm/load_control.c
   src/vmm/migrate.c
   src/vmm/mlock.c
   src/vmm/mmap.c

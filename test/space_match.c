@@ -267,6 +267,9 @@ static void run(void *context, uint32_t cpu)
                neomm_madvise(root, m->parent, m->at, size, NEOMM_ADVICE_DONTNEED) == NEOMM_OK,
                "madvise failed");
         break;
+    case SWAP_OUT:
+        (void)neomm_space_swap_out(root, m->parent);
+        break;
     case CHANGE_POLICY:
         change_policy(m, cpu, "s3fifo");
         change_policy(m, cpu, "clock");

@@ -26,6 +26,7 @@ enum act {
     PAGE_OUT,      /* page by page */
     MIGRATE,       /* to other frames */
     SWAPOFF,       /* of the area that is used first; another one stays */
+    SWAP_OUT,      /* the parent as a whole */
     CHANGE_POLICY, /* of the parent's domain, and back */
     PART           /* one page of the parent's loses the right to write, and gets it back */
 };

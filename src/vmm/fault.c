@@ -12,6 +12,7 @@
 #include "base/epoch.h"
 #include "swap/remove.h"
 #include "vmm/balance.h"
+#include "vmm/idle.h"
 #include "vmm/readahead.h"
 #include "vmm/tally.h"
 
@@ -252,6 +253,7 @@ void neomm__fault_swapped_in(struct neomm__fault *work)
 {
     COUNT_FAULT(work, swap_in, SWAP_IN);
     neomm__balance_cost(work->root, NEOMM__COST_ANONYMOUS);
+    neomm__space_page_is_back(work->root, work->space);
 }
 
 static enum neomm__round map_fetched(struct neomm__fault *work, const struct neomm_mapping *old,

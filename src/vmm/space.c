@@ -201,6 +201,8 @@ neomm_status neomm_space_destroy(struct neomm *root, struct neomm_space *space)
         return NEOMM_OK;
     hide(root->vmm, space);
     empty(root, space);
+    if (space->suspended)
+        (void)neomm__fetch_sub(&root->vmm->load.suspended, 1);
     leave_table(root->vmm, space);
     neomm__swap_stir(root);
     neomm_status status = neomm_paging_destroy(root, &space->tables);
@@ -308,9 +310,17 @@ void neomm_space_stats(struct neomm *root, struct neomm_space *space,
         .read_ahead = space->read_ahead,
         .ahead_used = space->ahead_used,
         .ahead_wasted = space->ahead_wasted,
+        .swap_outs = space->swap_outs,
+        .away_pages = neomm__load_relaxed(&space->away.pages),
+        .back_pages = neomm__load_relaxed(&space->away.back),
+        .suspensions = space->suspensions,
+        .suspended = neomm__load_acquire(&space->suspended),
         .oom_bias = (int32_t)neomm__load_acquire(&space->oom_bias),
         .oom_victim = neomm__is_victim(space),
     };
+    neomm_irq_t irq = neomm__lock(&root->vmm->policy_lock);
+    stats->back_ns = space->away.ns;
+    neomm__unlock(&root->vmm->policy_lock, irq);
     int32_t score = neomm_space_oom_score(root, space);
     stats->oom_score = score > 0 ? (uint32_t)score : 0;
     memcpy(stats->name, space->name, sizeof(stats->name));

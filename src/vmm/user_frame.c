@@ -147,7 +147,9 @@ void neomm__user_frame_refault(struct neomm *root, struct neomm_space *space,
     neomm_irq_t irq = neomm__lock(&root->vmm->policy_lock);
     neomm__newcomers_enter(root);
     uint32_t distance = (policy->evictions - (note >> 1)) & (UINT32_MAX >> 1);
-    bool near = (note & 1) == (policy->domain != 0) && distance <= policy->count + 1;
+    bool known = note != 0 && (note & 1) == (policy->domain != 0);
+    bool near = known && distance <= policy->count + 1;
+    bool soon = known && distance / 4 <= policy->count;
     if (policy->ops->refault)
         policy->ops->refault(policy, slot);
     neomm__unlock(&root->vmm->policy_lock, irq);
@@ -155,6 +157,10 @@ void neomm__user_frame_refault(struct neomm *root, struct neomm_space *space,
         return;
     neomm__bump(&space->refaults);
     NEOMM__COUNT(root, REFAULT);
+    if (soon && policy->domain == 0) {
+        neomm__bump(&space->load.refaults);
+        neomm__bump(&root->vmm->load.refaults);
+    }
     if (near) {
         neomm__bump(&space->refaults_near);
         NEOMM__COUNT(root, REFAULT_NEAR);
