@@ -86,6 +86,8 @@ set(NEOMM_SWAP_SOURCES
   src/swap/area.c
   src/swap/checksum.c
   src/swap/clusters.c
+  src/swap/dense.c
+  src/swap/discard.c
   src/swap/header.c
   src/swap/lz4.c
   src/swap/policy.c
@@ -103,10 +105,17 @@ set(NEOMM_SWAP_SOURCES
   src/swap/policy_sieve.c
   src/swap/policy_ws.c
   src/swap/policy_wsclock.c
+  src/swap/pool.c
+  src/swap/pool_chain.c
+  src/swap/pool_check.c
+  src/swap/pool_move.c
+  src/swap/pool_write.c
   src/swap/readahead.c
   src/swap/remove.c
   src/swap/slots.c
+  src/swap/submit.c
   src/swap/swap_check.c
+  src/swap/swap_cache.c
   src/swap/swap_io.c
   src/swap/swap_where.c)
 
@@ -123,6 +132,7 @@ set(NEOMM_VMM_SOURCES
   src/vmm/evict.c
   src/vmm/fault.c
   src/vmm/fault_object.c
+  src/vmm/fault_swap.c
   src/vmm/fork.c
   src/vmm/grow.c
   src/vmm/huge.c
@@ -142,6 +152,7 @@ set(NEOMM_VMM_SOURCES
   src/vmm/reclaim.c
   src/vmm/region.c
   src/vmm/region_check.c
+  src/vmm/region_enter.c
   src/vmm/region_gap.c
   src/vmm/region_tree.c
   src/vmm/rmap.c

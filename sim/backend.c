@@ -98,26 +98,21 @@ void sim_backend_done(struct sim_backend *backend, struct sim_job *job, neomm_st
 
 /* ---- submitting ---- */
 
-static bool continues(const struct sim_job *job, const struct neomm_block_request *request)
+static bool moves_pages(enum neomm_block_operation operation)
 {
-    return job->operation == request->operation && job->operation != NEOMM_BLOCK_FLUSH &&
-           request->page == job->page + job->count;
+    return operation == NEOMM_BLOCK_READ || operation == NEOMM_BLOCK_WRITE;
 }
 
-/* How many of the requests are pages in a row. */
+/* How many of the requests are one job. */
 static uint32_t run_length(struct neomm_block_request **requests, uint32_t count)
 {
-    struct sim_job job = {
-        .operation = requests[0]->operation, .page = requests[0]->page, .count = 1};
-    while (job.count < count && job.count < SIM_JOB_PAGES && continues(&job, requests[job.count]))
-        job.count++;
-    return job.count;
+    return neomm_block_run(requests, count < SIM_JOB_PAGES ? count : SIM_JOB_PAGES);
 }
 
 static bool is_outside(const struct sim_backend *backend, const struct sim_job *job)
 {
     return job->operation != NEOMM_BLOCK_FLUSH &&
-           (job->page >= backend->device.pages || job->count > backend->device.pages - job->page);
+           (job->page >= backend->device.pages || job->pages > backend->device.pages - job->page);
 }
 
 /* What is written is what the frames hold now. */
@@ -133,13 +128,14 @@ static bool copy_in(struct sim_backend *backend, struct sim_job *job)
 static struct sim_job *make_job(struct sim_backend *backend, struct neomm_block_request **requests,
                                 uint32_t count)
 {
-    size_t bytes =
-        requests[0]->operation == NEOMM_BLOCK_FLUSH ? 0 : (size_t)count << NEOMM_PAGE_SHIFT;
+    enum neomm_block_operation operation = requests[0]->operation;
+    size_t bytes = moves_pages(operation) ? (size_t)count << NEOMM_PAGE_SHIFT : 0;
     struct sim_job *job = malloc(sizeof(*job) + bytes);
     if (!job)
         sim_crash(backend->sim, true, "sim: the host refused memory for a disk request");
-    job->operation = requests[0]->operation;
+    job->operation = operation;
     job->page = requests[0]->page;
+    job->pages = operation == NEOMM_BLOCK_DISCARD ? requests[0]->pages : count;
     job->count = count;
     job->since = sim_host_now();
     job->status = NEOMM_E_IO;
@@ -160,7 +156,7 @@ static void submit(struct neomm_block_device *device, struct neomm_block_request
         bool bad = is_outside(backend, job);
         if (bad)
             sim_violation(backend->sim, "disk: pages %u to %u of %u", job->page,
-                          job->page + job->count - 1, device->pages);
+                          job->page + job->pages - 1, device->pages);
         bad |= !copy_in(backend, job);
         i += job->count;
         (void)pthread_mutex_lock(&backend->lock);

@@ -21,11 +21,12 @@
 struct sim_job {
     struct sim_job *next;
     enum neomm_block_operation operation;
-    uint32_t page, count;
-    uint64_t since; /* when it was submitted, sim_host_now */
+    uint32_t page, pages; /* where; none of a flush */
+    uint32_t count;       /* requests */
+    uint64_t since;       /* when it was submitted, sim_host_now */
     neomm_status status;
     struct neomm_block_request *request[SIM_JOB_PAGES];
-    uint8_t data[]; /* count pages; none of a flush */
+    uint8_t data[]; /* of the pages to be read or written */
 };
 
 struct sim_job_queue {

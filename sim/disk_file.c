@@ -17,7 +17,7 @@ struct file_disk {
 /* All bytes of the job, however few go at a time. A file that became shorter is an error. */
 static bool move(int file, const struct sim_job *job, uint8_t *data)
 {
-    size_t left = (size_t)job->count << NEOMM_PAGE_SHIFT;
+    size_t left = (size_t)job->pages << NEOMM_PAGE_SHIFT;
     off_t at = (off_t)job->page << NEOMM_PAGE_SHIFT;
     while (left > 0) {
         ssize_t moved = job->operation == NEOMM_BLOCK_WRITE ? pwrite(file, data, left, at)
@@ -37,6 +37,10 @@ static bool perform(int file, struct sim_job *job)
 {
     if (job->operation == NEOMM_BLOCK_FLUSH)
         return fdatasync(file) == 0;
+    if (job->operation == NEOMM_BLOCK_DISCARD)
+        return fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                         (off_t)job->page << NEOMM_PAGE_SHIFT,
+                         (off_t)job->pages << NEOMM_PAGE_SHIFT) == 0;
     return move(file, job, job->data);
 }
 
@@ -86,6 +90,7 @@ struct neomm_block_device *sim_file_disk_open(struct sim *sim, const char *path,
         return NULL;
     }
     disk->backend.device.name = "file";
+    disk->backend.device.flags = NEOMM_BLOCK_DISCARDS;
     disk->backend.work = work;
     disk->backend.close = end;
     if (open_file(disk, path, error, size)) {

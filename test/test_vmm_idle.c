@@ -15,6 +15,7 @@ static struct neomm_config config;
 static bool open_full(struct ktap *t, struct world *w, uint32_t idle_after)
 {
     neomm_config_default(&config);
+    config.compression = NEOMM_COMPRESSION_OFF; /* what is in the pool is not read ahead */
     config.idle_after = idle_after;
     const struct env_options options = {.layer = ENV_VMM,
                                         .format = formats[t->parameter & 1],

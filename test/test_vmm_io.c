@@ -80,7 +80,8 @@ static bool run_disk(struct ktap *t, enum neomm_format format, enum sim_disk_fau
 {
     static struct disk_run run;
     const struct env_options options = {
-        .layer = ENV_VMM, .format = format, .swap_pages = 64, .seed = nth, .readahead = ahead};
+        .layer = ENV_VMM, .format = format, .swap_pages = 64, .seed = nth, .no_pool = true,
+        .readahead = ahead};
     const struct neomm_limits limits = {NEOMM_UNLIMITED, LIMIT * PAGE, NEOMM_UNLIMITED,
                                         NEOMM_UNLIMITED};
     run = (struct disk_run){0};

@@ -125,7 +125,7 @@ enum neomm_fault_kind {
     NEOMM_FAULT_SWAP_IN,  /* read back from swap */
     NEOMM_FAULT_SPURIOUS, /* already mapped as needed */
     NEOMM_FAULT_COPY,     /* a copy of its own of what others have, too */
-    NEOMM_FAULT_FOUND,    /* the page was in its object */
+    NEOMM_FAULT_FOUND,    /* the page was in its object, or others had it from swap */
     NEOMM_FAULT_HUGE,     /* first touch: a huge page of zeros */
     NEOMM_FAULT_READ      /* it was waited for: the object's pager read it */
 };

@@ -94,6 +94,8 @@ static bool is_suitable(struct nbd_disk *disk, char *error, size_t size)
     }
     if (disk->backend.device.pages == 0)
         disk->backend.device.pages = pages < UINT32_MAX ? (uint32_t)pages : UINT32_MAX;
+    if (disk->stats.connections == 0 && nbd_can_trim(disk->nbd) > 0)
+        disk->backend.device.flags |= NEOMM_BLOCK_DISCARDS;
     if (pages >= disk->backend.device.pages)
         return true;
     (void)snprintf(error, size, "%s: the export has become smaller", disk->uri);
@@ -177,7 +179,7 @@ static bool send_job(struct nbd_disk *disk, struct flight *flight)
     struct sim_job *job = flight->job;
     nbd_completion_callback done = {.callback = answered, .user_data = flight};
     uint64_t at = (uint64_t)job->page << NEOMM_PAGE_SHIFT;
-    size_t bytes = (size_t)job->count << NEOMM_PAGE_SHIFT;
+    size_t bytes = (size_t)job->pages << NEOMM_PAGE_SHIFT;
     switch (job->operation) {
     case NEOMM_BLOCK_READ:
         return nbd_aio_pread(disk->nbd, job->data, bytes, at, done, 0) >= 0;
@@ -185,6 +187,8 @@ static bool send_job(struct nbd_disk *disk, struct flight *flight)
         return nbd_aio_pwrite(disk->nbd, job->data, bytes, at, done, 0) >= 0;
     case NEOMM_BLOCK_FLUSH:
         return nbd_aio_flush(disk->nbd, done, 0) >= 0;
+    case NEOMM_BLOCK_DISCARD:
+        return nbd_aio_trim(disk->nbd, (uint64_t)job->pages << NEOMM_PAGE_SHIFT, at, done, 0) >= 0;
     }
     return false;
 }
@@ -198,10 +202,12 @@ static struct sim_job *next_job(struct nbd_disk *disk)
     return job;
 }
 
-/* A server that knows no flush has nothing that it would lose. */
+/* A server that knows no flush has nothing that it would lose, and one that knows no trim keeps
+ * what it has. */
 static bool is_needless(const struct nbd_disk *disk, const struct sim_job *job)
 {
-    return job->operation == NEOMM_BLOCK_FLUSH && nbd_can_flush(disk->nbd) == 0;
+    return (job->operation == NEOMM_BLOCK_FLUSH && nbd_can_flush(disk->nbd) == 0) ||
+           (job->operation == NEOMM_BLOCK_DISCARD && nbd_can_trim(disk->nbd) == 0);
 }
 
 static void start_one(struct nbd_disk *disk, struct flight *flight, struct sim_job *job)

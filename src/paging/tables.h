@@ -185,13 +185,6 @@ static inline void neomm__tables_note_unlocked(struct neomm *root)
 #endif
 }
 
-/* Adds to a counter that is only ever counted with interrupts masked: no locked instruction. */
-static inline void neomm__count_masked(struct neomm__cpu_state *cpu, enum neomm_counter counter,
-                                       size_t n)
-{
-    neomm__store_relaxed(&cpu->counter[counter], neomm__load_relaxed(&cpu->counter[counter]) + n);
-}
-
 static inline void *neomm__table_pointer(const struct neomm *root, neomm_frame_t frame)
 {
     return (void *)(root->layout.direct.base + (neomm_vaddr_t)neomm_frame_paddr(frame) +

@@ -4,6 +4,7 @@
 #include "swap_priv.h"
 
 #include "base/bitmap.h"
+#include "swap/pool.h"
 
 /* Fills in what follows from the area's size and gets it its state. Sizes are 64 bits wide until
  * frames were found for them: 32 bits do not hold what a device may claim. */
@@ -16,7 +17,7 @@ static neomm_status make_state(struct neomm *root, struct neomm__swap_area *area
     uint64_t filling = NEOMM__SWAP_FILLERS * sizeof(area->filling[0]);
     uint64_t bytes = records + notes + clusters + filling + neomm__bitmap_bytes(area->slots);
     area->memory_frames = (uint32_t)((bytes + NEOMM_PAGE_SIZE - 1) >> NEOMM_PAGE_SHIFT);
-    struct neomm_range_request request = {.frames = area->memory_frames, .flags = NEOMM_NORECLAIM};
+    struct neomm_range_request request = {.frames = area->memory_frames};
     if (NEOMM__FAULT(SWAP_AREA))
         return NEOMM_E_NOMEM;
     neomm_status status = neomm_pmm_alloc_range(root, &request, &area->memory);
@@ -64,11 +65,12 @@ static neomm_status read_area(struct neomm *root, struct neomm__swap_area *area)
     neomm_frame_t frame;
     if (NEOMM__FAULT(SWAP_AREA))
         return NEOMM_E_NOMEM;
-    neomm_status status = neomm_pmm_alloc(root, 0, NEOMM_NORECLAIM, &frame);
+    neomm_status status = neomm_pmm_alloc(root, 0, 0, &frame);
     if (status != NEOMM_OK)
         return status;
-    status = NEOMM__FAULT(SWAP_READ) ? NEOMM_E_IO
-                                     : neomm__swap_move(area->device, NEOMM_BLOCK_READ, 0, frame);
+    status = NEOMM__FAULT(SWAP_READ)
+                 ? NEOMM_E_IO
+                 : neomm__swap_move(area->device, NEOMM_BLOCK_READ, 0, 1, frame);
     if (status == NEOMM_OK)
         status = make_area(root, area, frame);
     (void)neomm_pmm_free(root, frame, 0);
@@ -93,17 +95,12 @@ static neomm_status find_base(struct neomm *root, uint32_t slots, uint32_t *base
     return found < limit ? NEOMM_OK : NEOMM_E_NOSPACE;
 }
 
-/* A place for an area on the device, which must not have one already. */
-static neomm_status find_place(struct neomm__swap *swap, const struct neomm_block_device *device,
-                               struct neomm__swap_area **place)
+static neomm_status find_place(struct neomm__swap *swap, struct neomm__swap_area **place)
 {
     *place = swap->areas < NEOMM__SWAP_AREAS ? &swap->area[swap->areas] : NULL;
-    for (uint32_t i = swap->areas; i-- > 0;) {
+    for (uint32_t i = swap->areas; i-- > 0;)
         if (swap->area[i].state == NEOMM__AREA_NONE)
             *place = &swap->area[i];
-        else if (swap->area[i].device == device)
-            return NEOMM_E_EXISTS;
-    }
     return *place ? NEOMM_OK : NEOMM_E_NOSPACE;
 }
 
@@ -115,13 +112,21 @@ static void number_generations(struct neomm *root, struct neomm__swap_area *area
         area->slot[page].generation = first;
 }
 
+static bool is_in_use(const struct neomm__swap *swap, const struct neomm_block_device *device)
+{
+    bool found = false;
+    for (uint32_t i = 0; i < swap->areas; i++)
+        found |= swap->area[i].state != NEOMM__AREA_NONE && swap->area[i].device == device;
+    return found;
+}
+
 /* Makes the area visible, which is so once it has slots. */
 static neomm_status publish(struct neomm *root, struct neomm__swap_area *area)
 {
     struct neomm__swap *swap = root->swap;
     struct neomm__swap_area *place;
     uint32_t base;
-    neomm_status status = find_place(swap, area->device, &place);
+    neomm_status status = find_place(swap, &place);
     if (status == NEOMM_OK)
         status = find_base(root, area->slots, &base);
     if (status != NEOMM_OK)
@@ -146,6 +151,12 @@ static neomm_status publish(struct neomm *root, struct neomm__swap_area *area)
 
 neomm_status neomm_swap_add(struct neomm *root, struct neomm_block_device *device, int priority)
 {
+    return neomm_swap_add_with(root, device, priority, 0);
+}
+
+neomm_status neomm_swap_add_with(struct neomm *root, struct neomm_block_device *device,
+                                 int priority, uint32_t flags)
+{
     struct neomm__swap_area area;
     if (!device || device->pages == 0)
         return NEOMM_E_INVALID;
@@ -157,8 +168,15 @@ neomm_status neomm_swap_add(struct neomm *root, struct neomm_block_device *devic
     neomm_status status = read_area(root, &area);
     if (status != NEOMM_OK)
         return status;
+    if (!(device->flags & NEOMM_BLOCK_DISCARDS))
+        flags = 0;
+    area.discards = (flags & NEOMM_SWAP_DISCARD) != 0;
     neomm__mutex_lock(&root->swap->changes);
-    status = publish(root, &area);
+    status = is_in_use(root->swap, device) ? NEOMM_E_EXISTS : NEOMM_OK;
+    if (status == NEOMM_OK && (flags & NEOMM_SWAP_DISCARD_ONCE))
+        neomm__swap_discard_all(&area);
+    if (status == NEOMM_OK)
+        status = publish(root, &area);
     neomm__mutex_unlock(&root->swap->changes);
     if (status != NEOMM_OK)
         (void)neomm__swap_free_state(root, &area);
@@ -181,6 +199,7 @@ static void add_stats(struct neomm__swap_area *area, struct neomm_swap_stats *st
     stats->read_errors += area->read_errors;
     stats->write_errors += area->write_errors;
     stats->corrupt += area->corrupt;
+    stats->pool_hits += area->pool_hits;
     stats->areas++;
     neomm__unlock(&area->lock, irq);
 }
@@ -191,6 +210,8 @@ void neomm_swap_stats(struct neomm *root, struct neomm_swap_stats *stats)
     uint32_t areas = root->swap ? neomm__load_acquire(&root->swap->areas) : 0;
     for (uint32_t i = 0; i < areas; i++)
         add_stats(&root->swap->area[i], stats);
+    if (root->swap)
+        neomm__pool_stats(root, stats);
 }
 
 /* False: there is no area. */
@@ -204,6 +225,7 @@ static bool describe(struct neomm__swap_area *area, struct neomm_swap_area *out)
                                         .slots = area->slots - 1,
                                         .used = area->used,
                                         .bad = area->bad,
+                                        .discarded = area->discarded,
                                         .leaving = area->state != NEOMM__AREA_ON};
         memcpy(out->label, area->label, sizeof(out->label));
         memcpy(out->uuid, area->uuid, sizeof(out->uuid));
@@ -250,6 +272,12 @@ neomm_status neomm_swap_init(struct neomm *root)
     swap->frame = frame;
     neomm__policy_builtin(swap);
     root->swap = swap;
+    status = neomm__pool_init(root);
+    if (status != NEOMM_OK) {
+        root->swap = NULL;
+        (void)neomm_pmm_free(root, frame, 0);
+        return status;
+    }
     root->layer[NEOMM__LAYER_SWAP] = &layer_ops;
     return NEOMM_OK;
 }
@@ -264,6 +292,7 @@ neomm_status neomm_swap_fini(struct neomm *root)
     for (uint32_t i = 0; i < swap->areas; i++)
         if (swap->area[i].used != swap->area[i].stuck)
             return NEOMM_E_BUSY;
+    neomm__pool_fini(root);
     for (uint32_t i = 0; i < swap->areas; i++)
         if (swap->area[i].state != NEOMM__AREA_NONE)
             (void)neomm__swap_free_state(root, &swap->area[i]);

@@ -8,6 +8,9 @@
  *
  * PART --claimed--> CLAIMED, and CLAIMED by another when there is nothing else.
  *
+ * Where the device takes discards a cluster is STALE before it is FREE: it can be claimed, and then
+ * nothing was lost; or the device is told of it, and meanwhile it is TOLD, and in no list.
+ *
  * An owner's pages go one after the other into the cluster that it fills on this CPU, so they lie
  * together on the device, in the order of their addresses where they are evicted so. Every cluster
  * with a free slot is in a list, and a list is as good at its end as anywhere: neither taking nor
@@ -27,10 +30,15 @@ static uint32_t number_of(uint32_t page)
     return page / NEOMM__SWAP_CLUSTER + 1;
 }
 
+static bool is_listed(enum neomm__cluster_list list)
+{
+    return list != NEOMM__CLUSTER_FULL && list != NEOMM__CLUSTER_TOLD;
+}
+
 static void unlist(struct neomm__swap_area *area, struct neomm__cluster *cluster)
 {
     struct neomm__cluster_queue *list = &area->list[cluster->list];
-    if (cluster->list == NEOMM__CLUSTER_FULL)
+    if (!is_listed((enum neomm__cluster_list)cluster->list))
         return;
     if (cluster->prev)
         cluster_at(area, cluster->prev)->next = cluster->next;
@@ -51,10 +59,10 @@ static void move_to(struct neomm__swap_area *area, uint32_t number, enum neomm__
     unlist(area, cluster);
     cluster->list = (uint8_t)to;
     cluster->next = 0;
-    cluster->prev = to == NEOMM__CLUSTER_FULL ? 0 : list->last;
+    cluster->prev = is_listed(to) ? list->last : 0;
     if (to != NEOMM__CLUSTER_CLAIMED)
         cluster->filler = 0;
-    if (to == NEOMM__CLUSTER_FULL)
+    if (!is_listed(to))
         return;
     if (list->last)
         cluster_at(area, list->last)->next = number;
@@ -71,7 +79,7 @@ static void settle(struct neomm__swap_area *area, uint32_t number)
     if (cluster->free == 0)
         move_to(area, number, NEOMM__CLUSTER_FULL);
     else if (cluster->free == cluster->usable)
-        move_to(area, number, NEOMM__CLUSTER_FREE);
+        move_to(area, number, area->discards ? NEOMM__CLUSTER_STALE : NEOMM__CLUSTER_FREE);
     else if (cluster->list == NEOMM__CLUSTER_FULL)
         move_to(area, number, NEOMM__CLUSTER_PART);
 }
@@ -104,6 +112,7 @@ static uint32_t pick(struct neomm__swap_area *area, uint32_t filler, enum neomm_
     if (want == NEOMM__CLUSTER_OWN)
         return 0;
     uint32_t number = area->list[NEOMM__CLUSTER_FREE].first;
+    number = number ? number : area->list[NEOMM__CLUSTER_STALE].first;
     if (number == 0 && want == NEOMM__CLUSTER_ANY) {
         number = area->list[NEOMM__CLUSTER_PART].first;
         number = number ? number : area->list[NEOMM__CLUSTER_CLAIMED].first;
@@ -143,6 +152,35 @@ void neomm__swap_cluster_put(struct neomm__swap_area *area, uint32_t page)
     cluster_at(area, number_of(page))->free++;
     count_free(area, 1);
     settle(area, number_of(page));
+}
+
+uint32_t neomm__swap_clusters_tell(struct neomm__swap_area *area, uint32_t *numbers, uint32_t max)
+{
+    const struct neomm__cluster_queue *stale = &area->list[NEOMM__CLUSTER_STALE];
+    uint32_t half = (stale->count + area->list[NEOMM__CLUSTER_FREE].count) / 2;
+    uint32_t count = 0;
+    while (count < max && count < half && stale->count != 0) {
+        uint32_t number = stale->first, at = count++;
+        move_to(area, number, NEOMM__CLUSTER_TOLD);
+        for (; at > 0 && numbers[at - 1] > number; at--)
+            numbers[at] = numbers[at - 1];
+        numbers[at] = number;
+    }
+    return count;
+}
+
+void neomm__swap_clusters_told(struct neomm__swap_area *area, const uint32_t *numbers,
+                               uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        move_to(area, numbers[i], NEOMM__CLUSTER_FREE);
+}
+
+void neomm__swap_clusters_untold(struct neomm__swap_area *area)
+{
+    neomm__store_relaxed(&area->discards, 0);
+    while (area->list[NEOMM__CLUSTER_STALE].first)
+        move_to(area, area->list[NEOMM__CLUSTER_STALE].first, NEOMM__CLUSTER_FREE);
 }
 
 void neomm__swap_cluster_lose(struct neomm__swap_area *area, uint32_t page)

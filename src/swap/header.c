@@ -126,7 +126,7 @@ static neomm_status check_larger(struct neomm *root, struct neomm_block_device *
     const uint8_t *page = neomm_direct_pointer(root, neomm_frame_paddr(frame));
     for (uint32_t pages = 2; pages <= NEOMM__SWAP_HEADER_PAGES && pages <= device->pages;
          pages *= 2) {
-        if (neomm__swap_move(device, NEOMM_BLOCK_READ, pages - 1, frame) != NEOMM_OK)
+        if (neomm__swap_move(device, NEOMM_BLOCK_READ, pages - 1, 1, frame) != NEOMM_OK)
             continue;
         const struct signature *found = signature_of(page);
         if (found)

@@ -121,6 +121,8 @@ neomm_status neomm_swap_remove(struct neomm *root, const struct neomm_block_devi
     if (status != NEOMM_OK)
         return status;
     status = evacuate(root, &evacuation);
+    if (status == NEOMM_OK)
+        neomm__swap_discard_end(evacuation.area);
     neomm__mutex_lock(&swap->changes);
     if (status == NEOMM_OK)
         take_down(root, evacuation.area);

@@ -7,6 +7,8 @@
  */
 #include "swap_priv.h"
 
+#include "swap/pool.h"
+
 /* Who fills a cluster: an owner on a CPU. Those whose hash is the same share one. */
 static uint32_t filler_of(uint32_t owner)
 {
@@ -148,6 +150,7 @@ neomm_status neomm_swap_dup(struct neomm *root, struct neomm_swap_entry entry)
 static void release(struct neomm *root, struct neomm__swap_area *area, struct neomm__slot *slot)
 {
     bool bad = slot->flags & NEOMM__SLOT_BAD;
+    neomm__pool_drop(root, area, slot);
     if (slot->flags & NEOMM__SLOT_FILLED)
         area->filled--;
     slot->generation = (uint16_t)((slot->generation + 1u) & neomm__swap_generation_mask(root));
@@ -223,7 +226,8 @@ void neomm__swap_set_shadow(struct neomm *root, struct neomm_swap_entry entry, u
     struct neomm__slot *slot = lock_record(root, entry, &area, &irq);
     if (!slot)
         return;
-    slot->shadow = shadow;
+    if (!(slot->flags & NEOMM__SLOT_CACHED))
+        slot->shadow = shadow;
     neomm__unlock(&area->lock, irq);
 }
 
@@ -234,7 +238,7 @@ uint32_t neomm__swap_shadow(struct neomm *root, struct neomm_swap_entry entry)
     const struct neomm__slot *slot = lock_record(root, entry, &area, &irq);
     if (!slot)
         return 0;
-    uint32_t shadow = slot->shadow;
+    uint32_t shadow = slot->flags & NEOMM__SLOT_CACHED ? 0 : slot->shadow;
     neomm__unlock(&area->lock, irq);
     return shadow;
 }

@@ -3,6 +3,7 @@
 #include "swap_priv.h"
 
 #include "base/bitmap.h"
+#include "swap/pool.h"
 
 struct totals {
     uint32_t free, used, bad, stuck, filled;
@@ -23,11 +24,21 @@ static void check_slot(const struct neomm__swap_area *area, uint32_t page, struc
                       area->base + page, slot->flags);
     if (slot->flags & NEOMM__SLOT_FILLED && !(slot->flags & NEOMM__SLOT_VALID))
         neomm__report(report, "swap: slot %u is filled but not valid", area->base + page);
+    if (slot->flags & NEOMM__SLOT_POOLED &&
+        (slot->flags & (NEOMM__SLOT_VALID | NEOMM__SLOT_FILLED)) != NEOMM__SLOT_VALID)
+        neomm__report(report, "swap: slot %u is in the pool and filled, or not valid",
+                      area->base + page);
     totals->free += !taken;
     totals->used += slot->count != 0;
     totals->bad += slot->count == 0 && bad;
     totals->stuck += slot->count == NEOMM__SWAP_COUNT_MAX;
     totals->filled += (slot->flags & NEOMM__SLOT_FILLED) != 0;
+}
+
+static bool is_unused(const struct neomm__cluster *cluster)
+{
+    return cluster->list == NEOMM__CLUSTER_FREE || cluster->list == NEOMM__CLUSTER_STALE ||
+           cluster->list == NEOMM__CLUSTER_TOLD;
 }
 
 static void check_counts(const struct neomm__swap_area *area, uint32_t c,
@@ -45,8 +56,7 @@ static void check_counts(const struct neomm__swap_area *area, uint32_t c,
                       "swap: cluster %u of area %u counts %u of %u slots free, has %zu of %u", c,
                       area->base, cluster->free, cluster->usable, free, usable);
     bool full = cluster->free == 0, unused = !full && cluster->free == cluster->usable;
-    if (full != (cluster->list == NEOMM__CLUSTER_FULL) ||
-        unused != (cluster->list == NEOMM__CLUSTER_FREE) ||
+    if (full != (cluster->list == NEOMM__CLUSTER_FULL) || unused != is_unused(cluster) ||
         (cluster->filler != 0) != (cluster->list == NEOMM__CLUSTER_CLAIMED))
         neomm__report(report, "swap: cluster %u of area %u is in list %u with %u of %u slots free",
                       c, area->base, cluster->list, cluster->free, cluster->usable);
@@ -76,7 +86,7 @@ static void check_clusters(const struct neomm__swap_area *area, struct neomm__re
 {
     for (uint32_t c = 0; c < area->clusters; c++)
         check_counts(area, c, report);
-    for (uint32_t list = NEOMM__CLUSTER_FREE; list < NEOMM__CLUSTER_LISTS; list++)
+    for (uint32_t list = NEOMM__CLUSTER_FREE; list < NEOMM__CLUSTER_TOLD; list++)
         check_list(area, list, report);
 }
 
@@ -125,6 +135,7 @@ void neomm__swap_fsck(struct neomm *root, struct neomm__report *report)
         check_numbers(swap, i, report);
         check_area(&swap->area[i], report);
     }
+    neomm__pool_fsck(root, report);
     if (slots != swap->slots)
         neomm__report(report, "swap: %u slots counted, the areas have %u", swap->slots, slots);
 }

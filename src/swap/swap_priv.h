@@ -13,7 +13,7 @@
  *
  * An area's state is one run of frames:
  *
- *   [records, 16 bytes a slot][notes, 4 bytes][clusters, 16 bytes each 256 slots]
+ *   [records, 16 bytes a slot][notes, 4 bytes][clusters, 20 bytes each 256 slots]
  *   [who fills which cluster][bitmap, a bit a slot]
  */
 #ifndef NEOMM_SWAP_PRIV_H
@@ -36,9 +36,13 @@
 #define NEOMM__SLOT_VALID  0x01u /* the slot has contents */
 #define NEOMM__SLOT_FILLED 0x02u /* and they are `value` repeated; nothing is on the device */
 #define NEOMM__SLOT_BAD    0x04u /* not to be used again */
+#define NEOMM__SLOT_POOLED                                                                         \
+    0x08u /* `value` says where in the compressed pool they are, see pool.h */
+#define NEOMM__SLOT_CACHED  0x10u /* `shadow` is the frame that holds the same, see swap_cache.h */
+#define NEOMM__SLOT_READING 0x80u /* somebody reads it, and others wait for him */
 
 struct neomm__slot {
-    uint64_t value; /* checksum of the contents, or the word that fills the page */
+    uint64_t value; /* checksum of the contents, or as FILLED and POOLED say */
     uint16_t generation;
     uint8_t count;   /* users; NEOMM__SWAP_COUNT_MAX: lost count, in use for ever */
     uint8_t flags;   /* NEOMM__SLOT_* */
@@ -53,6 +57,8 @@ enum neomm__cluster_list {
     NEOMM__CLUSTER_FREE,
     NEOMM__CLUSTER_PART,    /* free slots, and others */
     NEOMM__CLUSTER_CLAIMED, /* the same, and somebody fills it */
+    NEOMM__CLUSTER_STALE,   /* like FREE, but the device does not know yet */
+    NEOMM__CLUSTER_TOLD,    /* the device is just being told: in no list */
     NEOMM__CLUSTER_LISTS
 };
 
@@ -62,6 +68,7 @@ struct neomm__cluster {
     uint8_t list;        /* enum neomm__cluster_list */
     uint8_t cursor;      /* where its filler goes on */
     uint16_t filler;     /* number of who fills it, from 1; 0: nobody */
+    uint16_t pooled;     /* slots whose pages are in the compressed pool */
     uint32_t next, prev; /* in its list, numbers from 1; 0: none */
 };
 
@@ -96,6 +103,11 @@ struct neomm__swap_area {
     uint32_t memory_frames;
     char label[17];
     uint8_t uuid[16];
+    uint32_t discards;  /* the device hears of slots that are free */
+    uint32_t telling;   /* a futex: those who are just telling it */
+    uint64_t discarded; /* slots it heard of */
+    uint32_t in_flight; /* a futex: writes and discards; atomic, as how many wait for fewer */
+    uint32_t throttled;
 
     struct neomm__cluster_queue list[NEOMM__CLUSTER_LISTS];
     uint32_t used, bad;
@@ -103,6 +115,9 @@ struct neomm__swap_area {
     uint32_t filled; /* used, with FILLED */
     uint64_t looks;  /* at clusters, to find free slots */
     uint64_t reads, writes, read_errors, write_errors, corrupt;
+    uint32_t pooled;    /* used, with POOLED */
+    uint32_t pool_hand; /* where the pool looks next for a page to write back */
+    uint64_t pool_hits;
 };
 
 struct neomm__swap {
@@ -115,6 +130,7 @@ struct neomm__swap {
     uint32_t stir;              /* a futex, see neomm__swap_stirred */
     uint32_t leaving;           /* areas that are being removed */
     neomm__evacuate_fn *evacuate;
+    struct neomm__pool *pool;            /* see pool.h */
     uint32_t policies;                   /* grows */
     neomm_frame_t frame;                 /* of this structure */
     uint8_t stripe[NEOMM__SWAP_FILLERS]; /* the area in which each filler fills a cluster */
@@ -208,15 +224,39 @@ uint32_t neomm__swap_cluster_take(struct neomm__swap_area *area, uint32_t filler
 /* The slot is free again; or it was in use, and never will be again. O(1). */
 void neomm__swap_cluster_put(struct neomm__swap_area *area, uint32_t page);
 void neomm__swap_cluster_lose(struct neomm__swap_area *area, uint32_t page);
+/* Up to `max` clusters that the device has not heard of, which are nobody's until they come back;
+ * not more than there are of others. */
+uint32_t neomm__swap_clusters_tell(struct neomm__swap_area *area, uint32_t *numbers, uint32_t max);
+void neomm__swap_clusters_told(struct neomm__swap_area *area, const uint32_t *numbers,
+                               uint32_t count);
+/* The device does not want to hear of any. */
+void neomm__swap_clusters_untold(struct neomm__swap_area *area);
+
+/* ---- discard.c ---- */
+
+/* Clusters that wait for being discarded before a write brings a batch of them on its way. */
+#define NEOMM__SWAP_DISCARD_BATCH 16u
+
+/* Discards free clusters, if there are so many of them, a batch; how many slots those had. Without
+ * locks; the area stays until it returns, even if it is not in use any more. */
+uint32_t neomm__swap_discard(struct neomm__swap_area *area, uint32_t least);
+/* All slots of an area that nobody knows yet. */
+void neomm__swap_discard_all(struct neomm__swap_area *area);
+/* Waits until nobody discards slots of the area, which is leaving. */
+void neomm__swap_discard_end(struct neomm__swap_area *area);
 
 /* A word for the policy in the record of a slot in use; 0 for an entry of an earlier use. */
 void neomm__swap_set_shadow(struct neomm *root, struct neomm_swap_entry entry, uint32_t shadow);
 uint32_t neomm__swap_shadow(struct neomm *root, struct neomm_swap_entry entry);
 
-/* Moves one page between a device and a frame, and waits. */
+/* One request, and its end: moves a page between a device and a frame, or discards `pages`. */
 neomm_status neomm__swap_move(struct neomm_block_device *device,
-                              enum neomm_block_operation operation, uint32_t page,
+                              enum neomm_block_operation operation, uint32_t page, uint32_t pages,
                               neomm_frame_t frame);
+
+/* Writes frames to the places of their entries on the device, where pages[i].status is NEOMM_OK,
+ * all in flight together, and waits; sets it to NEOMM_E_IO where that failed. The records stay. */
+void neomm__swap_write_raw(struct neomm *root, struct neomm_swap_page *pages, uint32_t count);
 
 /* 64 bits of a page. Pages that differ in one aligned word always differ in it. */
 uint64_t neomm__swap_checksum(const uint64_t *page);

@@ -14,6 +14,7 @@
  * those that stay, since what several have is not written to.
  */
 #include "swap/remove.h"
+#include "swap/swap_cache.h"
 #include "vmm/cache.h"
 #include "vmm/readahead.h"
 
@@ -215,8 +216,9 @@ static neomm_status give_slot(struct neomm__eviction *e)
     return mapped ? NEOMM_OK : NEOMM_E_NOENT;
 }
 
-bool neomm__evict_take_slot(struct neomm *root, struct neomm__frame *entry, bool even_if_busy)
+bool neomm__evict_take_slot(struct neomm *root, neomm_frame_t frame, bool even_if_busy)
 {
+    struct neomm__frame *entry = neomm__frame(root, frame);
     struct neomm_swap_entry slot;
     neomm_irq_t irq = neomm__rmap_lock(entry);
     bool taken = neomm__frame_has(entry, NEOMM__FRAME_SLOT) &&
@@ -225,6 +227,7 @@ bool neomm__evict_take_slot(struct neomm *root, struct neomm__frame *entry, bool
     if (taken) {
         neomm__frame_set(entry, NEOMM__FRAME_DIRTY);
         neomm__frame_clear(entry, NEOMM__FRAME_SLOT);
+        neomm__swap_cache_remove(root, slot, frame);
         (void)neomm_swap_free(root, slot);
     }
     neomm__rmap_unlock(entry, irq);
@@ -242,9 +245,9 @@ static void strip_slot(void *context, neomm_vaddr_t vaddr, const struct neomm_ma
     (void)vaddr;
     if (search->found || leaf->state != NEOMM_MAPPING_PRESENT)
         return;
-    struct neomm__frame *entry = neomm__frame(search->root, neomm_paddr_frame(leaf->paddr));
-    search->found =
-        neomm__frame_is_user(entry) && neomm__evict_take_slot(search->root, entry, false);
+    neomm_frame_t frame = neomm_paddr_frame(leaf->paddr);
+    search->found = neomm__frame_is_user(neomm__frame(search->root, frame)) &&
+                    neomm__evict_take_slot(search->root, frame, false);
 }
 
 /* Makes room in swap: a resident page of the space gives up the slot with its clean copy. */
@@ -259,7 +262,7 @@ static bool release_a_slot(struct neomm *root, struct neomm_space *space)
 
 void neomm__evict_drop_slot(struct neomm__eviction *e)
 {
-    (void)neomm__evict_take_slot(e->root, e->entry, true);
+    (void)neomm__evict_take_slot(e->root, e->frame, true);
 }
 
 /* Gives the frame a slot if it has none. */
@@ -366,10 +369,23 @@ static neomm_status replace_round(struct neomm__eviction *e, bool *some)
     return status;
 }
 
+/* Leaves go one by one: who faults meanwhile finds the page that others still have. Nobody could
+ * write to it since before D was cleared, if it had several leaves then: it is held since. */
+static void cache_page(struct neomm__eviction *e)
+{
+    neomm_irq_t irq = neomm__rmap_lock(e->entry);
+    if (e->shared && e->object == 0 && neomm__evict_may_go(e) &&
+        neomm__frame_has(e->entry, NEOMM__FRAME_SLOT) && e->entry->owner == e->slot.slot &&
+        neomm__rmap_count(e->entry) > 1)
+        neomm__swap_cache_add(e->root, e->slot, e->frame);
+    neomm__rmap_unlock(e->entry, irq);
+}
+
 neomm_status neomm__evict_replace(struct neomm__eviction *e)
 {
     neomm_status status;
     bool some;
+    cache_page(e);
     do {
         some = false;
         status = replace_round(e, &some);
@@ -452,6 +468,7 @@ static neomm_status prepare(struct neomm__eviction *e)
     if (!find_owner(e) || neomm__evict_part(e) != NEOMM_OK)
         return NEOMM_E_AGAIN;
     e->alone = e->object == 0 && e->owner && neomm__rmap_count(e->entry) == 1;
+    e->shared = e->entry->kind == NEOMM__KIND_SHARED && neomm__rmap_count(e->entry) > 1;
     return neomm__evict_ensure_slot(e);
 }
 

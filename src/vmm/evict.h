@@ -17,9 +17,10 @@ struct neomm__eviction {
     bool clean_only;           /* a page of the cache that is dirty stays */
     bool wait;                 /* and one that others are writing is waited for */
     struct neomm_swap_entry slot;
-    uint64_t mapping;             /* the owner's */
-    bool alone;                   /* which is the only one there is */
-    bool dirty;                   /* when it was tested */
+    uint64_t mapping; /* the owner's */
+    bool shared;      /* it had several leaves: nobody has had the right to write since */
+    bool alone;       /* which is the only one there is */
+    bool dirty;       /* when it was tested */
     struct neomm__region *region; /* of its leaf, entered for it */
     neomm_status status;
 };
@@ -83,7 +84,7 @@ void neomm__evict_end(struct neomm__eviction *e);
 
 /* The frame goes on without its slot, if it has it still and, unless that does not matter, is not
  * being evicted: true. */
-bool neomm__evict_take_slot(struct neomm *root, struct neomm__frame *entry, bool even_if_busy);
+bool neomm__evict_take_slot(struct neomm *root, neomm_frame_t frame, bool even_if_busy);
 
 /* Was the page used, or written to? Clears the accessed bits. */
 void neomm__evict_test(struct neomm__eviction *e, bool *accessed, bool *dirty);

@@ -9,6 +9,7 @@
 #include "vmm/idle.h"
 
 #include "vmm/evict.h"
+#include "vmm/tally.h"
 
 /* ---- going ---- */
 
@@ -167,16 +168,16 @@ void neomm__space_page_is_back(struct neomm *root, struct neomm_space *space)
 
 /* ---- by age ---- */
 
-static size_t faults_of(const struct neomm_space *space)
+static size_t faults_of(const struct neomm *root, const struct neomm_space *space)
 {
-    return neomm__load_relaxed(&space->faults_zero) + neomm__load_relaxed(&space->faults_swap_in) +
-           neomm__load_relaxed(&space->faults_copy) + neomm__load_relaxed(&space->faults_other);
+    struct neomm__tally tally = neomm__tally_sum(root, space);
+    return tally.zero + tally.swap_in + tally.copy + tally.other;
 }
 
 /* Has it been doing something since the last look? */
 static bool is_active(struct neomm *root, struct neomm_space *space)
 {
-    size_t faults = faults_of(space);
+    size_t faults = faults_of(root, space);
     bool faulted = faults != space->idle.faults;
     space->idle.faults = faults;
     return neomm_space_harvest(root, space) != 0 || faulted;
@@ -190,7 +191,7 @@ static uint64_t look_at(struct neomm *root, struct neomm_space *space, uint64_t 
         idle->since = now;
         return 0;
     }
-    if (now - idle->since < after || neomm__load_relaxed(&space->resident_pages) == 0)
+    if (now - idle->since < after || neomm__resident(root, space) == 0)
         return 0;
     idle->since = now;
     return neomm_space_swap_out(root, space);

@@ -17,6 +17,7 @@
  */
 #include "vmm/migrate.h"
 
+#include "swap/swap_cache.h"
 #include "vmm/cache.h"
 
 struct migration {
@@ -169,7 +170,10 @@ static void take_slot(struct migration *m)
 {
     if (!neomm__frame_has(m->from.entry, NEOMM__FRAME_SLOT))
         return;
+    struct neomm_swap_entry slot;
     m->to.entry->owner = m->from.entry->owner;
+    if (neomm_swap_entry_of(m->root, m->to.entry->owner, &slot) == NEOMM_OK)
+        neomm__swap_cache_move(m->root, slot, m->from.frame, m->to.frame);
     neomm__frame_set(m->to.entry, NEOMM__FRAME_SLOT);
     neomm__frame_clear(m->from.entry, NEOMM__FRAME_SLOT);
 }

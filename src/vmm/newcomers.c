@@ -39,17 +39,15 @@ static bool is_free(const struct neomm__newcomers *list, uint32_t at)
 
 void neomm__newcomers_add(struct neomm *root, neomm_frame_t frame)
 {
-    neomm_irq_t irq = neomm_port_irq_save();
     struct neomm__newcomers *list = &root->vmm->cpu[neomm_port_cpu()->index].newcomers;
     uint32_t at = list->next;
     if (!is_free(list, at)) {
-        neomm_irq_t inner = neomm__lock(&root->vmm->policy_lock);
+        neomm_irq_t irq = neomm__lock(&root->vmm->policy_lock);
         enter_list(root, list);
-        neomm__unlock(&root->vmm->policy_lock, inner);
+        neomm__unlock(&root->vmm->policy_lock, irq);
     }
     neomm__store_relaxed(&list->next, at + 1 < NEOMM__NEWCOMERS ? at + 1 : 0);
     neomm__store_release(&list->frame[at], frame.number);
-    neomm_port_irq_restore(irq);
 }
 
 void neomm__newcomers_enter(struct neomm *root)

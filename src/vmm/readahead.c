@@ -13,6 +13,7 @@
 #include "vmm/readahead.h"
 
 #include "vmm/idle.h"
+#include "vmm/tally.h"
 
 neomm_status neomm__readahead_init(struct neomm *root, struct neomm__vmm *vmm, uint32_t most)
 {
@@ -142,6 +143,7 @@ static bool take_next(struct neomm__fault *work, struct neomm__nearby *nearby)
         neomm_paging_query(root, &work->space->tables, vaddr, &leaf) != NEOMM_OK ||
         leaf.state != NEOMM_MAPPING_SWAPPED ||
         neomm_swap_where(root, leaf.swap) != NEOMM_SWAP_ON_DEVICE ||
+        neomm_swap_users(root, leaf.swap) != 1 ||
         !neomm__fault_hold_entry(root, work->space, vaddr, &leaf.swap))
         return false;
     nearby->page[nearby->count++] =
@@ -172,10 +174,10 @@ static void give_up(struct neomm *root, const struct neomm_swap_page *page)
 }
 
 /* So many pages the space may have beside those it has, the one that faults included. */
-static uint64_t room_of(const struct neomm_space *space)
+static uint64_t room_of(const struct neomm *root, const struct neomm_space *space)
 {
     uint64_t limit = space->limits.resident_bytes >> NEOMM_PAGE_SHIFT;
-    uint64_t resident = neomm__load_acquire(&space->resident_pages);
+    uint64_t resident = neomm__resident(root, space);
     return limit > resident ? limit - resident : 0;
 }
 
@@ -191,10 +193,10 @@ void neomm__readahead_frames(struct neomm__fault *work, struct neomm__nearby *ne
 {
     struct neomm *root = work->root;
     uint32_t count = 1, wanted = nearby->count;
-    uint64_t room = room_of(work->space);
+    uint64_t room = room_of(root, work->space);
     if (wanted > 1 && room < wanted) {
         (void)neomm_space_evict(root, work->space, wanted - (uint32_t)room);
-        room = room_of(work->space);
+        room = room_of(root, work->space);
     }
     if (room < wanted)
         wanted = (uint32_t)room;
@@ -230,6 +232,10 @@ static void enter(struct neomm *root, struct neomm_space *space, struct neomm_sw
     neomm__user_frame_enter(root, space, page->frame, true);
 }
 
+/* A page that others have in swap as well would have to be mapped for all of them. Inside of the
+ * region the leaf's entry gets to nobody else. */
+#define LEAF_AND_US 2u
+
 static bool map_one(struct neomm__fault *work, neomm_vaddr_t vaddr, struct neomm_swap_page *page)
 {
     struct neomm *root = work->root;
@@ -241,7 +247,7 @@ static bool map_one(struct neomm__fault *work, neomm_vaddr_t vaddr, struct neomm
                                        .paddr = neomm_frame_paddr(page->frame),
                                        .size = NEOMM_PAGE_SIZE};
     if (vaddr < region->start || vaddr >= region->end || region->prot == NEOMM_PROT_NONE ||
-        room_of(space) < 2)
+        room_of(root, space) < 2 || neomm_swap_users(root, page->entry) != LEAF_AND_US)
         return false;
     neomm__user_frame_claim(root, space, page->frame, vaddr, 0);
     neomm__frame_mark_ahead(neomm__frame(root, page->frame));

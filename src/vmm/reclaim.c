@@ -5,6 +5,7 @@
  * A candidate that cannot go is passed as if it had been used.
  */
 #include "vmm/evict.h"
+#include "vmm/tally.h"
 
 /* As often all pages of a domain are tested before none is said to go: 3 uses counted and some. */
 #define ROUNDS 6u
@@ -185,8 +186,7 @@ static neomm_status evict_a_leaf(struct neomm *root, struct neomm_space *space)
 /* Has the space a domain of its own, and pages that are not in it? */
 static bool has_shared_pages(struct neomm *root, struct neomm_space *space)
 {
-    return space->policy.ops &&
-           neomm__load_acquire(&space->resident_pages) > domain_size(root, &space->policy);
+    return space->policy.ops && neomm__resident(root, space) > domain_size(root, &space->policy);
 }
 
 neomm_status neomm__evict_one(struct neomm *root, struct neomm_space *space)

@@ -114,6 +114,9 @@ static inline void neomm__frame_forget(struct neomm__frame *entry)
  */
 neomm_status neomm__rmap_add(struct neomm *root, struct neomm__frame *entry, uint64_t mapping);
 
+/* The same, if there are others: NEOMM_E_NOENT, the set is empty. */
+neomm_status neomm__rmap_join(struct neomm *root, struct neomm__frame *entry, uint64_t mapping);
+
 /* The rest: with the lock. */
 
 bool neomm__rmap_has(const struct neomm *root, const struct neomm__frame *entry, uint64_t mapping);

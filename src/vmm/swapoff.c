@@ -54,20 +54,22 @@ static void note_place(struct swapoff *s, uint64_t at, struct neomm_swap_entry e
     if (s->more || !has(s, entry.slot))
         return;
     s->more = s->count == NEOMM_POLICY_BATCH;
-    if (s->more)
+    if (s->more) {
         s->next = at;
-    else if (neomm_swap_dup(s->root, entry) == NEOMM_OK)
+    } else if (neomm_swap_dup(s->root, entry) == NEOMM_OK) {
         s->place[s->count++] = (struct place){at, entry};
-    s->found++;
+        s->found++;
+    }
 }
 
 /* The frame is somebody's for now. While it is being evicted it keeps its slot. */
-static void strip(struct swapoff *s, struct neomm__frame *entry)
+static void strip(struct swapoff *s, neomm_frame_t frame)
 {
+    const struct neomm__frame *entry = neomm__frame(s->root, frame);
     if (!neomm__frame_has(entry, NEOMM__FRAME_SLOT) || !has(s, entry->owner))
         return;
     s->found++;
-    s->busy += !neomm__evict_take_slot(s->root, entry, false);
+    s->busy += !neomm__evict_take_slot(s->root, frame, false);
 }
 
 /* ---- the batch ---- */
@@ -171,9 +173,9 @@ static void look_at_leaf(void *context, neomm_vaddr_t vaddr, const struct neomm_
     if (leaf->state == NEOMM_MAPPING_SWAPPED) {
         note_place(s, vaddr, leaf->swap);
     } else {
-        struct neomm__frame *entry = neomm__frame(s->root, neomm_paddr_frame(leaf->paddr));
-        if (neomm__frame_is_user(entry))
-            strip(s, entry);
+        neomm_frame_t frame = neomm_paddr_frame(leaf->paddr);
+        if (neomm__frame_is_user(neomm__frame(s->root, frame)))
+            strip(s, frame);
     }
 }
 
@@ -241,7 +243,7 @@ static void collect_pages(struct swapoff *s, uint64_t from)
     neomm__mutex_lock(&object->lock);
     for (; !s->more && (word = neomm__page_next(&object->pages, &page)) != 0; page++) {
         if (neomm__page_is_frame(word))
-            strip(s, neomm__frame(s->root, neomm__page_frame(word)));
+            strip(s, neomm__page_frame(word));
         else
             note_place(s, page, neomm__page_swap(word));
     }

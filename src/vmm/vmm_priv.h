@@ -55,6 +55,11 @@ struct neomm__load_state {
     uint32_t turn;   /* of the last suspension, 0: never */
 };
 
+/* What a CPU has counted for a space, modulo a machine word; see tally.h. */
+struct neomm__tally {
+    size_t resident, zero, swap_in, copy, other;
+} __attribute__((aligned(64)));
+
 struct neomm_space {
     struct neomm__lock lock; /* SPACE: regions, and what is not atomic */
     uint32_t index;
@@ -73,9 +78,8 @@ struct neomm_space {
     uint32_t lock_future;               /* flags of new regions */
     bool lock_now;                      /* and their pages are brought in */
     uint32_t huge;                      /* it has had huge leaves; atomic */
-    size_t resident_pages, swap_pages;  /* atomic, as all below: leaves of frames and of slots */
-    size_t faults_zero, faults_swap_in, faults_copy, faults_other, evictions, swap_writes;
-    size_t refaults, refaults_near;
+    size_t swap_pages;                  /* atomic, as all below: leaves of slots */
+    size_t evictions, swap_writes, refaults, refaults_near;
     size_t read_ahead, ahead_used, ahead_wasted, swap_outs, suspensions;
     struct neomm__away away;
     struct neomm__idle_state idle;
@@ -86,6 +90,7 @@ struct neomm_space {
     uint32_t victim;      /* memory ran out and it was chosen: it gets no more */
     uint32_t oom_bias;    /* an int32_t */
     char name[NEOMM_SPACE_NAME];
+    struct neomm__tally tally[]; /* of each CPU */
 };
 
 /* Where the background pass stands; of who made it busy. */
@@ -113,9 +118,11 @@ struct neomm__newcomers {
 } __attribute__((aligned(64)));
 
 /* One CPU's part. */
+#define NEOMM__INSIDE 4u
 struct neomm__vmm_cpu {
     struct neomm__newcomers newcomers;
-};
+    struct neomm__region *inside[NEOMM__INSIDE]; /* regions that tasks are in, see region_enter.c */
+} __attribute__((aligned(64)));
 
 /* Load control. */
 struct neomm__load {
@@ -139,6 +146,8 @@ struct neomm__vmm {
     struct neomm__lock spaces_lock; /* SPACES: the table */
     uint32_t evictions_ended;       /* a futex, and how many wait for it */
     uint32_t evictions_awaited;
+    uint32_t reads_ended; /* a futex, and how many wait for it: of slots that others have, too */
+    uint32_t reads_awaited;
     uint32_t write_backs_ended;           /* a futex */
     struct neomm__write_back *write_back; /* NEOMM__WRITE_BACKS of them, see evict.h */
     struct neomm__lock policy_lock;       /* POLICY: every instance's lists */
@@ -177,7 +186,7 @@ struct neomm__vmm {
     struct neomm_object *object[NEOMM__OBJECT_MAX]; /* index 0 is none */
 };
 
-/* ---- region.c: who may be inside ---- */
+/* ---- region_enter.c: who may be inside ---- */
 
 /* Becomes a user of the region that holds vaddr; NULL: none does. Neither sleep nor an allocation
  * that may reclaim until neomm__region_exit. May wait for the space's lock before. */
@@ -190,6 +199,11 @@ void neomm__region_exit(struct neomm__region *region);
 /* Keeps others out and waits until nobody is inside; the space's lock is held. */
 void neomm__region_close(struct neomm__region *region);
 void neomm__region_open(struct neomm__region *region);
+/* Is anybody inside? True is good for the moment, false as long as it is closed. */
+bool neomm__region_is_entered(const struct neomm__region *region);
+
+/* ---- region.c: without the lock ---- */
+
 /* The region at vaddr as it was at some moment; false: there was none, or it was about to be
  * joined, parted or moved. No lock. */
 bool neomm__region_look(struct neomm *root, const struct neomm_space *space, neomm_vaddr_t vaddr,
@@ -369,6 +383,11 @@ void neomm__user_frame_dismiss(struct neomm *root, neomm_frame_t frame, uint64_t
  * has taken away the leaf that is there, and is about to say so. */
 neomm_status neomm__user_frame_add(struct neomm *root, struct neomm_space *space,
                                    neomm_frame_t frame, neomm_vaddr_t vaddr);
+/* The same of a frame that is held; NEOMM_E_NOENT: it has no mappings any more. */
+neomm_status neomm__user_frame_join(struct neomm *root, struct neomm_space *space,
+                                    neomm_frame_t frame, neomm_vaddr_t vaddr);
+/* The swap cache does not have it from now on. */
+void neomm__user_frame_uncache(struct neomm *root, neomm_frame_t frame);
 /* A frame of `from` gets a leaf of `to` as well. NEOMM_E_NOMEM, NEOMM_E_LIMIT. */
 neomm_status neomm__user_frame_share(struct neomm *root, struct neomm_space *from,
                                      struct neomm_space *to, neomm_frame_t frame,
@@ -434,7 +453,8 @@ static inline bool neomm__at_limit(const size_t *pages, uint64_t bytes)
 
 /* ---- newcomers.c ---- */
 
-/* A page of the global domain has its first leaf: it will enter the domain soon. */
+/* A page of the global domain has its first leaf: it will enter the domain soon. Interrupts are
+ * masked. */
 void neomm__newcomers_add(struct neomm *root, neomm_frame_t frame);
 /* All enter; the first and the second with the lock of the domains. The page is in its domain
  * afterwards. */
