@@ -288,8 +288,8 @@ static uint64_t work(struct ktap *t, struct machine *m, uint32_t processes, bool
     return faults;
 }
 
-/* Sets that do not fit together have their turns, each of them, with less than a fifth of the faults
- * for the same work; those that fit go on side by side. */
+/* Sets that do not fit together have their turns, each of them, with less than a fifth of the
+ * faults for the same work; those that fit go on side by side. */
 static void too_many(struct ktap *t)
 {
     static struct machine m;
