@@ -111,7 +111,7 @@ set(NEOMM_SWAP_SOURCES
   src/swap/pool_check.c
   src/swap/pool_move.c
   src/swap/pool_write.c
-  src/swap/readahead.c
+  src/swap/readahead_rule.c
   src/swap/remove.c
   src/swap/slots.c
   src/swap/submit.c

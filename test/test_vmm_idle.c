@@ -15,6 +15,7 @@ static struct neomm_config config;
 static bool open_full(struct ktap *t, struct world *w, uint32_t idle_after)
 {
     neomm_config_default(&config);
+    config.compression = NEOMM_COMPRESSION_OFF; /* what is in the pool is not read ahead */
     config.idle_after = idle_after;
     const struct env_options options = {.layer = ENV_VMM,
                                         .format = formats[t->parameter & 1],
@@ -287,8 +288,8 @@ static uint64_t work(struct ktap *t, struct machine *m, uint32_t processes, bool
     return faults;
 }
 
-/* Sets that do not fit together have their turns, each of them, with less than a fifth of the faults
- * for the same work; those that fit go on side by side. */
+/* Sets that do not fit together have their turns, each of them, with less than a fifth of the
+ * faults for the same work; those that fit go on side by side. */
 static void too_many(struct ktap *t)
 {
     static struct machine m;

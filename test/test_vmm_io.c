@@ -79,9 +79,12 @@ static bool run_disk(struct ktap *t, enum neomm_format format, enum sim_disk_fau
                      uint64_t nth, bool forever, uint32_t ahead, struct outcome *outcome)
 {
     static struct disk_run run;
-    const struct env_options options = {
-        .layer = ENV_VMM, .format = format, .swap_pages = 64, .seed = nth, .no_pool = true,
-        .readahead = ahead};
+    const struct env_options options = {.layer = ENV_VMM,
+                                        .format = format,
+                                        .swap_pages = 64,
+                                        .seed = nth,
+                                        .no_pool = true,
+                                        .readahead = ahead};
     const struct neomm_limits limits = {NEOMM_UNLIMITED, LIMIT * PAGE, NEOMM_UNLIMITED,
                                         NEOMM_UNLIMITED};
     run = (struct disk_run){0};

@@ -248,9 +248,10 @@ static neomm_status register_lru(struct neomm *root)
 static bool start_machine(struct replay *replay, const struct neomm_config *config)
 {
     const struct replay_options *options = &replay->options;
-    const struct neomm_vmm_options vmm = {
-        .policy = options->policy, .zero_page = false, .overcommit = NEOMM_OVERCOMMIT_ALWAYS,
-        .readahead = options->readahead};
+    const struct neomm_vmm_options vmm = {.policy = options->policy,
+                                          .zero_page = false,
+                                          .overcommit = NEOMM_OVERCOMMIT_ALWAYS,
+                                          .readahead = options->readahead};
     const struct sim_system_options system = {
         .machine = {.format = options->format,
                     .ram_bytes = options->ram,
