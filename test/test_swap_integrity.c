@@ -195,7 +195,7 @@ static bool load_open(struct ktap *t, struct load *l, enum neomm_format format, 
                       uint32_t frames)
 {
     const struct env_options options = {
-        .layer = ENV_VMM, .format = format, .ram_bytes = 4u << 20, .seed = slots};
+        .layer = ENV_VMM, .no_pool = true, .format = format, .ram_bytes = 4u << 20, .seed = slots};
     *l = (struct load){.t = t, .random = frames};
     if (!env_open(t, &l->env, &options))
         return false;
