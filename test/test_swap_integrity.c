@@ -32,8 +32,9 @@ struct load {
     struct process process[SPACES];
     neomm_vaddr_t at;
     uint64_t random, versions;
-    bool gone;   /* the disk */
-    bool astray; /* a read may be misdirected to where the write was */
+    bool starving; /* memory is out so often that a fault may end for it without a victim */
+    bool gone;     /* the disk */
+    bool astray;   /* a read may be misdirected to where the write was */
     uint64_t mistakes, lost, killed;
     neomm_frame_t held[1024];
     uint32_t holds;
@@ -118,7 +119,7 @@ static bool is_lost(struct load *l, const struct process *p, uint32_t page)
  * another one in its place. */
 static void failed(struct load *l, struct process *p, uint32_t page, bool lost)
 {
-    if (neomm__is_victim(p->space)) {
+    if (neomm__is_victim(p->space) || (l->starving && !lost)) {
         l->killed++;
         die(l, p);
         return;
@@ -310,7 +311,10 @@ static void slots_run_out(struct ktap *t)
 static void no_frame_is_free(struct ktap *t)
 {
     static struct load load;
-    ASSERT(t, load_open(t, &load, (enum neomm_format)formats[1], 1500, 600));
+    ASSERT(t, load_open(t, &load, (enum neomm_format)formats[1], 1500, 760));
+    load.starving = true;
+    for (unsigned i = 0; i < SPACES; i++)
+        be_born(&load, &load.process[i]);
     run(&load, operations_wanted() / 20);
     for (unsigned round = 0; round < 20 && load.mistakes == 0; round++) {
         uint32_t held = load.holds;
