@@ -32,9 +32,8 @@ struct load {
     struct process process[SPACES];
     neomm_vaddr_t at;
     uint64_t random, versions;
-    bool starving; /* memory is out so often that a fault may end for it without a victim */
-    bool gone;     /* the disk */
-    bool astray;   /* a read may be misdirected to where the write was */
+    bool gone;   /* the disk */
+    bool astray; /* a read may be misdirected to where the write was */
     uint64_t mistakes, lost, killed;
     neomm_frame_t held[1024];
     uint32_t holds;
@@ -119,7 +118,7 @@ static bool is_lost(struct load *l, const struct process *p, uint32_t page)
  * another one in its place. */
 static void failed(struct load *l, struct process *p, uint32_t page, bool lost)
 {
-    if (neomm__is_victim(p->space) || (l->starving && !lost)) {
+    if (neomm__is_victim(p->space)) {
         l->killed++;
         die(l, p);
         return;
@@ -307,17 +306,24 @@ static void slots_run_out(struct ktap *t)
     load_close(&load, "slots run out");
 }
 
+/* Memory is full of pages. */
+static void use_all(struct load *l)
+{
+    for (unsigned i = 0; i < SPACES; i++)
+        for (uint32_t page = 0; page < PAGES && l->process[i].space && l->mistakes == 0; page++)
+            use(l, &l->process[i], page, page % 2 != 0);
+}
+
 /* At intervals not one frame is free. */
 static void no_frame_is_free(struct ktap *t)
 {
     static struct load load;
     ASSERT(t, load_open(t, &load, (enum neomm_format)formats[1], 1500, 760));
-    load.starving = true;
     for (unsigned i = 0; i < SPACES; i++)
         be_born(&load, &load.process[i]);
-    run(&load, operations_wanted() / 20);
     for (unsigned round = 0; round < 20 && load.mistakes == 0; round++) {
         uint32_t held = load.holds;
+        use_all(&load);
         leave_free(&load, 0);
         run(&load, operations_wanted() / 20);
         while (load.holds > held)
