@@ -195,7 +195,7 @@ static bool load_open(struct ktap *t, struct load *l, enum neomm_format format, 
                       uint32_t frames)
 {
     const struct env_options options = {
-        .layer = ENV_VMM, .format = format, .ram_bytes = 4u << 20, .seed = slots};
+        .layer = ENV_VMM, .no_pool = true, .format = format, .ram_bytes = 4u << 20, .seed = slots};
     *l = (struct load){.t = t, .random = frames};
     if (!env_open(t, &l->env, &options))
         return false;
@@ -306,14 +306,24 @@ static void slots_run_out(struct ktap *t)
     load_close(&load, "slots run out");
 }
 
+/* Memory is full of pages. */
+static void use_all(struct load *l)
+{
+    for (unsigned i = 0; i < SPACES; i++)
+        for (uint32_t page = 0; page < PAGES && l->process[i].space && l->mistakes == 0; page++)
+            use(l, &l->process[i], page, page % 2 != 0);
+}
+
 /* At intervals not one frame is free. */
 static void no_frame_is_free(struct ktap *t)
 {
     static struct load load;
-    ASSERT(t, load_open(t, &load, (enum neomm_format)formats[1], 1500, 600));
-    run(&load, operations_wanted() / 20);
+    ASSERT(t, load_open(t, &load, (enum neomm_format)formats[1], 1500, 760));
+    for (unsigned i = 0; i < SPACES; i++)
+        be_born(&load, &load.process[i]);
     for (unsigned round = 0; round < 20 && load.mistakes == 0; round++) {
         uint32_t held = load.holds;
+        use_all(&load);
         leave_free(&load, 0);
         run(&load, operations_wanted() / 20);
         while (load.holds > held)
