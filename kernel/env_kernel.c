@@ -19,6 +19,7 @@ static struct {
     struct neomm_boot_range storage[64];
     struct neomm_bootmap map;
     struct neomm_layout layout;
+    struct neomm_config config;
     bool accessing; /* inside env_access, whose faults are those of: */
     struct neomm_space *accessed;
 } machine;
@@ -108,16 +109,23 @@ static enum system_layer system_layer_of(enum env_layer layer)
 
 static neomm_status start(const struct env_options *options)
 {
+    if (options->config)
+        machine.config = *options->config;
+    else
+        neomm_config_default(&machine.config);
+    if (options->no_pool)
+        machine.config.compression = NEOMM_COMPRESSION_OFF;
     const struct neomm_vmm_options vmm = {.policy = options->policy,
                                           .zero_page = !options->no_zero_page,
                                           .aslr = options->aslr,
                                           .overcommit = options->overcommit,
-                                          .huge = options->huge};
+                                          .huge = options->huge,
+                                          .readahead = options->readahead};
     const struct system_options system = {
         .layer = system_layer_of(options->layer),
         .layout = &machine.layout,
         .map = &machine.map,
-        .config = options->config,
+        .config = &machine.config,
         .vmm = &vmm,
         .disk_pages = (uint32_t)options->swap_pages,
         .disk_memory = neomm_direct_pointer(memory_root(), ENV_MEMORY + ram_of(options)),

@@ -22,11 +22,13 @@ struct env_options {
     const struct neomm_boot_range *map; /* NULL: one usable range from 0 */
     uint32_t map_count;
     const struct neomm_config *config;
+    bool no_pool; /* every page that is swapped goes to the disk, where it may come to harm */
     bool no_zero_page;
     const char *policy;
     bool aslr;
     enum neomm_overcommit overcommit;
     enum neomm_huge huge;
+    uint32_t readahead;
 };
 
 struct env {

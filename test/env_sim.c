@@ -42,11 +42,19 @@ static uint64_t used_frames(struct neomm *root)
 bool env_open(struct ktap *t, struct env *env, const struct env_options *options)
 {
     struct sim_system *system = calloc(1, sizeof(*system));
+    struct neomm_config config;
+    if (options->config)
+        config = *options->config;
+    else
+        neomm_config_default(&config);
+    if (options->no_pool)
+        config.compression = NEOMM_COMPRESSION_OFF;
     const struct neomm_vmm_options vmm = {.policy = options->policy,
                                           .zero_page = !options->no_zero_page,
                                           .aslr = options->aslr,
                                           .overcommit = options->overcommit,
-                                          .huge = options->huge};
+                                          .huge = options->huge,
+                                          .readahead = options->readahead};
     const struct sim_system_options start = {
         .machine = {.format = options->format,
                     .ram_bytes = options->ram_bytes ? options->ram_bytes : RAM_DEFAULT,
@@ -57,7 +65,7 @@ bool env_open(struct ktap *t, struct env *env, const struct env_options *options
         .map = options->map,
         .map_count = options->map_count,
         .swap_pages = (uint32_t)options->swap_pages,
-        .config = options->config,
+        .config = &config,
         .vmm = &vmm,
     };
     *env = (struct env){.options = *options, .system = system};

@@ -1,7 +1,7 @@
 /* Pages in LZ4's format: round trips over pages of many shapes, against liblz4 in both directions,
  * and damaged blocks.
  * SPDX-License-Identifier: MIT */
-#include "heap_box.h"
+#include "codec_pages.h"
 #include "ktap.h"
 
 #include "swap/codec.h"
@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PAGE  NEOMM_PAGE_SIZE
 #define ROOM  (PAGE + PAGE / 255 + 64) /* more than any page takes */
 #define GUARD 64u
 #define MARK  0xa5
@@ -28,58 +27,6 @@ static bool is_marked(const uint8_t *from, size_t size)
         if (from[i] != MARK)
             return false;
     return true;
-}
-
-/* ---- pages ---- */
-
-/* Repetitions of every distance, lengths around the borders of the format, and literals between. */
-static void fill_repeats(uint8_t *page, uint64_t *random)
-{
-    uint32_t at = 0, most = 1u << box_random(random) % 10;
-    while (at < PAGE) {
-        uint32_t literals = (uint32_t)(box_random(random) % 40);
-        uint32_t length = 1 + (uint32_t)(box_random(random) % (8 * most));
-        for (; literals > 0 && at < PAGE; literals--)
-            page[at++] = (uint8_t)box_random(random);
-        uint32_t offset = 1 + (uint32_t)(box_random(random) % most);
-        for (; at >= offset && length > 0 && at < PAGE; length--, at++)
-            page[at] = page[at - offset];
-    }
-}
-
-/* What a program keeps: small numbers and pointers into few places. */
-static void fill_words(uint8_t *page, uint64_t *random)
-{
-    for (uint32_t i = 0; i < PAGE; i += 8) {
-        uint64_t kind = box_random(random) % 4, word = box_random(random) % 64;
-        if (kind == 1)
-            word = 0x00007f1234560000u + (box_random(random) & 0xfff8);
-        else if (kind == 2)
-            word = 0;
-        memcpy(page + i, &word, sizeof(word));
-    }
-}
-
-static void fill_bytes(uint8_t *page, uint64_t *random)
-{
-    uint64_t letters = 1 + box_random(random) % 256;
-    for (uint32_t i = 0; i < PAGE; i++)
-        page[i] = (uint8_t)(box_random(random) % letters);
-}
-
-static void fill(uint8_t *page, uint64_t *random)
-{
-    switch (box_random(random) % 4) {
-    case 0:
-        fill_bytes(page, random);
-        break;
-    case 1:
-        fill_words(page, random);
-        break;
-    default:
-        fill_repeats(page, random);
-        break;
-    }
 }
 
 /* ---- round trips ---- */
@@ -125,7 +72,7 @@ static void pages_come_back(struct ktap *t)
     uint8_t page[PAGE] = {0};
     expect_round_trip(t, page);
     for (unsigned i = 0; i < 3000; i++) {
-        fill(page, &random);
+        codec_page(page, &random);
         expect_round_trip(t, page);
     }
 }
@@ -153,7 +100,7 @@ static void capacities(struct ktap *t)
     uint8_t page[PAGE], back[PAGE];
     struct block block;
     for (unsigned i = 0; i < 60; i++) {
-        fill(page, &random);
+        codec_page(page, &random);
         uint32_t whole = compress(t, page, &block, ROOM), step = 1 + whole / 50;
         bool fitted = false;
         for (uint32_t capacity = 0; capacity < whole + 64; capacity += step) {
@@ -176,7 +123,7 @@ static void easy_pages_become_small(struct ktap *t)
     for (uint32_t i = 0; i < PAGE; i++)
         page[i] = (uint8_t)(i % 16 * 7);
     EXPECT(t, compress(t, page, &block, ROOM) <= 64);
-    fill_words(page, &random);
+    codec_fill_words(page, &random);
     EXPECT(t, compress(t, page, &block, ROOM) <= 2400);
     for (uint32_t i = 0; i < PAGE; i++)
         page[i] = (uint8_t)box_random(&random);
@@ -191,7 +138,7 @@ static void every_part_of_a_block_is_refused(struct ktap *t)
     uint8_t page[PAGE], back[PAGE];
     struct block block;
     for (unsigned i = 0; i < 20; i++) {
-        fill(page, &random);
+        codec_page(page, &random);
         uint32_t size = compress(t, page, &block, ROOM);
         for (uint32_t part = 0; part < size; part += 1 + size / 300)
             EXPECT(t, !decompress(t, block.bytes, part, back));
@@ -271,7 +218,7 @@ static void liblz4_reads_ours_and_we_its(struct ktap *t)
     for (unsigned i = 0; i < 2000; i++) {
         uint8_t page[PAGE], back[PAGE];
         struct block block;
-        fill(page, &random);
+        codec_page(page, &random);
         uint32_t size = compress(t, page, &block, ROOM);
         EXPECT_EQ(t, lz4.decompress((char *)block.bytes, (char *)back, (int)size, PAGE), PAGE);
         EXPECT_EQ(t, memcmp(back, page, PAGE), 0);
@@ -293,7 +240,7 @@ static void damaged_blocks(struct ktap *t)
         uint8_t page[PAGE], ours[PAGE], theirs[PAGE];
         struct block block;
         if (i % 50 == 0)
-            fill(page, &random);
+            codec_page(page, &random);
         uint32_t size = compress(t, page, &block, ROOM);
         for (uint64_t n = 1 + box_random(&random) % 3; n > 0; n--)
             block.bytes[box_random(&random) % size] ^= (uint8_t)(1u << box_random(&random) % 8);

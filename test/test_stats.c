@@ -86,6 +86,14 @@ static void number_all(struct neomm_snapshot *snapshot)
                                                .write_errors = n + 7,
                                                .corrupt = n + 8,
                                                .filled = n + 9,
+                                               .pool_pages = n + 10,
+                                               .pool_bytes = n + 11,
+                                               .pool_frames = n + 12,
+                                               .pool_limit = n + 13,
+                                               .pool_hits = n + 14,
+                                               .pool_rejected = n + 15,
+                                               .pool_no_room = n + 16,
+                                               .pool_written_back = n + 17,
                                                .areas = 4};
     n += 20;
     snapshot->page_cache =
@@ -125,7 +133,10 @@ static void number_all(struct neomm_snapshot *snapshot)
                                             .working_set_bytes = n + 14,
                                             .oom_bias = 30 - (int32_t)i,
                                             .oom_score = (uint32_t)n + 15,
-                                            .oom_victim = i % 2};
+                                            .oom_victim = i % 2,
+                                            .read_ahead = n + 16,
+                                            .ahead_used = n + 17,
+                                            .ahead_wasted = n + 18};
         snprintf(space->name, sizeof(space->name), "process-%u", i);
         n += 20;
     }
@@ -324,6 +335,15 @@ static void expect_heap_and_swap(struct ktap *t, const char *json,
     expect_number(t, object, "read_errors", swap->read_errors);
     expect_number(t, object, "write_errors", swap->write_errors);
     expect_number(t, object, "corrupt", swap->corrupt);
+    object = member(t, object, "pool");
+    expect_frames(t, object, "pages", swap->pool_pages);
+    expect_number(t, object, "stored", swap->pool_bytes);
+    expect_frames(t, object, "total", swap->pool_frames);
+    expect_frames(t, object, "limit", swap->pool_limit);
+    expect_number(t, object, "hits", swap->pool_hits);
+    expect_number(t, object, "rejected", swap->pool_rejected);
+    expect_number(t, object, "no_room", swap->pool_no_room);
+    expect_number(t, object, "written_back", swap->pool_written_back);
 }
 
 static void expect_stall(struct ktap *t, const char *object, const struct neomm_stall *stall)
@@ -384,6 +404,9 @@ static void expect_spaces(struct ktap *t, const char *json, const struct neomm_s
         expect_number(t, object, "locked_bytes", space->locked_bytes);
         expect_number(t, object, "refaults", space->refaults);
         expect_number(t, object, "refaults_near", space->refaults_near);
+        expect_number(t, object, "read_ahead", space->read_ahead);
+        expect_number(t, object, "ahead_used", space->ahead_used);
+        expect_number(t, object, "ahead_wasted", space->ahead_wasted);
         expect_number(t, object, "working_set", space->working_set_bytes);
         expect_number(t, object, "oom_score", space->oom_score);
         expect_number(t, object, "oom_victim", space->oom_victim);
@@ -530,6 +553,10 @@ static void table_of_every_number(struct ktap *t)
                      "\nsome      12.34 % of 10 s,   0.05 % of 60 s, 100.00 % of 300 s, "));
     EXPECT(t, strstr(written.text,
                      "\nfull       3.00 % of 10 s,   0.70 % of 60 s,   0.09 % of 300 s, "));
+    snprintf(want, sizeof(want), "\npool     %llu KiB of pages in %llu KiB of %llu, ",
+             (unsigned long long)swap->pool_pages * 4, (unsigned long long)swap->pool_frames * 4,
+             (unsigned long long)swap->pool_limit * 4);
+    EXPECT(t, strstr(written.text, want));
     EXPECT(t, strstr(written.text, "! process-1\n") && strstr(written.text, "  process-2\n"));
     const struct neomm_snapshot_cache *cache = &snapshot.cache[1];
     const uint64_t cache_line[] = {cache->object_size, cache->size,  cache->objects,
@@ -547,6 +574,7 @@ static void table_of_every_number(struct ktap *t)
     EXPECT(t, !strstr(written.text, "high "));
     EXPECT(t, !strstr(written.text, "resident"));
     EXPECT(t, !strstr(written.text, "damaged"));
+    EXPECT(t, !strstr(written.text, "\npool "));
 }
 
 /* ---- who may read ---- */

@@ -9,8 +9,10 @@ static const uint64_t formats[] = ENV_FORMATS;
 
 static bool open_world(struct ktap *t, struct world *world, const struct neomm_limits *limits)
 {
-    const struct env_options options = {
-        .layer = ENV_VMM, .format = (enum neomm_format)t->parameter, .swap_pages = 64};
+    const struct env_options options = {.layer = ENV_VMM,
+                                        .format = (enum neomm_format)t->parameter,
+                                        .swap_pages = 64,
+                                        .no_pool = true};
     return world_open(t, world, &options, limits);
 }
 

@@ -37,6 +37,14 @@ struct neomm_config_heap {
     bool call_sites, fine_classes;
 };
 
+/* [swap] compression: what makes pages smaller that leave memory. */
+enum neomm_compression {
+    NEOMM_COMPRESSION_OFF,
+    NEOMM_COMPRESSION_LZ4,
+    NEOMM_COMPRESSION_DENSE,
+    NEOMM_COMPRESSIONS
+};
+
 struct neomm_config_cache {
     char name[NEOMM_CONFIG_NAME_MAX];
     uint32_t profile; /* enum neomm_heap_profile */
@@ -44,15 +52,18 @@ struct neomm_config_cache {
 };
 
 struct neomm_config {
-    struct neomm_config_size reserve;   /* [memory] reserve */
-    bool zero_page;                     /* [memory] zero_page */
-    char policy[NEOMM_CONFIG_NAME_MAX]; /* [swap] policy */
-    uint32_t policy_window;             /* [swap] policy_window, percent */
-    uint32_t policy_count;              /* [swap] policy_count */
-    uint32_t policy_tick;               /* [swap] policy_tick, percent */
-    uint32_t overcommit;                /* [vmm] overcommit: enum neomm_overcommit */
-    bool aslr;                          /* [vmm] aslr */
-    uint32_t huge;                      /* [vmm] huge: enum neomm_huge */
+    struct neomm_config_size reserve;    /* [memory] reserve */
+    bool zero_page;                      /* [memory] zero_page */
+    char policy[NEOMM_CONFIG_NAME_MAX];  /* [swap] policy */
+    uint32_t policy_window;              /* [swap] policy_window, percent */
+    uint32_t policy_count;               /* [swap] policy_count */
+    uint32_t policy_tick;                /* [swap] policy_tick, percent */
+    uint32_t readahead;                  /* [swap] readahead, pages, 0: off */
+    uint32_t compression;                /* [swap] compression: enum neomm_compression */
+    struct neomm_config_size pool_limit; /* [swap] pool_limit */
+    uint32_t overcommit;                 /* [vmm] overcommit: enum neomm_overcommit */
+    bool aslr;                           /* [vmm] aslr */
+    uint32_t huge;                       /* [vmm] huge: enum neomm_huge */
     struct neomm_config_heap heap;
     uint32_t caches;
     struct neomm_config_cache cache[NEOMM_CONFIG_CACHES];
@@ -65,7 +76,8 @@ struct neomm_config {
 struct neomm_config_key {
     const char *section; /* "memory", "swap", "vmm", "heap", "cache", "process" */
     const char *key;
-    const char *type; /* "size", "number", "bool", "name", "profile", "overcommit", "where" */
+    const char *type; /* "size", "number", "bool", "name", "profile", "overcommit", "where",
+                       * "codec" */
     const char *default_text;
     const char *help;
 };

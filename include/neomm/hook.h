@@ -25,6 +25,7 @@
     X(SWAP_STATE)      /* the swap layer's own state */                                            \
     X(SWAP_AREA)       /* the records of an area */                                                \
     X(SWAP_SLOT)       /* a slot */                                                                \
+    X(SWAP_POOL)       /* a frame for the compressed pool */                                       \
     X(SWAP_READ)       /* a page read from a device */                                             \
     X(SWAP_WRITE)      /* a page written to a device */                                            \
     X(VMM_STATE)       /* the layer's own state */                                                 \
@@ -33,6 +34,7 @@
     X(VMM_FRAME)       /* a frame for a fault */                                                   \
     X(VMM_HUGE)        /* a block for a huge page */                                               \
     X(VMM_MIGRATE)     /* a frame for a page that is moved */                                      \
+    X(VMM_POLICY)      /* what a change of a replacement policy needs */                           \
     X(VMM_RMAP)        /* a table for a frame's mapping set */                                     \
     X(VMM_OBJECT)      /* an object, or a node of the tree of its pages */                         \
     X(VMM_PAGER_BATCH) /* a batch of requests to a pager that nobody waits for */                  \
@@ -76,10 +78,12 @@ enum neomm_flush_site {
     X(REGION)                                                                                      \
     X(OBJECT)                                                                                      \
     X(WINDOW)   /* ranges of the kernel window */                                                  \
+    X(CODEC)    /* memory to compress pages with */                                                \
     X(TABLES)   /* the page tables of one space */                                                 \
     X(FRAME)    /* a frame's mapping set and slot: a bit in its descriptor */                      \
     X(POLICY)   /* a replacement domain */                                                         \
     X(SWAP)     /* slots of an area */                                                             \
+    X(POOL)     /* the compressed pool's chains of frames */                                       \
     X(SLAB)     /* a size class */                                                                 \
     X(PMM)      /* a zone */                                                                       \
     X(PRESSURE) /* stalls and their averages */                                                    \

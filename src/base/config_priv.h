@@ -13,7 +13,8 @@ enum neomm__config_type {
     NEOMM__CONFIG_NUMBER,     /* uint32_t, from `least` to `most` */
     NEOMM__CONFIG_PROFILE,    /* uint32_t: enum neomm_heap_profile */
     NEOMM__CONFIG_OVERCOMMIT, /* uint32_t: enum neomm_overcommit */
-    NEOMM__CONFIG_WHERE       /* uint32_t: enum neomm_huge */
+    NEOMM__CONFIG_WHERE,      /* uint32_t: enum neomm_huge */
+    NEOMM__CONFIG_CODEC       /* uint32_t: enum neomm_compression */
 };
 
 /* Those from CACHE on are of things that have names; a process without a section of its own has the
@@ -36,7 +37,7 @@ struct neomm__config_row {
     uint32_t least, most;
 };
 
-#define NEOMM__CONFIG_ROWS 20
+#define NEOMM__CONFIG_ROWS 23
 
 extern const struct neomm__config_row neomm__config_row[NEOMM__CONFIG_ROWS];
 

@@ -206,6 +206,9 @@ bool neomm__config_read_value(const struct neomm__config_row *row, const char *t
     case NEOMM__CONFIG_WHERE:
         return read_word(text, length, neomm__huge_name, NEOMM_HUGES, field,
                          "write never, advise or always", error);
+    case NEOMM__CONFIG_CODEC:
+        return read_word(text, length, neomm__compression_name, NEOMM_COMPRESSIONS, field,
+                         "write off, lz4 or dense", error);
     default:
         return read_name(text, length, field, error);
     }
@@ -252,6 +255,9 @@ void neomm__config_print_value(enum neomm__config_type type, const void *field, 
         break;
     case NEOMM__CONFIG_WHERE:
         neomm__format(to, size, "%s", neomm__huge_name[*(const uint32_t *)field]);
+        break;
+    case NEOMM__CONFIG_CODEC:
+        neomm__format(to, size, "%s", neomm__compression_name[*(const uint32_t *)field]);
         break;
     case NEOMM__CONFIG_OVERCOMMIT:
         neomm__format(to, size, "%s", neomm__overcommit_name[*(const uint32_t *)field]);

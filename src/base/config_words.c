@@ -15,6 +15,12 @@ const char *const neomm__huge_name[NEOMM_HUGES] = {
     [NEOMM_HUGE_NEVER] = "never",
 };
 
+const char *const neomm__compression_name[NEOMM_COMPRESSIONS] = {
+    [NEOMM_COMPRESSION_OFF] = "off",
+    [NEOMM_COMPRESSION_LZ4] = "lz4",
+    [NEOMM_COMPRESSION_DENSE] = "dense",
+};
+
 const char *const neomm__overcommit_name[NEOMM__OVERCOMMITS] = {
     [NEOMM_OVERCOMMIT_HEURISTIC] = "heuristic",
     [NEOMM_OVERCOMMIT_ALWAYS] = "always",

@@ -3,6 +3,7 @@
 #ifndef NEOMM_BASE_CONFIG_WORDS_H
 #define NEOMM_BASE_CONFIG_WORDS_H
 
+#include <neomm/config.h>
 #include <neomm/heap_debug.h>
 #include <neomm/vmm.h>
 
@@ -11,6 +12,7 @@
 extern const char *const neomm__profile_name[NEOMM_HEAP_PROFILES];
 extern const char *const neomm__overcommit_name[NEOMM__OVERCOMMITS];
 extern const char *const neomm__huge_name[NEOMM_HUGES];
+extern const char *const neomm__compression_name[NEOMM_COMPRESSIONS];
 
 /* Is text[0, length) the word? */
 bool neomm__config_is_word(const char *text, size_t length, const char *word);

@@ -32,6 +32,7 @@ enum neomm__kind {
                          * mappings that have gone, modulo 2^32 */
     NEOMM__KIND_VALLOC, /* page of a valloc range */
     NEOMM__KIND_STATE,  /* a layer's own state */
+    NEOMM__KIND_POOL,   /* of the compressed pool; what the rest means, see swap/pool.h */
     NEOMM__KIND_BAD     /* found bad by the memory test that runs */
 };
 

@@ -173,6 +173,14 @@ static void text_kernel(const struct neomm__stats_out *out, const struct neomm_s
     neomm__stats_put(out, "%-8s %u areas, %llu KiB bad, %llu KiB filled, %llu read, %llu written\n",
                      "swap", swap->areas, kib_of_frames(swap->bad), kib_of_frames(swap->filled),
                      (unsigned long long)swap->reads, (unsigned long long)swap->writes);
+    if (swap->pool_frames || swap->pool_hits || swap->pool_rejected || swap->pool_written_back)
+        neomm__stats_put(out,
+                         "%-8s %llu KiB of pages in %llu KiB of %llu, %llu read, %llu too large,"
+                         " %llu written back\n",
+                         "pool", kib_of_frames(swap->pool_pages), kib_of_frames(swap->pool_frames),
+                         kib_of_frames(swap->pool_limit), (unsigned long long)swap->pool_hits,
+                         (unsigned long long)swap->pool_rejected,
+                         (unsigned long long)swap->pool_written_back);
     if (swap->read_errors || swap->write_errors || swap->corrupt)
         neomm__stats_put(out, "%-8s %llu read errors, %llu write errors, %llu damaged pages\n", "",
                          (unsigned long long)swap->read_errors,

@@ -117,6 +117,16 @@ static void json_swap(struct json *json, const struct neomm_swap_stats *swap)
     number(json, "read_errors", swap->read_errors);
     number(json, "write_errors", swap->write_errors);
     number(json, "corrupt", swap->corrupt);
+    open(json, "pool", '{');
+    frames(json, "pages", swap->pool_pages);
+    number(json, "stored", swap->pool_bytes);
+    frames(json, "total", swap->pool_frames);
+    frames(json, "limit", swap->pool_limit);
+    number(json, "hits", swap->pool_hits);
+    number(json, "rejected", swap->pool_rejected);
+    number(json, "no_room", swap->pool_no_room);
+    number(json, "written_back", swap->pool_written_back);
+    close(json, '}');
     close(json, '}');
 }
 
@@ -177,6 +187,9 @@ static void space_row(struct json *json, const struct neomm_snapshot *snapshot, 
     number(json, "locked_bytes", space->locked_bytes);
     number(json, "refaults", space->refaults);
     number(json, "refaults_near", space->refaults_near);
+    number(json, "read_ahead", space->read_ahead);
+    number(json, "ahead_used", space->ahead_used);
+    number(json, "ahead_wasted", space->ahead_wasted);
     number(json, "working_set", space->working_set_bytes);
     number(json, "oom_score", space->oom_score);
     neomm__stats_put(json->out, ",\"oom_bias\":%d", (int)space->oom_bias);

@@ -6,11 +6,13 @@
 
 #include <neomm/types.h>
 
-/* Bytes of the workspace of any codec: one frame, contents undefined between calls. */
-#define NEOMM__CODEC_WORK NEOMM_PAGE_SIZE
+/* No codec needs more. */
+#define NEOMM__CODEC_WORK (8 * NEOMM_PAGE_SIZE)
 
 struct neomm__codec {
     const char *name;
+    uint32_t
+        work; /* bytes that it needs to compress, aligned to 8; contents undefined between calls */
     /* Writes `page`, NEOMM_PAGE_SIZE bytes, to out in at most `capacity` bytes, and returns how
      * many; 0: it does not fit, and what is in out is garbage. */
     uint32_t (*compress)(void *work, const uint8_t *page, uint8_t *out, uint32_t capacity);
@@ -19,6 +21,6 @@ struct neomm__codec {
     bool (*decompress)(const uint8_t *in, uint32_t size, uint8_t *page);
 };
 
-extern const struct neomm__codec neomm__codec_lz4;
+extern const struct neomm__codec neomm__codec_lz4, neomm__codec_dense;
 
 #endif

@@ -289,4 +289,4 @@ static bool lz4_decompress(const uint8_t *in, uint32_t size, uint8_t *page)
     return false;
 }
 
-const struct neomm__codec neomm__codec_lz4 = {"lz4", lz4_compress, lz4_decompress};
+const struct neomm__codec neomm__codec_lz4 = {"lz4", sizeof(uint16_t) << HASH_BITS, lz4_compress, lz4_decompress};

@@ -12,6 +12,7 @@
 #include "vmm/migrate.h"
 
 #include "pmm/choose.h"
+#include "swap/pool.h"
 
 /* Blocks that are looked at in a call, and of them those that are begun to be emptied. */
 #define LOOKS    64u
@@ -47,13 +48,25 @@ static bool is_free(const struct neomm__frame *entry)
     return neomm__load_acquire(&entry->references) == 0;
 }
 
+static bool may_move(const struct neomm__frame *entry)
+{
+    return entry->kind == NEOMM__KIND_POOL || neomm__is_movable(entry);
+}
+
+/* True: the frame is ours now. Swap moves its own. */
+static bool move(struct neomm *root, neomm_frame_t frame)
+{
+    return neomm__frame(root, frame)->kind == NEOMM__KIND_POOL ? neomm__pool_move_frame(root, frame)
+                                                               : neomm__migrate(root, frame);
+}
+
 /* Frames of [at, at + count) to be moved; UINT32_MAX: one of them cannot be. */
 static uint32_t pages_in(const struct block *b, uint32_t at, uint32_t count)
 {
     uint32_t pages = 0;
     for (uint32_t i = at; i < at + count; i++) {
         const struct neomm__frame *entry = entry_of(b, i);
-        if (!entry || (!is_free(entry) && !neomm__is_movable(entry)))
+        if (!entry || (!is_free(entry) && !may_move(entry)))
             return UINT32_MAX;
         pages += !is_free(entry);
     }
@@ -101,7 +114,7 @@ static bool move_pages(struct block *b)
         neomm_frame_t frame = neomm_frame(b->first.number + i);
         if (is_ours(b, i))
             continue;
-        if (!neomm__migrate(b->root, frame) && neomm_pmm_claim(b->root, frame, 1) != NEOMM_OK)
+        if (!move(b->root, frame) && neomm_pmm_claim(b->root, frame, 1) != NEOMM_OK)
             return false;
         note_ours(b, i, 1);
     }

@@ -10,7 +10,9 @@
 #include "vmm/fault.h"
 
 #include "base/epoch.h"
+#include "swap/remove.h"
 #include "vmm/balance.h"
+#include "vmm/readahead.h"
 #include "vmm/tally.h"
 
 #define ROUNDS 16u
@@ -72,6 +74,7 @@ void neomm__fault_leave(struct neomm__fault *work)
 
 void neomm__fault_drop_contents(struct neomm__fault *work)
 {
+    neomm__fault_end_read(work);
     if (work->read.kind != NEOMM_SWAP_NONE)
         (void)neomm_swap_free(work->root, work->read);
     work->read.kind = NEOMM_SWAP_NONE;
@@ -98,38 +101,52 @@ neomm_status neomm__fault_fetch_frame(struct neomm__fault *work, bool zeroed)
     return fails ? NEOMM_E_NOMEM : neomm_pmm_alloc(work->root, 0, flags, &work->frame);
 }
 
-neomm_status neomm__fault_read(struct neomm__fault *work, struct neomm_swap_page *page)
+neomm_status neomm__fault_read(struct neomm__fault *work, struct neomm_swap_page *page,
+                               uint32_t count)
 {
     neomm__stall_begin(work->root);
-    neomm_status status = neomm_swap_read(work->root, page, 1);
+    (void)neomm_swap_read(work->root, page, count);
     neomm__stall_end(work->root);
-    return status;
+    return page[0].status;
 }
 
-/* Reads the contents of `entry`. Its slot is held from here until they are mapped or dropped:
- * meanwhile others may fault the page in, write it and evict it again, and then it must go to
- * another slot, or the old contents would pass for the new. */
-static neomm_status fetch_contents(struct neomm__fault *work, struct neomm_swap_entry entry)
+/* Only with the count is the slot's content that of the entry: the page may have been faulted in,
+ * written and evicted before. What the leaf says now is so from now on. */
+bool neomm__fault_hold_entry(struct neomm *root, struct neomm_space *space, neomm_vaddr_t vaddr,
+                             const struct neomm_swap_entry *entry)
 {
     struct neomm_mapping now;
+    if (neomm_swap_dup(root, *entry) != NEOMM_OK)
+        return false;
+    if (neomm_paging_query(root, &space->tables, vaddr, &now) == NEOMM_OK &&
+        now.state == NEOMM_MAPPING_SWAPPED && neomm__fault_same_entry(&now.swap, entry))
+        return true;
+    (void)neomm_swap_free(root, *entry);
+    return false;
+}
+
+/* Reads the contents of `entry`, and of others with it. Its slot is held from here until they are
+ * mapped or dropped: meanwhile others may fault the page in, write it and evict it again, and then
+ * it must go to another slot, or the old contents would pass for the new. */
+static neomm_status fetch_contents(struct neomm__fault *work, struct neomm_swap_entry entry)
+{
+    struct neomm__nearby nearby;
     neomm__fault_drop_contents(work);
-    neomm_status status = neomm_swap_dup(work->root, entry);
-    if (status != NEOMM_OK)
-        return status;
-    /* Only with the count is the slot's content that of the entry: the page may have been faulted
-     * in, written and evicted before. What the leaf says now is so from now on. */
-    status = neomm_paging_query(work->root, &work->space->tables, work->page, &now);
-    if (status != NEOMM_OK || now.state != NEOMM_MAPPING_SWAPPED ||
-        !neomm__fault_same_entry(&now.swap, &entry)) {
+    if (!neomm__fault_hold_entry(work->root, work->space, work->page, &entry))
+        return NEOMM_E_NOENT;
+    if (!neomm__fault_begin_read(work, entry)) {
         (void)neomm_swap_free(work->root, entry);
         return NEOMM_E_NOENT;
     }
-    struct neomm_swap_page page = {entry, work->frame, NEOMM_OK};
+    nearby.page[0] = (struct neomm_swap_page){entry, work->frame, NEOMM_OK};
+    neomm__readahead_choose(work, &nearby);
     work->read = entry;
     neomm__fault_leave(work);
-    status = neomm__fault_read(work, &page);
+    neomm__readahead_frames(work, &nearby);
+    neomm_status status = neomm__fault_read(work, nearby.page, nearby.count);
     if (status != NEOMM_OK)
         neomm__fault_drop_contents(work);
+    neomm__readahead_map(work, &nearby);
     work->zeroed = false;
     return status;
 }
@@ -208,7 +225,7 @@ static void keep_or_free_slot(struct neomm__fault *work, neomm_frame_t frame,
     struct neomm__frame *entry = neomm__frame(work->root, frame);
     struct neomm_swap_stats stats;
     neomm_swap_stats(work->root, &stats);
-    if (stats.used * 2 <= stats.slots) {
+    if (stats.used * 2 <= stats.slots && !neomm__swap_is_leaving(work->root, slot.slot)) {
         neomm_irq_t irq = neomm__rmap_lock(entry);
         entry->owner = slot.slot;
         neomm__frame_set(entry, NEOMM__FRAME_SLOT);
@@ -304,6 +321,10 @@ static enum neomm__round round_needs_frame(struct neomm__fault *work,
     if (neomm__fault_must_give(work))
         return neomm__fault_give(work, result);
     bool swapped = old->state == NEOMM_MAPPING_SWAPPED;
+    bool read = swapped && neomm__fault_same_entry(&work->read, &old->swap);
+    enum neomm__round round;
+    if (swapped && !read && neomm__fault_find(work, old, result, &round))
+        return round;
     if (neomm_frame_is_nil(work->frame) && neomm__fault_fetch_frame(work, !swapped) != NEOMM_OK)
         return neomm__fault_make_room(work, result);
     if (!work->region)
@@ -312,8 +333,10 @@ static enum neomm__round round_needs_frame(struct neomm__fault *work,
         neomm__fault_drop_frame(work);
         return NEOMM__FAULT_AGAIN;
     }
-    if (swapped && !neomm__fault_same_entry(&work->read, &old->swap))
+    if (swapped && !read)
         return neomm__fault_was_read(work, fetch_contents(work, old->swap), result);
+    if (swapped && neomm__fault_is_shared(work))
+        return neomm__fault_map_shared(work, old, result);
     return map_fetched(work, old, result);
 }
 
@@ -398,7 +421,7 @@ static enum neomm__round round_present(struct neomm__fault *work, const struct n
         return round_part(work, result);
     if (old->paddr == neomm_frame_paddr(work->root->vmm->zero))
         return round_needs_frame(work, old, result);
-    if (!neomm__user_frame_is_exclusive(neomm__frame(work->root, neomm_paddr_frame(old->paddr))))
+    if (!neomm__fault_take(work->root, neomm_paddr_frame(old->paddr)))
         return round_copy(work, old, result);
     struct neomm_mapping next = *old;
     next.prot = work->region_prot;
@@ -462,6 +485,16 @@ static enum neomm__round round_unmapped(struct neomm__fault *work,
                  : neomm__fault_fail(result, NEOMM_FAULT_SEGV, NEOMM_REASON_UNMAPPED);
 }
 
+/* Whatever the region's rights are, the page comes back if it is in swap. */
+static enum neomm__round round_bring(struct neomm__fault *work, const struct neomm_mapping *old,
+                                     struct neomm_fault_result *result)
+{
+    work->region_prot = work->region->prot;
+    if (old->state != NEOMM_MAPPING_SWAPPED)
+        return neomm__fault_finish(result, NEOMM_FAULT_RESOLVED, NEOMM_FAULT_NONE);
+    return round_needs_frame(work, old, result);
+}
+
 /* What a page that is the space's own, and not an object's, has for a leaf. */
 static enum neomm__round round_own(struct neomm__fault *work, const struct neomm_mapping *old,
                                    struct neomm_fault_result *result)
@@ -487,6 +520,8 @@ static enum neomm__round round_inside(struct neomm__fault *work, uint32_t error,
                                       struct neomm_fault_result *result)
 {
     const struct neomm__region *region = work->region;
+    if (error & NEOMM__PF_BRING)
+        return round_bring(work, old, result);
     enum neomm_fault_reason missing = missing_right(region->prot, error);
     if (missing != NEOMM_REASON_NONE)
         return neomm__fault_fail(result, NEOMM_FAULT_ACCESS, missing);
@@ -543,6 +578,17 @@ static void all_rounds(struct neomm__fault *work, uint32_t error, struct neomm_f
     neomm__fault_drop_frame(work);
     drop_block(work);
     work->shortages = 0;
+}
+
+enum neomm_fault_outcome neomm__fault_bring(struct neomm *root, struct neomm_space *space,
+                                            neomm_vaddr_t page, neomm_frame_t frame,
+                                            struct neomm_swap_entry entry,
+                                            struct neomm_fault_result *result)
+{
+    struct neomm__fault work = {
+        .root = root, .space = space, .page = page, .frame = frame, .read = entry};
+    all_rounds(&work, NEOMM__PF_BRING, result);
+    return result->outcome;
 }
 
 /* Did others just free memory, or is it worth to look for a victim? */

@@ -154,7 +154,7 @@ static enum neomm__round read_contents(struct object_fault *f)
     work->read = f->entry;
     work->zeroed = false;
     neomm__fault_leave(work);
-    neomm_status status = neomm__fault_read(work, &page);
+    neomm_status status = neomm__fault_read(work, &page, 1);
     if (status != NEOMM_OK)
         neomm__fault_drop_contents(work);
     return neomm__fault_was_read(work, status, f->result);

@@ -10,6 +10,7 @@
  * Where a set cannot grow, what the child has got from there on is taken out again without having
  * counted: nobody has used it. The whole child is undone then.
  */
+#include "swap/remove.h"
 #include "vmm/tally.h"
 
 struct fork {
@@ -271,6 +272,7 @@ static neomm_status fork_once(struct neomm *root, struct neomm_space *parent,
     status = copy_regions(&fork);
     neomm__mutex_unlock(&parent->lock);
     neomm__store_release(&fork.child->filling, 0);
+    neomm__swap_stir(root);
     if (status == NEOMM_OK) {
         *child = fork.child;
     } else {

@@ -273,6 +273,7 @@ struct addition {
     uint64_t mapping;
     struct neomm__rmap_table spare; /* to grow into; or what is to be freed */
     neomm_status status;
+    bool join; /* only where there are others */
 };
 
 /* The spare table becomes the set's, if it has the order that is wanted. The first table is small
@@ -296,6 +297,8 @@ static unsigned try_add(struct addition *a)
 {
     neomm_irq_t irq = neomm__rmap_lock(a->entry);
     unsigned wanted = order_wanted(a->entry, neomm__rmap_count(a->entry));
+    if (a->join && neomm__rmap_count(a->entry) == 0)
+        a->status = NEOMM_E_NOENT;
     if (wanted != 0 && neomm__rmap_has(a->root, a->entry, a->mapping)) {
         a->status = NEOMM_E_EXISTS;
         wanted = 0;
@@ -315,9 +318,9 @@ static void drop_spare(struct addition *a)
     a->spare.words = NULL;
 }
 
-neomm_status neomm__rmap_add(struct neomm *root, struct neomm__frame *entry, uint64_t mapping)
+static neomm_status add(struct neomm *root, struct neomm__frame *entry, uint64_t mapping, bool join)
 {
-    struct addition a = {root, entry, mapping, {NULL, 0}, NEOMM_OK};
+    struct addition a = {root, entry, mapping, {NULL, 0}, NEOMM_OK, join};
     unsigned wanted;
     while (a.status == NEOMM_OK && (wanted = try_add(&a)) != 0) {
         drop_spare(&a);
@@ -329,6 +332,16 @@ neomm_status neomm__rmap_add(struct neomm *root, struct neomm__frame *entry, uin
     }
     drop_spare(&a);
     return a.status;
+}
+
+neomm_status neomm__rmap_add(struct neomm *root, struct neomm__frame *entry, uint64_t mapping)
+{
+    return add(root, entry, mapping, false);
+}
+
+neomm_status neomm__rmap_join(struct neomm *root, struct neomm__frame *entry, uint64_t mapping)
+{
+    return add(root, entry, mapping, true);
 }
 
 /* ---- removing ---- */

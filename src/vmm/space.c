@@ -1,5 +1,6 @@
 /* Address spaces: the table of them, their life, and what keeps them.
  * SPDX-License-Identifier: MIT */
+#include "swap/remove.h"
 #include "vmm/object.h"
 #include "vmm/tally.h"
 
@@ -131,7 +132,7 @@ neomm_status neomm_space_create(struct neomm *root, const struct neomm_limits *l
     neomm_status status = enter_table(vmm, made);
     if (status == NEOMM_OK) {
         if (made->limits.resident_bytes != NEOMM_UNLIMITED)
-            neomm_policy_init(&made->policy, root, vmm->global.ops, made->index);
+            neomm_policy_init(&made->policy, root, vmm->policy, made->index);
         status = neomm_paging_create(root, &made->tables, made->index);
         if (status != NEOMM_OK)
             leave_table(vmm, made);
@@ -201,6 +202,7 @@ neomm_status neomm_space_destroy(struct neomm *root, struct neomm_space *space)
     hide(root->vmm, space);
     empty(root, space);
     leave_table(root->vmm, space);
+    neomm__swap_stir(root);
     neomm_status status = neomm_paging_destroy(root, &space->tables);
     NEOMM__ASSERT(status == NEOMM_OK);
     neomm__regions_free(root, &space->map);
@@ -303,6 +305,9 @@ void neomm_space_stats(struct neomm *root, struct neomm_space *space,
         .working_set_bytes = (uint64_t)(space->working_set / 16) << NEOMM_PAGE_SHIFT,
         .refaults = space->refaults,
         .refaults_near = space->refaults_near,
+        .read_ahead = space->read_ahead,
+        .ahead_used = space->ahead_used,
+        .ahead_wasted = space->ahead_wasted,
         .oom_bias = (int32_t)neomm__load_acquire(&space->oom_bias),
         .oom_victim = neomm__is_victim(space),
     };

@@ -5,6 +5,8 @@
  * contents without a lock. A frame is in the domain of its space while it has had no other, and in
  * the global one from then on (NEOMM__KIND_SHARED), so the domain is known without its mappings.
  */
+#include "swap/swap_cache.h"
+#include "vmm/readahead.h"
 #include "vmm/tally.h"
 
 struct neomm_policy *neomm__user_frame_policy(struct neomm *root, const struct neomm__frame *entry,
@@ -97,6 +99,34 @@ neomm_status neomm__user_frame_add(struct neomm *root, struct neomm_space *space
     return status;
 }
 
+neomm_status neomm__user_frame_join(struct neomm *root, struct neomm_space *space,
+                                    neomm_frame_t frame, neomm_vaddr_t vaddr)
+{
+    neomm_status status =
+        neomm__rmap_join(root, neomm__frame(root, frame), neomm__mapping_make(space->index, vaddr));
+    if (status == NEOMM_OK)
+        neomm__resident_add(space, 1);
+    return status;
+}
+
+/* The slot that a frame, which is locked, has; false: none. */
+static bool slot_of(struct neomm *root, const struct neomm__frame *entry,
+                    struct neomm_swap_entry *slot)
+{
+    return neomm__frame_has(entry, NEOMM__FRAME_SLOT) &&
+           neomm_swap_entry_of(root, entry->owner, slot) == NEOMM_OK;
+}
+
+void neomm__user_frame_uncache(struct neomm *root, neomm_frame_t frame)
+{
+    struct neomm__frame *entry = neomm__frame(root, frame);
+    struct neomm_swap_entry slot;
+    neomm_irq_t irq = neomm__rmap_lock(entry);
+    if (slot_of(root, entry, &slot))
+        neomm__swap_cache_remove(root, slot, frame);
+    neomm__rmap_unlock(entry, irq);
+}
+
 neomm_status neomm__user_frame_share(struct neomm *root, struct neomm_space *from,
                                      struct neomm_space *to, neomm_frame_t frame,
                                      neomm_vaddr_t vaddr)
@@ -141,7 +171,7 @@ static void put(struct neomm *root, neomm_frame_t frame, uint32_t reference)
         neomm__fetch_sub(&entry->references, reference) != reference)
         return;
     neomm__store_release(&entry->references, 1);
-    (void)neomm__frame_age(entry);
+    neomm__frame_forget(entry);
     entry->kind = NEOMM__KIND_NONE;
     neomm__store_relaxed(&entry->flags, NEOMM__FRAME_ALLOCATED);
     entry->owner = 0;
@@ -176,14 +206,18 @@ static void leave_domain(struct neomm *root, struct neomm_space *space, neomm_fr
         neomm__store_relaxed(&entry->flags, (uint8_t)(entry->flags & ~NEOMM__FRAME_POLICY));
 }
 
-/* The set is empty, and locked. */
-static void give_slot_back(struct neomm *root, struct neomm__frame *entry)
+/* The set is empty, and locked. What the slot's record says of the frame is gone before the policy
+ * notes something there. */
+static void give_slot_back(struct neomm *root, neomm_frame_t frame)
 {
+    struct neomm__frame *entry = neomm__frame(root, frame);
     struct neomm_swap_entry own;
     if (!neomm__frame_has(entry, NEOMM__FRAME_SLOT))
         return;
-    if (neomm_swap_entry_of(root, entry->owner, &own) == NEOMM_OK)
+    if (slot_of(root, entry, &own)) {
+        neomm__swap_cache_remove(root, own, frame);
         (void)neomm_swap_free(root, own);
+    }
     neomm__frame_clear(entry, NEOMM__FRAME_SLOT);
 }
 
@@ -192,10 +226,10 @@ static void end(struct neomm *root, struct neomm_space *space, neomm_frame_t fra
                 const struct neomm_swap_entry *slot)
 {
     struct neomm__frame *entry = neomm__frame(root, frame);
+    give_slot_back(root, frame);
     neomm_irq_t irq = neomm__lock(&root->vmm->policy_lock);
     leave_domain(root, space, frame, slot);
     neomm__unlock(&root->vmm->policy_lock, irq);
-    give_slot_back(root, entry);
     if (neomm__frame_has(entry, NEOMM__FRAME_DIRTY))
         neomm__frame_clear(entry, NEOMM__FRAME_DIRTY);
 }
@@ -228,6 +262,8 @@ void neomm__user_frame_leave(struct neomm *root, struct neomm_space *space, neom
         neomm__rmap_remove(root, entry, neomm__mapping_make(space->index, vaddr));
     entry->owner += entry->kind == NEOMM__KIND_CACHE;
     bool last = neomm__rmap_count(entry) == 0 && !is_target(entry);
+    if (last && slot)
+        neomm__readahead_left(root, space, entry, vaddr);
     if (last)
         end(root, space, frame, slot);
     neomm__rmap_unlock(entry, irq);
@@ -271,7 +307,7 @@ static bool release_only(struct neomm__release *release, neomm_frame_t frame, ui
     neomm_irq_t irq;
     if (!neomm__rmap_try_empty(entry, mapping, NEOMM__FRAME_BUSY, &irq))
         return false;
-    give_slot_back(release->root, entry);
+    give_slot_back(release->root, frame);
     neomm__rmap_unlock_empty(entry, irq);
     release->leaves++;
     release->frame[release->count] = frame;

@@ -25,6 +25,7 @@
 #include <neomm/heap.h>
 #include <neomm/paging.h>
 #include <neomm/pmm.h>
+#include <neomm/readahead.h>
 #include <neomm/swap.h>
 #include <neomm/vmm.h>
 
@@ -58,9 +59,11 @@ struct neomm_space {
     uint32_t huge;                      /* it has had huge leaves; atomic */
     size_t swap_pages;                  /* atomic, as all below: leaves of slots */
     size_t evictions, swap_writes, refaults, refaults_near;
-    size_t working_set; /* pages, in 1/16 */
-    uint32_t victim;    /* memory ran out and it was chosen: it gets no more */
-    uint32_t oom_bias;  /* an int32_t */
+    size_t read_ahead, ahead_used, ahead_wasted;
+    int32_t ahead_credit; /* under policy_lock */
+    size_t working_set;   /* pages, in 1/16 */
+    uint32_t victim;      /* memory ran out and it was chosen: it gets no more */
+    uint32_t oom_bias;    /* an int32_t */
     char name[NEOMM_SPACE_NAME];
     struct neomm__tally tally[]; /* of each CPU */
 };
@@ -80,6 +83,8 @@ struct neomm__cache_counts {
     size_t reads, writes, read_errors, write_errors, ahead, ahead_hits, around, refaults, dropped;
 };
 
+struct neomm__write_back;
+
 /* New pages of a CPU that are in no domain yet, see newcomers.c; 0: a free place. */
 #define NEOMM__NEWCOMERS 15u
 struct neomm__newcomers {
@@ -94,13 +99,28 @@ struct neomm__vmm_cpu {
     struct neomm__region *inside[NEOMM__INSIDE]; /* regions that tasks are in, see region_enter.c */
 } __attribute__((aligned(64)));
 
+/* A domain's policy on its way to another one. */
+struct neomm__policy_move {
+    struct neomm_policy from, to;
+    bool other; /* the next candidate is one of `to` */
+};
+
 struct neomm__vmm {
     struct neomm__lock spaces_lock; /* SPACES: the table */
     uint32_t evictions_ended;       /* a futex, and how many wait for it */
     uint32_t evictions_awaited;
-    struct neomm__lock policy_lock; /* POLICY: every instance's lists */
+    uint32_t reads_ended; /* a futex, and how many wait for it: of slots that others have, too */
+    uint32_t reads_awaited;
+    uint32_t write_backs_ended;           /* a futex */
+    struct neomm__write_back *write_back; /* NEOMM__WRITE_BACKS of them, see evict.h */
+    struct neomm__lock policy_lock;       /* POLICY: every instance's lists */
     struct neomm_policy global, cache;
-    uint32_t cost[2], cost_turn; /* under policy_lock; see balance.h */
+    struct neomm__policy_move *move; /* under policy_lock: one domain's, while it is switched */
+    const struct neomm_policy_ops *policy; /* of new spaces */
+    uint32_t policy_changes;               /* somebody is at it */
+    struct neomm_readahead ahead;          /* under policy_lock */
+    uint32_t readahead;                    /* pages read together, at most; 0: one */
+    uint32_t cost[2], cost_turn;           /* under policy_lock; see balance.h */
     struct neomm__cache_counts counts;
     uint32_t compacting;        /* atomic */
     struct neomm__vmm_cpu *cpu; /* as many as the root has */
@@ -324,6 +344,11 @@ void neomm__user_frame_dismiss(struct neomm *root, neomm_frame_t frame, uint64_t
  * has taken away the leaf that is there, and is about to say so. */
 neomm_status neomm__user_frame_add(struct neomm *root, struct neomm_space *space,
                                    neomm_frame_t frame, neomm_vaddr_t vaddr);
+/* The same of a frame that is held; NEOMM_E_NOENT: it has no mappings any more. */
+neomm_status neomm__user_frame_join(struct neomm *root, struct neomm_space *space,
+                                    neomm_frame_t frame, neomm_vaddr_t vaddr);
+/* The swap cache does not have it from now on. */
+void neomm__user_frame_uncache(struct neomm *root, neomm_frame_t frame);
 /* A frame of `from` gets a leaf of `to` as well, which the caller counts. NEOMM_E_NOMEM,
  * NEOMM_E_LIMIT. */
 neomm_status neomm__user_frame_share(struct neomm *root, struct neomm_space *from,
@@ -446,8 +471,16 @@ void neomm__evictions_wait_end(struct neomm__vmm *vmm, uint32_t ended, uint64_t 
 /* In the error code of a fault, beside those of the CPU: a read that must find a page of its own.
  */
 #define NEOMM__PF_UNSHARE 0x10000u
+/* What is in swap comes back whatever the rights are, and nothing else happens. */
+#define NEOMM__PF_BRING 0x40000u
 /* Who asked can be told that there is no memory, so nobody else loses his for it. */
 #define NEOMM__PF_STATUS 0x20000u
+
+/* ---- swapoff.c ---- */
+
+/* A neomm__evacuate_fn. */
+struct neomm__evacuation;
+neomm_status neomm__evacuate(struct neomm *root, struct neomm__evacuation *evacuation);
 
 /* ---- vmm_fsck.c ---- */
 void neomm__vmm_fsck(struct neomm *root, struct neomm__report *report);

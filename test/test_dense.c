@@ -1,0 +1,174 @@
+/* The dense codec: round trips over pages of many shapes, every capacity, damaged blocks.
+ * SPDX-License-Identifier: MIT */
+#include "codec_pages.h"
+#include "ktap.h"
+
+#include "swap/codec.h"
+
+#include <stdlib.h>
+
+#define ROOM  (2 * PAGE) /* more than any page takes */
+#define GUARD 64u
+#define MARK  0xa5
+
+static uint64_t work[NEOMM__CODEC_WORK / sizeof(uint64_t)];
+
+struct block {
+    uint8_t bytes[ROOM + GUARD];
+    uint32_t size;
+};
+
+static bool is_marked(const uint8_t *from, size_t size)
+{
+    for (size_t i = 0; i < size; i++)
+        if (from[i] != MARK)
+            return false;
+    return true;
+}
+
+static uint32_t compress(struct ktap *t, const uint8_t *page, struct block *block,
+                         uint32_t capacity)
+{
+    memset(block->bytes, MARK, sizeof(block->bytes));
+    block->size = neomm__codec_dense.compress(work, page, block->bytes, capacity);
+    EXPECT(t, block->size <= capacity);
+    EXPECT(t, is_marked(block->bytes + capacity, sizeof(block->bytes) - capacity));
+    return block->size;
+}
+
+/* The block lies at the very end of its memory, for ASan to see what is read beyond it. */
+static bool decompress(struct ktap *t, const uint8_t *bytes, uint32_t size, uint8_t *page)
+{
+    uint8_t *copy = malloc(size + 1), room[PAGE + GUARD];
+    bool done = false;
+    if (copy) {
+        memcpy(copy + 1, bytes, size);
+        memset(room, MARK, sizeof(room));
+        done = neomm__codec_dense.decompress(copy + 1, size, room);
+        EXPECT(t, is_marked(room + PAGE, GUARD));
+        memcpy(page, room, PAGE);
+    }
+    free(copy);
+    return done;
+}
+
+static void expect_round_trip(struct ktap *t, const uint8_t *page)
+{
+    struct block block;
+    uint8_t back[PAGE];
+    EXPECT(t, compress(t, page, &block, ROOM) != 0);
+    EXPECT(t, decompress(t, block.bytes, block.size, back));
+    EXPECT_EQ(t, memcmp(back, page, PAGE), 0);
+}
+
+static void pages_come_back(struct ktap *t)
+{
+    uint64_t random = 7;
+    uint8_t page[PAGE] = {0};
+    expect_round_trip(t, page);
+    for (unsigned i = 0; i < 3000; i++) {
+        codec_page(page, &random);
+        expect_round_trip(t, page);
+    }
+}
+
+/* One byte that differs, at every place, and runs of every period. */
+static void all_places_and_periods(struct ktap *t)
+{
+    uint8_t page[PAGE];
+    for (uint32_t at = 0; at < PAGE; at++) {
+        memset(page, 0, PAGE);
+        page[at] = 1;
+        expect_round_trip(t, page);
+    }
+    for (uint32_t period = 1; period <= PAGE; period++) {
+        for (uint32_t i = 0; i < PAGE; i++)
+            page[i] = (uint8_t)(i % period * 37 >> 3);
+        expect_round_trip(t, page);
+    }
+}
+
+/* Frequencies that double from symbol to symbol, as make the longest codes. */
+static void longest_codes(struct ktap *t)
+{
+    for (unsigned shift = 0; shift < 8; shift++) {
+        uint8_t page[PAGE];
+        uint64_t random = shift;
+        for (uint32_t i = 0; i < PAGE; i++) {
+            uint32_t draw = (uint32_t)box_random(&random) & 0xfff, rank = 0;
+            while (draw >> rank & 1)
+                rank++;
+            page[i] = (uint8_t)(rank << 4 | (box_random(&random) & 15) >> shift / 2);
+        }
+        expect_round_trip(t, page);
+    }
+}
+
+/* With any capacity the block fits or it is said not to, and it is the same one. */
+static void capacities(struct ktap *t)
+{
+    uint64_t random = 3;
+    for (unsigned i = 0; i < 40; i++) {
+        struct block whole, part;
+        uint8_t page[PAGE];
+        codec_page(page, &random);
+        uint32_t size = compress(t, page, &whole, ROOM);
+        EXPECT_EQ(t, compress(t, page, &part, size), size);
+        EXPECT_EQ(t, memcmp(part.bytes, whole.bytes, size), 0);
+        EXPECT_EQ(t, compress(t, page, &part, size - 1), 0);
+        EXPECT_EQ(t, compress(t, page, &part, 0), 0);
+    }
+}
+
+/* Cut off, with bits turned, with bytes behind, or of bytes at random: either it is said, or a page
+ * comes out, but nothing is read or written elsewhere. */
+static void damaged_blocks(struct ktap *t)
+{
+    uint64_t random = 11;
+    uint8_t page[PAGE], back[PAGE];
+    for (unsigned i = 0; i < 300; i++) {
+        struct block block;
+        codec_page(page, &random);
+        uint32_t size = compress(t, page, &block, ROOM);
+        for (unsigned j = 0; j < 30; j++) {
+            uint32_t cut = (uint32_t)(box_random(&random) % size), bit;
+            EXPECT(t, !decompress(t, block.bytes, cut, back));
+            bit = (uint32_t)(box_random(&random) % (8 * size));
+            block.bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
+            (void)decompress(t, block.bytes, size, back);
+            block.bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        }
+        EXPECT(t, !decompress(t, block.bytes, size + 1, back));
+        for (uint32_t j = 0; j < size; j++)
+            block.bytes[j] = (uint8_t)box_random(&random);
+        (void)decompress(t, block.bytes, size, back);
+        EXPECT(t, compress(t, page, &block, ROOM) == size);
+        for (uint32_t j = 48; j < size; j++) /* codes that are sound, nonsense behind */
+            block.bytes[j] = (uint8_t)box_random(&random);
+        (void)decompress(t, block.bytes, size, back);
+    }
+    memset(page, 0, sizeof(page));
+    EXPECT(t, !decompress(t, page, 0, back));
+    EXPECT(t, !decompress(t, page, 48, back));
+    EXPECT(t, !decompress(t, page, PAGE, back));
+}
+
+/* What it is for: smaller than LZ4's on pages as programs have them. */
+static void is_denser(struct ktap *t)
+{
+    uint64_t random = 19, dense = 0, plain = 0;
+    for (unsigned i = 0; i < 500; i++) {
+        struct block block;
+        uint8_t page[PAGE];
+        codec_fill_words(page, &random);
+        dense += compress(t, page, &block, ROOM);
+        plain += neomm__codec_lz4.compress(work, page, block.bytes, ROOM);
+    }
+    EXPECT(t, dense * 4 < plain * 3);
+}
+
+static const struct ktap_case cases[] = {
+    KTAP_CASE(pages_come_back), KTAP_CASE(all_places_and_periods), KTAP_CASE(longest_codes),
+    KTAP_CASE(capacities),      KTAP_CASE(damaged_blocks),         KTAP_CASE(is_denser),
+};
+KTAP_SUITE(dense, cases);
