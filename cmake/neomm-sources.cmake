@@ -85,8 +85,11 @@ set(NEOMM_HEAP_SOURCES
 set(NEOMM_SWAP_SOURCES
   src/swap/area.c
   src/swap/checksum.c
+  src/swap/clusters.c
   src/swap/codec.c
   src/swap/dense.c
+  src/swap/discard.c
+  src/swap/header.c
   src/swap/lz4.c
   src/swap/policy.c
   src/swap/policy_adaptive.c
@@ -108,9 +111,14 @@ set(NEOMM_SWAP_SOURCES
   src/swap/pool_check.c
   src/swap/pool_move.c
   src/swap/pool_write.c
+  src/swap/readahead.c
+  src/swap/remove.c
   src/swap/slots.c
+  src/swap/submit.c
   src/swap/swap_check.c
-  src/swap/swap_io.c)
+  src/swap/swap_cache.c
+  src/swap/swap_io.c
+  src/swap/swap_where.c)
 
 set(NEOMM_VMM_SOURCES
   src/vmm/account.c
@@ -125,6 +133,7 @@ set(NEOMM_VMM_SOURCES
   src/vmm/evict.c
   src/vmm/fault.c
   src/vmm/fault_object.c
+  src/vmm/fault_swap.c
   src/vmm/fork.c
   src/vmm/grow.c
   src/vmm/huge.c
@@ -132,20 +141,26 @@ set(NEOMM_VMM_SOURCES
   src/vmm/mlock.c
   src/vmm/mmap.c
   src/vmm/mremap.c
+  src/vmm/newcomers.c
   src/vmm/object.c
   src/vmm/oom.c
   src/vmm/page_tree.c
+  src/vmm/policy_set.c
   src/vmm/pressure.c
+  src/vmm/readahead.c
   src/vmm/reclaim.c
   src/vmm/region.c
   src/vmm/region_check.c
+  src/vmm/region_enter.c
   src/vmm/region_gap.c
   src/vmm/region_tree.c
   src/vmm/rmap.c
   src/vmm/space.c
+  src/vmm/swapoff.c
   src/vmm/user_copy.c
   src/vmm/user_frame.c
   src/vmm/valloc.c
   src/vmm/vmm.c
   src/vmm/vmm_fsck.c
-  src/vmm/watermark.c)
+  src/vmm/watermark.c
+  src/vmm/write_back.c)

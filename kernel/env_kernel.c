@@ -119,7 +119,8 @@ static neomm_status start(const struct env_options *options)
                                           .zero_page = !options->no_zero_page,
                                           .aslr = options->aslr,
                                           .overcommit = options->overcommit,
-                                          .huge = options->huge};
+                                          .huge = options->huge,
+                                          .readahead = options->readahead};
     const struct system_options system = {
         .layer = system_layer_of(options->layer),
         .layout = &machine.layout,

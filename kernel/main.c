@@ -1,8 +1,9 @@
 /* The demo kernel: boots, starts the memory manager, tests it, shows memstat, and leaves.
  * SPDX-License-Identifier: MIT
  *
- * Words of the command line: pae (i386) chooses the PAE format; hang and crash make the boot go
- * wrong on purpose, for the test of the test driver.
+ * Words of the command line: pae (i386) chooses the PAE format; virtio swaps to the first virtio
+ * disk instead of a disk in memory; hang and crash make the boot go wrong on purpose, for the test
+ * of the test driver.
  */
 #include "kernel.h"
 

@@ -158,6 +158,7 @@ bool memory_start(uint32_t loader_info)
         .huge = (enum neomm_huge)memory.config.huge,
         .aslr = memory.config.aslr,
         .overcommit = (enum neomm_overcommit)memory.config.overcommit,
+        .readahead = memory.config.readahead,
     };
     const struct system_options options = {
         .layer = SYSTEM_VMM,
@@ -166,6 +167,7 @@ bool memory_start(uint32_t loader_info)
         .config = &memory.config,
         .vmm = &vmm,
         .disk_pages = SWAP_PAGES,
+        .virtio = command_line_has("virtio"),
     };
     if (!prepare(loader_info))
         return false;

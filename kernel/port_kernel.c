@@ -5,6 +5,7 @@
 #include "io.h"
 #include "kernel.h"
 #include "ramdisk.h"
+#include "virtio_blk.h"
 
 #define FLAGS_INTERRUPTS   0x200u
 #define CPUID_1_ECX_RDRAND (1u << 30)
@@ -147,11 +148,11 @@ neomm_status neomm_port_wait(const uint32_t *word, uint32_t value, uint64_t time
 {
     uint64_t start = clock_now();
     while (__atomic_load_n(word, __ATOMIC_ACQUIRE) == value) {
-        if (ramdisk_poll())
+        if (ramdisk_poll() || virtio_blk_poll())
             continue;
-        if (timeout_ns == UINT64_MAX)
+        if (timeout_ns == UINT64_MAX && !virtio_blk_busy())
             neomm_port_panic("waiting for what nobody can do");
-        if (clock_now() - start >= timeout_ns)
+        if (timeout_ns != UINT64_MAX && clock_now() - start >= timeout_ns)
             return NEOMM_E_TIMEOUT;
         idle();
     }

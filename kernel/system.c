@@ -86,6 +86,12 @@ static neomm_status start_heap(struct system *system)
     return status;
 }
 
+static neomm_status add_virtio(struct system *system)
+{
+    neomm_status status = virtio_blk_open(&system->virtio, system->root);
+    return status == NEOMM_OK ? neomm_swap_add(system->root, &system->virtio.device, 0) : status;
+}
+
 static neomm_status add_disk(struct system *system, const struct system_options *options)
 {
     void *memory = options->disk_memory;
@@ -99,13 +105,19 @@ static neomm_status add_disk(struct system *system, const struct system_options 
     return neomm_swap_add(system->root, &system->disk.device, 0);
 }
 
+static void close_disks(struct system *system)
+{
+    ramdisk_close(&system->disk);
+    virtio_blk_close(&system->virtio);
+}
+
 static neomm_status stop_swap(struct system *system)
 {
     system->step = "swap";
     neomm_status status = neomm_swap_fini(system->root);
     if (status != NEOMM_OK)
         return status;
-    ramdisk_close(&system->disk);
+    close_disks(system);
     status = neomm_kfree(system->root, system->disk_block);
     system->disk_block = NULL;
     return status;
@@ -117,7 +129,7 @@ static neomm_status start_swap(struct system *system, const struct system_option
     neomm_status status = neomm_swap_init(system->root);
     if (status != NEOMM_OK || options->disk_pages == 0)
         return status;
-    status = add_disk(system, options);
+    status = options->virtio ? add_virtio(system) : add_disk(system, options);
     if (status != NEOMM_OK)
         (void)stop_swap(system);
     return status;
@@ -201,7 +213,7 @@ neomm_status system_stop(struct system *system, enum system_layer layer)
 void system_abandon(struct system *system)
 {
     if (system->layer >= SYSTEM_SWAP)
-        ramdisk_close(&system->disk);
+        close_disks(system);
     if (system->layer >= SYSTEM_PAGING)
         leave_tables(system);
     system->layer = SYSTEM_NOTHING;

@@ -4,6 +4,7 @@
 #define KERNEL_SYSTEM_H
 
 #include "ramdisk.h"
+#include "virtio_blk.h"
 
 enum system_layer {
     SYSTEM_NOTHING,
@@ -23,6 +24,7 @@ struct system_options {
     const struct neomm_vmm_options *vmm;
     uint32_t disk_pages; /* of a disk with a swap area; 0: none */
     void *disk_memory;   /* NULL: from the heap */
+    bool virtio;         /* instead of that a virtio disk, which has one */
 };
 
 #define SYSTEM_ROOT_SIZE 8192
@@ -34,6 +36,7 @@ struct system {
     uintptr_t tables_before; /* CR3 */
     struct neomm_page_source direct, window;
     struct ramdisk disk;
+    struct virtio_blk virtio;
     void *disk_block; /* its memory, where the heap gave it */
     unsigned char memory[SYSTEM_ROOT_SIZE] __attribute__((aligned(64)));
 };

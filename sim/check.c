@@ -1,5 +1,6 @@
 /* Violations, bad ends, and what must hold at the end of a test.
  * SPDX-License-Identifier: MIT */
+#include "backend.h"
 #include "machine.h"
 
 #include <stdarg.h>
@@ -152,9 +153,9 @@ unsigned sim_check_end(struct sim *sim)
     for (unsigned i = 0; i < SIM_WINDOWS; i++)
         if (sim->window[i].mapped != 0)
             findings += complain(name[i], sim_place.cpu->index, sim->window[i].mapped);
-    if (sim_disks_pending(sim) != 0)
-        findings +=
-            complain("disk requests are pending", sim_place.cpu->index, sim_disks_pending(sim));
+    uint64_t pending = sim_disks_pending(sim) + sim_backends_pending(sim);
+    if (pending != 0)
+        findings += complain("disk requests are pending", sim_place.cpu->index, pending);
     if (findings)
         print_log(sim);
     return findings;

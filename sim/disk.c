@@ -1,12 +1,16 @@
 /* Disks: pages in host memory, requests that complete when the seed says, and operations that go
  * wrong on purpose.
  * SPDX-License-Identifier: MIT */
+#include "backend.h"
 #include "machine.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+
+/* Pages that a discard fills, of those it names: an area may be larger than the host's memory. */
+#define DISCARD_POISONED 65536u
 
 struct pending {
     struct pending *next;
@@ -21,7 +25,10 @@ struct sim_disk {
     struct pending *first;
     uint64_t pending;
     uint64_t operations;
-    uint64_t fault_at; /* number of the operation that goes wrong, 0: none */
+    uint64_t transfers; /* runs of requests that came together */
+    uint64_t on_way, most_on_way;
+    uint64_t discarded; /* pages */
+    uint64_t fault_at;  /* number of the operation that goes wrong, 0: none */
     enum sim_disk_fault fault;
     bool forever;
 };
@@ -119,6 +126,28 @@ static neomm_status read_page(struct sim_disk *disk, uint32_t page, uint8_t *dat
     return NEOMM_OK;
 }
 
+static bool is_area(const struct sim_disk *disk)
+{
+    return memcmp(page_at(disk->now, 1) - 10, "SWAPSPACE2", 10) == 0;
+}
+
+/* What is in the pages from now on is anything; the header is not to be lost. */
+static neomm_status discard(struct sim_disk *disk, const struct neomm_block_request *request)
+{
+    if (!(disk->device.flags & NEOMM_BLOCK_DISCARDS))
+        sim_violation(disk->sim, "disk: a discard, which it does not take");
+    if (request->pages == 0 || request->page == 0 || request->page >= disk->device.pages ||
+        request->pages > disk->device.pages - request->page) {
+        sim_violation(disk->sim, "disk: a discard of %u pages from %u of %u", request->pages,
+                      request->page, disk->device.pages);
+        return NEOMM_E_IO;
+    }
+    for (uint32_t i = 0; i < request->pages && i < DISCARD_POISONED; i++)
+        memset(page_at(disk->now, request->page + i), 0xdc, NEOMM_PAGE_SIZE);
+    disk->discarded += request->pages;
+    return NEOMM_OK;
+}
+
 static neomm_status transfer(struct sim_disk *disk, const struct neomm_block_request *request)
 {
     uint8_t buffer[NEOMM_PAGE_SIZE];
@@ -128,10 +157,14 @@ static neomm_status transfer(struct sim_disk *disk, const struct neomm_block_req
     const enum sim_disk_fault *fault = faulty(disk, &kind) ? &kind : NULL;
     if (request->operation == NEOMM_BLOCK_FLUSH)
         return fault && *fault == SIM_DISK_FAIL ? NEOMM_E_IO : NEOMM_OK;
+    if (request->operation == NEOMM_BLOCK_DISCARD)
+        return fault && *fault == SIM_DISK_FAIL ? NEOMM_E_IO : discard(disk, request);
     if (request->page >= disk->device.pages) {
         sim_violation(disk->sim, "disk: page %u of %u", request->page, disk->device.pages);
         return NEOMM_E_IO;
     }
+    if (request->operation == NEOMM_BLOCK_WRITE && request->page == 0 && is_area(disk))
+        sim_violation(disk->sim, "disk: the header of a swap area is written");
     if (request->operation == NEOMM_BLOCK_WRITE)
         return sim_physical_read(disk->sim, paddr, buffer, sizeof(buffer))
                    ? write_page(disk, request->page, buffer, fault)
@@ -149,6 +182,7 @@ static void complete(struct sim_disk *disk, struct neomm_block_request *request)
 {
     sim_lock(disk->sim);
     request->status = transfer(disk, request);
+    disk->on_way--;
     sim_unlock(disk->sim);
     neomm_irq_t irq = neomm_port_irq_save();
     sim_place.interrupts++;
@@ -183,7 +217,7 @@ bool sim_disk_complete_one(struct sim *sim)
     struct neomm_block_request *request = disk ? take(disk, index) : NULL;
     sim_unlock(sim);
     if (!request)
-        return false;
+        return sim_backends_complete_one(sim);
     complete(disk, request);
     return true;
 }
@@ -219,12 +253,25 @@ static void queue(struct sim_disk *disk, struct neomm_block_request *request)
     sim_unlock(disk->sim);
 }
 
+static void note_submitted(struct sim_disk *disk, struct neomm_block_request **requests,
+                           uint32_t count)
+{
+    sim_lock(disk->sim);
+    for (uint32_t i = 0; i < count; i += neomm_block_run(requests + i, count - i))
+        disk->transfers++;
+    disk->on_way += count;
+    if (disk->most_on_way < disk->on_way)
+        disk->most_on_way = disk->on_way;
+    sim_unlock(disk->sim);
+}
+
 static void submit(struct neomm_block_device *device, struct neomm_block_request **requests,
                    uint32_t count)
 {
     struct sim_disk *disk = disk_of(device);
     if (sim_place.cpu->port.lock_depth != 0)
         sim_violation(disk->sim, "disk: submit with %u locks held", sim_place.cpu->port.lock_depth);
+    note_submitted(disk, requests, count);
     for (uint32_t i = 0; i < count; i++) {
         if (sim_random(disk->sim) & 1)
             queue(disk, requests[i]);
@@ -259,7 +306,8 @@ struct neomm_block_device *sim_disk_create(struct sim *sim, uint32_t pages)
     struct sim_disk *disk = calloc(1, sizeof(*disk));
     if (!disk)
         return NULL;
-    disk->device = (struct neomm_block_device){"sim", pages, disk, submit};
+    disk->device = (struct neomm_block_device){
+        .name = "sim", .pages = pages, .context = disk, .submit = submit};
     disk->sim = sim;
     disk->now = map_pages(pages);
     disk->before = map_pages(pages);
@@ -304,6 +352,21 @@ void sim_disk_fault(struct neomm_block_device *device, enum sim_disk_fault fault
 uint64_t sim_disk_operations(const struct neomm_block_device *device)
 {
     return disk_of(device)->operations;
+}
+
+uint64_t sim_disk_transfers(const struct neomm_block_device *device)
+{
+    return disk_of(device)->transfers;
+}
+
+uint64_t sim_disk_most_on_way(const struct neomm_block_device *device)
+{
+    return disk_of(device)->most_on_way;
+}
+
+uint64_t sim_disk_discarded(const struct neomm_block_device *device)
+{
+    return disk_of(device)->discarded;
 }
 
 void *sim_disk_page(struct neomm_block_device *device, uint32_t page)

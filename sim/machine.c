@@ -1,6 +1,7 @@
 /* Making and ending machines, and which CPU of which machine a host thread is.
  * SPDX-License-Identifier: MIT */
 #include "machine.h"
+#include "backend.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -130,6 +131,7 @@ void sim_destroy(struct sim *sim)
     if (sim_place.sim == sim)
         sim_place = (struct sim_place){0};
     sim_disks_destroy(sim);
+    sim_backends_destroy(sim);
     if (sim->mmu)
         sim_mmu_destroy(sim);
     sim_windows_destroy(sim);

@@ -19,6 +19,7 @@
 
 struct sim_mmu;
 struct sim_disk;
+struct sim_backend;
 struct sim_sched;
 
 struct sim_cpu {
@@ -102,6 +103,7 @@ struct sim {
     sim_fault_fn *fault;
     void *fault_context;
     struct sim_disk *disks;
+    struct sim_backend *backends;
     pthread_cond_t woken;
     uint32_t wakes;
     uint64_t ooms;

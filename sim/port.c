@@ -1,5 +1,6 @@
 /* The port (include/neomm/port.h) of the simulated machine, which checks its caller.
  * SPDX-License-Identifier: MIT */
+#include "backend.h"
 #include "machine.h"
 
 #include <linux/membarrier.h>
@@ -247,7 +248,8 @@ static bool wait_for_others(struct sim *sim, const uint32_t *word, uint32_t valu
     for (uint64_t i = 0; i < STUCK_SECONDS * second; i++) {
         if (sleep_slice(sim, word, value) || sim_disk_complete_one(sim))
             return true;
-        if (!sim_is_threaded(sim) && i > STUCK_SECONDS_ALONE * second)
+        if (!sim_is_threaded(sim) && sim_backends_pending(sim) == 0 &&
+            i > STUCK_SECONDS_ALONE * second)
             return false;
     }
     return false;

@@ -193,6 +193,11 @@ void sim_disk_make_swap(struct neomm_block_device *disk);
 void sim_disk_fault(struct neomm_block_device *disk, enum sim_disk_fault fault, uint64_t n,
                     bool forever);
 uint64_t sim_disk_operations(const struct neomm_block_device *disk);
+/* Transfers that it took, with requests merged that came in order; the most requests that were on
+ * their way at a time; pages that were discarded. */
+uint64_t sim_disk_transfers(const struct neomm_block_device *disk);
+uint64_t sim_disk_most_on_way(const struct neomm_block_device *disk);
+uint64_t sim_disk_discarded(const struct neomm_block_device *disk);
 /* The stored page, to be read or damaged by a test. */
 void *sim_disk_page(struct neomm_block_device *disk, uint32_t page);
 

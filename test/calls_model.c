@@ -407,6 +407,7 @@ bool calls_step(struct model *m, struct call call)
 bool calls_open(struct ktap *t, struct model *m, enum neomm_format format, uint32_t pages)
 {
     const struct env_options options = {.layer = ENV_VMM,
+                                        .readahead = 16,
                                         .format = format,
                                         .swap_pages = 512,
                                         .seed = t->parameter,

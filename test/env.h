@@ -28,6 +28,7 @@ struct env_options {
     bool aslr;
     enum neomm_overcommit overcommit;
     enum neomm_huge huge;
+    uint32_t readahead;
 };
 
 struct env {

@@ -53,7 +53,8 @@ bool env_open(struct ktap *t, struct env *env, const struct env_options *options
                                           .zero_page = !options->no_zero_page,
                                           .aslr = options->aslr,
                                           .overcommit = options->overcommit,
-                                          .huge = options->huge};
+                                          .huge = options->huge,
+                                          .readahead = options->readahead};
     const struct sim_system_options start = {
         .machine = {.format = options->format,
                     .ram_bytes = options->ram_bytes ? options->ram_bytes : RAM_DEFAULT,

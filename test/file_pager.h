@@ -110,7 +110,8 @@ static inline void file_start(struct file *file, struct neomm_pager_request *req
                                           request->frame,
                                           NEOMM_E_IO,
                                           file_done,
-                                          moved};
+                                          moved,
+                                          1};
     if (request->operation == NEOMM_PAGER_WRITE)
         (void)sim_physical_read(file->sim, neomm_frame_paddr(request->frame), moved->contents,
                                 FILE_PAGE);

@@ -188,6 +188,26 @@ static void migrate(struct match *m, uint32_t cpu)
     }
 }
 
+static void swapoff(struct match *m, uint32_t cpu)
+{
+    neomm_status status = neomm_swap_remove(m->env.root, m->env.disk, NULL, NULL);
+    bool alone = (m->plan->act[0] == SWAPOFF) + (m->plan->act[1] == SWAPOFF) +
+                     (m->plan->act[2] == SWAPOFF) ==
+                 1;
+    expect(m, cpu,
+           status == NEOMM_OK || (!alone && (status == NEOMM_E_BUSY || status == NEOMM_E_NOENT)),
+           "the area could not be removed");
+}
+
+/* One at a time. */
+static void change_policy(struct match *m, uint32_t cpu, const char *name)
+{
+    neomm_status status = m->plan->with & LIMITED
+                              ? neomm_space_set_policy(m->env.root, m->parent, name)
+                              : neomm_vmm_set_policy(m->env.root, name);
+    expect(m, cpu, status == NEOMM_OK || status == NEOMM_E_BUSY, "a policy could not be changed");
+}
+
 static void lock(struct match *m, uint32_t cpu)
 {
     neomm_status status = neomm_mlock(m->env.root, m->parent, m->at, m->pages * PAGE, 0);
@@ -247,6 +267,10 @@ static void run(void *context, uint32_t cpu)
                neomm_madvise(root, m->parent, m->at, size, NEOMM_ADVICE_DONTNEED) == NEOMM_OK,
                "madvise failed");
         break;
+    case CHANGE_POLICY:
+        change_policy(m, cpu, "s3fifo");
+        change_policy(m, cpu, "clock");
+        break;
     case PAGE_OUT:
         expect(m, cpu,
                neomm_madvise(root, m->parent, m->at, size, NEOMM_ADVICE_PAGEOUT) == NEOMM_OK,
@@ -258,6 +282,9 @@ static void run(void *context, uint32_t cpu)
     case MIGRATE:
         migrate(m, cpu);
         migrate(m, cpu);
+        break;
+    case SWAPOFF:
+        swapoff(m, cpu);
         break;
     case PART:
         expect(m, cpu, neomm_mprotect(root, m->parent, m->at, PAGE, NEOMM_PROT_READ) == NEOMM_OK,
@@ -285,7 +312,9 @@ static bool map_pages(struct match *m)
                NEOMM_OK;
     }
     if (!(m->plan->with & SHARED))
-        return neomm_mmap(root, m->parent, &m->at, size, RW, NEOMM_MAP_FIXED) == NEOMM_OK;
+        return neomm_mmap(root, m->parent, &m->at, size, RW, NEOMM_MAP_FIXED) == NEOMM_OK &&
+               (!(m->plan->with & AHEAD) ||
+                neomm_madvise(root, m->parent, m->at, size, NEOMM_ADVICE_SEQUENTIAL) == NEOMM_OK);
     return neomm_object_create(root, NULL, size, &m->object) == NEOMM_OK &&
            neomm_mmap_object(root, m->parent, &m->at, size, RW, NEOMM_MAP_FIXED, m->object, 0) ==
                NEOMM_OK;
@@ -310,6 +339,14 @@ static bool make_parent(struct match *m)
     return true;
 }
 
+/* Below the first one. */
+static bool add_second_area(struct match *m)
+{
+    struct neomm_block_device *disk = sim_disk_create(m->env.machine, 32);
+    sim_disk_make_swap(disk);
+    return neomm_swap_add(m->env.root, disk, -1) == NEOMM_OK;
+}
+
 /* What is swapped goes to the pool in half of the schedules by seed. */
 static bool meets_the_disk(uint64_t seed)
 {
@@ -324,13 +361,14 @@ static struct sim *begin(void *context, uint64_t seed)
                                         .ram_bytes = (m->plan->with & HUGE ? 20u : 4u) << 20,
                                         .cpus = m->cpus,
                                         .swap_pages = 32,
-                                        .no_pool = meets_the_disk(seed),
+                                        .readahead = m->plan->with & AHEAD ? 16 : 0,
+                                        .no_pool = m->plan->with & AHEAD || meets_the_disk(seed),
                                         .seed = seed};
     m->mistakes = 0;
     memset(m->wrote, 0, sizeof(m->wrote));
     m->child = NULL;
     m->object = NULL;
-    if (!env_open(m->t, &m->env, &options) || !make_parent(m))
+    if (!env_open(m->t, &m->env, &options) || !add_second_area(m) || !make_parent(m))
         return NULL;
     if ((m->plan->with & CHILD) && neomm_space_fork(m->env.root, m->parent, &m->child) != NEOMM_OK)
         return NULL;
@@ -421,12 +459,12 @@ void match_by_seed(struct ktap *t, const struct match_plan *plan)
         ktap_skip(t, sim_sched_unavailable());
 }
 
-/* Over one page: the schedules with one preemption, or with two. */
+/* Over one page, or two: the schedules with one preemption, or with two. */
 void match_one_after_the_other(struct ktap *t, const struct match_plan *plan)
 {
     const struct sim_sched_options options = {.mode = SIM_SCHED_EXHAUSTIVE,
                                               .seed = t->parameter,
                                               .schedules = schedules(plan, 300),
                                               .preemptions = sched_factor() > 1 ? 2 : 1};
-    search(t, plan, 1, &options);
+    search(t, plan, plan->with & AHEAD ? 2 : 1, &options);
 }

@@ -18,14 +18,16 @@ enum act {
     UNMAP, /* in the parent */
     PROTECT,
     RECLAIM,
-    PIN,      /* and a device writes this CPU's word of each of the parent's pages */
-    TRUNCATE, /* the object to nothing, and back */
-    MOVE,     /* the parent's pages elsewhere, and back */
-    LOCK,     /* them in memory, where they must be from then on */
-    GIVE_UP,  /* what is in them */
-    PAGE_OUT, /* page by page */
-    MIGRATE,  /* to other frames */
-    PART      /* one page of the parent's loses the right to write, and gets it back */
+    PIN,           /* and a device writes this CPU's word of each of the parent's pages */
+    TRUNCATE,      /* the object to nothing, and back */
+    MOVE,          /* the parent's pages elsewhere, and back */
+    LOCK,          /* them in memory, where they must be from then on */
+    GIVE_UP,       /* what is in them */
+    PAGE_OUT,      /* page by page */
+    MIGRATE,       /* to other frames */
+    SWAPOFF,       /* of the area that is used first; another one stays */
+    CHANGE_POLICY, /* of the parent's domain, and back */
+    PART           /* one page of the parent's loses the right to write, and gets it back */
 };
 
 /* What a plan begins with, and what must hold. */
@@ -37,7 +39,8 @@ enum {
     SHARED = 16, /* the pages are an object's */
     LOST = 32,   /* what is in them may be */
     HUGE = 64,   /* they are the last ones of a huge page */
-    FRESH = 128  /* nobody has touched them */
+    FRESH = 128, /* nobody has touched them */
+    AHEAD = 256  /* all that are in swap are read with the first one that faults */
 };
 
 struct match_plan {
@@ -46,7 +49,8 @@ struct match_plan {
     unsigned with;
 };
 
-/* The plan in schedules by seed, and over one page in those with one preemption, or with two. */
+/* The plan in schedules by seed, and over one page (two with AHEAD) in those with one preemption,
+ * or with two. */
 void match_by_seed(struct ktap *t, const struct match_plan *plan);
 void match_one_after_the_other(struct ktap *t, const struct match_plan *plan);
 

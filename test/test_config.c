@@ -34,6 +34,7 @@ static void defaults(struct ktap *t)
     EXPECT_EQ(t, config.policy_window, 3);
     EXPECT_EQ(t, config.policy_count, 3);
     EXPECT_EQ(t, config.policy_tick, 25);
+    EXPECT_EQ(t, config.readahead, 16);
     EXPECT_EQ(t, config.overcommit, NEOMM_OVERCOMMIT_HEURISTIC);
     EXPECT(t, config.aslr);
     EXPECT_EQ(t, config.heap.profile, NEOMM_HEAP_DEFAULT);

@@ -219,7 +219,7 @@ static void dump(struct ktap *t)
 {
     static const char want[] =
         "[memory]\nreserve = 1%\nzero_page = yes\n[swap]\npolicy = adaptive\n"
-        "policy_window = 3\npolicy_count = 3\npolicy_tick = 25\n"
+        "policy_window = 3\npolicy_count = 3\npolicy_tick = 25\nreadahead = 16\n"
         "compression = lz4\npool_limit = 35%\n[vmm]\novercommit = heuristic\naslr = yes\nhuge = "
         "advise\n"
         "[heap]\nprofile = default\nsampling = 1000\ncall_sites = no\n"

@@ -254,6 +254,51 @@ static void changing(struct ktap *t)
     close_setting(&s);
 }
 
+/* Pages on their way to swap, scattered over two tables: one descent a table, one invalidation. */
+static void leaving(struct ktap *t)
+{
+    struct setting s;
+    struct neomm_paging_victim victim[8];
+    ASSERT(t, open_setting(t, &s));
+    map(&s, USER, 2 * s.large, NEOMM_MAP_SMALL);
+    for (uint32_t i = 0; i < 8; i++) {
+        size_t at = i / 4 * s.large + i % 4 * 3 * PAGE;
+        victim[i] = (struct neomm_paging_victim){.vaddr = USER + at,
+                                                 .frame = neomm_paddr_frame(AWAY + at),
+                                                 .slot = {100 + i, 1, NEOMM_SWAP_SLOT},
+                                                 .gone = true};
+        refer(&s, USER + at, 1);
+    }
+    victim[7].frame.number++; /* it is not the page's any more */
+    s.before = costs_now(s.root);
+    EXPECT_OK(t, neomm_paging_clean(s.root, &s.tables, victim, 8));
+    spent(&s, "cleaning",
+          (struct cost){
+              .descents = 2, .reads = 12 + 3 * s.levels, .stores = 7, .pages = 7, .shootdowns = 1});
+    for (uint32_t i = 0; i < 8; i++)
+        EXPECT_EQ(t, victim[i].dirty, i != 7);
+    refer(&s, victim[2].vaddr, 1);
+    s.before = costs_now(s.root);
+    EXPECT_OK(t, neomm_paging_swap_out(s.root, &s.tables, victim, 8));
+    spent(&s, "swapping out",
+          (struct cost){
+              .descents = 2, .reads = 12 + 3 * s.levels, .stores = 6, .pages = 6, .shootdowns = 1});
+    for (uint32_t i = 0; i < 8; i++) {
+        struct neomm_mapping now;
+        EXPECT_EQ(t, victim[i].gone, i != 2 && i != 7);
+        EXPECT_OK(t, neomm_paging_query(s.root, &s.tables, victim[i].vaddr, &now));
+        EXPECT_EQ(t, now.state, victim[i].gone ? NEOMM_MAPPING_SWAPPED : NEOMM_MAPPING_PRESENT);
+        EXPECT(t, !victim[i].gone || now.swap.slot == 100 + i);
+    }
+    EXPECT_OK(t, neomm_paging_swap_out(s.root, &s.tables, victim, 8));
+    EXPECT(t, !victim[0].gone && !victim[2].gone);
+    victim[1].vaddr = victim[0].vaddr;
+    EXPECT_EQ(t, neomm_paging_clean(s.root, &s.tables, victim, 8), NEOMM_E_INVALID);
+    victim[1].vaddr++;
+    EXPECT_EQ(t, neomm_paging_clean(s.root, &s.tables, victim, 8), NEOMM_E_ALIGN);
+    close_setting(&s);
+}
+
 /* ---- one entry, and looking around ---- */
 
 static void looking(struct ktap *t)
@@ -376,6 +421,7 @@ static void masked(struct ktap *t)
 static const struct ktap_case cases[] = {
     KTAP_CASE_WITH(mapping, formats),  KTAP_CASE_WITH(unmapping, formats),
     KTAP_CASE_WITH(changing, formats), KTAP_CASE_WITH(looking, formats),
-    KTAP_CASE_WITH(sharing, formats),  KTAP_CASE_WITH(masked, formats),
+    KTAP_CASE_WITH(leaving, formats),  KTAP_CASE_WITH(sharing, formats),
+    KTAP_CASE_WITH(masked, formats),
 };
 KTAP_SUITE(paging_costs, cases);

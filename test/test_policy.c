@@ -647,11 +647,45 @@ static const uint64_t both[] = {0, 1};
 static const uint64_t all_policies[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12};
 _Static_assert(NEOMM__COUNT_OF(all_policies) == POLICY_NAMES, "a parameter a policy");
 
+/* Pages that are to go in one batch: those that were chosen already are not there any more for the
+ * choice of the next. Of five fresh pages three may stay, so two go, and then others. */
+static void batch_is_counted_off(struct ktap *t)
+{
+    struct domain domain;
+    struct env env;
+    struct neomm_policy *policy = &domain.policy;
+    neomm_frame_t victim[4], next;
+    ASSERT(t, domain_open(t, &env, &domain, "adaptive", 12));
+    for (uint32_t i = 0; i < 12; i++)
+        policy->ops->enter(policy, domain.frame[i]);
+    for (uint32_t i = 0; i < 11; i++) {
+        EXPECT_EQ(t, policy->ops->candidates(policy, &next, 1), 1);
+        EXPECT_EQ(t, policy->ops->tested(policy, next, true, false), NEOMM_KEEP);
+    }
+    for (uint32_t i = 0; i < 6; i++) /* used: not fresh any more */
+        EXPECT_EQ(t, policy->ops->tested(policy, domain.frame[i], true, false), NEOMM_KEEP);
+    policy->state[0] = 3; /* fresh pages that may stay */
+    policy->state[6] = 0; /* tests since a page left */
+    for (uint32_t i = 0; i < 4; i++) {
+        EXPECT_EQ(t, policy->ops->candidates(policy, &victim[i], 1), 1);
+        EXPECT_EQ(t, policy->ops->tested(policy, victim[i], false, false), NEOMM_EVICT);
+    }
+    for (uint32_t i = 0; i < 4; i++)
+        EXPECT_EQ(t, victim[i].number, domain.frame[i < 2 ? 6 + i : i - 2].number);
+    /* One that cannot go is what it was, and used. */
+    EXPECT_EQ(t, policy->ops->tested(policy, victim[0], true, false), NEOMM_KEEP);
+    for (uint32_t i = 0; i < 12; i++)
+        policy->ops->leave(policy, domain.frame[i], NULL);
+    EXPECT_EQ(t, policy->count, 0);
+    domain_close(t, &env, &domain);
+}
+
 static const struct ktap_case cases[] = {
     KTAP_CASE_WITH(fifo_is_textbook, frame_counts),
     KTAP_CASE_WITH(clock_is_textbook, frame_counts),
     KTAP_CASE(fifo_anomaly),
     KTAP_CASE(batch),
+    KTAP_CASE(batch_is_counted_off),
     KTAP_CASE_WITH(failed_eviction, both),
     KTAP_CASE_WITH(leave_anywhere, all_policies),
     KTAP_CASE_WITH(switched, all_policies),

@@ -133,7 +133,10 @@ static void number_all(struct neomm_snapshot *snapshot)
                                             .working_set_bytes = n + 14,
                                             .oom_bias = 30 - (int32_t)i,
                                             .oom_score = (uint32_t)n + 15,
-                                            .oom_victim = i % 2};
+                                            .oom_victim = i % 2,
+                                            .read_ahead = n + 16,
+                                            .ahead_used = n + 17,
+                                            .ahead_wasted = n + 18};
         snprintf(space->name, sizeof(space->name), "process-%u", i);
         n += 20;
     }
@@ -401,6 +404,9 @@ static void expect_spaces(struct ktap *t, const char *json, const struct neomm_s
         expect_number(t, object, "locked_bytes", space->locked_bytes);
         expect_number(t, object, "refaults", space->refaults);
         expect_number(t, object, "refaults_near", space->refaults_near);
+        expect_number(t, object, "read_ahead", space->read_ahead);
+        expect_number(t, object, "ahead_used", space->ahead_used);
+        expect_number(t, object, "ahead_wasted", space->ahead_wasted);
         expect_number(t, object, "working_set", space->working_set_bytes);
         expect_number(t, object, "oom_score", space->oom_score);
         expect_number(t, object, "oom_victim", space->oom_victim);

@@ -380,6 +380,7 @@ static void random_histories(struct ktap *t)
     static struct world world;
     uint64_t limit = t->parameter >> 16;
     const struct env_options options = {.layer = ENV_VMM,
+                                        .readahead = 16,
                                         .format = (enum neomm_format)formats[t->parameter & 1],
                                         .swap_pages = 400,
                                         .seed = t->parameter >> 4 & 0xff,

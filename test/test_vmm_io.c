@@ -76,11 +76,15 @@ static void use_pages(struct disk_run *run)
 }
 
 static bool run_disk(struct ktap *t, enum neomm_format format, enum sim_disk_fault fault,
-                     uint64_t nth, bool forever, struct outcome *outcome)
+                     uint64_t nth, bool forever, uint32_t ahead, struct outcome *outcome)
 {
     static struct disk_run run;
-    const struct env_options options = {
-        .layer = ENV_VMM, .format = format, .swap_pages = 64, .seed = nth, .no_pool = true};
+    const struct env_options options = {.layer = ENV_VMM,
+                                        .format = format,
+                                        .swap_pages = 64,
+                                        .seed = nth,
+                                        .no_pool = true,
+                                        .readahead = ahead};
     const struct neomm_limits limits = {NEOMM_UNLIMITED, LIMIT * PAGE, NEOMM_UNLIMITED,
                                         NEOMM_UNLIMITED};
     run = (struct disk_run){0};
@@ -90,6 +94,9 @@ static bool run_disk(struct ktap *t, enum neomm_format format, enum sim_disk_fau
     EXPECT_OK(t, neomm_space_create(run.env.root, &limits, &run.space));
     neomm_space_activate(run.env.root, run.space);
     EXPECT_OK(t, neomm_mmap(run.env.root, run.space, &run.at, PAGES * PAGE, RW, 0));
+    if (ahead != 0)
+        EXPECT_OK(t, neomm_madvise(run.env.root, run.space, run.at, PAGES * PAGE,
+                                   NEOMM_ADVICE_SEQUENTIAL));
     sim_disk_fault(run.env.disk, fault, nth, forever);
     uint64_t before = sim_disk_operations(run.env.disk);
     use_pages(&run);
@@ -103,9 +110,15 @@ static bool run_disk(struct ktap *t, enum neomm_format format, enum sim_disk_fau
     return true;
 }
 
-/* Parameter: fault | format << 4. */
-static const uint64_t faults[] = {0x00, 0x01, 0x02, 0x03, 0x04, 0x05,
-                                  0x10, 0x11, 0x12, 0x13, 0x14, 0x15};
+/* Parameter: fault | format << 4 | pages read ahead << 8. */
+static const uint64_t faults[] = {0x00,  0x01,  0x02,  0x03,  0x04,  0x05,  0x10,  0x11,
+                                  0x12,  0x13,  0x14,  0x15,  0x300, 0x301, 0x302, 0x303,
+                                  0x304, 0x305, 0x410, 0x411, 0x412, 0x413, 0x414, 0x415};
+
+static uint32_t ahead_of(const struct ktap *t)
+{
+    return (uint32_t)(t->parameter >> 8);
+}
 
 static void one_bad_operation(struct ktap *t)
 {
@@ -114,8 +127,8 @@ static void one_bad_operation(struct ktap *t)
     unsigned lost = 0;
     for (uint64_t nth = 1; t->failures == 0; nth++) {
         struct outcome outcome;
-        ASSERT(t, run_disk(t, (enum neomm_format)format[t->parameter >> 4], fault, nth, false,
-                           &outcome));
+        ASSERT(t, run_disk(t, (enum neomm_format)format[t->parameter >> 4 & 1], fault, nth, false,
+                           ahead_of(t), &outcome));
         EXPECT_EQ(t, outcome.wrong, 0);
         EXPECT(t, outcome.lost <= 2); /* a misdirected page damages two copies */
         lost += outcome.lost;
@@ -135,8 +148,8 @@ static void all_operations_bad(struct ktap *t)
     enum sim_disk_fault fault = (enum sim_disk_fault)(t->parameter & 0xf);
     for (uint64_t nth = 1; nth < 40 && t->failures == 0; nth += 3) {
         struct outcome outcome;
-        ASSERT(t, run_disk(t, (enum neomm_format)format[t->parameter >> 4], fault, nth, true,
-                           &outcome));
+        ASSERT(t, run_disk(t, (enum neomm_format)format[t->parameter >> 4 & 1], fault, nth, true,
+                           ahead_of(t), &outcome));
         EXPECT_EQ(t, outcome.wrong, 0);
     }
 }

@@ -6,7 +6,7 @@
 #include "share.h"
 
 #include "sim/machine.h"
-#include "vmm/vmm_priv.h"
+#include "vmm/tally.h"
 
 #include <stdlib.h>
 
@@ -348,7 +348,8 @@ static void check_pages(struct match *m)
 /* No fault that was under way has given it anything afterwards. */
 static void check_victim(struct match *m)
 {
-    if (neomm__is_victim(m->space) && (m->space->resident_pages != 0 || m->space->swap_pages != 0))
+    if (neomm__is_victim(m->space) &&
+        (neomm__resident(m->env.root, m->space) != 0 || m->space->swap_pages != 0))
         mistake(m, 0, "a victim has pages");
 }
 

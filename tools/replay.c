@@ -6,6 +6,8 @@
 #include "config_file.h"
 #include "units.h"
 
+#include <neomm/readahead.h>
+
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -26,6 +28,8 @@ static const char usage[] =
     "                         share of the trace's pages, with --fast or a string of pages\n"
     "  --policy NAME          page replacement: one of the library's, or lru (sees every\n"
     "                         reference), or with --fast opt (sees those to come, too)\n"
+    "  --readahead N          pages read from swap together, at most, 0 to 16; with --fast as a\n"
+    "                         second run beside one without (--fast: as configured, else 0)\n"
     "  --fast                 the policy alone, on frames and accessed bits: the same counts,\n"
     "                         no page tables, no contents\n"
     "  --format NAME          page tables: 4level or 5level (4level)\n"
@@ -44,6 +48,7 @@ enum {
     OPTION_SWAP,
     OPTION_LIMIT,
     OPTION_POLICY,
+    OPTION_READAHEAD,
     OPTION_FAST,
     OPTION_FORMAT,
     OPTION_SEED,
@@ -60,6 +65,7 @@ static const struct option long_options[] = {
     {"swap", required_argument, NULL, OPTION_SWAP},
     {"resident-limit", required_argument, NULL, OPTION_LIMIT},
     {"policy", required_argument, NULL, OPTION_POLICY},
+    {"readahead", required_argument, NULL, OPTION_READAHEAD},
     {"fast", no_argument, NULL, OPTION_FAST},
     {"format", required_argument, NULL, OPTION_FORMAT},
     {"seed", required_argument, NULL, OPTION_SEED},
@@ -120,6 +126,16 @@ static bool parse_limit(struct replay_options *options, const char *text)
     return parse_size("--resident-limit", text, 4096, &options->resident_limit);
 }
 
+static bool parse_readahead(struct replay_options *options, const char *text)
+{
+    uint64_t pages;
+    if (!units_number(text, &pages) || pages > NEOMM_READAHEAD_MOST)
+        return complain("--readahead", text, "0 to 16");
+    options->readahead = (uint32_t)pages;
+    options->readahead_given = true;
+    return true;
+}
+
 static bool parse_option(struct replay_options *options, int option)
 {
     switch (option) {
@@ -135,6 +151,8 @@ static bool parse_option(struct replay_options *options, int option)
     case OPTION_POLICY:
         options->policy = optarg;
         return true;
+    case OPTION_READAHEAD:
+        return parse_readahead(options, optarg);
     case OPTION_FAST:
         options->fast = true;
         return true;
@@ -183,12 +201,16 @@ static int parse_options(struct replay_options *options, int argc, char **argv)
 
 /* ---- configuration ---- */
 
+/* A trace does not say what its pages hold, so they are not compressed. */
 static bool read_config(struct neomm_config *config, const char *path)
 {
+    bool good = true;
     if (path)
-        return config_file_read(config, path);
-    neomm_config_default(config);
-    return true;
+        good = config_file_read(config, path);
+    else
+        neomm_config_default(config);
+    config->compression = NEOMM_COMPRESSION_OFF;
+    return good;
 }
 
 /* What the command line leaves open comes from the configuration. */
@@ -199,6 +221,8 @@ static void fill_in(struct replay *replay, const struct neomm_config *config,
     const struct neomm_config_process *process = neomm_config_process(config, "replay");
     if (!options->policy)
         options->policy = config->policy;
+    if (!options->readahead_given && options->fast)
+        options->readahead = config->readahead;
     if (options->percent != 0) {
         uint64_t share = replay->string.pages * options->percent / 100;
         options->resident_limit = (share ? share : 1) << 12;
@@ -225,7 +249,8 @@ static bool start_machine(struct replay *replay, const struct neomm_config *conf
 {
     const struct replay_options *options = &replay->options;
     const struct neomm_vmm_options vmm = {
-        .policy = options->policy, .zero_page = false, .overcommit = NEOMM_OVERCOMMIT_ALWAYS};
+        .policy = options->policy, .zero_page = false, .overcommit = NEOMM_OVERCOMMIT_ALWAYS,
+        .readahead = options->readahead};
     const struct sim_system_options system = {
         .machine = {.format = options->format,
                     .ram_bytes = options->ram,
@@ -350,23 +375,36 @@ static uint32_t frames_of(const struct replay *replay)
     return frames < replay->string.pages ? (uint32_t)frames : replay->string.pages;
 }
 
+static bool run_fast(const struct replay *replay, const struct neomm_config *config,
+                     const char *policy, uint32_t readahead, struct fast_results *results)
+{
+    const struct fast_options options = {.policy = policy,
+                                         .frames = frames_of(replay),
+                                         .ram_pages = replay->options.ram >> 12,
+                                         .readahead = readahead,
+                                         .seed = replay->options.seed};
+    return fast_run(&replay->string, config, &options, results);
+}
+
 static bool find_optimum(struct replay *replay, const struct neomm_config *config)
 {
     struct fast_results optimal;
-    if (!fast_run(&replay->string, config, "opt", frames_of(replay), 1, &optimal))
+    if (!run_fast(replay, config, "opt", 0, &optimal))
         return false;
     replay->results.optimal = optimal.misses;
     return true;
 }
 
+/* OPT is one without readahead. */
 static int replay_fast(struct replay *replay, const struct neomm_config *config)
 {
     const struct replay_options *options = &replay->options;
-    struct fast_results results;
-    if (!fast_run(&replay->string, config, options->policy, frames_of(replay), options->seed,
-                  &results))
+    struct fast_results results, ahead;
+    bool twice = options->readahead != 0 && strcmp(options->policy, "opt") != 0;
+    if (!run_fast(replay, config, options->policy, 0, &results) ||
+        (twice && !run_fast(replay, config, options->policy, options->readahead, &ahead)))
         return 1;
-    replay_report_fast(replay, &results, frames_of(replay));
+    replay_report_fast(replay, &results, twice ? &ahead : NULL, frames_of(replay));
     return 0;
 }
 

@@ -27,6 +27,8 @@ struct replay_options {
     uint64_t ram, swap;      /* bytes */
     uint64_t resident_limit; /* bytes, 0: the configuration's */
     uint64_t percent;        /* of the trace's pages, instead of resident_limit; 0: not given */
+    uint32_t readahead;      /* pages read together, at most; 0: none is read ahead */
+    bool readahead_given;
     uint64_t seed;
     enum neomm_format format;
     enum replay_injection injection;
@@ -78,8 +80,9 @@ struct replay {
 bool replay_run(struct replay *replay);
 
 /* ---- replay_report.c ---- */
+/* `ahead`: the same with readahead; NULL: none was asked for. */
 void replay_report_fast(const struct replay *replay, const struct fast_results *results,
-                        uint32_t frames);
+                        const struct fast_results *ahead, uint32_t frames);
 void replay_report_text(const struct replay *replay);
 void replay_report_json(const struct replay *replay);
 void replay_progress(const struct replay *replay, double seconds, bool last);

@@ -60,6 +60,12 @@ void replay_report_json(const struct replay *replay)
            "\"tlb_hits\":%llu,\"walks\":%llu,\"tests\":%llu",
            (ull)r->space.evictions, (ull)r->space.swap_writes, (ull)r->content_errors,
            (ull)r->tlb.hits, (ull)r->tlb.walks, (ull)r->tests);
+    if (replay->options.readahead != 0)
+        printf(",\"readahead\":{\"most\":%u,\"faults\":%llu,\"page_ins\":%llu,\"ahead\":%llu,"
+               "\"used\":%llu,\"wasted\":%llu}",
+               replay->options.readahead, (ull)r->faults_swap_in,
+               (ull)(r->faults_swap_in + r->space.read_ahead), (ull)r->space.read_ahead,
+               (ull)r->space.ahead_used, (ull)r->space.ahead_wasted);
     if (r->optimal != 0)
         printf(",\"optimal\":%llu,\"ratio\":%.4f", (ull)r->optimal,
                per((double)all_faults(r), r->optimal));
@@ -90,12 +96,39 @@ void replay_report_text(const struct replay *replay)
            per((double)r->tests, all_faults(r)));
     printf("evictions       %llu, of which %llu were written to swap\n", (ull)r->space.evictions,
            (ull)r->space.swap_writes);
+    if (replay->options.readahead != 0)
+        printf("readahead       %llu pages ahead, %.0f %% useful, %llu page-ins in all\n",
+               (ull)r->space.read_ahead,
+               100 * per((double)r->space.ahead_used, r->space.read_ahead),
+               (ull)(r->faults_swap_in + r->space.read_ahead));
     printf("TLB             %llu hits, %llu walks\n", (ull)r->tlb.hits, (ull)r->tlb.walks);
     printf("content errors  %llu\n", (ull)r->content_errors);
 }
 
+/* What reading ahead came to, beside a run without. */
+static void print_ahead_json(const struct fast_results *none, const struct fast_results *ahead,
+                             uint32_t most)
+{
+    uint64_t page_ins = ahead->swap_in + ahead->ahead;
+    printf(",\"readahead\":{\"most\":%u,\"faults\":%llu,\"page_ins\":%llu,\"ahead\":%llu,"
+           "\"used\":%llu,\"wasted\":%llu,\"faults_ratio\":%.4f,\"page_ins_ratio\":%.4f}",
+           most, (ull)ahead->swap_in, (ull)page_ins, (ull)ahead->ahead, (ull)ahead->ahead_used,
+           (ull)ahead->ahead_wasted, per((double)ahead->swap_in, none->swap_in),
+           per((double)page_ins, none->swap_in));
+}
+
+static void print_ahead_text(const struct fast_results *none, const struct fast_results *ahead)
+{
+    uint64_t page_ins = ahead->swap_in + ahead->ahead;
+    printf("readahead       %llu major faults (%.2f of %llu), %llu page-ins (%.2f)",
+           (ull)ahead->swap_in, per((double)ahead->swap_in, none->swap_in), (ull)none->swap_in,
+           (ull)page_ins, per((double)page_ins, none->swap_in));
+    printf("; %llu pages ahead, %.0f %% useful\n", (ull)ahead->ahead,
+           100 * per((double)ahead->ahead_used, ahead->ahead));
+}
+
 void replay_report_fast(const struct replay *replay, const struct fast_results *results,
-                        uint32_t frames)
+                        const struct fast_results *ahead, uint32_t frames)
 {
     const struct page_string *string = &replay->string;
     double ratio = per((double)results->misses, replay->results.optimal);
@@ -105,10 +138,13 @@ void replay_report_fast(const struct replay *replay, const struct fast_results *
         print_json_string(replay->trace.name);
         printf(",\"policy\":\"%s\",\"frames\":%u,\"pages\":%u,\"references\":%llu,\"misses\":%llu,"
                "\"optimal\":%llu,\"ratio\":%.4f,\"tests\":%llu,\"evictions\":%llu,\"swap_writes\":"
-               "%llu}\n",
+               "%llu,\"swap_in\":%llu",
                policy_name(replay), frames, string->pages, (ull)string->references,
                (ull)results->misses, (ull)replay->results.optimal, ratio, (ull)results->tests,
-               (ull)results->evictions, (ull)results->writes);
+               (ull)results->evictions, (ull)results->writes, (ull)results->swap_in);
+        if (ahead)
+            print_ahead_json(results, ahead, replay->options.readahead);
+        printf("}\n");
         return;
     }
     printf("trace           %s: %llu references on %u pages\n", replay->trace.name,
@@ -119,6 +155,8 @@ void replay_report_fast(const struct replay *replay, const struct fast_results *
     printf("tests           %llu of accessed bits, %.2f a miss\n", (ull)results->tests, tests);
     printf("evictions       %llu, of which %llu were written to swap\n", (ull)results->evictions,
            (ull)results->writes);
+    if (ahead)
+        print_ahead_text(results, ahead);
 }
 
 void replay_progress(const struct replay *replay, double seconds, bool last)

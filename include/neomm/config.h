@@ -58,6 +58,7 @@ struct neomm_config {
     uint32_t policy_window;              /* [swap] policy_window, percent */
     uint32_t policy_count;               /* [swap] policy_count */
     uint32_t policy_tick;                /* [swap] policy_tick, percent */
+    uint32_t readahead;                  /* [swap] readahead, pages, 0: off */
     uint32_t compression;                /* [swap] compression: enum neomm_compression */
     struct neomm_config_size pool_limit; /* [swap] pool_limit */
     uint32_t overcommit;                 /* [vmm] overcommit: enum neomm_overcommit */

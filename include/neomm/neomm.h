@@ -13,6 +13,7 @@
 #include <neomm/pmm.h>
 #include <neomm/port.h>
 #include <neomm/pressure.h>
+#include <neomm/readahead.h>
 #include <neomm/root.h>
 #include <neomm/stats.h>
 #include <neomm/swap.h>

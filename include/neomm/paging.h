@@ -57,6 +57,14 @@ struct neomm_mapping {
     struct neomm_swap_entry swap;
 };
 
+/* A page on its way to swap. */
+struct neomm_paging_victim {
+    neomm_vaddr_t vaddr;
+    neomm_frame_t frame; /* that its leaf leads to */
+    struct neomm_swap_entry slot;
+    bool dirty, gone; /* results */
+};
+
 /* Options of neomm_paging_map. */
 #define NEOMM_MAP_SMALL 0x1u /* 4K leaves only, where the largest that fits is the default */
 #define NEOMM_MAP_NULL  0x2u /* page 0 of a space, too: without, it is NEOMM_E_ACCESS */
@@ -230,6 +238,18 @@ neomm_status neomm_paging_exchange_exact(struct neomm *root, struct neomm_tables
 neomm_status neomm_paging_harvest(struct neomm *root, struct neomm_tables *tables,
                                   neomm_vaddr_t vaddr, size_t size, bool clear_dirty,
                                   neomm_leaf_fn *visit, void *context);
+
+/* Pages of one space that are on their way to swap, ascending: with one invalidation for all of
+ * those that lie in the same 32 MiB. NEOMM_E_RANGE, NEOMM_E_ALIGN, NEOMM_E_INVALID (not ascending):
+ * nothing has changed. A page whose leaf is large, or not of this frame, is passed.
+ *
+ * neomm_paging_clean clears A and D, so that a write from now on shows; `dirty` tells what D was.
+ * neomm_paging_swap_out turns each leaf that is clean still into its swap entry, as one atomic step
+ * of each; `gone` says whether it did. */
+neomm_status neomm_paging_clean(struct neomm *root, struct neomm_tables *tables,
+                                struct neomm_paging_victim *victims, uint32_t count);
+neomm_status neomm_paging_swap_out(struct neomm *root, struct neomm_tables *tables,
+                                   struct neomm_paging_victim *victims, uint32_t count);
 
 /* Visits every leaf and swap entry in the range, ascending; changes nothing. A large leaf at the
  * edge is visited whole: its address may lie before vaddr. */

@@ -42,6 +42,9 @@
     X(EVICTION, "evictions", "pages that left memory")                                             \
     X(SWAP_WRITE, "swap_writes", "pages written to swap")                                          \
     X(SWAP_READ, "swap_reads", "pages read from swap")                                             \
+    X(READ_AHEAD, "read_ahead", "pages read with one that faulted")                                \
+    X(AHEAD_USED, "ahead_used", "of them, used since")                                             \
+    X(AHEAD_WASTED, "ahead_wasted", "of them, evicted unused")                                     \
     X(COMPACT, "compactions", "times that a block was to be emptied")                              \
     X(COMPACTED, "compactions_done", "blocks that were")                                           \
     X(MIGRATION, "migrations", "pages moved to another frame")                                     \

@@ -13,26 +13,58 @@
 
 /* ---- block devices ---- */
 
-enum neomm_block_operation { NEOMM_BLOCK_READ, NEOMM_BLOCK_WRITE, NEOMM_BLOCK_FLUSH };
+enum neomm_block_operation {
+    NEOMM_BLOCK_READ,
+    NEOMM_BLOCK_WRITE,
+    NEOMM_BLOCK_FLUSH,
+    NEOMM_BLOCK_DISCARD /* what is in the pages is not needed any more; see NEOMM_BLOCK_DISCARDS */
+};
 
-/* One page to move. The submitter owns it until done is called, which may be from submit itself,
- * from an interrupt, or from another CPU. */
+/* One page to move, or pages to discard. The submitter owns it until done is called, which may be
+ * from submit itself, from an interrupt, or from another CPU. */
 struct neomm_block_request {
     enum neomm_block_operation operation;
     uint32_t page; /* of the device, in units of 4096 bytes */
     neomm_frame_t frame;
     neomm_status status; /* set before done */
     void (*done)(struct neomm_block_request *request);
-    void *context; /* the submitter's */
+    void *context;  /* the submitter's */
+    uint32_t pages; /* to discard; others are of one page, whatever is here */
 };
 
+/* Of `count` requests, in the order in which they were submitted, the first so many are of one
+ * operation on pages that follow each other: one transfer, if the device can gather frames. At
+ * least 1. Swap submits the requests of a batch in ascending order. */
+static inline uint32_t neomm_block_run(struct neomm_block_request *const *requests, uint32_t count)
+{
+    uint32_t run = 1;
+    while (run < count && requests[0]->operation <= NEOMM_BLOCK_WRITE &&
+           requests[run]->operation == requests[0]->operation &&
+           requests[run]->page == requests[0]->page + run)
+        run++;
+    return run;
+}
+
+/* Bits of a device's flags. */
+#define NEOMM_BLOCK_DISCARDS                                                                       \
+    0x1u /* it takes NEOMM_BLOCK_DISCARD; what is read then is anything                            \
+          */
+
+/* Pages that one discard is of at most: 1 GiB. */
+#define NEOMM_BLOCK_DISCARD_PAGES 262144u
+
+/* Pages that swap has on their way to a device at most, beside those that are read. */
+#define NEOMM_BLOCK_IN_FLIGHT 64u
+
 struct neomm_block_device {
-    const char *name;
-    uint32_t pages; /* size in units of 4096 bytes */
-    void *context;  /* the device's */
+    const char *name; /* for the log */
+    uint32_t pages;   /* size in units of 4096 bytes */
+    void *context;    /* the device's */
     /* Starts `count` requests; each ends in done exactly once, in any order. Does not sleep. */
     void (*submit)(struct neomm_block_device *device, struct neomm_block_request **requests,
                    uint32_t count);
+    uint32_t flags; /* NEOMM_BLOCK_* */
+    uint32_t depth; /* instead of NEOMM_BLOCK_IN_FLIGHT; 0: that */
 };
 
 /* ---- replacement policies ---- */
@@ -107,6 +139,8 @@ struct neomm_swap_area {
     const struct neomm_block_device *device;
     int priority;
     uint32_t slots, used, bad; /* without the header page; the rest is free */
+    uint64_t discarded;        /* slots that the device was told to be free, each time */
+    bool leaving;              /* it takes no new slots: it is being removed, or could not be */
     char label[17];            /* from the header, NUL-terminated */
     uint8_t uuid[16];
 };
@@ -118,6 +152,13 @@ struct neomm_swap_page {
     neomm_status status;
 };
 
+/* How an area is used. */
+#define NEOMM_SWAP_DISCARD      0x1u /* its device hears of free clusters of slots, by and by */
+#define NEOMM_SWAP_DISCARD_ONCE 0x2u /* and of all slots when the area is added */
+
+/* True: what goes on is to end without success. Called without locks. */
+typedef bool neomm_swap_stop_fn(void *context);
+
 NEOMM_EXTERN_C_BEGIN
 
 /* Initialises the layer; needs pmm (NEOMM_E_NOENT). NEOMM_E_EXISTS, NEOMM_E_NOMEM. */
@@ -126,15 +167,45 @@ neomm_status neomm_swap_init(struct neomm *root);
  * free) or vmm is initialised. Otherwise all areas are let go. */
 neomm_status neomm_swap_fini(struct neomm *root);
 
-/* Adds the area on `device`, which must stay. Reads its header: NEOMM_E_CORRUPT (no signature,
- * other version or page size, last page beyond the device, bad-page list out of range),
- * NEOMM_E_IO, NEOMM_E_NOMEM, NEOMM_E_NOSPACE (too many areas or slots for the format),
- * NEOMM_E_EXISTS (the device has an area already), NEOMM_E_NOENT (layer not initialised). Higher
- * priorities are used first, the older one of equals. May sleep. */
+/* Adds the area on `device`, which must stay. Reads its header, and never writes to it. What is not
+ * taken is not touched, and a line of the log says what was found and what to do about it:
+ *   NEOMM_E_BUSY         a hibernation image, of Linux, uswsusp or TuxOnIce
+ *   NEOMM_E_UNSUPPORTED  version 0 (SWAP-SPACE) or another one, the other byte order, pages of
+ *                        8 to 64 KiB
+ *   NEOMM_E_CORRUPT      no signature; last page 0 or beyond the device; a list of bad pages that
+ * is too long, lists a page twice, the header, or one beyond the last NEOMM_E_INVALID (no device,
+ * or one without pages), NEOMM_E_IO, NEOMM_E_NOMEM, NEOMM_E_NOSPACE (too many areas, or slots for
+ * the format), NEOMM_E_EXISTS (the device has an area already), NEOMM_E_NOENT (layer not
+ * initialised). Higher priorities are used first. Areas of the same one are striped: in turn each
+ * gives a cluster of 256 slots to whoever needs one. May sleep. */
 neomm_status neomm_swap_add(struct neomm *root, struct neomm_block_device *device, int priority);
 
-/* Takes a free slot. `owner` keeps pages of one space together. The count is 1.
- * NEOMM_E_NOSPACE. */
+/* The same with NEOMM_SWAP_*. Where the device has not NEOMM_BLOCK_DISCARDS those do nothing. A
+ * discard that fails is the last one, and a line in the log. */
+neomm_status neomm_swap_add_with(struct neomm *root, struct neomm_block_device *device,
+                                 int priority, uint32_t flags);
+
+/* Discards what has become free and waits for it, but for the last clusters, which are kept at
+ * hand; the number of slots. Without being asked that happens when 16 clusters are free, with a
+ * write. For idle times. Sleeps: call without locks. */
+uint64_t neomm_swap_discard(struct neomm *root);
+
+/* Removes the area on `device`, which may be in full use: it gives out no more slots, and vmm
+ * brings back what is in its slots, into memory or at the cost of other pages into other areas,
+ * while everything goes on. `stop` (NULL: none) is asked between batches. Then the device is
+ * nobody's, and its place and numbers are others'. NEOMM_E_NOENT   no area on the device
+ *   NEOMM_E_NOMEM   memory and the other areas do not suffice
+ *   NEOMM_E_AGAIN   `stop` said so
+ *   NEOMM_E_BUSY    it is being removed, or somebody other than vmm has slots
+ *   NEOMM_E_IO      some slots could not be read, which the log counts; the others were
+ * After NEOMM_E_IO the area takes no new slots until it is removed again, once those are gone;
+ * after the others it is in use as before. No page is lost. Sleeps: call without locks. */
+neomm_status neomm_swap_remove(struct neomm *root, const struct neomm_block_device *device,
+                               neomm_swap_stop_fn *stop, void *context);
+
+/* Takes a free slot. `owner` keeps pages of one space together: what it takes on one CPU comes from
+ * one cluster, ascending, until that is full. The count is 1. NEOMM_E_NOSPACE. Any context; O(1)
+ * for each area. */
 neomm_status neomm_swap_alloc(struct neomm *root, uint32_t owner,
                               struct neomm_swap_entry *entry) NEOMM_MUST_CHECK;
 
@@ -155,6 +226,16 @@ neomm_status neomm_swap_entry_of(struct neomm *root, uint32_t slot, struct neomm
  * an earlier use. */
 void neomm_swap_note(struct neomm *root, struct neomm_swap_entry entry, uint32_t note);
 uint32_t neomm_swap_note_of(struct neomm *root, struct neomm_swap_entry entry);
+
+/* Where the contents of a slot are; NOWHERE for an entry of an earlier use, or a slot never
+ * written. Only what is on a device costs I/O to read. */
+enum neomm_swap_where {
+    NEOMM_SWAP_NOWHERE,
+    NEOMM_SWAP_ON_DEVICE,
+    NEOMM_SWAP_FILLED,
+    NEOMM_SWAP_IN_POOL
+};
+enum neomm_swap_where neomm_swap_where(struct neomm *root, struct neomm_swap_entry entry);
 
 /* Writes frames to their slots, count <= NEOMM_POLICY_BATCH, all in flight together, and waits.
  * A frame filled with one repeated word costs no I/O, nor does one that the compressed pool takes,

@@ -53,6 +53,7 @@ struct neomm_vmm_options {
                          * bits, in pages, that each space draws from the port's entropy */
     enum neomm_overcommit overcommit;
     enum neomm_huge huge;
+    uint32_t readahead; /* pages read from swap together, at most, 0: one at a time */
 };
 
 /* As Linux does by default for mmap on these machines. */
@@ -124,7 +125,7 @@ enum neomm_fault_kind {
     NEOMM_FAULT_SWAP_IN,  /* read back from swap */
     NEOMM_FAULT_SPURIOUS, /* already mapped as needed */
     NEOMM_FAULT_COPY,     /* a copy of its own of what others have, too */
-    NEOMM_FAULT_FOUND,    /* the page was in its object */
+    NEOMM_FAULT_FOUND,    /* the page was in its object, or others had it from swap */
     NEOMM_FAULT_HUGE,     /* first touch: a huge page of zeros */
     NEOMM_FAULT_READ      /* it was waited for: the object's pager read it */
 };
@@ -185,6 +186,9 @@ struct neomm_space_stats {
     uint32_t oom_score;  /* neomm_space_oom_score, 0 if that is less */
     uint32_t oom_victim; /* 1: it was chosen, and has lost its private memory */
     uint32_t spare;
+    /* Pages read with others that faulted, beside the faults; of them, seen used since, and evicted
+     * without having been used. */
+    uint64_t read_ahead, ahead_used, ahead_wasted;
     char name[NEOMM_SPACE_NAME];
 };
 
@@ -417,6 +421,19 @@ neomm_status neomm_reclaim_wait(struct neomm *root, uint64_t timeout_ns);
  * a second, or vmm is not initialised; NEOMM_E_BUSY: another task is inside. Sleeps. Locks of the
  * caller: none. */
 neomm_status neomm_reclaim_background(struct neomm *root, uint32_t budget, uint32_t *freed);
+
+/* Another replacement policy from now on: for the page cache and all memory of spaces without a
+ * resident limit, and for spaces that are created later; or for a space with a limit. Pages go on
+ * in the order in which the old policy would have taken them, and are used meanwhile: the lock that
+ * faults and reclaim need, with interrupts masked, is held for 32 pages at a time. NEOMM_E_NOENT:
+ * no such policy, or no layer; NEOMM_E_UNSUPPORTED: the space has no limit and no policy of its
+ * own; NEOMM_E_BUSY: a policy is being changed just now; NEOMM_E_NOMEM. Any context without locks.
+ * Cost: the pages, and a look at each frame of the machine. */
+neomm_status neomm_vmm_set_policy(struct neomm *root, const char *name);
+neomm_status neomm_space_set_policy(struct neomm *root, struct neomm_space *space,
+                                    const char *name);
+/* The name of the policy that a space goes by, NULL: those without a limit. */
+const char *neomm_vmm_policy(struct neomm *root, struct neomm_space *space);
 
 /* Notes which of the space's pages were used since the last call, for the average of the space's
  * statistics (each call counts a quarter), and takes nothing from what replacement knows of them.

@@ -34,17 +34,32 @@
     (NEOMM__YIELD(),                                                                               \
      __atomic_compare_exchange_n(p, expected, desired, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
 
+/* For two who each write a word and then look at the other's: all of these are in one order, and at
+ * least one of the two sees what the other wrote. */
+#define neomm__load_total(p)         (NEOMM__YIELD(), __atomic_load_n(p, __ATOMIC_SEQ_CST))
+#define neomm__exchange_total(p, v)  (NEOMM__YIELD(), __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST))
+#define neomm__fetch_or_total(p, v)  (NEOMM__YIELD(), __atomic_fetch_or(p, v, __ATOMIC_SEQ_CST))
+#define neomm__fetch_add_total(p, v) (NEOMM__YIELD(), __atomic_fetch_add(p, v, __ATOMIC_SEQ_CST))
+#define neomm__cas_total(p, expected, desired)                                                     \
+    (NEOMM__YIELD(),                                                                               \
+     __atomic_compare_exchange_n(p, expected, desired, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+
 #else
 
-#define neomm__load_relaxed(p)     (*(p))
-#define neomm__load_acquire(p)     (*(p))
-#define neomm__store_relaxed(p, v) ((void)(*(p) = (v)))
-#define neomm__store_release(p, v) ((void)(*(p) = (v)))
-#define neomm__fetch_add(p, v)     ((*(p) += (v)) - (v))
-#define neomm__fetch_sub(p, v)     ((*(p) -= (v)) + (v))
-#define neomm__fetch_or(p, v)      __atomic_fetch_or(p, v, __ATOMIC_RELAXED)
-#define neomm__fetch_and(p, v)     __atomic_fetch_and(p, v, __ATOMIC_RELAXED)
-#define neomm__exchange(p, v)      __atomic_exchange_n(p, v, __ATOMIC_RELAXED)
+#define neomm__load_total(p)                   neomm__load_acquire(p)
+#define neomm__exchange_total(p, v)            neomm__exchange(p, v)
+#define neomm__fetch_or_total(p, v)            neomm__fetch_or(p, v)
+#define neomm__fetch_add_total(p, v)           neomm__fetch_add(p, v)
+#define neomm__cas_total(p, expected, desired) neomm__cas(p, expected, desired)
+#define neomm__load_relaxed(p)                 (*(p))
+#define neomm__load_acquire(p)                 (*(p))
+#define neomm__store_relaxed(p, v)             ((void)(*(p) = (v)))
+#define neomm__store_release(p, v)             ((void)(*(p) = (v)))
+#define neomm__fetch_add(p, v)                 ((*(p) += (v)) - (v))
+#define neomm__fetch_sub(p, v)                 ((*(p) -= (v)) + (v))
+#define neomm__fetch_or(p, v)                  __atomic_fetch_or(p, v, __ATOMIC_RELAXED)
+#define neomm__fetch_and(p, v)                 __atomic_fetch_and(p, v, __ATOMIC_RELAXED)
+#define neomm__exchange(p, v)                  __atomic_exchange_n(p, v, __ATOMIC_RELAXED)
 #define neomm__cas(p, expected, desired)                                                           \
     (*(p) == *(expected) ? (*(p) = (desired), true) : (*(expected) = *(p), false))
 

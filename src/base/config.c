@@ -28,6 +28,8 @@ const struct neomm__config_row neomm__config_row[NEOMM__CONFIG_ROWS] = {
           "How far adaptive, gclock and s3fifo count the uses of a page."),
     RANGE("swap", SWAP, "policy_tick", NUMBER, "number", neomm_config, policy_tick, "25", 1, 1000,
           "Percent of the pages that enter between ticks of aging, generations, nru, ws, wsclock."),
+    RANGE("swap", SWAP, "readahead", NUMBER, "number", neomm_config, readahead, "16", 0, 16,
+          "Most pages read from swap together; 0: only the one that is needed."),
     ROW("swap", SWAP, "compression", CODEC, "codec", neomm_config, compression, "lz4",
         "How pages that leave memory are made smaller first: off, lz4 or dense."),
     ROW("swap", SWAP, "pool_limit", SIZE, "size", neomm_config, pool_limit, "35%",

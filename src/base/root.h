@@ -123,6 +123,13 @@ static inline void neomm__count_add(struct neomm *root, enum neomm_counter count
     (void)__atomic_fetch_add(&neomm__cpu(root)->counter[counter], n, __ATOMIC_RELAXED);
 }
 
+/* Adds to a counter that is only ever counted with interrupts masked: no locked instruction. */
+static inline void neomm__count_masked(struct neomm__cpu_state *cpu, enum neomm_counter counter,
+                                       size_t n)
+{
+    neomm__store_relaxed(&cpu->counter[counter], neomm__load_relaxed(&cpu->counter[counter]) + n);
+}
+
 #define NEOMM__COUNT(root, COUNTER) neomm__count_add(root, NEOMM_COUNTER_##COUNTER, 1)
 
 /* The counter's sum over all CPUs. */

@@ -187,6 +187,9 @@ static void space_row(struct json *json, const struct neomm_snapshot *snapshot, 
     number(json, "locked_bytes", space->locked_bytes);
     number(json, "refaults", space->refaults);
     number(json, "refaults_near", space->refaults_near);
+    number(json, "read_ahead", space->read_ahead);
+    number(json, "ahead_used", space->ahead_used);
+    number(json, "ahead_wasted", space->ahead_wasted);
     number(json, "working_set", space->working_set_bytes);
     number(json, "oom_score", space->oom_score);
     neomm__stats_put(json->out, ",\"oom_bias\":%d", (int)space->oom_bias);

@@ -373,6 +373,8 @@ static neomm_status engine_exchange(struct neomm *root, struct neomm_tables *tab
     return status;
 }
 
+#include "engine_victims.h"
+
 /* A slot has its tables from the start, and one CPU alone uses it; interrupts are masked. */
 static void engine_set_slot(struct neomm *root, neomm_vaddr_t vaddr, neomm_frame_t frame)
 {

@@ -262,6 +262,7 @@ const struct neomm__engine ENGINE_SYMBOL(FORMAT_NAME) = {
     .query = engine_query,
     .exchange = engine_exchange,
     .harvest = engine_harvest,
+    .victims = engine_victims,
     .walk = engine_walk,
     .occupied = engine_occupied,
     .set_slot = engine_set_slot,

@@ -396,6 +396,42 @@ neomm_status neomm_paging_harvest(struct neomm *root, struct neomm_tables *table
     }
 }
 
+static neomm_status check_victims(struct neomm *root, const struct neomm_tables *tables,
+                                  const struct neomm_paging_victim *victims, uint32_t count)
+{
+    neomm_status status = NEOMM_OK;
+    for (uint32_t i = 0; i < count && status == NEOMM_OK; i++) {
+        status = check_range(root, tables, victims[i].vaddr, NEOMM_PAGE_SIZE, true);
+        if (status == NEOMM_OK && i > 0 && victims[i].vaddr <= victims[i - 1].vaddr)
+            status = NEOMM_E_INVALID;
+    }
+    return status;
+}
+
+static neomm_status each_victim(struct neomm *root, struct neomm_tables *tables,
+                                struct neomm_paging_victim *victims, uint32_t count, bool out)
+{
+    neomm_status status = check_victims(root, tables, victims, count);
+    for (uint32_t first = 0, i = 1; status == NEOMM_OK && first < count; i++)
+        if (i == count || !is_one_part(victims[first].vaddr, victims[i].vaddr)) {
+            root->paging->engine->victims(root, tables, &victims[first], i - first, out);
+            first = i;
+        }
+    return status;
+}
+
+neomm_status neomm_paging_clean(struct neomm *root, struct neomm_tables *tables,
+                                struct neomm_paging_victim *victims, uint32_t count)
+{
+    return each_victim(root, tables, victims, count, false);
+}
+
+neomm_status neomm_paging_swap_out(struct neomm *root, struct neomm_tables *tables,
+                                   struct neomm_paging_victim *victims, uint32_t count)
+{
+    return each_victim(root, tables, victims, count, true);
+}
+
 neomm_status neomm_paging_walk(struct neomm *root, struct neomm_tables *tables, neomm_vaddr_t vaddr,
                                size_t size, neomm_leaf_fn *visit, void *context)
 {

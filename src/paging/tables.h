@@ -89,6 +89,9 @@ struct neomm__engine {
                              struct neomm_mapping *last, bool exact);
     void (*harvest)(struct neomm *root, struct neomm_tables *tables, neomm_vaddr_t vaddr,
                     neomm_vaddr_t last, bool clear_dirty, neomm_leaf_fn *visit, void *context);
+    /* Cleans the leaves of pages of one part, ascending, or swaps them out. */
+    void (*victims)(struct neomm *root, struct neomm_tables *tables,
+                    struct neomm_paging_victim *victims, uint32_t count, bool out);
     void (*walk)(struct neomm *root, struct neomm_tables *tables, neomm_vaddr_t vaddr,
                  neomm_vaddr_t last, neomm_leaf_fn *visit, void *context);
     /* Is any leaf or swap entry in the range? */
@@ -180,13 +183,6 @@ static inline void neomm__tables_note_unlocked(struct neomm *root)
 #else
     (void)root;
 #endif
-}
-
-/* Adds to a counter that is only ever counted with interrupts masked: no locked instruction. */
-static inline void neomm__count_masked(struct neomm__cpu_state *cpu, enum neomm_counter counter,
-                                       size_t n)
-{
-    neomm__store_relaxed(&cpu->counter[counter], neomm__load_relaxed(&cpu->counter[counter]) + n);
 }
 
 static inline void *neomm__table_pointer(const struct neomm *root, neomm_frame_t frame)

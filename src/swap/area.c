@@ -1,100 +1,61 @@
 /* Swap areas: reading their headers, making and ending the layer.
  * SPDX-License-Identifier: MIT
- *
- * The header is the first page of the device, as mkswap of util-linux writes it and swapon of
- * Linux reads it; numbers have the byte order of the machine:
- *
- *       0  room for a boot block
- *    1024  u32 version, 1
- *    1028  u32 last page; the area is pages 1 to last
- *    1032  u32 number of bad pages, at most 637
- *    1036  u8[16] UUID
- *    1052  char[16] label
- *    1068  padding
- *    1536  u32[] bad pages
- *    4086  "SWAPSPACE2"
  */
 #include "swap_priv.h"
 
 #include "base/bitmap.h"
 #include "swap/pool.h"
 
-enum {
-    AT_VERSION = 1024,
-    AT_LAST_PAGE = 1028,
-    AT_BAD_PAGES = 1032,
-    AT_UUID = 1036,
-    AT_LABEL = 1052,
-    AT_BAD_PAGE = 1536,
-    AT_SIGNATURE = 4086,
-    SIGNATURE_LENGTH = 10,
-    BAD_PAGES_MAX = (AT_SIGNATURE - AT_BAD_PAGE) / 4
-};
-
-static uint32_t number_at(const uint8_t *header, size_t at)
-{
-    uint32_t number;
-    memcpy(&number, header + at, sizeof(number));
-    return number;
-}
-
-static bool header_is_sound(const uint8_t *header, const struct neomm_block_device *device)
-{
-    uint32_t last = number_at(header, AT_LAST_PAGE);
-    return memcmp(header + AT_SIGNATURE, "SWAPSPACE2", SIGNATURE_LENGTH) == 0 &&
-           number_at(header, AT_VERSION) == 1 && last != 0 && last < device->pages &&
-           number_at(header, AT_BAD_PAGES) <= BAD_PAGES_MAX;
-}
-
 /* Fills in what follows from the area's size and gets it its state. Sizes are 64 bits wide until
  * frames were found for them: 32 bits do not hold what a device may claim. */
 static neomm_status make_state(struct neomm *root, struct neomm__swap_area *area)
 {
-    uint64_t records = (uint64_t)area->slots * sizeof(struct neomm__slot);
-    uint64_t notes = NEOMM__ALIGN_UP((uint64_t)area->slots * sizeof(area->note[0]), 8);
-    uint64_t bitmap = neomm__bitmap_bytes(area->slots);
     area->clusters = (area->slots - 1) / NEOMM__SWAP_CLUSTER + 1;
-    uint64_t bytes = records + notes + bitmap + 2 * area->clusters * sizeof(uint16_t);
-    area->state_frames = (uint32_t)((bytes + NEOMM_PAGE_SIZE - 1) >> NEOMM_PAGE_SHIFT);
-    struct neomm_range_request request = {.frames = area->state_frames, .flags = NEOMM_NORECLAIM};
+    uint64_t records = (uint64_t)area->slots * sizeof(area->slot[0]);
+    uint64_t notes = NEOMM__ALIGN_UP((uint64_t)area->slots * sizeof(area->note[0]), 8);
+    uint64_t clusters = (uint64_t)area->clusters * sizeof(area->cluster[0]);
+    uint64_t filling = NEOMM__SWAP_FILLERS * sizeof(area->filling[0]);
+    uint64_t bytes = records + notes + clusters + filling + neomm__bitmap_bytes(area->slots);
+    area->memory_frames = (uint32_t)((bytes + NEOMM_PAGE_SIZE - 1) >> NEOMM_PAGE_SHIFT);
+    struct neomm_range_request request = {.frames = area->memory_frames};
     if (NEOMM__FAULT(SWAP_AREA))
         return NEOMM_E_NOMEM;
-    neomm_status status = neomm_pmm_alloc_range(root, &request, &area->state);
+    neomm_status status = neomm_pmm_alloc_range(root, &request, &area->memory);
     if (status != NEOMM_OK)
         return status;
-    uint8_t *memory = neomm_direct_pointer(root, neomm_frame_paddr(area->state));
-    memset(memory, 0, area->state_frames * NEOMM_PAGE_SIZE);
+    uint8_t *memory = neomm_direct_pointer(root, neomm_frame_paddr(area->memory));
+    memset(memory, 0, area->memory_frames * NEOMM_PAGE_SIZE);
     area->slot = (void *)memory;
-    area->note = (void *)(memory + (size_t)records);
-    area->bitmap = (void *)(memory + (size_t)(records + notes));
-    area->cluster_free = (void *)(memory + (size_t)(records + notes + bitmap));
-    area->cluster_pooled = area->cluster_free + area->clusters;
-    neomm__swap_slots_init(area);
+    area->note = (void *)(memory += (size_t)records);
+    area->cluster = (void *)(memory += (size_t)notes);
+    area->filling = (void *)(memory += (size_t)clusters);
+    area->bitmap = (void *)(memory + (size_t)filling);
+    neomm__swap_clusters_init(area);
     return NEOMM_OK;
 }
 
-static neomm_status free_state(struct neomm *root, struct neomm__swap_area *area)
+neomm_status neomm__swap_free_state(struct neomm *root, const struct neomm__swap_area *area)
 {
-    return neomm_pmm_free_range(root, area->state, area->state_frames);
+    return neomm_pmm_free_range(root, area->memory, area->memory_frames);
 }
 
+/* The area as its header, in a frame of ours, says. */
 static neomm_status make_area(struct neomm *root, struct neomm__swap_area *area,
-                              const uint8_t *header)
+                              neomm_frame_t frame)
 {
-    if (!header_is_sound(header, area->device))
-        return NEOMM_E_CORRUPT;
-    area->slots = number_at(header, AT_LAST_PAGE) + 1;
+    const uint8_t *header = neomm_direct_pointer(root, neomm_frame_paddr(frame));
+    neomm_status status = neomm__swap_header_check(root, area->device, frame);
+    if (status != NEOMM_OK)
+        return status;
+    neomm__swap_header_facts(header, area);
     if (area->slots > neomm__swap_slot_limit(root))
         return NEOMM_E_NOSPACE;
-    memcpy(area->uuid, header + AT_UUID, sizeof(area->uuid));
-    memcpy(area->label, header + AT_LABEL, sizeof(area->label) - 1);
-    neomm_status status = make_state(root, area);
-    uint32_t bad_pages = number_at(header, AT_BAD_PAGES);
-    for (uint32_t i = 0; status == NEOMM_OK && i < bad_pages; i++)
-        if (!neomm__swap_slot_retire(area, number_at(header, AT_BAD_PAGE + 4 * (size_t)i))) {
-            (void)free_state(root, area);
-            status = NEOMM_E_CORRUPT;
-        }
+    status = make_state(root, area);
+    if (status != NEOMM_OK)
+        return status;
+    status = neomm__swap_header_bad_pages(header, area);
+    if (status != NEOMM_OK)
+        (void)neomm__swap_free_state(root, area);
     return status;
 }
 
@@ -104,45 +65,100 @@ static neomm_status read_area(struct neomm *root, struct neomm__swap_area *area)
     neomm_frame_t frame;
     if (NEOMM__FAULT(SWAP_AREA))
         return NEOMM_E_NOMEM;
-    neomm_status status = neomm_pmm_alloc(root, 0, NEOMM_NORECLAIM, &frame);
+    neomm_status status = neomm_pmm_alloc(root, 0, 0, &frame);
     if (status != NEOMM_OK)
         return status;
-    status = NEOMM__FAULT(SWAP_READ) ? NEOMM_E_IO
-                                     : neomm__swap_move(area->device, NEOMM_BLOCK_READ, 0, frame);
+    status = NEOMM__FAULT(SWAP_READ)
+                 ? NEOMM_E_IO
+                 : neomm__swap_move(area->device, NEOMM_BLOCK_READ, 0, 1, frame);
     if (status == NEOMM_OK)
-        status = make_area(root, area, neomm_direct_pointer(root, neomm_frame_paddr(frame)));
+        status = make_area(root, area, frame);
     (void)neomm_pmm_free(root, frame, 0);
     return status;
 }
 
-/* Makes the area visible, if there is room and the device is not in use already. */
-static neomm_status publish(struct neomm *root, const struct neomm__swap_area *area)
+/* The lowest number from which on `slots` are nobody's: 0, or where an area ends. */
+static neomm_status find_base(struct neomm *root, uint32_t slots, uint32_t *base)
+{
+    const struct neomm__swap *swap = root->swap;
+    uint64_t limit = neomm__swap_slot_limit(root), found = limit;
+    for (uint32_t i = 0; i <= swap->areas; i++) {
+        uint64_t from = i < swap->areas ? (uint64_t)swap->area[i].base + swap->area[i].slots : 0;
+        bool free = from + slots <= limit;
+        for (uint32_t j = 0; free && j < swap->areas; j++)
+            free = swap->area[j].slots == 0 || from + slots <= swap->area[j].base ||
+                   from >= (uint64_t)swap->area[j].base + swap->area[j].slots;
+        if (free && from < found)
+            found = from;
+    }
+    *base = (uint32_t)found;
+    return found < limit ? NEOMM_OK : NEOMM_E_NOSPACE;
+}
+
+static neomm_status find_place(struct neomm__swap *swap, struct neomm__swap_area **place)
+{
+    *place = swap->areas < NEOMM__SWAP_AREAS ? &swap->area[swap->areas] : NULL;
+    for (uint32_t i = swap->areas; i-- > 0;)
+        if (swap->area[i].state == NEOMM__AREA_NONE)
+            *place = &swap->area[i];
+    return *place ? NEOMM_OK : NEOMM_E_NOSPACE;
+}
+
+/* Entries of an area that had these numbers before name another use. */
+static void number_generations(struct neomm *root, struct neomm__swap_area *area)
+{
+    uint16_t first = (uint16_t)(root->swap->born++ & neomm__swap_generation_mask(root));
+    for (uint32_t page = 0; first != 0 && page < area->slots; page++)
+        area->slot[page].generation = first;
+}
+
+static bool is_in_use(const struct neomm__swap *swap, const struct neomm_block_device *device)
+{
+    bool found = false;
+    for (uint32_t i = 0; i < swap->areas; i++)
+        found |= swap->area[i].state != NEOMM__AREA_NONE && swap->area[i].device == device;
+    return found;
+}
+
+/* Makes the area visible, which is so once it has slots. */
+static neomm_status publish(struct neomm *root, struct neomm__swap_area *area)
 {
     struct neomm__swap *swap = root->swap;
-    neomm_status status = NEOMM_OK;
-    neomm_irq_t irq = neomm__lock(&swap->lock);
-    for (uint32_t i = 0; i < swap->areas; i++)
-        if (swap->area[i].device == area->device)
-            status = NEOMM_E_EXISTS;
-    if (status == NEOMM_OK && (swap->areas == NEOMM__SWAP_AREAS ||
-                               area->slots > neomm__swap_slot_limit(root) - swap->slots))
-        status = NEOMM_E_NOSPACE;
-    if (status == NEOMM_OK) {
-        struct neomm__swap_area *place = &swap->area[swap->areas];
-        *place = *area;
-        place->base = swap->slots;
+    struct neomm__swap_area *place;
+    uint32_t base;
+    neomm_status status = find_place(swap, &place);
+    if (status == NEOMM_OK)
+        status = find_base(root, area->slots, &base);
+    if (status != NEOMM_OK)
+        return status;
+    number_generations(root, area);
+    if (place == &swap->area[swap->areas])
         neomm__lock_init(&place->lock, NEOMM_LOCK_CLASS_SWAP);
-        swap->slots += area->slots;
+    neomm_irq_t irq = neomm__lock(&place->lock);
+    const size_t rest = offsetof(struct neomm__swap_area, device);
+    memcpy((uint8_t *)place + rest, (const uint8_t *)area + rest, sizeof(*area) - rest);
+    neomm__store_relaxed(&place->priority, area->priority);
+    neomm__store_relaxed(&place->base, base);
+    neomm__store_relaxed(&place->free, area->free);
+    neomm__store_release(&place->slots, area->slots);
+    neomm__store_release(&place->state, NEOMM__AREA_ON);
+    neomm__unlock(&place->lock, irq);
+    swap->slots += area->slots;
+    if (place == &swap->area[swap->areas])
         neomm__store_release(&swap->areas, swap->areas + 1);
-    }
-    neomm__unlock(&swap->lock, irq);
-    return status;
+    return NEOMM_OK;
 }
 
 neomm_status neomm_swap_add(struct neomm *root, struct neomm_block_device *device, int priority)
 {
+    return neomm_swap_add_with(root, device, priority, 0);
+}
+
+neomm_status neomm_swap_add_with(struct neomm *root, struct neomm_block_device *device,
+                                 int priority, uint32_t flags)
+{
     struct neomm__swap_area area;
-    if (!device)
+    if (!device || device->pages == 0)
         return NEOMM_E_INVALID;
     if (!root->swap)
         return NEOMM_E_NOENT;
@@ -152,15 +168,28 @@ neomm_status neomm_swap_add(struct neomm *root, struct neomm_block_device *devic
     neomm_status status = read_area(root, &area);
     if (status != NEOMM_OK)
         return status;
-    status = publish(root, &area);
+    if (!(device->flags & NEOMM_BLOCK_DISCARDS))
+        flags = 0;
+    area.discards = (flags & NEOMM_SWAP_DISCARD) != 0;
+    neomm__mutex_lock(&root->swap->changes);
+    status = is_in_use(root->swap, device) ? NEOMM_E_EXISTS : NEOMM_OK;
+    if (status == NEOMM_OK && (flags & NEOMM_SWAP_DISCARD_ONCE))
+        neomm__swap_discard_all(&area);
+    if (status == NEOMM_OK)
+        status = publish(root, &area);
+    neomm__mutex_unlock(&root->swap->changes);
     if (status != NEOMM_OK)
-        (void)free_state(root, &area);
+        (void)neomm__swap_free_state(root, &area);
     return status;
 }
 
 static void add_stats(struct neomm__swap_area *area, struct neomm_swap_stats *stats)
 {
     neomm_irq_t irq = neomm__lock(&area->lock);
+    if (area->state == NEOMM__AREA_NONE) {
+        neomm__unlock(&area->lock, irq);
+        return;
+    }
     stats->slots += area->slots - 1;
     stats->used += area->used;
     stats->bad += area->bad;
@@ -185,21 +214,36 @@ void neomm_swap_stats(struct neomm *root, struct neomm_swap_stats *stats)
         neomm__pool_stats(root, stats);
 }
 
+/* False: there is no area. */
+static bool describe(struct neomm__swap_area *area, struct neomm_swap_area *out)
+{
+    neomm_irq_t irq = neomm__lock(&area->lock);
+    bool found = area->state != NEOMM__AREA_NONE;
+    if (found) {
+        *out = (struct neomm_swap_area){.device = area->device,
+                                        .priority = area->priority,
+                                        .slots = area->slots - 1,
+                                        .used = area->used,
+                                        .bad = area->bad,
+                                        .discarded = area->discarded,
+                                        .leaving = area->state != NEOMM__AREA_ON};
+        memcpy(out->label, area->label, sizeof(out->label));
+        memcpy(out->uuid, area->uuid, sizeof(out->uuid));
+    }
+    neomm__unlock(&area->lock, irq);
+    return found;
+}
+
 neomm_status neomm_swap_area_at(struct neomm *root, uint32_t index, struct neomm_swap_area *out)
 {
-    if (!root->swap || index >= neomm__load_acquire(&root->swap->areas))
-        return NEOMM_E_NOENT;
-    struct neomm__swap_area *area = &root->swap->area[index];
-    neomm_irq_t irq = neomm__lock(&area->lock);
-    *out = (struct neomm_swap_area){.device = area->device,
-                                    .priority = area->priority,
-                                    .slots = area->slots - 1,
-                                    .used = area->used,
-                                    .bad = area->bad};
-    neomm__unlock(&area->lock, irq);
-    memcpy(out->label, area->label, sizeof(out->label));
-    memcpy(out->uuid, area->uuid, sizeof(out->uuid));
-    return NEOMM_OK;
+    uint32_t areas = root->swap ? neomm__load_acquire(&root->swap->areas) : 0;
+    struct neomm_swap_area area;
+    for (uint32_t i = 0; i < areas; i++)
+        if (describe(&root->swap->area[i], &area) && index-- == 0) {
+            *out = area;
+            return NEOMM_OK;
+        }
+    return NEOMM_E_NOENT;
 }
 
 static void snapshot(struct neomm *root, struct neomm_snapshot *snapshot)
@@ -224,6 +268,7 @@ neomm_status neomm_swap_init(struct neomm *root)
     struct neomm__swap *swap = neomm_direct_pointer(root, neomm_frame_paddr(frame));
     memset(swap, 0, sizeof(*swap));
     neomm__lock_init(&swap->lock, NEOMM_LOCK_CLASS_SWAP);
+    neomm__lock_init(&swap->changes, NEOMM_LOCK_CLASS_SPACES);
     swap->frame = frame;
     neomm__policy_builtin(swap);
     root->swap = swap;
@@ -249,7 +294,8 @@ neomm_status neomm_swap_fini(struct neomm *root)
             return NEOMM_E_BUSY;
     neomm__pool_fini(root);
     for (uint32_t i = 0; i < swap->areas; i++)
-        (void)free_state(root, &swap->area[i]);
+        if (swap->area[i].state != NEOMM__AREA_NONE)
+            (void)neomm__swap_free_state(root, &swap->area[i]);
     root->layer[NEOMM__LAYER_SWAP] = NULL;
     root->swap = NULL;
     (void)neomm_pmm_free(root, swap->frame, 0);

@@ -24,7 +24,9 @@
  */
 #include "policy.h"
 
-enum { MAIN, FRESH, WINDOW }; /* queues */
+/* Queues. A page whose verdict was to go is LEAVING, with the queue that it comes from as its
+ * count, so that it is counted in that no more while others are chosen to go with it. */
+enum { MAIN, FRESH, WINDOW, LEAVING };
 
 /* FRESH_PAGES: wanted. DEBT: of keeping, see worth_keeping. ENTERED: since the counts faded. KEPT:
  * pages tested since the last one left for swap. */
@@ -64,10 +66,35 @@ static bool is_stuck(const struct neomm_policy *policy)
     return policy->state[KEPT] > 5 * policy->count;
 }
 
+static unsigned origin(const struct neomm_policy *policy, neomm_frame_t frame)
+{
+    unsigned queue = neomm__policy_queue(policy, frame);
+    return queue == LEAVING ? neomm__policy_count(policy, frame) : queue;
+}
+
+static enum neomm_verdict condemn(struct neomm_policy *policy, neomm_frame_t frame)
+{
+    neomm__policy_set_count(policy, frame, neomm__policy_queue(policy, frame));
+    neomm__policy_move(policy, frame, LEAVING);
+    return NEOMM_EVICT;
+}
+
+/* It could not go. */
+static void come_back(struct neomm_policy *policy, neomm_frame_t frame)
+{
+    unsigned queue = neomm__policy_count(policy, frame);
+    neomm__policy_set_count(policy, frame, 0);
+    neomm__policy_move(policy, frame, queue);
+}
+
 static uint32_t candidates(struct neomm_policy *policy, neomm_frame_t *out, uint32_t max)
 {
     const struct neomm_policy_queue *fresh = &policy->queue[FRESH];
     uint32_t found = 0;
+    if (policy->state[KEPT] >= policy->count) /* some that were to go did not */
+        found = neomm__policy_offer(policy, LEAVING, out, max);
+    if (found != 0)
+        return found;
     if (window_is_full(policy) || is_stuck(policy))
         found = neomm__policy_offer(policy, WINDOW, out, max);
     if (found == 0 && (fresh->count > policy->state[FRESH_PAGES] || is_stuck(policy)))
@@ -76,7 +103,9 @@ static uint32_t candidates(struct neomm_policy *policy, neomm_frame_t *out, uint
         found = neomm__policy_offer(policy, MAIN, out, max);
     if (found == 0)
         found = neomm__policy_offer(policy, FRESH, out, max);
-    return found ? found : neomm__policy_offer(policy, WINDOW, out, max);
+    if (found == 0)
+        found = neomm__policy_offer(policy, WINDOW, out, max);
+    return found ? found : neomm__policy_offer(policy, LEAVING, out, max);
 }
 
 /* Shall the page that leaves the window be kept? DEBT spreads those that are. */
@@ -100,7 +129,7 @@ static bool worth_keeping(struct neomm_policy *policy)
 static enum neomm_verdict test_window(struct neomm_policy *policy, neomm_frame_t frame)
 {
     if (!is_stuck(policy) && (!window_is_full(policy) || !worth_keeping(policy)))
-        return neomm__policy_condemn(policy, frame);
+        return condemn(policy, frame);
     neomm__policy_move(policy, frame, FRESH);
     return NEOMM_KEEP;
 }
@@ -109,8 +138,9 @@ static enum neomm_verdict test_others(struct neomm_policy *policy, neomm_frame_t
                                       bool accessed)
 {
     bool fresh = neomm__policy_queue(policy, frame) == FRESH;
-    if (!accessed && (fresh || policy->state[KEPT] >= policy->count))
-        return neomm__policy_condemn(policy, frame);
+    if (!accessed &&
+        (fresh || neomm__policy_count(policy, frame) == 0 || policy->state[KEPT] >= policy->count))
+        return condemn(policy, frame);
     if (!fresh)
         return neomm__policy_count_down(policy, frame, MAIN, accessed);
     policy->state[EARLY]++;
@@ -123,6 +153,8 @@ static enum neomm_verdict test_others(struct neomm_policy *policy, neomm_frame_t
 static enum neomm_verdict tested(struct neomm_policy *policy, neomm_frame_t frame, bool accessed,
                                  bool dirty)
 {
+    if (neomm__policy_queue(policy, frame) == LEAVING)
+        come_back(policy, frame);
     bool fresh = neomm__policy_queue(policy, frame) == WINDOW;
     enum neomm_verdict verdict =
         fresh ? test_window(policy, frame) : test_others(policy, frame, accessed);
@@ -135,7 +167,7 @@ static enum neomm_verdict tested(struct neomm_policy *policy, neomm_frame_t fram
 static void leave(struct neomm_policy *policy, neomm_frame_t frame,
                   const struct neomm_swap_entry *slot)
 {
-    unsigned queue = neomm__policy_queue(policy, frame);
+    unsigned queue = origin(policy, frame);
     if (slot) {
         policy->state[KEPT] = 0;
         neomm__policy_set_shadow(policy, slot, ++policy->clock << 2 | (queue + 1));

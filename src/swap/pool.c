@@ -13,6 +13,7 @@
 struct neomm__pool_work *neomm__pool_work_get(struct neomm__pool *pool)
 {
     uint32_t first = neomm_port_cpu()->index;
+    NEOMM__ASSERT(pool->works != 0);
     for (uint32_t i = 0; i < pool->works; i++) {
         struct neomm__pool_work *work = &pool->work[(first + i) % pool->works];
         if (neomm__mutex_try_lock(&work->lock))
@@ -86,7 +87,7 @@ void neomm__pool_enter(struct neomm__swap_area *area, struct neomm__slot *slot, 
     slot->flags &= (uint8_t)~NEOMM__SLOT_SKIPS;
     slot->flags |= NEOMM__SLOT_VALID | NEOMM__SLOT_POOLED;
     area->pooled++;
-    area->cluster_pooled[(uint32_t)(slot - area->slot) / NEOMM__SWAP_CLUSTER]++;
+    area->cluster[(uint32_t)(slot - area->slot) / NEOMM__SWAP_CLUSTER].pooled++;
 }
 
 void neomm__pool_drop(struct neomm *root, struct neomm__swap_area *area, struct neomm__slot *slot)
@@ -96,7 +97,7 @@ void neomm__pool_drop(struct neomm *root, struct neomm__swap_area *area, struct 
     uint32_t page = (uint32_t)(slot - area->slot);
     slot->flags &= (uint8_t) ~(NEOMM__SLOT_VALID | NEOMM__SLOT_POOLED | NEOMM__SLOT_YOUNG);
     area->pooled--;
-    area->cluster_pooled[page / NEOMM__SWAP_CLUSTER]--;
+    area->cluster[page / NEOMM__SWAP_CLUSTER].pooled--;
     neomm__pool_note_change(root->swap->pool, area->base + page);
     neomm__pool_discard(root, slot->value);
 }
@@ -106,8 +107,10 @@ void neomm__pool_drop(struct neomm *root, struct neomm__swap_area *area, struct 
 /* Is the pool to be tried? After a page that was too large the slot's next ones go past it. */
 static bool is_worth_a_try(struct neomm *root, struct neomm_swap_entry entry)
 {
-    struct neomm__swap_area *area = neomm__swap_area_of(root, entry.slot);
-    neomm_irq_t irq = neomm__lock(&area->lock);
+    neomm_irq_t irq;
+    struct neomm__swap_area *area = neomm__swap_lock_area(root, entry.slot, &irq);
+    if (!area)
+        return false;
     struct neomm__slot *slot = neomm__swap_record(root, area, entry);
     bool skip = slot && !(slot->flags & NEOMM__SLOT_POOLED) && slot->flags & NEOMM__SLOT_SKIPS;
     if (skip)
@@ -173,9 +176,11 @@ neomm_status neomm__pool_store(struct neomm *root, struct neomm_swap_entry entry
 static neomm_status fetch(struct neomm *root, struct neomm_swap_entry entry,
                           struct neomm__pool_work *work, struct neomm__pool_place *place)
 {
-    struct neomm__swap_area *area = neomm__swap_area_of(root, entry.slot);
+    neomm_irq_t irq;
+    struct neomm__swap_area *area = neomm__swap_lock_area(root, entry.slot, &irq);
     neomm_status status = NEOMM_E_AGAIN;
-    neomm_irq_t irq = neomm__lock(&area->lock);
+    if (!area)
+        return status;
     struct neomm__slot *slot = neomm__swap_record(root, area, entry);
     if (slot && slot->flags & NEOMM__SLOT_POOLED) {
         *place = neomm__pool_unpack(slot->value);
@@ -186,19 +191,26 @@ static neomm_status fetch(struct neomm *root, struct neomm_swap_entry entry,
     return status;
 }
 
+static void count_load(struct neomm *root, uint32_t slot, neomm_status status)
+{
+    neomm_irq_t irq;
+    struct neomm__swap_area *area = neomm__swap_lock_area(root, slot, &irq);
+    if (!area)
+        return;
+    area->pool_hits += status == NEOMM_OK;
+    area->corrupt += status == NEOMM_E_CORRUPT;
+    neomm__unlock(&area->lock, irq);
+}
+
 neomm_status neomm__pool_load(struct neomm *root, const struct neomm_swap_page *page)
 {
-    struct neomm__swap_area *area = neomm__swap_area_of(root, page->entry.slot);
     struct neomm__pool_work *work = neomm__pool_work_get(root->swap->pool);
     struct neomm__pool_place place;
     neomm_status status = fetch(root, page->entry, work, &place);
     if (status == NEOMM_OK)
         status = neomm__pool_decompress(root, work, page->entry.slot, &place, page->frame);
     neomm__pool_work_put(work);
-    neomm_irq_t irq = neomm__lock(&area->lock);
-    area->pool_hits += status == NEOMM_OK;
-    area->corrupt += status == NEOMM_E_CORRUPT;
-    neomm__unlock(&area->lock, irq);
+    count_load(root, page->entry.slot, status);
     return status;
 }
 

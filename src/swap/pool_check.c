@@ -90,7 +90,7 @@ static void check_records(struct found *found, const struct neomm__swap_area *ar
         check_object(found, area->base + page, slot->value);
     }
     for (uint32_t c = 0, sum = 0; c < area->clusters; c++)
-        if ((sum += area->cluster_pooled[c]) > pooled || (c + 1 == area->clusters && sum < pooled))
+        if ((sum += area->cluster[c].pooled) > pooled || (c + 1 == area->clusters && sum < pooled))
             neomm__report(found->report, "swap: area %u counts %u pages in the pool, has %u",
                           area->base, sum, pooled);
     if (area->pooled != pooled)
@@ -106,7 +106,8 @@ void neomm__pool_fsck(struct neomm *root, struct neomm__report *report)
     for (uint32_t i = 0; i < NEOMM__POOL_CLASSES; i++)
         check_class(&found, &pool->class[i]);
     for (uint32_t i = 0; i < root->swap->areas; i++)
-        check_records(&found, &root->swap->area[i]);
+        if (root->swap->area[i].state != NEOMM__AREA_NONE)
+            check_records(&found, &root->swap->area[i]);
     if (found.frames != pool->frames || found.objects != pool->objects)
         neomm__report(report, "swap: the pool counts %u frames and %u objects, has %u and %u",
                       pool->frames, pool->objects, found.frames, found.objects);

@@ -58,10 +58,10 @@ static void relocate(const struct emptying *e, struct neomm__slot *slot)
 static void move_object(const struct emptying *e, uint32_t index)
 {
     uint32_t number = slot_of(e, index);
-    struct neomm__swap_area *area = neomm__swap_area_of(e->root, number);
+    neomm_irq_t irq;
+    struct neomm__swap_area *area = neomm__swap_lock_area(e->root, number, &irq);
     if (!area)
         return;
-    neomm_irq_t irq = neomm__lock(&area->lock);
     struct neomm__slot *slot = &area->slot[number - area->base];
     struct neomm__pool_place place = neomm__pool_unpack(slot->value);
     if (slot->flags & NEOMM__SLOT_POOLED && place.frame == e->chain.number[0] &&

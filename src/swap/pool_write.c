@@ -89,15 +89,16 @@ static bool may_go(struct neomm__slot *slot)
 }
 
 /* The next slot from the hand on to the end of its cluster whose page may go: it is counted, and
- * copied to the workspace. False: there is none, and the hand is at the next cluster. */
+ * copied to the workspace. False: there is none, and the hand is at the next cluster. The area is
+ * locked. */
 static bool pick(struct victims *v, struct neomm__swap_area *area, struct neomm_swap_entry *entry,
                  struct neomm__pool_place *place)
 {
     bool found = false;
-    neomm_irq_t irq = neomm__lock(&area->lock);
-    uint32_t end = NEOMM__ALIGN_DOWN(area->pool_hand, NEOMM__SWAP_CLUSTER) + NEOMM__SWAP_CLUSTER;
+    uint32_t cluster = area->pool_hand / NEOMM__SWAP_CLUSTER;
+    uint32_t end = (cluster + 1) * NEOMM__SWAP_CLUSTER;
     end = end < area->slots ? end : area->slots;
-    if (area->cluster_pooled[area->pool_hand / NEOMM__SWAP_CLUSTER] == 0)
+    if (area->cluster[cluster].pooled == 0)
         area->pool_hand = end;
     while (area->pool_hand < end && !found) {
         struct neomm__slot *slot = &area->slot[area->pool_hand++];
@@ -113,7 +114,6 @@ static bool pick(struct victims *v, struct neomm__swap_area *area, struct neomm_
     }
     if (area->pool_hand == area->slots)
         area->pool_hand = 0;
-    neomm__unlock(&area->lock, irq);
     return found;
 }
 
@@ -127,16 +127,28 @@ static void add(struct victims *v, struct neomm_swap_entry entry,
     v->count++;
 }
 
-/* Twice round the area at most: the first time may only make pages old. */
-static void gather(struct victims *v, struct neomm__swap_area *area, uint32_t most)
+/* Looks at a cluster, or a part of it; false: all was looked at, or the area takes nothing more. */
+static bool look(struct victims *v, struct neomm__swap_area *area, uint32_t *clusters)
 {
     struct neomm_swap_entry entry = {0, 0, NEOMM_SWAP_NONE};
     struct neomm__pool_place place = {0, 0, 0, 0};
-    for (uint32_t clusters = 0; v->count < most && clusters <= 2 * area->clusters;)
-        if (pick(v, area, &entry, &place))
-            add(v, entry, &place);
-        else
-            clusters++;
+    neomm_irq_t irq = neomm__lock(&area->lock);
+    bool there = area->state == NEOMM__AREA_ON && *clusters <= 2 * area->clusters;
+    bool found = there && pick(v, area, &entry, &place);
+    neomm__unlock(&area->lock, irq);
+    if (found)
+        add(v, entry, &place);
+    else
+        ++*clusters;
+    return there;
+}
+
+/* Twice round the area at most: the first time may only make pages old. */
+static void gather(struct victims *v, struct neomm__swap_area *area, uint32_t most)
+{
+    uint32_t clusters = 0;
+    while (v->count < most && look(v, area, &clusters))
+        ;
 }
 
 /* Each area in turn, beginning with the one that gave last. */

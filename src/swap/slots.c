@@ -1,134 +1,101 @@
 /* Swap slots: taking, sharing and freeing them.
  * SPDX-License-Identifier: MIT
  *
- * An owner goes on where it got its last slot; when that cluster is full it gets a cluster that
- * nobody uses, and only when there is none a place among others. So the pages of a space stay
- * together on the device and may be read ahead one day.
+ * Of the areas of the highest priority that have room, an owner goes on where it fills a cluster;
+ * otherwise the next one in turn gives it a cluster that nobody uses, and only when none of them
+ * has one a place among others. So the pages of a space stay together, and each device gets runs.
  */
 #include "swap_priv.h"
 
-#include "base/bitmap.h"
 #include "swap/pool.h"
 
-static uint32_t cluster_end(const struct neomm__swap_area *area, uint32_t cluster)
+/* Who fills a cluster: an owner on a CPU. Those whose hash is the same share one. */
+static uint32_t filler_of(uint32_t owner)
 {
-    uint32_t end = (cluster + 1) * NEOMM__SWAP_CLUSTER;
-    return end < area->slots ? end : area->slots;
+    return (owner + neomm_port_cpu()->index * 37) % NEOMM__SWAP_FILLERS;
 }
 
-void neomm__swap_slots_init(struct neomm__swap_area *area)
+static bool take(struct neomm__swap_area *area, uint32_t filler, enum neomm__cluster_want want,
+                 struct neomm_swap_entry *entry)
 {
-    for (uint32_t c = 0; c < area->clusters; c++)
-        area->cluster_free[c] = (uint16_t)(cluster_end(area, c) - c * NEOMM__SWAP_CLUSTER);
-    area->free = area->slots - 1;
-    area->cluster_free[0]--;
-    neomm__bitmap_set_run(area->bitmap, 0, 1);
-}
-
-static void mark_taken(struct neomm__swap_area *area, uint32_t page)
-{
-    neomm__bitmap_set_run(area->bitmap, page, 1);
-    area->cluster_free[page / NEOMM__SWAP_CLUSTER]--;
-    area->free--;
-}
-
-static void mark_free(struct neomm__swap_area *area, uint32_t page)
-{
-    neomm__bitmap_clear_run(area->bitmap, page, 1);
-    area->cluster_free[page / NEOMM__SWAP_CLUSTER]++;
-    area->free++;
-}
-
-bool neomm__swap_slot_retire(struct neomm__swap_area *area, uint32_t page)
-{
-    if (page == 0 || page >= area->slots)
-        return false;
-    if (area->slot[page].flags & NEOMM__SLOT_BAD)
-        return true;
-    mark_taken(area, page);
-    area->slot[page].flags = NEOMM__SLOT_BAD;
-    area->bad++;
-    return true;
-}
-
-/* The first cluster from `from` on, around the end, with at least `wanted` free slots;
- * area->clusters if there is none. */
-static uint32_t find_cluster(const struct neomm__swap_area *area, uint32_t from, uint32_t wanted)
-{
-    for (uint32_t i = 0; i < area->clusters; i++) {
-        uint32_t cluster = from + i < area->clusters ? from + i : from + i - area->clusters;
-        if (area->cluster_free[cluster] >= wanted)
-            return cluster;
-    }
-    return area->clusters;
-}
-
-/* The first free page from `from` on in its cluster; NEOMM__BITMAP_NONE if there is none. */
-static size_t find_in_cluster(const struct neomm__swap_area *area, uint32_t from)
-{
-    return neomm__bitmap_next_clear(area->bitmap, from,
-                                    cluster_end(area, from / NEOMM__SWAP_CLUSTER));
-}
-
-/* A free page of an area that has one. */
-static uint32_t find_page(struct neomm__swap_area *area, uint32_t hint)
-{
-    size_t page = hint ? find_in_cluster(area, hint) : NEOMM__BITMAP_NONE;
-    if (page != NEOMM__BITMAP_NONE)
-        return (uint32_t)page;
-    uint32_t cluster = find_cluster(area, area->rover, NEOMM__SWAP_CLUSTER);
-    if (cluster == area->clusters)
-        cluster = find_cluster(area, area->rover, 1);
-    NEOMM__ASSERT(cluster < area->clusters);
-    area->rover = cluster;
-    page = find_in_cluster(area, cluster * NEOMM__SWAP_CLUSTER);
-    NEOMM__ASSERT(page != NEOMM__BITMAP_NONE);
-    return (uint32_t)page;
-}
-
-static bool take(struct neomm__swap_area *area, uint32_t owner, struct neomm_swap_entry *entry)
-{
-    uint32_t *hint = &area->hint[owner % NEOMM__SWAP_HINTS];
     neomm_irq_t irq = neomm__lock(&area->lock);
-    bool found = area->free != 0;
-    if (found) {
-        uint32_t page = find_page(area, *hint);
+    uint32_t page =
+        area->state == NEOMM__AREA_ON ? neomm__swap_cluster_take(area, filler, want) : 0;
+    if (page != 0) {
         struct neomm__slot *slot = &area->slot[page];
-        mark_taken(area, page);
         area->used++;
         slot->count = 1;
         slot->flags = 0;
         slot->shadow = 0;
         area->note[page] = 0;
-        *hint = page;
         *entry = (struct neomm_swap_entry){area->base + page, slot->generation, NEOMM_SWAP_SLOT};
     }
     neomm__unlock(&area->lock, irq);
-    return found;
+    return page != 0;
 }
 
-/* The area with the highest priority among those not in `tried`; the older one of equals. */
-static uint32_t next_area(const struct neomm__swap *swap, uint32_t areas, uint32_t tried)
+/* Areas by their places, the first of them the next one in turn. */
+struct group {
+    uint32_t count;
+    uint8_t place[NEOMM__SWAP_AREAS];
+};
+
+/* The areas that have room, of the highest priority that is below *priority, or of the highest at
+ * all; false: there are none. */
+static bool next_group(const struct neomm__swap *swap, bool first, int *priority,
+                       struct group *group)
 {
-    uint32_t best = areas;
-    for (uint32_t i = 0; i < areas; i++)
-        if (!(tried >> i & 1) &&
-            (best == areas || swap->area[i].priority > swap->area[best].priority))
-            best = i;
-    return best;
+    uint32_t areas = neomm__load_acquire(&swap->areas);
+    int below = *priority;
+    group->count = 0;
+    for (uint32_t i = 0; i < areas; i++) {
+        const struct neomm__swap_area *area = &swap->area[i];
+        if (neomm__load_acquire(&area->state) != NEOMM__AREA_ON ||
+            neomm__load_relaxed(&area->free) == 0)
+            continue;
+        int own = neomm__load_relaxed(&area->priority);
+        if ((!first && own >= below) || (group->count != 0 && own < *priority))
+            continue;
+        if (group->count != 0 && own > *priority)
+            group->count = 0;
+        *priority = own;
+        group->place[group->count++] = (uint8_t)i;
+    }
+    return group->count != 0;
+}
+
+static bool take_from(struct neomm__swap *swap, const struct group *group, uint32_t filler,
+                      struct neomm_swap_entry *entry)
+{
+    uint8_t *stripe = &swap->stripe[filler];
+    uint32_t last = neomm__load_relaxed(stripe), turn = 0;
+    for (uint32_t i = 0; i < group->count; i++)
+        if (group->place[i] == last && take(&swap->area[last], filler, NEOMM__CLUSTER_OWN, entry))
+            return true;
+    if (group->count > 1)
+        turn = neomm__fetch_add(&swap->turn, 1) % group->count;
+    for (unsigned want = NEOMM__CLUSTER_UNUSED; want <= NEOMM__CLUSTER_ANY; want++)
+        for (uint32_t i = 0; i < group->count; i++) {
+            uint8_t place = group->place[(turn + i) % group->count];
+            if (take(&swap->area[place], filler, (enum neomm__cluster_want)want, entry)) {
+                neomm__store_relaxed(stripe, place);
+                return true;
+            }
+        }
+    return false;
 }
 
 neomm_status neomm_swap_alloc(struct neomm *root, uint32_t owner, struct neomm_swap_entry *entry)
 {
     struct neomm__swap *swap = root->swap;
+    struct group group;
+    int priority = 0;
     if (!swap || NEOMM__FAULT(SWAP_SLOT))
         return NEOMM_E_NOSPACE;
-    uint32_t areas = neomm__load_acquire(&swap->areas), tried = 0, i;
-    while ((i = next_area(swap, areas, tried)) < areas) {
-        if (take(&swap->area[i], owner, entry))
+    uint32_t filler = filler_of(owner);
+    for (bool first = true; next_group(swap, first, &priority, &group); first = false)
+        if (take_from(swap, &group, filler, entry))
             return NEOMM_OK;
-        tried |= 1u << i;
-    }
     return NEOMM_E_NOSPACE;
 }
 
@@ -147,14 +114,22 @@ struct neomm__slot *neomm__swap_record(struct neomm *root, struct neomm__swap_ar
 static struct neomm__slot *lock_record(struct neomm *root, struct neomm_swap_entry entry,
                                        struct neomm__swap_area **area, neomm_irq_t *irq)
 {
-    *area = neomm__swap_area_of(root, entry.slot);
+    *area = neomm__swap_lock_area(root, entry.slot, irq);
     if (!*area)
         return NULL;
-    *irq = neomm__lock(&(*area)->lock);
     struct neomm__slot *slot = neomm__swap_record(root, *area, entry);
     if (!slot)
         neomm__unlock(&(*area)->lock, *irq);
     return slot;
+}
+
+/* Who has the slot has changed, which matters to who removes the area. */
+static void unlock_changed(struct neomm *root, struct neomm__swap_area *area, neomm_irq_t irq)
+{
+    bool leaving = area->state == NEOMM__AREA_LEAVING;
+    neomm__unlock(&area->lock, irq);
+    if (leaving)
+        neomm__swap_stir(root);
 }
 
 neomm_status neomm_swap_dup(struct neomm *root, struct neomm_swap_entry entry)
@@ -167,7 +142,7 @@ neomm_status neomm_swap_dup(struct neomm *root, struct neomm_swap_entry entry)
     if (slot->count < NEOMM__SWAP_COUNT_MAX)
         if (++slot->count == NEOMM__SWAP_COUNT_MAX)
             area->stuck++;
-    neomm__unlock(&area->lock, irq);
+    unlock_changed(root, area, irq);
     return NEOMM_OK;
 }
 
@@ -181,10 +156,13 @@ static void release(struct neomm *root, struct neomm__swap_area *area, struct ne
     slot->generation = (uint16_t)((slot->generation + 1u) & neomm__swap_generation_mask(root));
     slot->flags = bad ? NEOMM__SLOT_BAD : 0;
     area->used--;
-    if (bad)
+    uint32_t page = (uint32_t)(slot - area->slot);
+    if (bad) {
         area->bad++;
-    else
-        mark_free(area, (uint32_t)(slot - area->slot));
+        neomm__swap_cluster_lose(area, page);
+    } else {
+        neomm__swap_cluster_put(area, page);
+    }
 }
 
 neomm_status neomm_swap_free(struct neomm *root, struct neomm_swap_entry entry)
@@ -196,8 +174,23 @@ neomm_status neomm_swap_free(struct neomm *root, struct neomm_swap_entry entry)
         return NEOMM_E_NOENT;
     if (slot->count < NEOMM__SWAP_COUNT_MAX && --slot->count == 0)
         release(root, area, slot);
-    neomm__unlock(&area->lock, irq);
+    unlock_changed(root, area, irq);
     return NEOMM_OK;
+}
+
+void neomm__evacuation_free_stuck(struct neomm *root, const struct neomm__evacuation *evacuation)
+{
+    struct neomm__swap_area *area = evacuation->area;
+    for (uint32_t page = 1; page < area->slots; page++) {
+        neomm_irq_t irq = neomm__lock(&area->lock);
+        struct neomm__slot *slot = &area->slot[page];
+        if (slot->count == NEOMM__SWAP_COUNT_MAX) {
+            slot->count = 0;
+            area->stuck--;
+            release(root, area, slot);
+        }
+        neomm__unlock(&area->lock, irq);
+    }
 }
 
 uint32_t neomm_swap_users(struct neomm *root, struct neomm_swap_entry entry)
@@ -215,10 +208,10 @@ uint32_t neomm_swap_users(struct neomm *root, struct neomm_swap_entry entry)
 neomm_status neomm_swap_entry_of(struct neomm *root, uint32_t number,
                                  struct neomm_swap_entry *entry)
 {
-    struct neomm__swap_area *area = neomm__swap_area_of(root, number);
+    neomm_irq_t irq;
+    struct neomm__swap_area *area = neomm__swap_lock_area(root, number, &irq);
     if (!area)
         return NEOMM_E_NOENT;
-    neomm_irq_t irq = neomm__lock(&area->lock);
     const struct neomm__slot *slot = &area->slot[number - area->base];
     bool used = slot->count != 0;
     *entry = (struct neomm_swap_entry){number, slot->generation, NEOMM_SWAP_SLOT};
@@ -233,7 +226,8 @@ void neomm__swap_set_shadow(struct neomm *root, struct neomm_swap_entry entry, u
     struct neomm__slot *slot = lock_record(root, entry, &area, &irq);
     if (!slot)
         return;
-    slot->shadow = shadow;
+    if (!(slot->flags & NEOMM__SLOT_CACHED))
+        slot->shadow = shadow;
     neomm__unlock(&area->lock, irq);
 }
 
@@ -244,7 +238,7 @@ uint32_t neomm__swap_shadow(struct neomm *root, struct neomm_swap_entry entry)
     const struct neomm__slot *slot = lock_record(root, entry, &area, &irq);
     if (!slot)
         return 0;
-    uint32_t shadow = slot->shadow;
+    uint32_t shadow = slot->flags & NEOMM__SLOT_CACHED ? 0 : slot->shadow;
     neomm__unlock(&area->lock, irq);
     return shadow;
 }
@@ -256,7 +250,7 @@ void neomm_swap_note(struct neomm *root, struct neomm_swap_entry entry, uint32_t
     if (!lock_record(root, entry, &area, &irq))
         return;
     area->note[entry.slot - area->base] = note;
-    neomm__unlock(&area->lock, irq);
+    unlock_changed(root, area, irq);
 }
 
 uint32_t neomm_swap_note_of(struct neomm *root, struct neomm_swap_entry entry)

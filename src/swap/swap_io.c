@@ -6,70 +6,13 @@
  * record learns how it ended. The caller holds a count of each slot, so no record changes hands
  * meanwhile.
  */
+#include "submit.h"
 #include "swap/pool.h"
-
-/* Requests under way, and the word that their submitter sleeps on. */
-struct batch {
-    uint32_t pending;
-    uint32_t count;
-    struct neomm_block_request request[NEOMM_POLICY_BATCH];
-    struct neomm_swap_page *page[NEOMM_POLICY_BATCH]; /* of the request with this index */
-    struct neomm_block_device *device[NEOMM_POLICY_BATCH];
-};
-
-/* Any context. Once `pending` is 0 the batch may be gone; waking only uses its address. */
-static void done(struct neomm_block_request *request)
-{
-    uint32_t *pending = request->context;
-    if (neomm__fetch_sub(pending, 1) == 1)
-        neomm_port_wake(pending, 1);
-}
-
-static void add_request(struct batch *batch, struct neomm_block_device *device,
-                        enum neomm_block_operation operation, uint32_t page, neomm_frame_t frame)
-{
-    batch->device[batch->count] = device;
-    batch->request[batch->count++] =
-        (struct neomm_block_request){operation, page, frame, NEOMM_E_IO, done, &batch->pending};
-}
-
-/* Submits all requests, those of one device together, and sleeps until the last is done. */
-static void run(struct batch *batch)
-{
-    struct neomm_block_request *list[NEOMM_POLICY_BATCH];
-    uint32_t left;
-    neomm__lock_assert_none("swap: I/O with a lock held");
-    neomm__store_release(&batch->pending, batch->count);
-    for (uint32_t i = 0; i < batch->count; i++) {
-        struct neomm_block_device *device = batch->device[i];
-        uint32_t listed = 0;
-        for (uint32_t j = i; device && j < batch->count; j++)
-            if (batch->device[j] == device) {
-                list[listed++] = &batch->request[j];
-                batch->device[j] = NULL;
-            }
-        if (device)
-            device->submit(device, list, listed);
-    }
-    while ((left = neomm__load_acquire(&batch->pending)) != 0)
-        (void)neomm_port_wait(&batch->pending, left, UINT64_MAX);
-}
-
-neomm_status neomm__swap_move(struct neomm_block_device *device,
-                              enum neomm_block_operation operation, uint32_t page,
-                              neomm_frame_t frame)
-{
-    struct batch batch;
-    batch.count = 0;
-    add_request(&batch, device, operation, page, frame);
-    run(&batch);
-    return batch.request[0].status;
-}
 
 void neomm__swap_write_raw(struct neomm *root, struct neomm_swap_page *pages, uint32_t count)
 {
-    struct batch batch;
-    batch.count = 0;
+    struct neomm__swap_batch batch;
+    neomm__swap_batch_init(&batch);
     for (uint32_t i = 0; i < count; i++) {
         struct neomm__swap_area *area = neomm__swap_area_of(root, pages[i].entry.slot);
         if (pages[i].status == NEOMM_OK && NEOMM__FAULT(SWAP_WRITE))
@@ -77,11 +20,11 @@ void neomm__swap_write_raw(struct neomm *root, struct neomm_swap_page *pages, ui
         if (pages[i].status != NEOMM_OK)
             continue;
         batch.page[batch.count] = &pages[i];
-        add_request(&batch, area->device, NEOMM_BLOCK_WRITE, pages[i].entry.slot - area->base,
-                    pages[i].frame);
+        neomm__swap_batch_add(&batch, area->device, area, NEOMM_BLOCK_WRITE,
+                              pages[i].entry.slot - area->base, 1, pages[i].frame);
     }
     if (batch.count)
-        run(&batch);
+        neomm__swap_batch_run(&batch);
     for (uint32_t i = 0; i < batch.count; i++)
         batch.page[i]->status = batch.request[i].status == NEOMM_OK ? NEOMM_OK : NEOMM_E_IO;
 }
@@ -155,22 +98,22 @@ static void set_form(struct neomm *root, struct neomm__swap_area *area, struct n
 /* Prepares the record of one page. NEOMM_E_AGAIN: it needs a request. */
 static neomm_status write_begin(struct neomm *root, struct neomm_swap_page *page)
 {
-    struct neomm__swap_area *area = neomm__swap_area_of(root, page->entry.slot);
+    struct neomm__swap_area *area;
     struct neomm__slot *slot;
     struct form form;
     bool wait;
-    if (!area)
-        return NEOMM_E_NOENT;
     neomm_status status = find_form(root, page, &form);
     if (status != NEOMM_OK)
         return status;
     do {
-        neomm_irq_t irq = neomm__lock(&area->lock);
-        slot = neomm__swap_record(root, area, page->entry);
+        neomm_irq_t irq;
+        area = neomm__swap_lock_area(root, page->entry.slot, &irq);
+        slot = area ? neomm__swap_record(root, area, page->entry) : NULL;
         wait = slot && form.flag == 0 && neomm__pool_is_writing(root, page->entry.slot);
         if (slot && !wait)
             set_form(root, area, slot, &form);
-        neomm__unlock(&area->lock, irq);
+        if (area)
+            neomm__unlock(&area->lock, irq);
         if (wait)
             neomm__pool_wait(root);
     } while (wait);
@@ -199,12 +142,12 @@ static void write_end(struct neomm *root, struct neomm_swap_page *page, neomm_st
 
 neomm_status neomm_swap_write(struct neomm *root, struct neomm_swap_page *pages, uint32_t count)
 {
-    struct batch batch;
+    struct neomm__swap_batch batch;
     if (count > NEOMM_POLICY_BATCH)
         return NEOMM_E_INVALID;
     if (root->swap)
         neomm__pool_make_room(root, count);
-    batch.count = 0;
+    neomm__swap_batch_init(&batch);
     for (uint32_t i = 0; i < count; i++) {
         pages[i].status = write_begin(root, &pages[i]);
         if (pages[i].status != NEOMM_E_AGAIN)
@@ -215,13 +158,15 @@ neomm_status neomm_swap_write(struct neomm *root, struct neomm_swap_page *pages,
         }
         struct neomm__swap_area *area = neomm__swap_area_of(root, pages[i].entry.slot);
         batch.page[batch.count] = &pages[i];
-        add_request(&batch, area->device, NEOMM_BLOCK_WRITE, pages[i].entry.slot - area->base,
-                    pages[i].frame);
+        neomm__swap_batch_add(&batch, area->device, area, NEOMM_BLOCK_WRITE,
+                              pages[i].entry.slot - area->base, 1, pages[i].frame);
     }
     if (batch.count)
-        run(&batch);
+        neomm__swap_batch_run(&batch);
     for (uint32_t i = 0; i < batch.count; i++)
         write_end(root, batch.page[i], batch.request[i].status);
+    if (batch.count && neomm__load_relaxed(&batch.area[0]->discards))
+        (void)neomm__swap_discard(batch.area[0], NEOMM__SWAP_DISCARD_BATCH);
     for (uint32_t i = 0; i < count; i++)
         if (pages[i].status == NEOMM_OK)
             NEOMM__COUNT(root, SWAP_WRITE);
@@ -245,11 +190,11 @@ static neomm_status fill(struct neomm *root, neomm_frame_t frame, uint64_t word)
 static neomm_status find_record(struct neomm *root, struct neomm_swap_entry entry,
                                 struct neomm__slot *copy)
 {
-    struct neomm__swap_area *area = neomm__swap_area_of(root, entry.slot);
+    neomm_irq_t irq;
+    struct neomm__swap_area *area = neomm__swap_lock_area(root, entry.slot, &irq);
     neomm_status status = NEOMM_OK;
     if (!area)
         return NEOMM_E_NOENT;
-    neomm_irq_t irq = neomm__lock(&area->lock);
     const struct neomm__slot *slot = neomm__swap_record(root, area, entry);
     if (slot && slot->flags & NEOMM__SLOT_VALID)
         *copy = *slot;
@@ -306,17 +251,17 @@ static void count_read(struct neomm__swap_area *area, neomm_status status)
 /* One try for each page of the set *todo; those that a device failed stay in it. */
 static void read_round(struct neomm *root, struct neomm_swap_page *pages, uint32_t *todo)
 {
-    struct batch batch;
-    batch.count = 0;
+    struct neomm__swap_batch batch;
+    neomm__swap_batch_init(&batch);
     for (uint32_t i = 0; i < NEOMM_POLICY_BATCH; i++) {
         if (!(*todo >> i & 1))
             continue;
         struct neomm__swap_area *area = neomm__swap_area_of(root, pages[i].entry.slot);
         batch.page[batch.count] = &pages[i];
-        add_request(&batch, area->device, NEOMM_BLOCK_READ, pages[i].entry.slot - area->base,
-                    pages[i].frame);
+        neomm__swap_batch_add(&batch, area->device, area, NEOMM_BLOCK_READ,
+                              pages[i].entry.slot - area->base, 1, pages[i].frame);
     }
-    run(&batch);
+    neomm__swap_batch_run(&batch);
     for (uint32_t i = 0; i < batch.count; i++) {
         struct neomm_swap_page *page = batch.page[i];
         page->status = batch.request[i].status != NEOMM_OK ? NEOMM_E_IO : verify(root, page);

@@ -1,6 +1,7 @@
 /* The page cache: leaves of its pages, and giving pages up.
  * SPDX-License-Identifier: MIT */
 #include "vmm/cache.h"
+#include "vmm/tally.h"
 
 /* ---- the right to write ---- */
 
@@ -101,7 +102,7 @@ void neomm__cache_map_around(struct neomm *root, struct neomm_space *space,
             region->start + ((neomm_vaddr_t)(at - region->offset) << NEOMM_PAGE_SHIFT);
         if (at == page || !neomm__page_is_frame(word) || (word & not_these))
             continue;
-        if (neomm__at_limit(&space->resident_pages, space->limits.resident_bytes) ||
+        if (neomm__resident_at_limit(root, space) ||
             !map_one(&around, vaddr, neomm__page_frame(word)))
             return;
     }

@@ -160,6 +160,7 @@ static bool compact(struct neomm *root, unsigned order, neomm_flags_t flags)
     if (!has_room(root, order))
         return false;
     neomm_pmm_drain(root);
+    neomm__newcomers_flush(root);
     for (unsigned i = 0; i < LOOKS && attempts < ATTEMPTS && !done &&
                          neomm__pmm_choose(root, unit, flags, &after, &b.first);
          i++) {

@@ -13,7 +13,10 @@
  * where it is and marked dirty: it is never lost. Leaves that went before that are as good as
  * those that stay, since what several have is not written to.
  */
+#include "swap/remove.h"
+#include "swap/swap_cache.h"
 #include "vmm/cache.h"
+#include "vmm/readahead.h"
 
 /* ---- mappings ---- */
 
@@ -131,6 +134,8 @@ void neomm__evict_test(struct neomm__eviction *e, bool *accessed, bool *dirty)
     struct bits bits = harvest(e, false);
     bool young = neomm__frame_age(e->entry);
     *accessed = bits.accessed || young;
+    if (*accessed)
+        neomm__readahead_tested(e);
     *dirty = bits.dirty || neomm__frame_has(e->entry, NEOMM__FRAME_DIRTY);
 }
 
@@ -169,11 +174,6 @@ bool neomm__evict_is_locked(struct neomm__eviction *e)
     return locked;
 }
 
-static bool at_swap_limit(const struct neomm_space *space)
-{
-    return neomm__at_limit(&space->swap_pages, space->limits.swap_bytes);
-}
-
 /* A page of an object is the object's, in swap too. */
 bool neomm__evict_is_limited(struct neomm__eviction *e)
 {
@@ -183,7 +183,7 @@ bool neomm__evict_is_limited(struct neomm__eviction *e)
     if (neomm__frame_is_object(e->entry))
         return false;
     while (!limited && neomm__evict_mapping(e, &position, &leaf)) {
-        limited = leaf.space && at_swap_limit(leaf.space);
+        limited = leaf.space && neomm__at_swap_limit(leaf.space);
         drop(&leaf);
     }
     return limited;
@@ -216,9 +216,9 @@ static neomm_status give_slot(struct neomm__eviction *e)
     return mapped ? NEOMM_OK : NEOMM_E_NOENT;
 }
 
-/* The frame goes on without its slot, if it has it still. */
-static bool take_slot(struct neomm *root, struct neomm__frame *entry, bool even_if_busy)
+bool neomm__evict_take_slot(struct neomm *root, neomm_frame_t frame, bool even_if_busy)
 {
+    struct neomm__frame *entry = neomm__frame(root, frame);
     struct neomm_swap_entry slot;
     neomm_irq_t irq = neomm__rmap_lock(entry);
     bool taken = neomm__frame_has(entry, NEOMM__FRAME_SLOT) &&
@@ -227,6 +227,7 @@ static bool take_slot(struct neomm *root, struct neomm__frame *entry, bool even_
     if (taken) {
         neomm__frame_set(entry, NEOMM__FRAME_DIRTY);
         neomm__frame_clear(entry, NEOMM__FRAME_SLOT);
+        neomm__swap_cache_remove(root, slot, frame);
         (void)neomm_swap_free(root, slot);
     }
     neomm__rmap_unlock(entry, irq);
@@ -244,8 +245,9 @@ static void strip_slot(void *context, neomm_vaddr_t vaddr, const struct neomm_ma
     (void)vaddr;
     if (search->found || leaf->state != NEOMM_MAPPING_PRESENT)
         return;
-    struct neomm__frame *entry = neomm__frame(search->root, neomm_paddr_frame(leaf->paddr));
-    search->found = neomm__frame_is_user(entry) && take_slot(search->root, entry, false);
+    neomm_frame_t frame = neomm_paddr_frame(leaf->paddr);
+    search->found = neomm__frame_is_user(neomm__frame(search->root, frame)) &&
+                    neomm__evict_take_slot(search->root, frame, false);
 }
 
 /* Makes room in swap: a resident page of the space gives up the slot with its clean copy. */
@@ -258,14 +260,22 @@ static bool release_a_slot(struct neomm *root, struct neomm_space *space)
     return search.found;
 }
 
+void neomm__evict_drop_slot(struct neomm__eviction *e)
+{
+    (void)neomm__evict_take_slot(e->root, e->frame, true);
+}
+
 /* Gives the frame a slot if it has none. */
-static neomm_status ensure_slot(struct neomm__eviction *e)
+neomm_status neomm__evict_ensure_slot(struct neomm__eviction *e)
 {
     struct neomm_space *owner = e->owner;
     uint32_t near = owner ? owner->index : neomm__mapping_space(e->object & ~NEOMM__RMAP_OBJECT);
-    if (slot_of(e) == NEOMM_OK)
-        return NEOMM_OK;
-    if (owner && e->object == 0 && at_swap_limit(owner))
+    if (slot_of(e) == NEOMM_OK) {
+        if (!neomm__swap_is_leaving(e->root, e->slot.slot))
+            return NEOMM_OK;
+        neomm__evict_drop_slot(e);
+    }
+    if (owner && e->object == 0 && neomm__at_swap_limit(owner))
         return NEOMM_E_LIMIT;
     neomm_status status = neomm_swap_alloc(e->root, near, &e->slot);
     if (status == NEOMM_E_NOSPACE && owner && release_a_slot(e->root, owner))
@@ -275,35 +285,15 @@ static neomm_status ensure_slot(struct neomm__eviction *e)
 
 /* The frame is to be written: to a slot that nobody else reads. A fault that has read this one may
  * still map what it read, as long as the page's entry names this slot. */
-static neomm_status own_slot(struct neomm__eviction *e)
+neomm_status neomm__evict_own_slot(struct neomm__eviction *e)
 {
     if (neomm_swap_users(e->root, e->slot) == 1)
         return NEOMM_OK;
-    (void)take_slot(e->root, e->entry, true);
-    return ensure_slot(e);
+    neomm__evict_drop_slot(e);
+    return neomm__evict_ensure_slot(e);
 }
 
 /* ---- one page ---- */
-
-/* Writes the frame to its slot. A count of the slot and the reference of the frame are held
- * meanwhile, so that neither gets another owner if the page is unmapped. */
-static neomm_status write_out(struct neomm__eviction *e)
-{
-    struct neomm_swap_page page = {e->slot, e->frame, NEOMM_OK};
-    neomm_status status = neomm_swap_dup(e->root, e->slot);
-    if (status != NEOMM_OK)
-        return status;
-    neomm__frame_clear(e->entry, NEOMM__FRAME_DIRTY);
-    status = neomm_swap_write(e->root, &page, 1);
-    if (status == NEOMM_OK && e->owner)
-        neomm__bump(&e->owner->swap_writes);
-    else if (status != NEOMM_OK)
-        neomm__frame_set(e->entry, NEOMM__FRAME_DIRTY);
-    (void)neomm_swap_free(e->root, e->slot);
-    if (status == NEOMM_E_IO) /* and the slot is marked bad */
-        (void)take_slot(e->root, e->entry, true);
-    return status;
-}
 
 /* A leaf of an object's page; the object knows where the page goes. */
 static neomm_status empty_leaf(struct neomm__eviction *e, const struct neomm__leaf *at,
@@ -325,7 +315,7 @@ static neomm_status replace_leaf(struct neomm__eviction *e, const struct neomm__
     struct neomm_space *space = at->space;
     const struct neomm_mapping swapped = {.state = NEOMM_MAPPING_SWAPPED, .swap = e->slot};
     struct neomm_mapping leaf;
-    if (e->object == 0 && at_swap_limit(space))
+    if (e->object == 0 && neomm__at_swap_limit(space))
         return NEOMM_E_LIMIT;
     neomm_status status = neomm_paging_query(e->root, &space->tables, at->vaddr, &leaf);
     if (status != NEOMM_OK || leaf.state != NEOMM_MAPPING_PRESENT || leaf.dirty ||
@@ -360,11 +350,6 @@ static neomm_status replace_unlocked(struct neomm__eviction *e, const struct neo
     return status;
 }
 
-static bool may_go(const struct neomm__eviction *e)
-{
-    return !neomm__frame_has(e->entry, NEOMM__FRAME_DIRTY);
-}
-
 /* One round over the set. Removing lets others move up, so where one went the next is looked for;
  * where the table was halved, some are passed over. */
 static neomm_status replace_round(struct neomm__eviction *e, bool *some)
@@ -372,7 +357,8 @@ static neomm_status replace_round(struct neomm__eviction *e, bool *some)
     neomm_status status = NEOMM_OK;
     struct neomm__leaf leaf;
     uint32_t position = 0;
-    while (status == NEOMM_OK && may_go(e) && neomm__evict_mapping(e, &position, &leaf)) {
+    while (status == NEOMM_OK && neomm__evict_may_go(e) &&
+           neomm__evict_mapping(e, &position, &leaf)) {
         if (is_wanted(e, &leaf)) {
             status = replace_unlocked(e, &leaf);
             *some |= status == NEOMM_OK;
@@ -383,11 +369,23 @@ static neomm_status replace_round(struct neomm__eviction *e, bool *some)
     return status;
 }
 
-/* All leaves, or the one that is wanted. */
-static neomm_status replace_leaves(struct neomm__eviction *e)
+/* Leaves go one by one: who faults meanwhile finds the page that others still have. Nobody could
+ * write to it since before D was cleared, if it had several leaves then: it is held since. */
+static void cache_page(struct neomm__eviction *e)
+{
+    neomm_irq_t irq = neomm__rmap_lock(e->entry);
+    if (e->shared && e->object == 0 && neomm__evict_may_go(e) &&
+        neomm__frame_has(e->entry, NEOMM__FRAME_SLOT) && e->entry->owner == e->slot.slot &&
+        neomm__rmap_count(e->entry) > 1)
+        neomm__swap_cache_add(e->root, e->slot, e->frame);
+    neomm__rmap_unlock(e->entry, irq);
+}
+
+neomm_status neomm__evict_replace(struct neomm__eviction *e)
 {
     neomm_status status;
     bool some;
+    cache_page(e);
     do {
         some = false;
         status = replace_round(e, &some);
@@ -405,24 +403,6 @@ static neomm_status replace_leaves(struct neomm__eviction *e)
     return status;
 }
 
-static neomm_status evict_owned(struct neomm__eviction *e)
-{
-    if (neomm__evict_part(e) != NEOMM_OK)
-        return NEOMM_E_AGAIN;
-    neomm_status status = ensure_slot(e);
-    if (status != NEOMM_OK)
-        return status;
-    neomm__evict_clean(e);
-    if (neomm__frame_has(e->entry, NEOMM__FRAME_DIRTY)) {
-        status = own_slot(e);
-        if (status == NEOMM_OK)
-            status = write_out(e);
-    }
-    if (neomm__rmap_count(e->entry) == 0)
-        return NEOMM_E_NOENT;
-    return status == NEOMM_OK ? replace_leaves(e) : status;
-}
-
 /* The space that the page is written for: one of those that have it; none for an object's page that
  * nobody has. */
 static bool find_owner(struct neomm__eviction *e)
@@ -432,6 +412,7 @@ static bool find_owner(struct neomm__eviction *e)
     while (neomm__evict_mapping(e, &position, &leaf)) {
         if (is_wanted(e, &leaf)) {
             e->owner = leaf.space;
+            e->mapping = leaf.mapping;
             return true;
         }
         drop(&leaf);
@@ -464,11 +445,13 @@ void neomm__evict_end(struct neomm__eviction *e)
     neomm_port_wake(&vmm->evictions_ended, UINT32_MAX);
 }
 
-/* The frame is marked before its pins are looked at: see pin_leaf. */
+/* The frame is marked before its pins are looked at: see pin_leaf. One that has no mapping is about
+ * to leave its domain, with others perhaps (neomm__release_end). */
 bool neomm__evict_begin(struct neomm__eviction *e)
 {
     neomm_irq_t irq = neomm__rmap_lock(e->entry);
-    bool marked = !neomm__frame_has(e->entry, NEOMM__FRAME_BUSY);
+    bool marked =
+        !neomm__frame_has(e->entry, NEOMM__FRAME_BUSY) && neomm__rmap_count(e->entry) != 0;
     if (marked)
         neomm__frame_set(e->entry, NEOMM__FRAME_BUSY);
     neomm__rmap_unlock(e->entry, irq);
@@ -479,18 +462,31 @@ bool neomm__evict_begin(struct neomm__eviction *e)
     return marked;
 }
 
-neomm_status neomm__evict_frame(struct neomm__eviction *e)
+/* From here on the page is the evictor's, up to neomm__evict_finish. */
+static neomm_status prepare(struct neomm__eviction *e)
 {
-    neomm_status status = NEOMM_E_AGAIN;
+    if (!find_owner(e) || neomm__evict_part(e) != NEOMM_OK)
+        return NEOMM_E_AGAIN;
+    e->alone = e->object == 0 && e->owner && neomm__rmap_count(e->entry) == 1;
+    e->shared = e->entry->kind == NEOMM__KIND_SHARED && neomm__rmap_count(e->entry) > 1;
+    return neomm__evict_ensure_slot(e);
+}
+
+bool neomm__evict_prepare(struct neomm__eviction *e)
+{
+    e->status = NEOMM_E_AGAIN;
     if (!neomm__evict_begin(e))
-        return status;
-    if (e->entry->kind == NEOMM__KIND_CACHE) {
-        status = neomm__cache_evict(e);
-    } else if (find_owner(e)) {
-        status = evict_owned(e);
-        if (e->owner)
-            neomm__space_drop(e->owner);
-    }
+        return false;
+    e->status = e->entry->kind == NEOMM__KIND_CACHE ? neomm__cache_evict(e) : prepare(e);
+    if (e->status == NEOMM_OK && e->entry->kind != NEOMM__KIND_CACHE)
+        return true;
+    neomm__evict_finish(e);
+    return false;
+}
+
+void neomm__evict_finish(struct neomm__eviction *e)
+{
+    if (e->owner)
+        neomm__space_drop(e->owner);
     neomm__evict_end(e);
-    return status;
 }

@@ -17,6 +17,12 @@ struct neomm__eviction {
     bool clean_only;           /* a page of the cache that is dirty stays */
     bool wait;                 /* and one that others are writing is waited for */
     struct neomm_swap_entry slot;
+    uint64_t mapping; /* the owner's */
+    bool shared;      /* it had several leaves: nobody has had the right to write since */
+    bool alone;       /* which is the only one there is */
+    bool dirty;       /* when it was tested */
+    struct neomm__region *region; /* of its leaf, entered for it */
+    neomm_status status;
 };
 
 /* One of its leaves, as the set says. */
@@ -76,11 +82,60 @@ void neomm__evict_clean(struct neomm__eviction *e);
 bool neomm__evict_begin(struct neomm__eviction *e);
 void neomm__evict_end(struct neomm__eviction *e);
 
+/* The frame goes on without its slot, if it has it still and, unless that does not matter, is not
+ * being evicted: true. */
+bool neomm__evict_take_slot(struct neomm *root, neomm_frame_t frame, bool even_if_busy);
+
 /* Was the page used, or written to? Clears the accessed bits. */
 void neomm__evict_test(struct neomm__eviction *e, bool *accessed, bool *dirty);
 
 /* Was it written to? Changes nothing. */
 bool neomm__evict_is_dirty(struct neomm__eviction *e);
+
+/* The page is marked, small, and has a slot; or `status` says why it stays, or that it has gone
+ * already. True: neomm__evict_finish is due. */
+bool neomm__evict_prepare(struct neomm__eviction *e);
+void neomm__evict_finish(struct neomm__eviction *e);
+
+/* Gives the frame a slot if it has none; one that nobody else reads; and takes it away. */
+neomm_status neomm__evict_ensure_slot(struct neomm__eviction *e);
+neomm_status neomm__evict_own_slot(struct neomm__eviction *e);
+void neomm__evict_drop_slot(struct neomm__eviction *e);
+
+/* The copy is safe: replaces all leaves, or the one that is wanted. */
+neomm_status neomm__evict_replace(struct neomm__eviction *e);
+
+static inline bool neomm__evict_may_go(const struct neomm__eviction *e)
+{
+    return !neomm__frame_has(e->entry, NEOMM__FRAME_DIRTY);
+}
+
+static inline bool neomm__at_swap_limit(const struct neomm_space *space)
+{
+    return neomm__at_limit(&space->swap_pages, space->limits.swap_bytes);
+}
+
+/* ---- write_back.c ---- */
+
+/* A batch, with room for what its eviction needs: taken before memory is short. */
+struct neomm__write_back {
+    uint32_t busy; /* atomic */
+    uint32_t count;
+    struct neomm__eviction e[NEOMM_POLICY_BATCH];
+    struct neomm_swap_page page[NEOMM_POLICY_BATCH];
+    struct neomm_paging_victim victim[NEOMM_POLICY_BATCH];
+    uint8_t order[NEOMM_POLICY_BATCH];
+};
+
+/* Batches under way at once, at most: who needs one more waits. */
+#define NEOMM__WRITE_BACKS 4u
+
+/* An empty one; may sleep. And gives it back. */
+struct neomm__write_back *neomm__write_back_take(struct neomm *root);
+void neomm__write_back_give(struct neomm *root, struct neomm__write_back *batch);
+/* Evicts the pages of the batch, which were prepared, each for itself: `status` of each as of
+ * neomm__evict_frame. Sleeps. */
+void neomm__write_back(struct neomm__write_back *batch);
 
 /* Evicts it. NEOMM_E_NOENT: it was unmapped meanwhile; any other error leaves the page, or what is
  * left of its mappings, resident. Sleeps. */

@@ -9,7 +9,11 @@
  */
 #include "vmm/fault.h"
 
+#include "base/epoch.h"
+#include "swap/remove.h"
 #include "vmm/balance.h"
+#include "vmm/readahead.h"
+#include "vmm/tally.h"
 
 #define ROUNDS 16u
 /* Others may free what is needed, or unmap what could have been evicted, meanwhile; only the second
@@ -57,6 +61,7 @@ void neomm__fault_leave(struct neomm__fault *work)
 
 void neomm__fault_drop_contents(struct neomm__fault *work)
 {
+    neomm__fault_end_read(work);
     if (work->read.kind != NEOMM_SWAP_NONE)
         (void)neomm_swap_free(work->root, work->read);
     work->read.kind = NEOMM_SWAP_NONE;
@@ -83,38 +88,52 @@ neomm_status neomm__fault_fetch_frame(struct neomm__fault *work, bool zeroed)
     return fails ? NEOMM_E_NOMEM : neomm_pmm_alloc(work->root, 0, flags, &work->frame);
 }
 
-neomm_status neomm__fault_read(struct neomm__fault *work, struct neomm_swap_page *page)
+neomm_status neomm__fault_read(struct neomm__fault *work, struct neomm_swap_page *page,
+                               uint32_t count)
 {
     neomm__stall_begin(work->root);
-    neomm_status status = neomm_swap_read(work->root, page, 1);
+    (void)neomm_swap_read(work->root, page, count);
     neomm__stall_end(work->root);
-    return status;
+    return page[0].status;
 }
 
-/* Reads the contents of `entry`. Its slot is held from here until they are mapped or dropped:
- * meanwhile others may fault the page in, write it and evict it again, and then it must go to
- * another slot, or the old contents would pass for the new. */
-static neomm_status fetch_contents(struct neomm__fault *work, struct neomm_swap_entry entry)
+/* Only with the count is the slot's content that of the entry: the page may have been faulted in,
+ * written and evicted before. What the leaf says now is so from now on. */
+bool neomm__fault_hold_entry(struct neomm *root, struct neomm_space *space, neomm_vaddr_t vaddr,
+                             const struct neomm_swap_entry *entry)
 {
     struct neomm_mapping now;
+    if (neomm_swap_dup(root, *entry) != NEOMM_OK)
+        return false;
+    if (neomm_paging_query(root, &space->tables, vaddr, &now) == NEOMM_OK &&
+        now.state == NEOMM_MAPPING_SWAPPED && neomm__fault_same_entry(&now.swap, entry))
+        return true;
+    (void)neomm_swap_free(root, *entry);
+    return false;
+}
+
+/* Reads the contents of `entry`, and of others with it. Its slot is held from here until they are
+ * mapped or dropped: meanwhile others may fault the page in, write it and evict it again, and then
+ * it must go to another slot, or the old contents would pass for the new. */
+static neomm_status fetch_contents(struct neomm__fault *work, struct neomm_swap_entry entry)
+{
+    struct neomm__nearby nearby;
     neomm__fault_drop_contents(work);
-    neomm_status status = neomm_swap_dup(work->root, entry);
-    if (status != NEOMM_OK)
-        return status;
-    /* Only with the count is the slot's content that of the entry: the page may have been faulted
-     * in, written and evicted before. What the leaf says now is so from now on. */
-    status = neomm_paging_query(work->root, &work->space->tables, work->page, &now);
-    if (status != NEOMM_OK || now.state != NEOMM_MAPPING_SWAPPED ||
-        !neomm__fault_same_entry(&now.swap, &entry)) {
+    if (!neomm__fault_hold_entry(work->root, work->space, work->page, &entry))
+        return NEOMM_E_NOENT;
+    if (!neomm__fault_begin_read(work, entry)) {
         (void)neomm_swap_free(work->root, entry);
         return NEOMM_E_NOENT;
     }
-    struct neomm_swap_page page = {entry, work->frame, NEOMM_OK};
+    nearby.page[0] = (struct neomm_swap_page){entry, work->frame, NEOMM_OK};
+    neomm__readahead_choose(work, &nearby);
     work->read = entry;
     neomm__fault_leave(work);
-    status = neomm__fault_read(work, &page);
+    neomm__readahead_frames(work, &nearby);
+    neomm_status status = neomm__fault_read(work, nearby.page, nearby.count);
     if (status != NEOMM_OK)
         neomm__fault_drop_contents(work);
+    neomm__readahead_map(work, &nearby);
     work->zeroed = false;
     return status;
 }
@@ -136,12 +155,12 @@ neomm_status neomm__fault_map(struct neomm__fault *work, const struct neomm_mapp
 
 /* The frame that was fetched becomes the page. */
 static neomm_status map_own(struct neomm__fault *work, const struct neomm_mapping *old,
-                            struct neomm_mapping *last)
+                            unsigned flags, struct neomm_mapping *last)
 {
-    neomm__user_frame_claim(work->root, work->space, work->frame, work->page);
+    neomm__user_frame_claim(work->root, work->space, work->frame, work->page, flags);
     neomm_status status = neomm__fault_map(work, old, work->frame, work->region_prot, last);
     if (status != NEOMM_OK)
-        neomm__user_frame_unclaim(work->root, work->space, work->frame, work->page);
+        neomm__user_frame_unclaim(work->root, work->frame);
     return status;
 }
 
@@ -193,7 +212,7 @@ static void keep_or_free_slot(struct neomm__fault *work, neomm_frame_t frame,
     struct neomm__frame *entry = neomm__frame(work->root, frame);
     struct neomm_swap_stats stats;
     neomm_swap_stats(work->root, &stats);
-    if (stats.used * 2 <= stats.slots) {
+    if (stats.used * 2 <= stats.slots && !neomm__swap_is_leaving(work->root, slot.slot)) {
         neomm_irq_t irq = neomm__rmap_lock(entry);
         entry->owner = slot.slot;
         neomm__frame_set(entry, NEOMM__FRAME_SLOT);
@@ -206,16 +225,29 @@ static void keep_or_free_slot(struct neomm__fault *work, neomm_frame_t frame,
 
 enum neomm__round neomm__fault_zero(struct neomm__fault *work, struct neomm_fault_result *result)
 {
-    neomm__bump(&work->space->faults_zero);
-    NEOMM__COUNT(work->root, FAULT_ZERO);
+    neomm_irq_t irq = neomm_port_irq_save();
+    neomm__tally_add(&neomm__tally(work->space)->zero, 1);
+    neomm__count_masked(neomm__cpu(work->root), NEOMM_COUNTER_FAULT_ZERO, 1);
+    neomm_port_irq_restore(irq);
     return neomm__fault_finish(result, NEOMM_FAULT_RESOLVED, NEOMM_FAULT_ZERO);
 }
 
 enum neomm__round neomm__fault_other(struct neomm__fault *work, struct neomm_fault_result *result)
 {
-    neomm__bump(&work->space->faults_other);
-    NEOMM__COUNT(work->root, FAULT_OTHER);
+    neomm_irq_t irq = neomm_port_irq_save();
+    neomm__tally_add(&neomm__tally(work->space)->other, 1);
+    neomm__count_masked(neomm__cpu(work->root), NEOMM_COUNTER_FAULT_OTHER, 1);
+    neomm_port_irq_restore(irq);
     return neomm__fault_finish(result, NEOMM_FAULT_RESOLVED, NEOMM_FAULT_SPURIOUS);
+}
+
+void neomm__fault_swapped_in(struct neomm__fault *work)
+{
+    neomm_irq_t irq = neomm_port_irq_save();
+    neomm__tally_add(&neomm__tally(work->space)->swap_in, 1);
+    neomm__count_masked(neomm__cpu(work->root), NEOMM_COUNTER_FAULT_SWAP_IN, 1);
+    neomm_port_irq_restore(irq);
+    neomm__balance_cost(work->root, NEOMM__COST_ANONYMOUS);
 }
 
 static enum neomm__round map_fetched(struct neomm__fault *work, const struct neomm_mapping *old,
@@ -224,22 +256,18 @@ static enum neomm__round map_fetched(struct neomm__fault *work, const struct neo
     struct neomm_space *space = work->space;
     bool swapped = old->state == NEOMM_MAPPING_SWAPPED;
     neomm_frame_t frame = work->frame;
-    neomm_status status = map_own(work, old, NULL);
+    neomm_status status = map_own(work, old, swapped ? 0 : NEOMM__FRAME_DIRTY, NULL);
     if (status != NEOMM_OK)
         return exchange_failed(work, status, result);
     work->frame = neomm_frame(0);
     neomm__fault_drop_contents(work);
     if (swapped) {
         (void)neomm__fetch_sub(&space->swap_pages, 1);
-        neomm__bump(&space->faults_swap_in);
+        neomm__fault_swapped_in(work);
         neomm__user_frame_refault(work->root, space, &old->swap);
-        neomm__balance_cost(work->root, NEOMM__COST_ANONYMOUS);
         keep_or_free_slot(work, frame, old->swap);
-        NEOMM__COUNT(work->root, FAULT_SWAP_IN);
-    } else {
-        neomm__frame_set(neomm__frame(work->root, frame), NEOMM__FRAME_DIRTY);
     }
-    neomm__user_frame_enter(work->root, space, frame);
+    neomm__user_frame_enter(work->root, space, frame, swapped);
     if (swapped)
         return neomm__fault_finish(result, NEOMM_FAULT_RESOLVED, NEOMM_FAULT_SWAP_IN);
     return old->state == NEOMM_MAPPING_NONE ? neomm__fault_zero(work, result)
@@ -248,14 +276,14 @@ static enum neomm__round map_fetched(struct neomm__fault *work, const struct neo
 
 /* ---- one round ---- */
 
-static bool at_resident_limit(const struct neomm_space *space)
+static bool at_resident_limit(const struct neomm *root, const struct neomm_space *space)
 {
-    return neomm__at_limit(&space->resident_pages, space->limits.resident_bytes);
+    return neomm__resident_at_limit(root, space);
 }
 
 bool neomm__fault_must_give(const struct neomm__fault *work)
 {
-    return !work->gave && at_resident_limit(work->space);
+    return !work->gave && at_resident_limit(work->root, work->space);
 }
 
 /* At the limit, where no page could be given: is that so for a moment only? */
@@ -273,7 +301,7 @@ enum neomm__round neomm__fault_give(struct neomm__fault *work, struct neomm_faul
     uint32_t ended = neomm__evictions_wait_begin(vmm);
     neomm_status status = evict_own(work);
     work->gave = status == NEOMM_OK;
-    bool stuck = !work->gave && at_resident_limit(work->space);
+    bool stuck = !work->gave && at_resident_limit(work->root, work->space);
     neomm__evictions_wait_end(vmm, ended, stuck ? MOMENT : 0);
     neomm__stall_end(work->root);
     if (!stuck || is_worth_waiting(work, status))
@@ -289,6 +317,10 @@ static enum neomm__round round_needs_frame(struct neomm__fault *work,
     if (neomm__fault_must_give(work))
         return neomm__fault_give(work, result);
     bool swapped = old->state == NEOMM_MAPPING_SWAPPED;
+    bool read = swapped && neomm__fault_same_entry(&work->read, &old->swap);
+    enum neomm__round round;
+    if (swapped && !read && neomm__fault_find(work, old, result, &round))
+        return round;
     if (neomm_frame_is_nil(work->frame) && neomm__fault_fetch_frame(work, !swapped) != NEOMM_OK)
         return neomm__fault_make_room(work, result);
     if (!work->region)
@@ -297,8 +329,10 @@ static enum neomm__round round_needs_frame(struct neomm__fault *work,
         neomm__fault_drop_frame(work);
         return NEOMM__FAULT_AGAIN;
     }
-    if (swapped && !neomm__fault_same_entry(&work->read, &old->swap))
+    if (swapped && !read)
         return neomm__fault_was_read(work, fetch_contents(work, old->swap), result);
+    if (swapped && neomm__fault_is_shared(work))
+        return neomm__fault_map_shared(work, old, result);
     return map_fetched(work, old, result);
 }
 
@@ -320,16 +354,17 @@ static enum neomm__round map_copy(struct neomm__fault *work, const struct neomm_
     struct neomm *root = work->root;
     neomm_frame_t copy = work->frame;
     struct neomm_mapping last;
-    neomm__frame_set(neomm__frame(root, copy), NEOMM__FRAME_DIRTY);
-    neomm_status status = map_own(work, old, &last);
+    neomm_status status = map_own(work, old, NEOMM__FRAME_DIRTY, &last);
     if (status != NEOMM_OK)
         return exchange_failed(work, status, result);
     work->frame = neomm_frame(0);
     neomm__user_frame_leave(root, work->space, neomm_paddr_frame(old->paddr), work->page,
                             last.dirty, NULL);
-    neomm__user_frame_enter(root, work->space, copy);
-    neomm__bump(&work->space->faults_copy);
-    NEOMM__COUNT(root, FAULT_COPY);
+    neomm__user_frame_enter(root, work->space, copy, false);
+    neomm_irq_t irq = neomm_port_irq_save();
+    neomm__tally_add(&neomm__tally(work->space)->copy, 1);
+    neomm__count_masked(neomm__cpu(root), NEOMM_COUNTER_FAULT_COPY, 1);
+    neomm_port_irq_restore(irq);
     return neomm__fault_finish(result, NEOMM_FAULT_RESOLVED, NEOMM_FAULT_COPY);
 }
 
@@ -385,7 +420,7 @@ static enum neomm__round round_present(struct neomm__fault *work, const struct n
         return round_part(work, result);
     if (old->paddr == neomm_frame_paddr(work->root->vmm->zero))
         return round_needs_frame(work, old, result);
-    if (!neomm__user_frame_is_exclusive(neomm__frame(work->root, neomm_paddr_frame(old->paddr))))
+    if (!neomm__fault_take(work->root, neomm_paddr_frame(old->paddr)))
         return round_copy(work, old, result);
     struct neomm_mapping next = *old;
     next.prot = work->region_prot;
@@ -423,18 +458,14 @@ static enum neomm__round round_huge(struct neomm__fault *work, struct neomm_faul
 
 /* A private mapping of an object: what it has written to is its own; the object's page is only
  * read, and copied before a write. */
-static enum neomm__round round_private(struct neomm__fault *work,
-                                       const struct neomm__region *region,
+static enum neomm__round round_private(struct neomm__fault *work, const struct neomm_mapping *old,
                                        struct neomm_fault_result *result)
 {
-    struct neomm_mapping old;
-    if (neomm_paging_query(work->root, &work->space->tables, work->page, &old) != NEOMM_OK)
-        return neomm__fault_fail(result, NEOMM_FAULT_SEGV, NEOMM_REASON_UNMAPPED);
-    if (old.state == NEOMM_MAPPING_PRESENT)
-        return round_present(work, &old, result);
-    if (old.state == NEOMM_MAPPING_SWAPPED)
-        return round_needs_frame(work, &old, result);
-    enum neomm__round round = neomm__fault_object(work, region, result);
+    if (old->state == NEOMM_MAPPING_PRESENT)
+        return round_present(work, old, result);
+    if (old->state == NEOMM_MAPPING_SWAPPED)
+        return round_needs_frame(work, old, result);
+    enum neomm__round round = neomm__fault_object(work, work->region, result);
     if (round == NEOMM__FAULT_AGAIN || !work->write || result->outcome != NEOMM_FAULT_RESOLVED)
         return round;
     (void)neomm__fault_finish(result, NEOMM_FAULT_RETRY, NEOMM_FAULT_NONE);
@@ -453,44 +484,86 @@ static enum neomm__round round_unmapped(struct neomm__fault *work,
                  : neomm__fault_fail(result, NEOMM_FAULT_SEGV, NEOMM_REASON_UNMAPPED);
 }
 
+/* Whatever the region's rights are, the page comes back if it is in swap. */
+static enum neomm__round round_bring(struct neomm__fault *work, const struct neomm_mapping *old,
+                                     struct neomm_fault_result *result)
+{
+    work->region_prot = work->region->prot;
+    if (old->state != NEOMM_MAPPING_SWAPPED)
+        return neomm__fault_finish(result, NEOMM_FAULT_RESOLVED, NEOMM_FAULT_NONE);
+    return round_needs_frame(work, old, result);
+}
+
+/* What a page that is the space's own, and not an object's, has for a leaf. */
+static enum neomm__round round_own(struct neomm__fault *work, const struct neomm_mapping *old,
+                                   struct neomm_fault_result *result)
+{
+    const struct neomm__region *region = work->region;
+    if (region->flags & NEOMM__REGION_PHYSICAL)
+        return old->state == NEOMM_MAPPING_PRESENT
+                   ? neomm__fault_other(work, result)
+                   : neomm__fault_fail(result, NEOMM_FAULT_BUS, NEOMM_REASON_DEVICE);
+    if (old->state == NEOMM_MAPPING_PRESENT)
+        return round_present(work, old, result);
+    if (old->state == NEOMM_MAPPING_NONE && !work->small &&
+        neomm__huge_fits(work->root, work->space, region, work->page, old, work->write))
+        return round_huge(work, result);
+    if (old->state == NEOMM_MAPPING_NONE && !work->write &&
+        !neomm_frame_is_nil(work->root->vmm->zero))
+        return round_zero_page(work, old, result);
+    return round_needs_frame(work, old, result);
+}
+
 static enum neomm__round round_inside(struct neomm__fault *work, uint32_t error,
+                                      const struct neomm_mapping *old,
                                       struct neomm_fault_result *result)
 {
     const struct neomm__region *region = work->region;
-    struct neomm_mapping old;
+    if (error & NEOMM__PF_BRING)
+        return round_bring(work, old, result);
     enum neomm_fault_reason missing = missing_right(region->prot, error);
     if (missing != NEOMM_REASON_NONE)
         return neomm__fault_fail(result, NEOMM_FAULT_ACCESS, missing);
     if (neomm__is_victim(work->space))
         return neomm__fault_fail(result, NEOMM_FAULT_NOMEM, NEOMM_REASON_VICTIM);
     work->region_prot = region->prot;
-    if (region->object != 0)
-        return region->flags & NEOMM__REGION_SHARED ? neomm__fault_object(work, region, result)
-                                                    : round_private(work, region, result);
-    if (neomm_paging_query(work->root, &work->space->tables, work->page, &old) != NEOMM_OK)
-        return neomm__fault_fail(result, NEOMM_FAULT_SEGV, NEOMM_REASON_UNMAPPED);
-    if (region->flags & NEOMM__REGION_PHYSICAL)
-        return old.state == NEOMM_MAPPING_PRESENT
-                   ? neomm__fault_other(work, result)
-                   : neomm__fault_fail(result, NEOMM_FAULT_BUS, NEOMM_REASON_DEVICE);
-    if (old.state == NEOMM_MAPPING_PRESENT)
-        return round_present(work, &old, result);
-    if (old.state == NEOMM_MAPPING_NONE && !work->small &&
-        neomm__huge_fits(work->root, work->space, region, work->page, &old, work->write))
-        return round_huge(work, result);
-    if (old.state == NEOMM_MAPPING_NONE && !work->write &&
-        !neomm_frame_is_nil(work->root->vmm->zero))
-        return round_zero_page(work, &old, result);
-    return round_needs_frame(work, &old, result);
+    if (region->object == 0)
+        return round_own(work, old, result);
+    return region->flags & NEOMM__REGION_SHARED ? neomm__fault_object(work, region, result)
+                                                : round_private(work, old, result);
+}
+
+/* A shared mapping of an object needs no look at the leaf. The page is the user's, so it has one.
+ */
+static void look(struct neomm__fault *work, struct neomm_mapping *old)
+{
+    if (!(work->region->flags & NEOMM__REGION_SHARED))
+        (void)neomm_paging_query(work->root, &work->space->tables, work->page, old);
+}
+
+/* Enters the region and looks at the leaf: as a rule in one walk without locks. */
+static void enter(struct neomm__fault *work, struct neomm_mapping *old)
+{
+    neomm_irq_t irq = neomm__epoch_enter(work->root);
+    work->region = neomm__region_try_enter(work->root, work->space, work->page);
+    if (work->region)
+        look(work, old);
+    neomm__epoch_leave(work->root, irq);
+    if (work->region)
+        return;
+    work->region = neomm__region_enter(work->root, work->space, work->page);
+    if (work->region)
+        look(work, old);
 }
 
 static enum neomm__round one_round(struct neomm__fault *work, uint32_t error,
                                    struct neomm_fault_result *result)
 {
-    work->region = neomm__region_enter(work->root, work->space, work->page);
+    struct neomm_mapping old = {.state = NEOMM_MAPPING_NONE};
+    enter(work, &old);
     if (!work->region)
         return round_unmapped(work, result);
-    enum neomm__round round = round_inside(work, error, result);
+    enum neomm__round round = round_inside(work, error, &old, result);
     neomm__fault_leave(work);
     return round;
 }
@@ -506,12 +579,23 @@ static void all_rounds(struct neomm__fault *work, uint32_t error, struct neomm_f
     work->shortages = 0;
 }
 
+enum neomm_fault_outcome neomm__fault_bring(struct neomm *root, struct neomm_space *space,
+                                            neomm_vaddr_t page, neomm_frame_t frame,
+                                            struct neomm_swap_entry entry,
+                                            struct neomm_fault_result *result)
+{
+    struct neomm__fault work = {
+        .root = root, .space = space, .page = page, .frame = frame, .read = entry};
+    all_rounds(&work, NEOMM__PF_BRING, result);
+    return result->outcome;
+}
+
 /* Did others just free memory, or is it worth to look for a victim? */
 static bool may_retry(struct neomm__fault *work, uint32_t error,
                       const struct neomm_fault_result *result)
 {
     if (result->outcome != NEOMM_FAULT_NOMEM || (error & NEOMM__PF_STATUS) ||
-        at_resident_limit(work->space) || neomm__is_victim(work->space))
+        at_resident_limit(work->root, work->space) || neomm__is_victim(work->space))
         return false;
     neomm__stall_begin(work->root);
     bool more = neomm__out_of_memory(work->root);

@@ -6,7 +6,6 @@
  */
 #include "vmm/fault.h"
 
-#include "vmm/balance.h"
 #include "vmm/cache.h"
 
 /* What a look at the object came to, if it did not end the fault. */
@@ -103,9 +102,7 @@ static enum wanted enter_contents(struct object_fault *f, struct neomm_swap_entr
     if (neomm__fault_same_entry(&work->read, &entry)) {
         enum wanted wanted = enter_page(f, entry);
         if (wanted == WANT_NOTHING) {
-            neomm__bump(&work->space->faults_swap_in);
-            NEOMM__COUNT(work->root, FAULT_SWAP_IN);
-            neomm__balance_cost(work->root, NEOMM__COST_ANONYMOUS);
+            neomm__fault_swapped_in(work);
             f->result->kind = NEOMM_FAULT_SWAP_IN;
         }
         return wanted;
@@ -157,7 +154,7 @@ static enum neomm__round read_contents(struct object_fault *f)
     work->read = f->entry;
     work->zeroed = false;
     neomm__fault_leave(work);
-    neomm_status status = neomm__fault_read(work, &page);
+    neomm_status status = neomm__fault_read(work, &page, 1);
     if (status != NEOMM_OK)
         neomm__fault_drop_contents(work);
     return neomm__fault_was_read(work, status, f->result);

@@ -10,6 +10,7 @@
  * Where a set cannot grow, what the child has got from there on is taken out again without having
  * counted: nobody has used it. The whole child is undone then.
  */
+#include "swap/remove.h"
 #include "vmm/vmm_priv.h"
 
 struct fork {
@@ -99,12 +100,11 @@ static neomm_status replace_pinned(struct fork *fork, const struct pinned *pinne
     if (status != NEOMM_OK)
         return status;
     next.paddr = neomm_frame_paddr(copy);
-    neomm__user_frame_claim(root, child, copy, vaddr);
-    neomm__frame_set(neomm__frame(root, copy), NEOMM__FRAME_DIRTY);
+    neomm__user_frame_claim(root, child, copy, vaddr, NEOMM__FRAME_DIRTY);
     status = neomm_paging_exchange(root, &child->tables, vaddr, &pinned->leaf, &next, NULL);
     NEOMM__ASSERT(status == NEOMM_OK);
     neomm__user_frame_leave(root, child, frame, vaddr, false, NULL);
-    neomm__user_frame_enter(root, child, copy);
+    neomm__user_frame_enter(root, child, copy, false);
     const struct neomm__region *region = neomm__region_find(&parent->map, vaddr);
     status = neomm_paging_query(root, &parent->tables, vaddr, &leaf);
     NEOMM__ASSERT(status == NEOMM_OK && leaf.paddr == pinned->leaf.paddr && region);
@@ -263,6 +263,7 @@ static neomm_status fork_once(struct neomm *root, struct neomm_space *parent,
     status = copy_regions(&fork);
     neomm__mutex_unlock(&parent->lock);
     neomm__store_release(&fork.child->filling, 0);
+    neomm__swap_stir(root);
     if (status == NEOMM_OK) {
         *child = fork.child;
     } else {

@@ -10,7 +10,7 @@
  * So nothing but the walks over leaves has to know of it: what deals with a part splits the leaf,
  * and finds small ones that look as if they had always been there. Small leaves never become huge.
  */
-#include "vmm/vmm_priv.h"
+#include "vmm/tally.h"
 
 /* ---- walks ---- */
 
@@ -94,7 +94,7 @@ bool neomm__huge_fits(struct neomm *root, const struct neomm_space *space,
     size_t size = neomm_paging_large_size(root);
     neomm_vaddr_t start = NEOMM__ALIGN_DOWN(page, size);
     uint64_t limit = space->limits.resident_bytes >> NEOMM_PAGE_SHIFT,
-             pages = (uint64_t)neomm__load_acquire(&space->resident_pages);
+             pages = (uint64_t)neomm__resident(root, space);
     if (size == 0 || none->size < size || start < region->start || region->end - start < size)
         return false;
     bool zero = !write && !neomm_frame_is_nil(vmm->zero) && !(region->flags & NEOMM__REGION_HUGE);
@@ -154,6 +154,7 @@ static void enter_policy(struct neomm *root, struct neomm_space *space, neomm_fr
     struct neomm_policy *policy = neomm__space_policy(root, space);
     struct neomm__frame *entry = neomm__frame(root, block);
     neomm_irq_t irq = neomm__lock(&root->vmm->policy_lock);
+    neomm__newcomers_enter(root);
     for (uint32_t i = 0; i < frames; i++) {
         neomm__frame_set(&entry[i], NEOMM__FRAME_POLICY);
         policy->ops->enter(policy, neomm_frame(block.number + i));
@@ -175,7 +176,7 @@ neomm_status neomm__huge_map(struct neomm *root, struct neomm_space *space, neom
         unclaim(root, block, frames);
         return status;
     }
-    (void)neomm__fetch_add(&space->resident_pages, frames);
+    neomm__resident_add(space, frames);
     enter_policy(root, space, block, frames);
     return NEOMM_OK;
 }

@@ -17,6 +17,7 @@
  */
 #include "vmm/migrate.h"
 
+#include "swap/swap_cache.h"
 #include "vmm/cache.h"
 
 struct migration {
@@ -67,6 +68,8 @@ static neomm_status copy(struct migration *m)
         neomm__frame_set(m->to.entry, NEOMM__FRAME_DIRTY);
     if (neomm__frame_is_young(m->from.entry))
         neomm__frame_rejuvenate(m->to.entry);
+    if (neomm__frame_was_ahead(m->from.entry))
+        neomm__frame_mark_ahead(m->to.entry);
     return neomm__user_frame_copy(m->root, m->to.frame, m->from.frame);
 }
 
@@ -167,7 +170,10 @@ static void take_slot(struct migration *m)
 {
     if (!neomm__frame_has(m->from.entry, NEOMM__FRAME_SLOT))
         return;
+    struct neomm_swap_entry slot;
     m->to.entry->owner = m->from.entry->owner;
+    if (neomm_swap_entry_of(m->root, m->to.entry->owner, &slot) == NEOMM_OK)
+        neomm__swap_cache_move(m->root, slot, m->from.frame, m->to.frame);
     neomm__frame_set(m->to.entry, NEOMM__FRAME_SLOT);
     neomm__frame_clear(m->from.entry, NEOMM__FRAME_SLOT);
 }
@@ -234,7 +240,7 @@ static bool take_frame(struct migration *m, bool whole)
         neomm__user_frame_put(m->root, m->from.frame);
         return false;
     }
-    (void)neomm__frame_age(entry);
+    neomm__frame_forget(entry);
     entry->kind = NEOMM__KIND_NONE;
     entry->owner = 0;
     neomm__frame_clear(entry, ~NEOMM__FRAME_ALLOCATED);

@@ -58,7 +58,8 @@ static neomm_status check_request(const struct neomm *root, neomm_vaddr_t addres
 void neomm__leaves_clear(struct neomm *root, struct neomm_space *space, neomm_vaddr_t start,
                          neomm_vaddr_t end)
 {
-    struct neomm__release release = {root, space};
+    struct neomm__release release;
+    neomm__release_begin(&release, root, space);
     struct neomm__region_place place = neomm__region_place(&space->map, start);
     struct neomm__region *region = neomm__region_at(place);
     for (; region && region->start < end; region = neomm__region_next(&place))
@@ -67,6 +68,7 @@ void neomm__leaves_clear(struct neomm *root, struct neomm_space *space, neomm_va
                                      region->end - region->start, NULL, NULL, NULL);
     neomm_status status = neomm_paging_unmap(root, &space->tables, start, end - start,
                                              neomm__user_leaf_release, &release, NULL);
+    neomm__release_end(&release);
     /* Nothing reaches over the ends and has to be split, so nothing can fail. */
     NEOMM__ASSERT(status == NEOMM_OK);
 }

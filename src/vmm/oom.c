@@ -11,7 +11,7 @@
  * The score is a share of RAM, so that a bias means the same on any machine (as Linux's
  * oom_score_adj does).
  */
-#include "vmm/vmm_priv.h"
+#include "vmm/tally.h"
 
 /* A fault needs a frame and the tables above it, five levels at the most; with so many at hand it
  * is no want of frames. */
@@ -19,10 +19,9 @@
 
 /* ---- the score ---- */
 
-static uint64_t pages_of(const struct neomm_space *space)
+static uint64_t pages_of(const struct neomm *root, const struct neomm_space *space)
 {
-    return (uint64_t)neomm__load_acquire(&space->resident_pages) +
-           neomm__load_acquire(&space->swap_pages) +
+    return (uint64_t)neomm__resident(root, space) + neomm__load_acquire(&space->swap_pages) +
            neomm__load_relaxed(&space->tables.table_frames) + 1;
 }
 
@@ -36,7 +35,7 @@ static uint32_t share_of(uint64_t pages, uint64_t ram)
 
 int32_t neomm_space_oom_score(struct neomm *root, struct neomm_space *space)
 {
-    return (int32_t)share_of(pages_of(space), root->vmm->ram_pages) +
+    return (int32_t)share_of(pages_of(root, space), root->vmm->ram_pages) +
            (int32_t)neomm__load_acquire(&space->oom_bias);
 }
 
@@ -52,12 +51,11 @@ neomm_status neomm_space_set_oom_bias(struct neomm *root, struct neomm_space *sp
 /* ---- the victim ---- */
 
 /* Not one that has nothing to give, or whose pages fork is just filling in. */
-static bool is_candidate(const struct neomm_space *space)
+static bool is_candidate(const struct neomm *root, const struct neomm_space *space)
 {
     return (int32_t)neomm__load_acquire(&space->oom_bias) != NEOMM_OOM_NEVER &&
            !neomm__is_victim(space) && neomm__load_acquire(&space->filling) == 0 &&
-           (neomm__load_acquire(&space->resident_pages) != 0 ||
-            neomm__load_acquire(&space->swap_pages) != 0);
+           (neomm__resident(root, space) != 0 || neomm__load_acquire(&space->swap_pages) != 0);
 }
 
 struct rank {
@@ -79,9 +77,9 @@ static struct neomm_space *choose(struct neomm *root)
     neomm__mutex_lock(&vmm->spaces_lock);
     for (uint32_t i = 1; i < NEOMM__SPACE_MAX; i++) {
         struct neomm_space *space = neomm_space_at(root, i);
-        if (!space || !is_candidate(space))
+        if (!space || !is_candidate(root, space))
             continue;
-        struct rank rank = {space, neomm_space_oom_score(root, space), pages_of(space)};
+        struct rank rank = {space, neomm_space_oom_score(root, space), pages_of(root, space)};
         if (is_before(&rank, &best))
             best = rank;
     }
@@ -148,7 +146,7 @@ static bool take_from_a_victim(struct neomm *root)
         return false;
     uint32_t index = victim->index;
     neomm__log(NEOMM_LOG_WARNING, "vmm: out of memory: space %u (%s) gives up %llu pages", index,
-               victim->name, (unsigned long long)pages_of(victim));
+               victim->name, (unsigned long long)pages_of(root, victim));
     NEOMM__COUNT(root, OOM_VICTIM);
     neomm_port_oom(root, index);
     reap(root, victim);

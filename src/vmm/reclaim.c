@@ -5,13 +5,16 @@
  * A candidate that cannot go is passed as if it had been used.
  */
 #include "vmm/evict.h"
+#include "vmm/tally.h"
 
 /* As often all pages of a domain are tested before none is said to go: 3 uses counted and some. */
 #define ROUNDS 6u
 
+/* Also lets new pages enter: who wants to have one of the domain's pages asks this first. */
 static uint32_t domain_size(struct neomm *root, const struct neomm_policy *policy)
 {
     neomm_irq_t irq = neomm__lock(&root->vmm->policy_lock);
+    neomm__newcomers_enter(root);
     uint32_t count = policy->count;
     neomm__unlock(&root->vmm->policy_lock, irq);
     return count;
@@ -63,27 +66,43 @@ static bool belongs_to(struct neomm__eviction *e, const struct neomm_space *spac
     return found;
 }
 
-/* Tests one candidate and evicts it if the policy says so; `insist`: also if it was used since it
- * was tested last. NEOMM_E_AGAIN: kept, try the next. */
-static neomm_status try_candidate(struct neomm *root, struct neomm_policy *policy,
-                                  struct neomm__eviction *e, bool insist)
+/* Tests one candidate; `insist`: it may go also if it was used since it was tested last.
+ * NEOMM_E_AGAIN: it stays. */
+static neomm_status test_candidate(struct neomm *root, struct neomm_policy *policy,
+                                   struct neomm__eviction *e, bool insist)
 {
-    bool accessed = true, dirty = true;
+    bool accessed = true;
+    e->dirty = true;
     if (neomm__frame_has(e->entry, NEOMM__FRAME_BUSY) || neomm__frame_pins(e->entry) != 0 ||
         neomm__evict_is_locked(e)) {
         (void)tell(root, policy, e, true, true);
         return NEOMM_E_AGAIN;
     }
     NEOMM__COUNT(root, EVICT_TEST);
-    neomm__evict_test(e, &accessed, &dirty);
-    if (tell(root, policy, e, accessed && !insist, dirty) == NEOMM_KEEP)
+    neomm__evict_test(e, &accessed, &e->dirty);
+    return tell(root, policy, e, accessed && !insist, e->dirty) == NEOMM_KEEP ? NEOMM_E_AGAIN
+                                                                              : NEOMM_OK;
+}
+
+/* How its eviction ended. A page that could not go is passed as if it had been used. */
+static neomm_status judge(struct neomm *root, struct neomm_policy *policy,
+                          const struct neomm__eviction *e)
+{
+    if (e->status == NEOMM_E_NOENT)
         return NEOMM_E_AGAIN;
-    neomm_status status = neomm__evict_frame(e);
-    if (status == NEOMM_E_NOENT)
-        return NEOMM_E_AGAIN;
+    if (e->status != NEOMM_OK)
+        (void)tell(root, policy, e, true, e->dirty);
+    return e->status;
+}
+
+static neomm_status try_candidate(struct neomm *root, struct neomm_policy *policy,
+                                  struct neomm__eviction *e, bool insist)
+{
+    neomm_status status = test_candidate(root, policy, e, insist);
     if (status != NEOMM_OK)
-        (void)tell(root, policy, e, true, dirty);
-    return status;
+        return status;
+    (void)neomm__evict_frame(e);
+    return judge(root, policy, e);
 }
 
 /* Errors after which another page may still go. */
@@ -167,8 +186,7 @@ static neomm_status evict_a_leaf(struct neomm *root, struct neomm_space *space)
 /* Has the space a domain of its own, and pages that are not in it? */
 static bool has_shared_pages(struct neomm *root, struct neomm_space *space)
 {
-    return space->policy.ops &&
-           neomm__load_acquire(&space->resident_pages) > domain_size(root, &space->policy);
+    return space->policy.ops && neomm__resident(root, space) > domain_size(root, &space->policy);
 }
 
 neomm_status neomm__evict_one(struct neomm *root, struct neomm_space *space)
@@ -216,6 +234,7 @@ void neomm__evict_at(struct neomm *root, struct neomm_space *space, neomm_vaddr_
 {
     struct neomm__eviction e = {.root = root};
     struct search search = {root, &e, space, 0};
+    neomm__newcomers_flush(root);
     (void)neomm__walk(root, space, vaddr, NEOMM_PAGE_SIZE, find_page, &search);
     if (!e.entry)
         return;
@@ -358,33 +377,91 @@ static bool choose(struct neomm *root, struct neomm_policy *policy, const struct
     return count != 0;
 }
 
+/* Where swap has refused enough, only what needs no write may go. */
 static bool could_go(const struct neomm__scan *scan, struct neomm__eviction *e)
 {
     if (e->entry->kind == NEOMM__KIND_CACHE)
         return true;
+    if (scan->failures[false] >= FAILURES && !may_be_clean(e->root, e->frame))
+        return false;
     return (!scan->no_slots || neomm__frame_has(e->entry, NEOMM__FRAME_SLOT)) &&
            !neomm__evict_is_limited(e);
+}
+
+/* One look. True: the page has joined the batch. */
+static bool look(struct neomm *root, struct neomm_policy *policy, struct neomm__scan *scan,
+                 struct neomm__eviction *e, bool wanted)
+{
+    scan->scanned++;
+    if (!wanted || !could_go(scan, e))
+        (void)tell(root, policy, e, true, true);
+    else if (is_a_good_choice(root, scan, e) &&
+             test_candidate(root, policy, e, scan->insist) == NEOMM_OK && neomm__evict_prepare(e))
+        return true;
+    return false;
+}
+
+/* The end of a page that was looked at; false: there is no use in looking at others. */
+static bool settle(struct neomm *root, struct neomm_policy *policy, struct neomm__scan *scan,
+                   struct neomm__eviction *e)
+{
+    neomm_status status = judge(root, policy, e);
+    neomm__user_frame_put(root, e->frame);
+    scan->freed += status == NEOMM_OK;
+    return status == NEOMM_OK || is_passed(scan, status, policy == &root->vmm->cache);
+}
+
+/* Looks at candidates until there are enough that may go, or no more looks; false: no use in more.
+ * A page that is BUSY may be one of our own batch: there are no others. */
+static bool fill(struct neomm *root, struct neomm_policy *policy, struct neomm__scan *scan,
+                 struct neomm__write_back *batch, uint32_t *looks)
+{
+    while (*looks > 0 && scan->freed + batch->count < scan->wanted &&
+           batch->count < NEOMM_POLICY_BATCH && scan->scanned < scan->most) {
+        struct neomm__eviction *e = &batch->e[batch->count];
+        bool wanted;
+        *e = (struct neomm__eviction){.root = root, .status = NEOMM_E_NOENT};
+        if (!choose(root, policy, scan, e, &wanted)) {
+            *looks = 0;
+            return true;
+        }
+        if (batch->count != 0 && neomm__frame_has(e->entry, NEOMM__FRAME_BUSY)) {
+            neomm__user_frame_put(root, e->frame);
+            return true;
+        }
+        --*looks;
+        if (look(root, policy, scan, e, wanted))
+            batch->count++;
+        else if (!settle(root, policy, scan, e))
+            return false;
+    }
+    return true;
+}
+
+/* Writes the batch back; false: there is no use in another. */
+static bool drain(struct neomm *root, struct neomm_policy *policy, struct neomm__scan *scan,
+                  struct neomm__write_back *batch)
+{
+    bool more = true;
+    neomm__write_back(batch);
+    for (uint32_t i = 0; i < batch->count; i++)
+        more &= settle(root, policy, scan, &batch->e[i]);
+    batch->count = 0;
+    return more;
 }
 
 void neomm__scan_domain(struct neomm *root, struct neomm_policy *policy, struct neomm__scan *scan,
                         uint32_t looks)
 {
-    for (; looks > 0 && scan->freed < scan->wanted && scan->scanned < scan->most; looks--) {
-        struct neomm__eviction e = {.root = root};
-        neomm_status status = NEOMM_E_AGAIN;
-        bool wanted;
-        if (!choose(root, policy, scan, &e, &wanted))
-            return;
-        scan->scanned++;
-        if (!wanted || !could_go(scan, &e))
-            (void)tell(root, policy, &e, true, true);
-        else if (is_a_good_choice(root, scan, &e))
-            status = try_candidate(root, policy, &e, scan->insist);
-        neomm__user_frame_put(root, e.frame);
-        scan->freed += status == NEOMM_OK;
-        if (status != NEOMM_OK && !is_passed(scan, status, policy == &root->vmm->cache))
-            return;
+    bool more = looks > 0 && domain_size(root, policy) != 0;
+    if (!more)
+        return;
+    struct neomm__write_back *batch = neomm__write_back_take(root);
+    while (more && looks > 0 && scan->freed < scan->wanted && scan->scanned < scan->most) {
+        more = fill(root, policy, scan, batch, &looks);
+        more &= drain(root, policy, scan, batch);
     }
+    neomm__write_back_give(root, batch);
 }
 
 uint32_t neomm__scan_share(struct neomm *root, const struct neomm_policy *policy, unsigned priority)

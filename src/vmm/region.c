@@ -1,84 +1,11 @@
-/* Regions: who may be inside, and ranges of them.
- * SPDX-License-Identifier: MIT
- *
- * A fault is inside of its region for a short while, in which it neither sleeps nor allocates what
- * could reclaim; a call that changes regions holds the space's lock, closes each that its range
- * touches and waits until nobody is inside:
- *
- *   users  = n        n are inside
- *   users  = n CLOSED n are inside, nobody enters; the last one wakes who waits
- *   users  = CLOSED   the closer may change the region
- *   users  = DEAD     it is out of the map
- *
- * What a search finds may have changed by the time the region is entered; so its bounds, which do
- * not change while somebody is inside, are looked at again.
- */
+/* Regions: what lies in a space, and ranges of regions that change.
+ * SPDX-License-Identifier: MIT */
 #include "base/epoch.h"
 #include "vmm/object.h"
-
-/* ---- entering ---- */
-
-static bool try_enter(struct neomm__region *region)
-{
-    uint32_t users = neomm__load_acquire(&region->users);
-    while (!(users & (NEOMM__REGION_CLOSED | NEOMM__REGION_DEAD)))
-        if (neomm__cas(&region->users, &users, users + 1))
-            return true;
-    return false;
-}
 
 static bool contains(const struct neomm__region *region, neomm_vaddr_t vaddr)
 {
     return vaddr >= region->start && vaddr < region->end;
-}
-
-struct neomm__region *neomm__region_try_enter(struct neomm *root, struct neomm_space *space,
-                                              neomm_vaddr_t vaddr)
-{
-    struct neomm__region_sight sight;
-    neomm_irq_t irq = neomm__epoch_enter(root);
-    bool entered =
-        neomm__region_search(&space->map, vaddr, &sight) && sight.region && try_enter(sight.region);
-    neomm__epoch_leave(root, irq);
-    if (entered && contains(sight.region, vaddr))
-        return sight.region;
-    if (entered)
-        neomm__region_exit(sight.region);
-    return NULL;
-}
-
-/* With the space's lock the map stands still, and no region is closed. */
-struct neomm__region *neomm__region_enter(struct neomm *root, struct neomm_space *space,
-                                          neomm_vaddr_t vaddr)
-{
-    struct neomm__region *region = neomm__region_try_enter(root, space, vaddr);
-    if (region)
-        return region;
-    neomm__mutex_lock(&space->lock);
-    region = neomm__region_find(&space->map, vaddr);
-    bool entered = region && try_enter(region);
-    neomm__mutex_unlock(&space->lock);
-    return entered ? region : NULL;
-}
-
-void neomm__region_exit(struct neomm__region *region)
-{
-    if (neomm__fetch_sub(&region->users, 1) == (NEOMM__REGION_CLOSED | 1))
-        neomm_port_wake(&region->users, 1);
-}
-
-void neomm__region_close(struct neomm__region *region)
-{
-    uint32_t users = neomm__fetch_or(&region->users, NEOMM__REGION_CLOSED) | NEOMM__REGION_CLOSED;
-    while (users != NEOMM__REGION_CLOSED) {
-        (void)neomm_port_wait(&region->users, users, UINT64_MAX);
-        users = neomm__load_acquire(&region->users);
-    }
-}
-
-void neomm__region_open(struct neomm__region *region)
-{
-    neomm__store_release(&region->users, 0);
 }
 
 /* ---- looking without the lock ---- */

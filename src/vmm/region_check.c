@@ -26,7 +26,7 @@ static void check_region(struct walk *walk, const struct neomm__region_node *lea
         complain(walk, leaf, "bounds differ from the region's");
     if (leaf->key[i] < walk->end)
         complain(walk, leaf, "regions overlap");
-    if (neomm__load_relaxed(&region->users) != 0)
+    if (neomm__load_relaxed(&region->users) != 0 || neomm__region_is_entered(region))
         neomm__report(walk->report, "vmm: space %u: region %#zx: users %#x", walk->space,
                       (size_t)region->start, region->users);
     walk->end = leaf->value[i];

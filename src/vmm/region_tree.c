@@ -86,7 +86,7 @@ struct neomm__region *neomm__region_take(struct neomm__region_map *map)
     NEOMM__ASSERT(region);
     map->spare_region = region->next;
     map->spare_regions--;
-    *region = (struct neomm__region){0};
+    *region = (struct neomm__region){.map = map};
     return region;
 }
 

@@ -39,7 +39,7 @@
 #define NEOMM__REGION_SHARED     0x100u
 #define NEOMM__REGION_COMMITTED  0x200u /* in the commit account */
 
-/* Bits of `users`, which also counts the tasks inside. */
+/* Bits of `users`, which also counts tasks inside. */
 #define NEOMM__REGION_CLOSED 0x80000000u
 #define NEOMM__REGION_DEAD   0x40000000u
 
@@ -49,10 +49,11 @@ struct neomm__region {
     neomm_vaddr_t floor;      /* addresses from here on are not given to others by themselves */
     neomm_prot_t prot;
     uint32_t flags;
-    uint32_t users;             /* a futex, see neomm__region_enter */
+    uint32_t users;             /* see region_enter.c */
     uint32_t object;            /* which it has a reference of; 0: none */
     uint64_t offset;            /* page of the object, or physical page, at `start` */
     struct neomm__region *next; /* while it is spare or in limbo */
+    struct neomm__region_map *map;
 };
 
 struct neomm__region_node {
@@ -78,7 +79,8 @@ struct neomm__region_limbo {
 };
 
 struct neomm__region_map {
-    struct neomm *root;             /* whose objects the regions refer to; NULL: there are none */
+    /* whose objects the regions refer to, and whose CPUs enter them; NULL: there are none */
+    struct neomm *root;
     struct neomm__region_node *top; /* NULL: empty */
     uint32_t count, nodes, height;
     uint32_t spare_regions, spare_nodes;
@@ -87,6 +89,8 @@ struct neomm__region_map {
     struct neomm__region_node *touched; /* odd until the change is complete */
     neomm_irq_t irq;
     struct neomm__region_limbo open, closed; /* still collecting; waiting */
+    struct neomm_cpumask visitors;           /* CPUs that were in a region */
+    uint32_t closers, exits; /* tasks that wait; a futex, moves while there are any */
 };
 
 /* A place in the map. */

@@ -27,6 +27,22 @@ _Static_assert(((size_t)8 << ORDER_LAST) == NEOMM_PAGE_SIZE << NEOMM_ORDER_MAX, 
 
 /* ---- the lock ---- */
 
+static inline void note_taken(void)
+{
+#if NEOMM_INSTRUMENTED
+    struct neomm__lock of_class = NEOMM__LOCK_INIT(FRAME);
+    neomm__lock_note_taken(&of_class);
+#endif
+}
+
+static inline void note_released(void)
+{
+#if NEOMM_INSTRUMENTED
+    struct neomm__lock of_class = NEOMM__LOCK_INIT(FRAME);
+    neomm__lock_note_released(&of_class);
+#endif
+}
+
 neomm_irq_t neomm__rmap_lock(struct neomm__frame *entry)
 {
     neomm_irq_t irq = neomm_port_irq_save();
@@ -36,20 +52,42 @@ neomm_irq_t neomm__rmap_lock(struct neomm__frame *entry)
             neomm__spin();
         irq = neomm_port_irq_save();
     }
-#if NEOMM_INSTRUMENTED
-    struct neomm__lock of_class = NEOMM__LOCK_INIT(FRAME);
-    neomm__lock_note_taken(&of_class);
-#endif
+    note_taken();
     return irq;
 }
 
 void neomm__rmap_unlock(struct neomm__frame *entry, neomm_irq_t irq)
 {
-#if NEOMM_INSTRUMENTED
-    struct neomm__lock of_class = NEOMM__LOCK_INIT(FRAME);
-    neomm__lock_note_released(&of_class);
-#endif
+    note_released();
     (void)neomm__fetch_and(&entry->mappings, ~NEOMM__RMAP_LOCK);
+    NEOMM__YIELD();
+    neomm_port_irq_restore(irq);
+}
+
+/* It is counted until the lock is given back. A set of one entry has no table. */
+bool neomm__rmap_try_empty(struct neomm__frame *entry, uint64_t mapping, unsigned flags,
+                           neomm_irq_t *irq)
+{
+    uint32_t one = 1;
+    *irq = neomm_port_irq_save();
+    if (!neomm__cas(&entry->mappings, &one, NEOMM__RMAP_LOCK | 1)) {
+        neomm_port_irq_restore(*irq);
+        return false;
+    }
+    note_taken();
+    if (entry->mapping == mapping && !neomm__frame_has(entry, flags)) {
+        entry->mapping = 0;
+        return true;
+    }
+    neomm__rmap_unlock(entry, *irq);
+    return false;
+}
+
+/* Who waits sets the lock's bit, which is set, and no others change. */
+void neomm__rmap_unlock_empty(struct neomm__frame *entry, neomm_irq_t irq)
+{
+    note_released();
+    neomm__store_release(&entry->mappings, 0);
     NEOMM__YIELD();
     neomm_port_irq_restore(irq);
 }
@@ -224,6 +262,7 @@ struct addition {
     uint64_t mapping;
     struct neomm__rmap_table spare; /* to grow into; or what is to be freed */
     neomm_status status;
+    bool join; /* only where there are others */
 };
 
 /* The spare table becomes the set's, if it has the order that is wanted. The first table is small
@@ -247,6 +286,8 @@ static unsigned try_add(struct addition *a)
 {
     neomm_irq_t irq = neomm__rmap_lock(a->entry);
     unsigned wanted = order_wanted(a->entry, neomm__rmap_count(a->entry));
+    if (a->join && neomm__rmap_count(a->entry) == 0)
+        a->status = NEOMM_E_NOENT;
     if (wanted != 0 && neomm__rmap_has(a->root, a->entry, a->mapping)) {
         a->status = NEOMM_E_EXISTS;
         wanted = 0;
@@ -266,9 +307,9 @@ static void drop_spare(struct addition *a)
     a->spare.words = NULL;
 }
 
-neomm_status neomm__rmap_add(struct neomm *root, struct neomm__frame *entry, uint64_t mapping)
+static neomm_status add(struct neomm *root, struct neomm__frame *entry, uint64_t mapping, bool join)
 {
-    struct addition a = {root, entry, mapping, {NULL, 0}, NEOMM_OK};
+    struct addition a = {root, entry, mapping, {NULL, 0}, NEOMM_OK, join};
     unsigned wanted;
     while (a.status == NEOMM_OK && (wanted = try_add(&a)) != 0) {
         drop_spare(&a);
@@ -280,6 +321,16 @@ neomm_status neomm__rmap_add(struct neomm *root, struct neomm__frame *entry, uin
     }
     drop_spare(&a);
     return a.status;
+}
+
+neomm_status neomm__rmap_add(struct neomm *root, struct neomm__frame *entry, uint64_t mapping)
+{
+    return add(root, entry, mapping, false);
+}
+
+neomm_status neomm__rmap_join(struct neomm *root, struct neomm__frame *entry, uint64_t mapping)
+{
+    return add(root, entry, mapping, true);
 }
 
 /* ---- removing ---- */

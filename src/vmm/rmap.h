@@ -8,8 +8,8 @@
  *   mapping   0                             empty
  *             index << 44 | page            the one
  *             MANY | order | place          table of 2^order words, load at most 3/4
- *   mappings  the lock, how many there are, and whether the frame was used, see
- *             neomm__frame_rejuvenate
+ *   mappings  the lock, how many there are, whether the frame was used, see
+ *             neomm__frame_rejuvenate, and whether it was read ahead
  *
  * A set contains every leaf that leads to its frame: who maps a page adds to the set first, who
  * unmaps it removes from the set last. So whoever has the lock and finds an entry may rely on its
@@ -25,7 +25,11 @@
 #define NEOMM__RMAP_LOCK ((uint32_t)1 << 31)
 /* The accessed bit of a leaf was cleared, but not for the frame's policy, which is to see it. */
 #define NEOMM__RMAP_YOUNG ((uint32_t)1 << 30)
-#define NEOMM__RMAP_COUNT (NEOMM__RMAP_YOUNG - 1)
+/* The page was read ahead and is not known to have been used, see readahead.h. */
+#define NEOMM__RMAP_AHEAD ((uint32_t)1 << 29)
+/* The frame is in the new one of two instances of its domain's policy, see policy_set.c. */
+#define NEOMM__RMAP_MOVED ((uint32_t)1 << 28)
+#define NEOMM__RMAP_COUNT (NEOMM__RMAP_MOVED - 1)
 /* In an entry: the index is an object's. */
 #define NEOMM__RMAP_OBJECT ((uint64_t)1 << 60)
 /* The most entries of a set: three quarters of the largest table, which is one block of frames. */
@@ -40,6 +44,13 @@ struct neomm__rmap_table {
 /* Locks the frame: its set, and its slot (`owner` and NEOMM__FRAME_SLOT). Interrupts are masked. */
 neomm_irq_t neomm__rmap_lock(struct neomm__frame *entry);
 void neomm__rmap_unlock(struct neomm__frame *entry, neomm_irq_t irq);
+
+/* Locks the frame and empties its set at once, if it has this one entry alone, nobody has the lock
+ * and none of the flags is set. */
+bool neomm__rmap_try_empty(struct neomm__frame *entry, uint64_t mapping, unsigned flags,
+                           neomm_irq_t *irq);
+/* Unlocks a frame whose set is empty. */
+void neomm__rmap_unlock_empty(struct neomm__frame *entry, neomm_irq_t irq);
 
 /* Waits while there are `count` entries, one of which somebody else is about to remove. */
 static inline void neomm__rmap_wait(const struct neomm__frame *entry, uint32_t count)
@@ -72,11 +83,39 @@ static inline bool neomm__frame_age(struct neomm__frame *entry)
            (neomm__fetch_and(&entry->mappings, ~NEOMM__RMAP_YOUNG) & NEOMM__RMAP_YOUNG);
 }
 
+/* Its page was read ahead, see readahead.h; and has it been, until now? */
+static inline void neomm__frame_mark_ahead(struct neomm__frame *entry)
+{
+    (void)neomm__fetch_or(&entry->mappings, NEOMM__RMAP_AHEAD);
+}
+
+static inline bool neomm__frame_was_ahead(const struct neomm__frame *entry)
+{
+    return (neomm__load_relaxed(&entry->mappings) & NEOMM__RMAP_AHEAD) != 0;
+}
+
+static inline bool neomm__frame_unmark_ahead(struct neomm__frame *entry)
+{
+    return neomm__frame_was_ahead(entry) &&
+           (neomm__fetch_and(&entry->mappings, ~NEOMM__RMAP_AHEAD) & NEOMM__RMAP_AHEAD);
+}
+
+/* The frame is nobody's any more. */
+static inline void neomm__frame_forget(struct neomm__frame *entry)
+{
+    const uint32_t marks = NEOMM__RMAP_YOUNG | NEOMM__RMAP_AHEAD | NEOMM__RMAP_MOVED;
+    if (neomm__load_relaxed(&entry->mappings) & marks)
+        (void)neomm__fetch_and(&entry->mappings, ~marks);
+}
+
 /* Adds an entry. NEOMM_E_EXISTS: it is there; NEOMM_E_NOMEM, NEOMM_E_LIMIT; nothing has changed
  * then. Takes the lock. Cost: expected constant; what a table's growth costs is shared by those
  * that fill it.
  */
 neomm_status neomm__rmap_add(struct neomm *root, struct neomm__frame *entry, uint64_t mapping);
+
+/* The same, if there are others: NEOMM_E_NOENT, the set is empty. */
+neomm_status neomm__rmap_join(struct neomm *root, struct neomm__frame *entry, uint64_t mapping);
 
 /* The rest: with the lock. */
 

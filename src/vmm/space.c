@@ -1,6 +1,39 @@
 /* Address spaces: the table of them, their life, and what keeps them.
  * SPDX-License-Identifier: MIT */
+#include "swap/remove.h"
 #include "vmm/object.h"
+#include "vmm/tally.h"
+
+/* ---- counts ---- */
+
+struct neomm__tally neomm__tally_sum(const struct neomm *root, const struct neomm_space *space)
+{
+    struct neomm__tally sum = {0, 0, 0, 0, 0};
+    for (uint32_t cpu = 0; cpu < root->cpus; cpu++) {
+        const struct neomm__tally *part = &space->tally[cpu];
+        sum.resident += neomm__load_acquire(&part->resident);
+        sum.zero += neomm__load_relaxed(&part->zero);
+        sum.swap_in += neomm__load_relaxed(&part->swap_in);
+        sum.copy += neomm__load_relaxed(&part->copy);
+        sum.other += neomm__load_relaxed(&part->other);
+    }
+    return sum;
+}
+
+void neomm__resident_add(struct neomm_space *space, size_t n)
+{
+    neomm_irq_t irq = neomm_port_irq_save();
+    neomm__tally_add(&neomm__tally(space)->resident, n);
+    neomm_port_irq_restore(irq);
+}
+
+size_t neomm__resident(const struct neomm *root, const struct neomm_space *space)
+{
+    size_t pages = 0;
+    for (uint32_t cpu = 0; cpu < root->cpus; cpu++)
+        pages += neomm__load_acquire(&space->tally[cpu].resident);
+    return pages <= SIZE_MAX / 2 ? pages : 0;
+}
 
 /* ---- life ---- */
 
@@ -84,7 +117,9 @@ neomm_status neomm_space_create(struct neomm *root, const struct neomm_limits *l
         return NEOMM_E_NOENT;
     if (NEOMM__FAULT(VMM_SPACE))
         return NEOMM_E_NOMEM;
-    struct neomm_space *made = neomm_kzalloc(root, sizeof(*made), 0);
+    struct neomm_space *made =
+        neomm_kmalloc_aligned(root, sizeof(*made) + root->cpus * sizeof(made->tally[0]),
+                              _Alignof(struct neomm_space), NEOMM_ZERO);
     if (!made)
         return NEOMM_E_NOMEM;
     neomm__lock_init(&made->lock, NEOMM_LOCK_CLASS_SPACE);
@@ -97,7 +132,7 @@ neomm_status neomm_space_create(struct neomm *root, const struct neomm_limits *l
     neomm_status status = enter_table(vmm, made);
     if (status == NEOMM_OK) {
         if (made->limits.resident_bytes != NEOMM_UNLIMITED)
-            neomm_policy_init(&made->policy, root, vmm->global.ops, made->index);
+            neomm_policy_init(&made->policy, root, vmm->policy, made->index);
         status = neomm_paging_create(root, &made->tables, made->index);
         if (status != NEOMM_OK)
             leave_table(vmm, made);
@@ -155,7 +190,7 @@ static void empty(struct neomm *root, struct neomm_space *space)
     neomm__mutex_unlock(&space->lock);
     wait_until_left(space);
     neomm__mutex_unlock(&space->lock);
-    NEOMM__ASSERT(space->resident_pages == 0 && space->swap_pages == 0);
+    NEOMM__ASSERT(neomm__resident(root, space) == 0 && space->swap_pages == 0);
 }
 
 neomm_status neomm_space_destroy(struct neomm *root, struct neomm_space *space)
@@ -167,6 +202,7 @@ neomm_status neomm_space_destroy(struct neomm *root, struct neomm_space *space)
     hide(root->vmm, space);
     empty(root, space);
     leave_table(root->vmm, space);
+    neomm__swap_stir(root);
     neomm_status status = neomm_paging_destroy(root, &space->tables);
     NEOMM__ASSERT(status == NEOMM_OK);
     neomm__regions_free(root, &space->map);
@@ -250,25 +286,28 @@ void neomm__space_reenter(struct neomm_space *space)
 void neomm_space_stats(struct neomm *root, struct neomm_space *space,
                        struct neomm_space_stats *stats)
 {
-    (void)root;
     neomm__mutex_lock(&space->lock);
+    const struct neomm__tally tally = neomm__tally_sum(root, space);
     *stats = (struct neomm_space_stats){
         .index = space->index,
         .regions = space->map.count,
         .virtual_bytes = space->virtual_pages << NEOMM_PAGE_SHIFT,
-        .resident_bytes = (uint64_t)space->resident_pages << NEOMM_PAGE_SHIFT,
+        .resident_bytes = (uint64_t)tally.resident << NEOMM_PAGE_SHIFT,
         .swap_bytes = (uint64_t)space->swap_pages << NEOMM_PAGE_SHIFT,
         .locked_bytes = space->locked_pages << NEOMM_PAGE_SHIFT,
         .table_bytes = (uint64_t)(space->tables.table_frames + 1) << NEOMM_PAGE_SHIFT,
-        .faults_zero = space->faults_zero,
-        .faults_swap_in = space->faults_swap_in,
-        .faults_copy = space->faults_copy,
-        .faults_other = space->faults_other,
+        .faults_zero = tally.zero,
+        .faults_swap_in = tally.swap_in,
+        .faults_copy = tally.copy,
+        .faults_other = tally.other,
         .evictions = space->evictions,
         .swap_writes = space->swap_writes,
         .working_set_bytes = (uint64_t)(space->working_set / 16) << NEOMM_PAGE_SHIFT,
         .refaults = space->refaults,
         .refaults_near = space->refaults_near,
+        .read_ahead = space->read_ahead,
+        .ahead_used = space->ahead_used,
+        .ahead_wasted = space->ahead_wasted,
         .oom_bias = (int32_t)neomm__load_acquire(&space->oom_bias),
         .oom_victim = neomm__is_victim(space),
     };

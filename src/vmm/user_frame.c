@@ -5,7 +5,9 @@
  * contents without a lock. A frame is in the domain of its space while it has had no other, and in
  * the global one from then on (NEOMM__KIND_SHARED), so the domain is known without its mappings.
  */
-#include "vmm/vmm_priv.h"
+#include "swap/swap_cache.h"
+#include "vmm/readahead.h"
+#include "vmm/tally.h"
 
 struct neomm_policy *neomm__user_frame_policy(struct neomm *root, const struct neomm__frame *entry,
                                               struct neomm_space *space)
@@ -18,28 +20,38 @@ struct neomm_policy *neomm__user_frame_policy(struct neomm *root, const struct n
 
 /* ---- coming ---- */
 
+/* Flags that say how a frame was allocated. */
+#define OF_PMM (NEOMM__FRAME_ALLOCATED | NEOMM__FRAME_MOVABLE)
+
+/* Its set needs no lock, nor its flags: the store of the leaf is what others see first. */
 void neomm__user_frame_claim(struct neomm *root, struct neomm_space *space, neomm_frame_t frame,
-                             neomm_vaddr_t vaddr)
+                             neomm_vaddr_t vaddr, unsigned flags)
 {
     struct neomm__frame *entry = neomm__frame(root, frame);
     entry->kind = NEOMM__KIND_USER;
-    neomm_status status = neomm__rmap_add(root, entry, neomm__mapping_make(space->index, vaddr));
-    NEOMM__ASSERT(status == NEOMM_OK);
+    entry->mapping = neomm__mapping_make(space->index, vaddr);
+    neomm__store_relaxed(&entry->flags, (uint8_t)((entry->flags & OF_PMM) | flags));
+    neomm__store_release(&entry->mappings, 1);
 }
 
-void neomm__user_frame_unclaim(struct neomm *root, struct neomm_space *space, neomm_frame_t frame,
-                               neomm_vaddr_t vaddr)
+void neomm__user_frame_unclaim(struct neomm *root, neomm_frame_t frame)
 {
     struct neomm__frame *entry = neomm__frame(root, frame);
-    neomm_irq_t irq = neomm__rmap_lock(entry);
-    (void)neomm__rmap_remove(root, entry, neomm__mapping_make(space->index, vaddr));
-    neomm__rmap_unlock(entry, irq);
+    entry->mapping = 0;
+    neomm__store_release(&entry->mappings, 0);
 }
 
-void neomm__user_frame_enter(struct neomm *root, struct neomm_space *space, neomm_frame_t frame)
+void neomm__user_frame_enter(struct neomm *root, struct neomm_space *space, neomm_frame_t frame,
+                             bool at_once)
 {
-    neomm__bump(&space->resident_pages);
-    neomm__user_frame_admit(root, neomm__space_policy(root, space), frame);
+    struct neomm_policy *policy = neomm__space_policy(root, space);
+    neomm_irq_t irq = neomm_port_irq_save();
+    neomm__tally_add(&neomm__tally(space)->resident, 1);
+    if (at_once || policy != &root->vmm->global)
+        neomm__user_frame_admit(root, policy, frame);
+    else
+        neomm__newcomers_add(root, frame);
+    neomm_port_irq_restore(irq);
 }
 
 void neomm__user_frame_admit(struct neomm *root, struct neomm_policy *policy, neomm_frame_t frame)
@@ -76,8 +88,36 @@ neomm_status neomm__user_frame_add(struct neomm *root, struct neomm_space *space
     neomm_status status =
         neomm__rmap_add(root, neomm__frame(root, frame), neomm__mapping_make(space->index, vaddr));
     if (status == NEOMM_OK)
-        neomm__bump(&space->resident_pages);
+        neomm__resident_add(space, 1);
     return status;
+}
+
+neomm_status neomm__user_frame_join(struct neomm *root, struct neomm_space *space,
+                                    neomm_frame_t frame, neomm_vaddr_t vaddr)
+{
+    neomm_status status =
+        neomm__rmap_join(root, neomm__frame(root, frame), neomm__mapping_make(space->index, vaddr));
+    if (status == NEOMM_OK)
+        neomm__resident_add(space, 1);
+    return status;
+}
+
+/* The slot that a frame, which is locked, has; false: none. */
+static bool slot_of(struct neomm *root, const struct neomm__frame *entry,
+                    struct neomm_swap_entry *slot)
+{
+    return neomm__frame_has(entry, NEOMM__FRAME_SLOT) &&
+           neomm_swap_entry_of(root, entry->owner, slot) == NEOMM_OK;
+}
+
+void neomm__user_frame_uncache(struct neomm *root, neomm_frame_t frame)
+{
+    struct neomm__frame *entry = neomm__frame(root, frame);
+    struct neomm_swap_entry slot;
+    neomm_irq_t irq = neomm__rmap_lock(entry);
+    if (slot_of(root, entry, &slot))
+        neomm__swap_cache_remove(root, slot, frame);
+    neomm__rmap_unlock(entry, irq);
 }
 
 neomm_status neomm__user_frame_share(struct neomm *root, struct neomm_space *from,
@@ -98,6 +138,7 @@ void neomm__user_frame_refault(struct neomm *root, struct neomm_space *space,
     struct neomm_policy *policy = neomm__space_policy(root, space);
     uint32_t note = neomm_swap_note_of(root, *slot);
     neomm_irq_t irq = neomm__lock(&root->vmm->policy_lock);
+    neomm__newcomers_enter(root);
     uint32_t distance = (policy->evictions - (note >> 1)) & (UINT32_MAX >> 1);
     bool near = (note & 1) == (policy->domain != 0) && distance <= policy->count + 1;
     if (policy->ops->refault)
@@ -115,15 +156,17 @@ void neomm__user_frame_refault(struct neomm *root, struct neomm_space *space,
 
 /* ---- going ---- */
 
+/* With the last reference, and without leaf, set and domain, nobody else can come to the frame. */
 static void put(struct neomm *root, neomm_frame_t frame, uint32_t reference)
 {
     struct neomm__frame *entry = neomm__frame(root, frame);
-    if (neomm__fetch_sub(&entry->references, reference) != reference)
+    if (neomm__load_acquire(&entry->references) != reference &&
+        neomm__fetch_sub(&entry->references, reference) != reference)
         return;
     neomm__store_release(&entry->references, 1);
-    (void)neomm__frame_age(entry);
+    neomm__frame_forget(entry);
     entry->kind = NEOMM__KIND_NONE;
-    neomm__frame_clear(entry, ~NEOMM__FRAME_ALLOCATED);
+    neomm__store_relaxed(&entry->flags, NEOMM__FRAME_ALLOCATED);
     entry->owner = 0;
     neomm_status status = neomm_pmm_free(root, frame, 0);
     NEOMM__ASSERT(status == NEOMM_OK);
@@ -139,24 +182,49 @@ void neomm__user_frame_unpin(struct neomm *root, neomm_frame_t frame)
     put(root, frame, NEOMM__FRAME_PIN);
 }
 
+/* With the domains' lock: the frame, whose set is empty, leaves its own. With the last reference it
+ * cannot be found from now on. */
+static void leave_domain(struct neomm *root, struct neomm_space *space, neomm_frame_t frame,
+                         const struct neomm_swap_entry *slot)
+{
+    struct neomm__frame *entry = neomm__frame(root, frame);
+    struct neomm_policy *policy = neomm__user_frame_policy(root, entry, space);
+    neomm__newcomers_find(root, entry);
+    policy->ops->leave(policy, frame, slot);
+    if (slot)
+        neomm_swap_note(root, *slot, ++policy->evictions << 1 | (policy->domain != 0));
+    if (neomm__load_acquire(&entry->references) != 1)
+        neomm__frame_clear(entry, NEOMM__FRAME_POLICY);
+    else
+        neomm__store_relaxed(&entry->flags, (uint8_t)(entry->flags & ~NEOMM__FRAME_POLICY));
+}
+
+/* The set is empty, and locked. What the slot's record says of the frame is gone before the policy
+ * notes something there. */
+static void give_slot_back(struct neomm *root, neomm_frame_t frame)
+{
+    struct neomm__frame *entry = neomm__frame(root, frame);
+    struct neomm_swap_entry own;
+    if (!neomm__frame_has(entry, NEOMM__FRAME_SLOT))
+        return;
+    if (slot_of(root, entry, &own)) {
+        neomm__swap_cache_remove(root, own, frame);
+        (void)neomm_swap_free(root, own);
+    }
+    neomm__frame_clear(entry, NEOMM__FRAME_SLOT);
+}
+
 /* The set is empty, and locked. */
 static void end(struct neomm *root, struct neomm_space *space, neomm_frame_t frame,
                 const struct neomm_swap_entry *slot)
 {
     struct neomm__frame *entry = neomm__frame(root, frame);
-    struct neomm_policy *policy = neomm__user_frame_policy(root, entry, space);
-    struct neomm_swap_entry own;
+    give_slot_back(root, frame);
     neomm_irq_t irq = neomm__lock(&root->vmm->policy_lock);
-    NEOMM__ASSERT(neomm__frame_has(entry, NEOMM__FRAME_POLICY));
-    policy->ops->leave(policy, frame, slot);
-    if (slot)
-        neomm_swap_note(root, *slot, ++policy->evictions << 1 | (policy->domain != 0));
-    neomm__frame_clear(entry, NEOMM__FRAME_POLICY);
+    leave_domain(root, space, frame, slot);
     neomm__unlock(&root->vmm->policy_lock, irq);
-    if (neomm__frame_has(entry, NEOMM__FRAME_SLOT) &&
-        neomm_swap_entry_of(root, entry->owner, &own) == NEOMM_OK)
-        (void)neomm_swap_free(root, own);
-    neomm__frame_clear(entry, NEOMM__FRAME_SLOT | NEOMM__FRAME_DIRTY);
+    if (neomm__frame_has(entry, NEOMM__FRAME_DIRTY))
+        neomm__frame_clear(entry, NEOMM__FRAME_DIRTY);
 }
 
 void neomm__user_frame_end(struct neomm *root, struct neomm_space *space, neomm_frame_t frame)
@@ -187,14 +255,57 @@ void neomm__user_frame_leave(struct neomm *root, struct neomm_space *space, neom
         neomm__rmap_remove(root, entry, neomm__mapping_make(space->index, vaddr));
     entry->owner += entry->kind == NEOMM__KIND_CACHE;
     bool last = neomm__rmap_count(entry) == 0 && !is_target(entry);
+    if (last && slot)
+        neomm__readahead_left(root, space, entry, vaddr);
     if (last)
         end(root, space, frame, slot);
     neomm__rmap_unlock(entry, irq);
-    (void)neomm__fetch_sub(&space->resident_pages, 1);
+    neomm__resident_add(space, (size_t)0 - 1);
     if (table.words)
         neomm__rmap_free(root, table);
     if (last)
         neomm__user_frame_put(root, frame);
+}
+
+/* ---- many at once ---- */
+
+/* Leaves their domains, then frees them: the last one first, since that is the one that the
+ * allocator hands out last. */
+static void release_batch(struct neomm__release *release)
+{
+    struct neomm *root = release->root;
+    if (release->count == 0)
+        return;
+    neomm_irq_t irq = neomm__lock(&root->vmm->policy_lock);
+    for (uint32_t i = 0; i < release->count; i++)
+        leave_domain(root, release->space, release->frame[i], NULL);
+    neomm__unlock(&root->vmm->policy_lock, irq);
+    while (release->count > 0)
+        neomm__user_frame_put(root, release->frame[--release->count]);
+}
+
+void neomm__release_end(struct neomm__release *release)
+{
+    release_batch(release);
+    neomm__resident_add(release->space, (size_t)0 - release->leaves);
+    release->leaves = 0;
+}
+
+/* The only leaf of a frame that nobody is looking at goes, at the cost of one locked instruction:
+ * no eviction begins from here on, since its set is empty. */
+static bool release_only(struct neomm__release *release, neomm_frame_t frame, uint64_t mapping)
+{
+    struct neomm__frame *entry = neomm__frame(release->root, frame);
+    neomm_irq_t irq;
+    if (!neomm__rmap_try_empty(entry, mapping, NEOMM__FRAME_BUSY, &irq))
+        return false;
+    give_slot_back(release->root, frame);
+    neomm__rmap_unlock_empty(entry, irq);
+    release->leaves++;
+    release->frame[release->count] = frame;
+    if (++release->count == NEOMM__RELEASE_BATCH)
+        release_batch(release);
+    return true;
 }
 
 void neomm__user_frame_dismiss(struct neomm *root, neomm_frame_t frame, uint64_t mapping,
@@ -218,10 +329,12 @@ static void release_leaf(void *context, neomm_vaddr_t vaddr, const struct neomm_
     if (leaf->state == NEOMM_MAPPING_SWAPPED) {
         (void)neomm_swap_free(root, leaf->swap);
         (void)neomm__fetch_sub(&release->space->swap_pages, 1);
-    } else if (leaf->paddr != neomm_frame_paddr(root->vmm->zero)) {
-        neomm__user_frame_leave(root, release->space, neomm_paddr_frame(leaf->paddr), vaddr,
-                                leaf->dirty, NULL);
+        return;
     }
+    neomm_frame_t frame = neomm_paddr_frame(leaf->paddr);
+    if (frame.number != root->vmm->zero.number &&
+        !release_only(release, frame, neomm__mapping_make(release->space->index, vaddr)))
+        neomm__user_frame_leave(root, release->space, frame, vaddr, leaf->dirty, NULL);
 }
 
 void neomm__user_leaf_release(void *context, neomm_vaddr_t vaddr, const struct neomm_mapping *leaf)

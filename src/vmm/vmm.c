@@ -1,6 +1,8 @@
 /* The address-space layer: beginning, end, and what the base asks of it.
  * SPDX-License-Identifier: MIT */
-#include "vmm/vmm_priv.h"
+#include "swap/remove.h"
+#include "vmm/evict.h"
+#include "vmm/readahead.h"
 
 /* Dirty pages of the cache, as a share of RAM, above which they are written back. */
 #define DIRTY_SHARE 10u
@@ -38,6 +40,13 @@ static uint64_t usable_frames(struct neomm *root)
     return frames;
 }
 
+static bool make_write_backs(struct neomm *root, struct neomm__vmm *vmm)
+{
+    vmm->write_back =
+        neomm_kzalloc(root, NEOMM__WRITE_BACKS * sizeof(*vmm->write_back), NEOMM_NORECLAIM);
+    return vmm->write_back != NULL;
+}
+
 static bool make_caches(struct neomm *root, struct neomm__vmm *vmm)
 {
     const struct neomm_kmem_options region = {.name = "region",
@@ -45,21 +54,26 @@ static bool make_caches(struct neomm *root, struct neomm__vmm *vmm)
     const struct neomm_kmem_options node = {.name = "region node",
                                             .size = sizeof(struct neomm__region_node),
                                             .align = _Alignof(struct neomm__region_node)};
+    vmm->cpu = neomm_kmalloc_aligned(root, root->cpus * sizeof(*vmm->cpu),
+                                     _Alignof(struct neomm__vmm_cpu), NEOMM_NORECLAIM | NEOMM_ZERO);
     vmm->region_cache = neomm_kmem_create(root, &region);
     vmm->node_cache = neomm_kmem_create(root, &node);
-    return vmm->region_cache && vmm->node_cache;
+    return vmm->cpu && vmm->region_cache && vmm->node_cache;
 }
 
 static void end_state(struct neomm *root, struct neomm__vmm *vmm)
 {
+    neomm__readahead_fini(root, vmm);
     if (vmm->region_cache)
         (void)neomm_kmem_destroy(root, vmm->region_cache);
     if (vmm->node_cache)
         (void)neomm_kmem_destroy(root, vmm->node_cache);
+    (void)neomm_kfree(root, vmm->cpu);
     if (!neomm_frame_is_nil(vmm->zero)) {
         neomm_status status = neomm_pmm_free(root, vmm->zero, 0);
         NEOMM__ASSERT(status == NEOMM_OK);
     }
+    (void)neomm_kfree(root, vmm->write_back);
     (void)neomm_kfree(root, vmm);
 }
 
@@ -80,6 +94,7 @@ neomm_status neomm_vmm_init(struct neomm *root, const struct neomm_vmm_options *
         return NEOMM_E_NOMEM;
     neomm__lock_init(&vmm->spaces_lock, NEOMM_LOCK_CLASS_SPACES);
     neomm__lock_init(&vmm->policy_lock, NEOMM_LOCK_CLASS_POLICY);
+    vmm->policy = policy;
     neomm_policy_init(&vmm->global, root, policy, 0);
     neomm_policy_init(&vmm->cache, root, policy, 0);
     neomm__pressure_init(&vmm->pressure);
@@ -93,8 +108,11 @@ neomm_status neomm_vmm_init(struct neomm *root, const struct neomm_vmm_options *
         options ? options->overcommit : (enum neomm_overcommit)root->config.overcommit;
     neomm_status status =
         make_zero_page(root, vmm, options ? options->zero_page : root->config.zero_page);
-    if (status == NEOMM_OK && !make_caches(root, vmm))
+    if (status == NEOMM_OK && !(make_caches(root, vmm) && make_write_backs(root, vmm)))
         status = NEOMM_E_NOMEM;
+    if (status == NEOMM_OK)
+        status =
+            neomm__readahead_init(root, vmm, options ? options->readahead : root->config.readahead);
     if (status != NEOMM_OK) {
         end_state(root, vmm);
         return status;
@@ -104,6 +122,7 @@ neomm_status neomm_vmm_init(struct neomm *root, const struct neomm_vmm_options *
     neomm_pmm_set_reclaim(root, neomm__reclaim_callback, root);
     neomm_pmm_set_low(root, neomm__low_callback, root);
     neomm_pmm_set_compact(root, neomm__compact_callback, root);
+    neomm__swap_set_evacuate(root, neomm__evacuate);
     return NEOMM_OK;
 }
 
@@ -117,6 +136,7 @@ neomm_status neomm_vmm_fini(struct neomm *root)
     neomm_pmm_set_reclaim(root, NULL, NULL);
     neomm_pmm_set_low(root, NULL, NULL);
     neomm_pmm_set_compact(root, NULL, NULL);
+    neomm__swap_set_evacuate(root, NULL);
     root->layer[NEOMM__LAYER_VMM] = NULL;
     root->vmm = NULL;
     end_state(root, vmm);

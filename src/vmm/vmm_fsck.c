@@ -1,7 +1,9 @@
 /* The consistency check of the address spaces: regions, leaves, descriptors, counts, domains.
  * SPDX-License-Identifier: MIT */
 #include "swap/policy.h"
+#include "swap/swap_cache.h"
 #include "vmm/object.h"
+#include "vmm/tally.h"
 
 struct check {
     struct neomm *root;
@@ -37,6 +39,21 @@ static void check_regions(struct check *check)
     check->committed += cost.committed;
 }
 
+/* What others may find in the swap cache, none may write to. */
+static void check_cached(struct check *check, neomm_vaddr_t vaddr, const struct neomm_mapping *leaf,
+                         neomm_frame_t frame)
+{
+    const struct neomm__frame *entry = neomm__frame(check->root, frame);
+    struct neomm_swap_entry slot;
+    if (!(leaf->prot & NEOMM_PROT_WRITE) || !neomm__frame_has(entry, NEOMM__FRAME_SLOT) ||
+        neomm_swap_entry_of(check->root, entry->owner, &slot) != NEOMM_OK)
+        return;
+    if (neomm__swap_cached(check->root, slot).number == frame.number &&
+        neomm_swap_users(check->root, slot) > 1)
+        neomm__report(check->report, "vmm: space %u: %#zx: frame %#x is cached and writable",
+                      check->space->index, (size_t)vaddr, frame.number);
+}
+
 static void check_present(struct check *check, neomm_vaddr_t vaddr,
                           const struct neomm_mapping *leaf, const struct neomm__region *region)
 {
@@ -68,6 +85,7 @@ static void check_present(struct check *check, neomm_vaddr_t vaddr,
          (entry->kind == NEOMM__KIND_CACHE && !neomm__frame_has(entry, NEOMM__FRAME_DIRTY))))
         neomm__report(check->report, "vmm: space %u: %#zx: frame %#x of an object is writable",
                       index, (size_t)vaddr, frame.number);
+    check_cached(check, vaddr, leaf, frame);
     if (entry->references < 1 || !neomm__frame_has(entry, NEOMM__FRAME_POLICY))
         neomm__report(check->report, "vmm: space %u: %#zx: frame %#x: %u references, flags %#x",
                       index, (size_t)vaddr, frame.number, entry->references, entry->flags);
@@ -102,7 +120,7 @@ static void check_space(struct check *check)
     if (status != NEOMM_OK)
         neomm__report(check->report, "vmm: space %u: tables cannot be walked: %s", space->index,
                       neomm_status_text(status));
-    check_count(check, "resident", check->resident, space->resident_pages);
+    check_count(check, "resident", check->resident, neomm__resident(check->root, space));
     check_count(check, "in swap", check->swapped, space->swap_pages);
     if (space->busy != 0 || space->users == 0 || space->filling)
         neomm__report(check->report, "vmm: space %u: %u holds, %u users", space->index, space->busy,
@@ -151,6 +169,7 @@ void neomm__vmm_fsck(struct neomm *root, struct neomm__report *report)
     struct frames frames = {0, 0, 0};
     uint64_t leaves = 0, limited = 0, committed = 0;
     uint32_t spaces = 0;
+    neomm__newcomers_flush(root);
     for (uint32_t i = 1; i < NEOMM__SPACE_MAX; i++) {
         struct check check = {.root = root, .space = vmm->space[i], .report = report};
         if (!check.space)
@@ -171,6 +190,7 @@ void neomm__vmm_fsck(struct neomm *root, struct neomm__report *report)
     neomm__policy_fsck(&vmm->global, report);
     neomm__policy_fsck(&vmm->cache, report);
     check_frames(root, &frames, report);
+    neomm__swap_cache_fsck(root, report);
     if (frames.mappings != leaves)
         neomm__report(report, "vmm: %llu leaves and pages of objects, mapping sets have %llu",
                       (unsigned long long)leaves, (unsigned long long)frames.mappings);

@@ -25,6 +25,7 @@
 #include <neomm/heap.h>
 #include <neomm/paging.h>
 #include <neomm/pmm.h>
+#include <neomm/readahead.h>
 #include <neomm/swap.h>
 #include <neomm/vmm.h>
 
@@ -32,6 +33,11 @@
 #define NEOMM__OBJECT_MAX 1024u
 
 struct neomm_object;
+
+/* What a CPU has counted for a space, modulo a machine word; see tally.h. */
+struct neomm__tally {
+    size_t resident, zero, swap_in, copy, other;
+} __attribute__((aligned(64)));
 
 struct neomm_space {
     struct neomm__lock lock; /* SPACE: regions, and what is not atomic */
@@ -51,13 +57,15 @@ struct neomm_space {
     uint32_t lock_future;               /* flags of new regions */
     bool lock_now;                      /* and their pages are brought in */
     uint32_t huge;                      /* it has had huge leaves; atomic */
-    size_t resident_pages, swap_pages;  /* atomic, as all below: leaves of frames and of slots */
-    size_t faults_zero, faults_swap_in, faults_copy, faults_other, evictions, swap_writes;
-    size_t refaults, refaults_near;
-    size_t working_set; /* pages, in 1/16 */
-    uint32_t victim;    /* memory ran out and it was chosen: it gets no more */
-    uint32_t oom_bias;  /* an int32_t */
+    size_t swap_pages;                  /* atomic, as all below: leaves of slots */
+    size_t evictions, swap_writes, refaults, refaults_near;
+    size_t read_ahead, ahead_used, ahead_wasted;
+    int32_t ahead_credit; /* under policy_lock */
+    size_t working_set;   /* pages, in 1/16 */
+    uint32_t victim;      /* memory ran out and it was chosen: it gets no more */
+    uint32_t oom_bias;    /* an int32_t */
     char name[NEOMM_SPACE_NAME];
+    struct neomm__tally tally[]; /* of each CPU */
 };
 
 /* Where the background pass stands; of who made it busy. */
@@ -75,15 +83,47 @@ struct neomm__cache_counts {
     size_t reads, writes, read_errors, write_errors, ahead, ahead_hits, around, refaults, dropped;
 };
 
+struct neomm__write_back;
+
+/* New pages of a CPU that are in no domain yet, see newcomers.c; 0: a free place. */
+#define NEOMM__NEWCOMERS 15u
+struct neomm__newcomers {
+    uint32_t frame[NEOMM__NEWCOMERS];
+    uint32_t next;
+} __attribute__((aligned(64)));
+
+/* One CPU's part. */
+#define NEOMM__INSIDE 4u
+struct neomm__vmm_cpu {
+    struct neomm__newcomers newcomers;
+    struct neomm__region *inside[NEOMM__INSIDE]; /* regions that tasks are in, see region_enter.c */
+} __attribute__((aligned(64)));
+
+/* A domain's policy on its way to another one. */
+struct neomm__policy_move {
+    struct neomm_policy from, to;
+    bool other; /* the next candidate is one of `to` */
+};
+
 struct neomm__vmm {
     struct neomm__lock spaces_lock; /* SPACES: the table */
     uint32_t evictions_ended;       /* a futex, and how many wait for it */
     uint32_t evictions_awaited;
-    struct neomm__lock policy_lock; /* POLICY: every instance's lists */
+    uint32_t reads_ended; /* a futex, and how many wait for it: of slots that others have, too */
+    uint32_t reads_awaited;
+    uint32_t write_backs_ended;           /* a futex */
+    struct neomm__write_back *write_back; /* NEOMM__WRITE_BACKS of them, see evict.h */
+    struct neomm__lock policy_lock;       /* POLICY: every instance's lists */
     struct neomm_policy global, cache;
-    uint32_t cost[2], cost_turn; /* under policy_lock; see balance.h */
+    struct neomm__policy_move *move; /* under policy_lock: one domain's, while it is switched */
+    const struct neomm_policy_ops *policy; /* of new spaces */
+    uint32_t policy_changes;               /* somebody is at it */
+    struct neomm_readahead ahead;          /* under policy_lock */
+    uint32_t readahead;                    /* pages read together, at most; 0: one */
+    uint32_t cost[2], cost_turn;           /* under policy_lock; see balance.h */
     struct neomm__cache_counts counts;
-    uint32_t compacting; /* atomic */
+    uint32_t compacting;        /* atomic */
+    struct neomm__vmm_cpu *cpu; /* as many as the root has */
     struct neomm_kmem *region_cache, *node_cache;
     uint64_t ram_pages; /* that there are for use */
     size_t committed;   /* pages promised to all spaces: on i386 they fit, 4096 times 3 GiB */
@@ -107,7 +147,7 @@ struct neomm__vmm {
     struct neomm_object *object[NEOMM__OBJECT_MAX]; /* index 0 is none */
 };
 
-/* ---- region.c: who may be inside ---- */
+/* ---- region_enter.c: who may be inside ---- */
 
 /* Becomes a user of the region that holds vaddr; NULL: none does. Neither sleep nor an allocation
  * that may reclaim until neomm__region_exit. May wait for the space's lock before. */
@@ -120,6 +160,11 @@ void neomm__region_exit(struct neomm__region *region);
 /* Keeps others out and waits until nobody is inside; the space's lock is held. */
 void neomm__region_close(struct neomm__region *region);
 void neomm__region_open(struct neomm__region *region);
+/* Is anybody inside? True is good for the moment, false as long as it is closed. */
+bool neomm__region_is_entered(const struct neomm__region *region);
+
+/* ---- region.c: without the lock ---- */
+
 /* The region at vaddr as it was at some moment; false: there was none, or it was about to be
  * joined, parted or moved. No lock. */
 bool neomm__region_look(struct neomm *root, const struct neomm_space *space, neomm_vaddr_t vaddr,
@@ -281,13 +326,15 @@ static inline bool neomm__frame_is_user(const struct neomm__frame *entry)
                      entry->kind == NEOMM__KIND_OBJECT || entry->kind == NEOMM__KIND_CACHE);
 }
 
-/* A frame that nobody else knows will be mapped at vaddr; or it could not be. */
+/* A frame that nobody else knows will be mapped at vaddr, with NEOMM__FRAME_DIRTY or 0; or it could
+ * not be. */
 void neomm__user_frame_claim(struct neomm *root, struct neomm_space *space, neomm_frame_t frame,
-                             neomm_vaddr_t vaddr);
-void neomm__user_frame_unclaim(struct neomm *root, struct neomm_space *space, neomm_frame_t frame,
-                               neomm_vaddr_t vaddr);
-/* It has been mapped: into the count of the space, and the policy. */
-void neomm__user_frame_enter(struct neomm *root, struct neomm_space *space, neomm_frame_t frame);
+                             neomm_vaddr_t vaddr, unsigned flags);
+void neomm__user_frame_unclaim(struct neomm *root, neomm_frame_t frame);
+/* It has been mapped: into the count of the space, and the policy; where that was just told of a
+ * page that is back, at once. */
+void neomm__user_frame_enter(struct neomm *root, struct neomm_space *space, neomm_frame_t frame,
+                             bool at_once);
 /* Into a policy, without a space. */
 void neomm__user_frame_admit(struct neomm *root, struct neomm_policy *policy, neomm_frame_t frame);
 /* The last entry of its set, an object's, goes. */
@@ -297,6 +344,11 @@ void neomm__user_frame_dismiss(struct neomm *root, neomm_frame_t frame, uint64_t
  * has taken away the leaf that is there, and is about to say so. */
 neomm_status neomm__user_frame_add(struct neomm *root, struct neomm_space *space,
                                    neomm_frame_t frame, neomm_vaddr_t vaddr);
+/* The same of a frame that is held; NEOMM_E_NOENT: it has no mappings any more. */
+neomm_status neomm__user_frame_join(struct neomm *root, struct neomm_space *space,
+                                    neomm_frame_t frame, neomm_vaddr_t vaddr);
+/* The swap cache does not have it from now on. */
+void neomm__user_frame_uncache(struct neomm *root, neomm_frame_t frame);
 /* A frame of `from` gets a leaf of `to` as well. NEOMM_E_NOMEM, NEOMM_E_LIMIT. */
 neomm_status neomm__user_frame_share(struct neomm *root, struct neomm_space *from,
                                      struct neomm_space *to, neomm_frame_t frame,
@@ -329,12 +381,26 @@ neomm_status neomm__user_frame_copy(struct neomm *root, neomm_frame_t to, neomm_
 void neomm__user_frame_refault(struct neomm *root, struct neomm_space *space,
                                const struct neomm_swap_entry *slot);
 
-/* A neomm_leaf_fn, context a struct neomm__release: what unmapping leaves to do. */
+/* A neomm_leaf_fn, context a struct neomm__release: what unmapping leaves to do. Frames that have
+ * lost their last leaf leave their domain together; the last ones at neomm__release_end. */
+#define NEOMM__RELEASE_BATCH 32u
 struct neomm__release {
     struct neomm *root;
     struct neomm_space *space;
+    size_t leaves; /* that have gone and are still counted */
+    uint32_t count;
+    neomm_frame_t frame[NEOMM__RELEASE_BATCH];
 };
+static inline void neomm__release_begin(struct neomm__release *release, struct neomm *root,
+                                        struct neomm_space *space)
+{
+    release->root = root;
+    release->space = space;
+    release->leaves = 0;
+    release->count = 0;
+}
 void neomm__user_leaf_release(void *context, neomm_vaddr_t vaddr, const struct neomm_mapping *leaf);
+void neomm__release_end(struct neomm__release *release);
 
 static inline void neomm__bump(size_t *count)
 {
@@ -345,6 +411,17 @@ static inline bool neomm__at_limit(const size_t *pages, uint64_t bytes)
 {
     return neomm__load_acquire(pages) >= bytes >> NEOMM_PAGE_SHIFT;
 }
+
+/* ---- newcomers.c ---- */
+
+/* A page of the global domain has its first leaf: it will enter the domain soon. Interrupts are
+ * masked. */
+void neomm__newcomers_add(struct neomm *root, neomm_frame_t frame);
+/* All enter; the first and the second with the lock of the domains. The page is in its domain
+ * afterwards. */
+void neomm__newcomers_enter(struct neomm *root);
+void neomm__newcomers_find(struct neomm *root, const struct neomm__frame *entry);
+void neomm__newcomers_flush(struct neomm *root);
 
 /* ---- evict.c ---- */
 
@@ -393,8 +470,16 @@ void neomm__evictions_wait_end(struct neomm__vmm *vmm, uint32_t ended, uint64_t 
 /* In the error code of a fault, beside those of the CPU: a read that must find a page of its own.
  */
 #define NEOMM__PF_UNSHARE 0x10000u
+/* What is in swap comes back whatever the rights are, and nothing else happens. */
+#define NEOMM__PF_BRING 0x40000u
 /* Who asked can be told that there is no memory, so nobody else loses his for it. */
 #define NEOMM__PF_STATUS 0x20000u
+
+/* ---- swapoff.c ---- */
+
+/* A neomm__evacuate_fn. */
+struct neomm__evacuation;
+neomm_status neomm__evacuate(struct neomm *root, struct neomm__evacuation *evacuation);
 
 /* ---- vmm_fsck.c ---- */
 void neomm__vmm_fsck(struct neomm *root, struct neomm__report *report);

@@ -56,19 +56,33 @@ static void scan_limited(struct neomm *root, struct neomm__scan *scan, unsigned 
     }
 }
 
-/* The page cache and anonymous memory give pages in turn, as long as there are looks left at their
- * domains; the cache alone while it is the cheaper one. */
+/* How many of the next `pages` each of the two gives. */
+static void take_turns(struct neomm *root, const uint32_t looks[2], uint32_t pages,
+                       uint32_t turns[2])
+{
+    turns[0] = turns[1] = 0;
+    for (uint32_t i = 0; i < pages; i++)
+        turns[looks[0] == 0 ? 1 : looks[1] == 0 ? 0 : neomm__balance_turn(root)]++;
+}
+
+/* The page cache and anonymous memory give pages in turn, a batch of both at a time, as long as
+ * there are looks left at their domains; the cache alone while it is the cheaper one. */
 static void scan_in_turn(struct neomm *root, struct neomm__scan *scan, uint32_t looks[2])
 {
     struct neomm_policy *const domain[] = {
         [NEOMM__COST_CACHE] = &root->vmm->cache, [NEOMM__COST_ANONYMOUS] = &root->vmm->global};
     const uint32_t wanted = scan->wanted;
     while (scan->freed < wanted && scan->scanned < scan->most && (looks[0] | looks[1]) != 0) {
-        unsigned turn = looks[0] == 0 ? 1 : looks[1] == 0 ? 0 : neomm__balance_turn(root);
-        uint32_t freed = scan->freed, scanned = scan->scanned;
-        scan->wanted = freed + 1;
-        neomm__scan_domain(root, domain[turn], scan, looks[turn]);
-        looks[turn] = scan->freed != freed ? looks[turn] - (scan->scanned - scanned) : 0;
+        uint32_t left = wanted - scan->freed, turns[2];
+        take_turns(root, looks, left < NEOMM_POLICY_BATCH ? left : NEOMM_POLICY_BATCH, turns);
+        for (unsigned i = 0; i < 2; i++) {
+            uint32_t freed = scan->freed, scanned = scan->scanned;
+            if (turns[i] == 0)
+                continue;
+            scan->wanted = freed + turns[i];
+            neomm__scan_domain(root, domain[i], scan, looks[i]);
+            looks[i] = scan->freed != freed ? looks[i] - (scan->scanned - scanned) : 0;
+        }
     }
     scan->wanted = wanted;
 }
@@ -120,13 +134,23 @@ uint32_t neomm__reclaim(struct neomm *root, uint32_t frames)
     return reclaim(root, frames, NEOMM__ALL_ZONES);
 }
 
-/* Only from zones that the allocation could have. */
+/* Pages that go together where more than one are wanted: writing them in one batch is cheaper, and
+ * on a small machine a few are enough. */
+static uint32_t batch_size(const struct neomm *root)
+{
+    uint64_t share = root->vmm->ram_pages / 64;
+    return share == 0 ? 1 : share < NEOMM_POLICY_BATCH ? (uint32_t)share : NEOMM_POLICY_BATCH;
+}
+
+/* Only from zones that the allocation could have. The next ones will want frames, too. */
 uint32_t neomm__reclaim_callback(void *context, uint32_t frames, neomm_flags_t flags)
 {
     struct neomm *root = context;
     unsigned top = flags & NEOMM_DMA    ? NEOMM_ZONE_DMA
                    : flags & NEOMM_HIGH ? NEOMM_ZONE_HIGH
                                         : NEOMM_ZONE_NORMAL;
+    if (frames < batch_size(root))
+        frames = batch_size(root);
     neomm__stall_begin(root);
     uint32_t freed = reclaim(root, frames, ((uint32_t)2 << top) - 1);
     neomm__stall_end(root);
@@ -181,13 +205,13 @@ static bool is_over(const struct neomm *root, const struct neomm__background *st
     return state->looked >= (state->priority == 0 ? 8 * most : most);
 }
 
-/* A round at the priority, or what the budget leaves of it, up to the first page that goes; false:
+/* A round at the priority, or what the budget leaves of it, up to the first batch that goes; false:
  * there is no use in another. */
 static bool background_round(struct neomm *root, struct neomm__scan *scan)
 {
     struct neomm__background *state = &root->vmm->background;
     uint32_t freed = scan->freed, scanned = scan->scanned;
-    scan->wanted = freed + 1;
+    scan->wanted = freed + batch_size(root);
     scan_all(root, scan, state->priority, state->looked);
     state->looked += scan->scanned - scanned;
     if (scan->freed == freed && is_enough(scan) && !is_over(root, state))

@@ -116,6 +116,27 @@ replay 0 'misses +5; OPT 4, 1.250 times as many' "$head$numbers$records" --fast 
 replay 0 '"misses":4,"optimal":4,' "$good" --fast --json --policy opt
 replay 0 'evictions +5, of which 4 were written' "$head$numbers$records" --fast --policy opt \
     --resident-limit 1p
+# Twenty pages in turn, three times, on ten frames: neighbours fault one after the other.
+pages=$(awk 'BEGIN { for (i = 0; i < 60; i++) printf " S %x,8\\n", 4194304 + i % 20 * 4096 }')
+replay 0 '"swap_in":40,"readahead":.*"faults":22,"page_ins":40,"ahead":18,"used":18,"wasted":0' \
+    "$pages" --fast --json --resident-limit 10p --policy fifo
+replay 0 '"swap_in":40}' "$pages" --fast --json --resident-limit 10p --policy fifo --readahead 0
+replay 0 'readahead +22 major faults .0.55 of 40., 40 page-ins .1.00.; 18 pages ahead, 100 % useful' \
+    "$pages" --fast --resident-limit 10p --policy fifo --readahead 2
+# The same on the whole machine, where every page has been written to and none is all one word.
+awk 'BEGIN { seed = 1; for (i = 0; i < 30000; i++) {
+    if (i % 50 == 0) { seed = (seed * 16807) % 2147483647; at = seed % 600; step = seed % 3 - 1 }
+    at = (at + step + 600) % 600; seed = (seed * 16807) % 2147483647
+    if (step == 0) at = seed % 600
+    printf " S %x,8\n S %x,8\n", 4194304 + at * 4096, 4194304 + at * 4096 + 8 } }' >"$work/walk"
+for policy in adaptive clock fifo s3fifo; do
+    ahead='"readahead":{[^}]*"wasted":[0-9]*'
+    fast=$("$neomm" replay --fast --json --policy "$policy" --resident-limit 20% "$work/walk" |
+        grep -o "$ahead")
+    expect 0 "$fast" "$neomm" replay --json --readahead 16 --policy "$policy" \
+        --resident-limit 120p "$work/walk"
+done
+replay 2 "'17' is not 0 to 16" "$pages" --readahead 17
 replay 0 '"misses":0,' 'NMT2\0\0\0\0\0\0\0\0\0\0\0\0' --fast --json
 replay 1 'not a whole NMT2 header' 'NMT2\003\0\0\0'
 replay 1 'not a whole NMT2 header' 'NMT2\0\0\0\377\0\0\0\0\0\0\0\0'

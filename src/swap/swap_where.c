@@ -1,0 +1,19 @@
+/* Where the contents of a slot are.
+ * SPDX-License-Identifier: MIT */
+#include "swap_priv.h"
+
+enum neomm_swap_where neomm_swap_where(struct neomm *root, struct neomm_swap_entry entry)
+{
+    neomm_irq_t irq;
+    struct neomm__swap_area *area = neomm__swap_lock_area(root, entry.slot, &irq);
+    enum neomm_swap_where where = NEOMM_SWAP_NOWHERE;
+    if (!area)
+        return where;
+    const struct neomm__slot *slot = neomm__swap_record(root, area, entry);
+    if (slot && slot->flags & NEOMM__SLOT_VALID)
+        where = slot->flags & NEOMM__SLOT_FILLED   ? NEOMM_SWAP_FILLED
+                : slot->flags & NEOMM__SLOT_POOLED ? NEOMM_SWAP_IN_POOL
+                                                   : NEOMM_SWAP_ON_DEVICE;
+    neomm__unlock(&area->lock, irq);
+    return where;
+}

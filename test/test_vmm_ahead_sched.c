@@ -1,0 +1,44 @@
+/* Pages that are read ahead, while others fault, evict, unmap, fork, exit and move, many schedules
+ * of each.
+ * SPDX-License-Identifier: MIT */
+#include "space_match.h"
+
+static const struct match_plan plans[] = {
+    {"fault, fault", {TOUCH, TOUCH}, EVICTED | MAPPED | AHEAD},
+    {"fault, evict", {TOUCH, EVICT}, EVICTED | MAPPED | AHEAD},
+    {"fault, page out", {TOUCH, PAGE_OUT}, EVICTED | MAPPED | AHEAD},
+    {"fault, unmap", {TOUCH, UNMAP}, EVICTED | AHEAD},
+    {"fault, protect", {TOUCH, PROTECT}, EVICTED | AHEAD},
+    {"fault, fork", {TOUCH, FORK}, EVICTED | MAPPED | AHEAD},
+    {"fault, fault in the child", {TOUCH, TOUCH_CHILD}, CHILD | EVICTED | MAPPED | AHEAD},
+    {"fault, exit", {TOUCH, EXIT}, CHILD | EVICTED | MAPPED | AHEAD},
+    {"fault, move", {TOUCH, MOVE}, EVICTED | AHEAD},
+    {"fault, give up", {TOUCH, GIVE_UP}, EVICTED | LOST | AHEAD},
+    {"fault, lock, evict", {TOUCH, LOCK, EVICT}, EVICTED | MAPPED | AHEAD},
+    {"fault, pin", {TOUCH, PIN}, EVICTED | MAPPED | AHEAD},
+    {"fault, fault at the limit", {TOUCH, TOUCH}, EVICTED | LIMITED | MAPPED | AHEAD},
+    {"fault, fault, reclaim", {TOUCH, TOUCH, RECLAIM}, EVICTED | MAPPED | AHEAD},
+    {"fault, evict, unmap", {TOUCH, EVICT, UNMAP}, EVICTED | AHEAD},
+    {"fault, migrate", {TOUCH, MIGRATE}, EVICTED | MAPPED | AHEAD},
+};
+#define PLANS (sizeof(plans) / sizeof(plans[0]))
+
+/* Parameter: number of the plan. */
+static const uint64_t plan_numbers[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+_Static_assert(sizeof(plan_numbers) / sizeof(plan_numbers[0]) == PLANS, "each plan is run");
+
+static void by_seed(struct ktap *t)
+{
+    match_by_seed(t, &plans[t->parameter]);
+}
+
+static void one_after_the_other(struct ktap *t)
+{
+    match_one_after_the_other(t, &plans[t->parameter]);
+}
+
+static const struct ktap_case cases[] = {
+    KTAP_CASE_WITH(by_seed, plan_numbers),
+    KTAP_CASE_WITH(one_after_the_other, plan_numbers),
+};
+KTAP_SUITE(vmm_ahead_sched, cases);

@@ -1,0 +1,54 @@
+/* Removing an area of swap beside faults, eviction, fork, exit and calls on ranges: many schedules
+ * of each.
+ * SPDX-License-Identifier: MIT */
+#include "space_match.h"
+
+static const struct match_plan plans[] = {
+    {"swapoff", {SWAPOFF, TOUCH}, EVICTED | MAPPED},
+    {"swapoff, swapoff", {SWAPOFF, SWAPOFF}, EVICTED | MAPPED},
+    {"swapoff, evict", {SWAPOFF, EVICT}, MAPPED},
+    {"swapoff, evict, fault", {SWAPOFF, EVICT, TOUCH}, EVICTED | MAPPED},
+    {"swapoff, reclaim", {SWAPOFF, RECLAIM}, EVICTED | MAPPED},
+    {"swapoff, fork", {SWAPOFF, FORK}, EVICTED | MAPPED},
+    {"swapoff, fork, fault", {SWAPOFF, FORK, TOUCH}, EVICTED | MAPPED},
+    {"swapoff, exit", {SWAPOFF, EXIT}, CHILD | EVICTED | MAPPED},
+    {"swapoff, copy by the child", {SWAPOFF, TOUCH_CHILD}, CHILD | EVICTED | MAPPED},
+    {"swapoff, copy by the kernel", {SWAPOFF, COPY_OUT}, EVICTED | MAPPED},
+    {"swapoff, unmap", {SWAPOFF, UNMAP}, EVICTED},
+    {"swapoff, protect", {SWAPOFF, PROTECT}, EVICTED | MAPPED},
+    {"swapoff, move", {SWAPOFF, MOVE}, EVICTED},
+    {"swapoff, lock", {LOCK, SWAPOFF}, EVICTED | MAPPED},
+    {"swapoff, give up", {SWAPOFF, GIVE_UP}, EVICTED | LOST},
+    {"swapoff, pin", {SWAPOFF, PIN}, EVICTED | MAPPED},
+    {"swapoff, page out", {SWAPOFF, PAGE_OUT}, MAPPED},
+    {"swapoff, migrate", {SWAPOFF, MIGRATE, TOUCH}, EVICTED | MAPPED},
+    {"swapoff, fault at the limit", {SWAPOFF, TOUCH}, EVICTED | LIMITED | MAPPED},
+    {"swapoff, exit, reclaim", {SWAPOFF, EXIT, RECLAIM}, CHILD | EVICTED | MAPPED},
+    {"shared: swapoff, fault", {SWAPOFF, TOUCH}, EVICTED | MAPPED | SHARED},
+    {"shared: swapoff, fault, reclaim", {SWAPOFF, TOUCH, RECLAIM}, EVICTED | MAPPED | SHARED},
+    {"shared: swapoff, evict", {SWAPOFF, EVICT}, CHILD | MAPPED | SHARED},
+    {"shared: swapoff, truncate", {SWAPOFF, TRUNCATE}, EVICTED | SHARED},
+    {"shared: swapoff, exit", {SWAPOFF, EXIT}, CHILD | EVICTED | MAPPED | SHARED},
+};
+#define PLANS (sizeof(plans) / sizeof(plans[0]))
+
+/* Parameter: number of the plan. */
+static const uint64_t plan_numbers[] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12,
+                                        13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24};
+_Static_assert(sizeof(plan_numbers) / sizeof(plan_numbers[0]) == PLANS, "each plan is run");
+
+static void by_seed(struct ktap *t)
+{
+    match_by_seed(t, &plans[t->parameter]);
+}
+
+static void one_after_the_other(struct ktap *t)
+{
+    match_one_after_the_other(t, &plans[t->parameter]);
+}
+
+static const struct ktap_case cases[] = {
+    KTAP_CASE_WITH(by_seed, plan_numbers),
+    KTAP_CASE_WITH(one_after_the_other, plan_numbers),
+};
+KTAP_SUITE(vmm_swapoff_sched, cases);
