@@ -462,7 +462,7 @@ static inline void refill(struct reader *r)
         return;
     }
     r->word &= ((neomm__word_t)1 << r->filled) - 1;
-    for (; r->filled <= NEOMM__WORD_BITS - 8; r->filled += 8) {
+    for (; r->filled < NEOMM__WORD_BITS - 8; r->filled += 8) {
         if (r->in < r->end)
             r->word |= (neomm__word_t)*r->in++ << r->filled;
         else
