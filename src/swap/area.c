@@ -13,8 +13,8 @@ static neomm_status make_state(struct neomm *root, struct neomm__swap_area *area
     area->clusters = (area->slots - 1) / NEOMM__SWAP_CLUSTER + 1;
     uint64_t records = (uint64_t)area->slots * sizeof(area->slot[0]);
     uint64_t notes = NEOMM__ALIGN_UP((uint64_t)area->slots * sizeof(area->note[0]), 8);
-    uint64_t clusters = (uint64_t)area->clusters * sizeof(area->cluster[0]);
-    uint64_t filling = NEOMM__SWAP_FILLERS * sizeof(area->filling[0]);
+    uint64_t clusters = NEOMM__ALIGN_UP((uint64_t)area->clusters * sizeof(area->cluster[0]), 8);
+    uint64_t filling = NEOMM__ALIGN_UP(NEOMM__SWAP_FILLERS * sizeof(area->filling[0]), 8);
     uint64_t bytes = records + notes + clusters + filling + neomm__bitmap_bytes(area->slots);
     area->memory_frames = (uint32_t)((bytes + NEOMM_PAGE_SIZE - 1) >> NEOMM_PAGE_SHIFT);
     struct neomm_range_request request = {.frames = area->memory_frames};

@@ -284,9 +284,8 @@ static uint32_t lightest(struct tree *tree)
 static uint32_t huffman(const uint32_t *frequency, uint8_t *bits)
 {
     uint8_t sorted[SYMBOLS];
-    struct tree tree;
+    struct tree tree = {{0}, {0}, {0}, 0, 0, 0, 0};
     tree.leaves = tree.inner = tree.nodes = sort_symbols(frequency, sorted);
-    tree.leaf = 0;
     for (uint32_t i = 0; i < tree.leaves; i++)
         tree.weight[i] = frequency[sorted[i]];
     for (; tree.nodes < 2 * tree.leaves - 1; tree.nodes++) {
@@ -463,7 +462,7 @@ static inline void refill(struct reader *r)
         return;
     }
     r->word &= ((neomm__word_t)1 << r->filled) - 1;
-    for (; r->filled <= NEOMM__WORD_BITS - 8; r->filled += 8) {
+    for (; r->filled < NEOMM__WORD_BITS - 8; r->filled += 8) {
         if (r->in < r->end)
             r->word |= (neomm__word_t)*r->in++ << r->filled;
         else

@@ -13,6 +13,7 @@
 struct neomm__pool_work *neomm__pool_work_get(struct neomm__pool *pool)
 {
     uint32_t first = neomm_port_cpu()->index;
+    NEOMM__ASSERT(pool->works != 0);
     for (uint32_t i = 0; i < pool->works; i++) {
         struct neomm__pool_work *work = &pool->work[(first + i) % pool->works];
         if (neomm__mutex_try_lock(&work->lock))

@@ -127,13 +127,13 @@ static void add(struct victims *v, struct neomm_swap_entry entry,
     v->count++;
 }
 
-/* Looks at a cluster, or a part of it; false: the area has been removed. */
+/* Looks at a cluster, or a part of it; false: all was looked at, or the area takes nothing more. */
 static bool look(struct victims *v, struct neomm__swap_area *area, uint32_t *clusters)
 {
     struct neomm_swap_entry entry = {0, 0, NEOMM_SWAP_NONE};
     struct neomm__pool_place place = {0, 0, 0, 0};
     neomm_irq_t irq = neomm__lock(&area->lock);
-    bool there = area->state != NEOMM__AREA_NONE && *clusters <= 2 * area->clusters;
+    bool there = area->state == NEOMM__AREA_ON && *clusters <= 2 * area->clusters;
     bool found = there && pick(v, area, &entry, &place);
     neomm__unlock(&area->lock, irq);
     if (found)
