@@ -17,7 +17,7 @@ set(NEOMM_SHARE ${neomm_default_share} CACHE STRING
 # Those that look at NEOMM_SHARE (test/share.h), and longest first, so that no long one is left
 # for the end: COST is CPU seconds of the whole, about.
 set(neomm_shared bootmap_fuzz heap_guard_sched heap_sched heap_switch hostile pager_model pager_sched
-  paging_model paging_sched pmm_races pmm_sched region_tree rmap sim_pcid swap_pool_sched vmm_calls vmm_fork
+  paging_model paging_sched pmm_races pmm_sched region_tree rmap sim_pcid swap_cache swap_pool_sched vmm_calls vmm_fork
   vmm_fork_sched vmm_histories vmm_huge vmm_move_sched vmm_object vmm_sched vmm_threads)
 set(neomm_costs lint-tidy 90 vmm_sched 40 vmm_fork_sched 40 vmm_move_sched 40 lint-warnings 35 vmm_fork 30
   vmm_threads 30 pmm_sched 30 lint-mutate 25 paging_sched 25 pmm_races 20 vmm 20

@@ -86,6 +86,7 @@ set(NEOMM_SWAP_SOURCES
   src/swap/area.c
   src/swap/checksum.c
   src/swap/clusters.c
+  src/swap/codec.c
   src/swap/dense.c
   src/swap/discard.c
   src/swap/header.c
@@ -136,6 +137,8 @@ set(NEOMM_VMM_SOURCES
   src/vmm/fork.c
   src/vmm/grow.c
   src/vmm/huge.c
+  src/vmm/idle.c
+  src/vmm/load_control.c
   src/vmm/migrate.c
   src/vmm/mlock.c
   src/vmm/mmap.c
@@ -144,6 +147,7 @@ set(NEOMM_VMM_SOURCES
   src/vmm/object.c
   src/vmm/oom.c
   src/vmm/page_tree.c
+  src/vmm/policy_set.c
   src/vmm/pressure.c
   src/vmm/readahead.c
   src/vmm/reclaim.c

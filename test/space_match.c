@@ -199,6 +199,15 @@ static void swapoff(struct match *m, uint32_t cpu)
            "the area could not be removed");
 }
 
+/* One at a time. */
+static void change_policy(struct match *m, uint32_t cpu, const char *name)
+{
+    neomm_status status = m->plan->with & LIMITED
+                              ? neomm_space_set_policy(m->env.root, m->parent, name)
+                              : neomm_vmm_set_policy(m->env.root, name);
+    expect(m, cpu, status == NEOMM_OK || status == NEOMM_E_BUSY, "a policy could not be changed");
+}
+
 static void lock(struct match *m, uint32_t cpu)
 {
     neomm_status status = neomm_mlock(m->env.root, m->parent, m->at, m->pages * PAGE, 0);
@@ -257,6 +266,13 @@ static void run(void *context, uint32_t cpu)
         expect(m, cpu,
                neomm_madvise(root, m->parent, m->at, size, NEOMM_ADVICE_DONTNEED) == NEOMM_OK,
                "madvise failed");
+        break;
+    case SWAP_OUT:
+        (void)neomm_space_swap_out(root, m->parent);
+        break;
+    case CHANGE_POLICY:
+        change_policy(m, cpu, "s3fifo");
+        change_policy(m, cpu, "clock");
         break;
     case PAGE_OUT:
         expect(m, cpu,
@@ -349,7 +365,7 @@ static struct sim *begin(void *context, uint64_t seed)
                                         .cpus = m->cpus,
                                         .swap_pages = 32,
                                         .readahead = m->plan->with & AHEAD ? 16 : 0,
-                                        .no_pool = meets_the_disk(seed),
+                                        .no_pool = m->plan->with & AHEAD || meets_the_disk(seed),
                                         .seed = seed};
     m->mistakes = 0;
     memset(m->wrote, 0, sizeof(m->wrote));

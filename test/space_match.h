@@ -18,15 +18,17 @@ enum act {
     UNMAP, /* in the parent */
     PROTECT,
     RECLAIM,
-    PIN,      /* and a device writes this CPU's word of each of the parent's pages */
-    TRUNCATE, /* the object to nothing, and back */
-    MOVE,     /* the parent's pages elsewhere, and back */
-    LOCK,     /* them in memory, where they must be from then on */
-    GIVE_UP,  /* what is in them */
-    PAGE_OUT, /* page by page */
-    MIGRATE,  /* to other frames */
-    SWAPOFF,  /* of the area that is used first; another one stays */
-    PART      /* one page of the parent's loses the right to write, and gets it back */
+    PIN,           /* and a device writes this CPU's word of each of the parent's pages */
+    TRUNCATE,      /* the object to nothing, and back */
+    MOVE,          /* the parent's pages elsewhere, and back */
+    LOCK,          /* them in memory, where they must be from then on */
+    GIVE_UP,       /* what is in them */
+    PAGE_OUT,      /* page by page */
+    MIGRATE,       /* to other frames */
+    SWAPOFF,       /* of the area that is used first; another one stays */
+    SWAP_OUT,      /* the parent as a whole */
+    CHANGE_POLICY, /* of the parent's domain, and back */
+    PART           /* one page of the parent's loses the right to write, and gets it back */
 };
 
 /* What a plan begins with, and what must hold. */

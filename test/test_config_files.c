@@ -221,7 +221,7 @@ static void dump(struct ktap *t)
         "[memory]\nreserve = 1%\nzero_page = yes\n[swap]\npolicy = adaptive\n"
         "policy_window = 3\npolicy_count = 3\npolicy_tick = 25\nreadahead = 16\n"
         "compression = lz4\npool_limit = 35%\n[vmm]\novercommit = heuristic\naslr = yes\nhuge = "
-        "advise\n"
+        "advise\nidle_after = 0\n"
         "[heap]\nprofile = default\nsampling = 1000\ncall_sites = no\n"
         "fine_classes = no\nmagazine = 128\nlimit = unlimited\n"
         "[process.default]\nvirtual_limit = unlimited\n"

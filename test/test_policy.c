@@ -664,7 +664,8 @@ static void batch_is_counted_off(struct ktap *t)
     }
     for (uint32_t i = 0; i < 6; i++) /* used: not fresh any more */
         EXPECT_EQ(t, policy->ops->tested(policy, domain.frame[i], true, false), NEOMM_KEEP);
-    policy->state[0] = 3;
+    policy->state[0] = 3; /* fresh pages that may stay */
+    policy->state[6] = 0; /* tests since a page left */
     for (uint32_t i = 0; i < 4; i++) {
         EXPECT_EQ(t, policy->ops->candidates(policy, &victim[i], 1), 1);
         EXPECT_EQ(t, policy->ops->tested(policy, victim[i], false, false), NEOMM_EVICT);

@@ -136,9 +136,15 @@ static void number_all(struct neomm_snapshot *snapshot)
                                             .oom_victim = i % 2,
                                             .read_ahead = n + 16,
                                             .ahead_used = n + 17,
-                                            .ahead_wasted = n + 18};
+                                            .ahead_wasted = n + 18,
+                                            .swap_outs = n + 19,
+                                            .away_pages = n + 20,
+                                            .back_pages = n + 21,
+                                            .back_ns = n + 22,
+                                            .suspensions = n + 23,
+                                            .suspended = i / 2 % 2};
         snprintf(space->name, sizeof(space->name), "process-%u", i);
-        n += 20;
+        n += 30;
     }
     number_caches_and_sites(snapshot, 700000);
 }
@@ -407,6 +413,12 @@ static void expect_spaces(struct ktap *t, const char *json, const struct neomm_s
         expect_number(t, object, "read_ahead", space->read_ahead);
         expect_number(t, object, "ahead_used", space->ahead_used);
         expect_number(t, object, "ahead_wasted", space->ahead_wasted);
+        expect_number(t, object, "swap_outs", space->swap_outs);
+        expect_number(t, object, "away_pages", space->away_pages);
+        expect_number(t, object, "back_pages", space->back_pages);
+        expect_number(t, object, "back_ns", space->back_ns);
+        expect_number(t, object, "suspensions", space->suspensions);
+        expect_number(t, object, "suspended", space->suspended);
         expect_number(t, object, "working_set", space->working_set_bytes);
         expect_number(t, object, "oom_score", space->oom_score);
         expect_number(t, object, "oom_victim", space->oom_victim);

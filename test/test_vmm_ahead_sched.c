@@ -20,11 +20,22 @@ static const struct match_plan plans[] = {
     {"fault, fault, reclaim", {TOUCH, TOUCH, RECLAIM}, EVICTED | MAPPED | AHEAD},
     {"fault, evict, unmap", {TOUCH, EVICT, UNMAP}, EVICTED | AHEAD},
     {"fault, migrate", {TOUCH, MIGRATE}, EVICTED | MAPPED | AHEAD},
+    {"fault, swap out", {TOUCH, SWAP_OUT}, MAPPED | AHEAD},
+    {"fault from swap, swap out", {TOUCH, SWAP_OUT}, EVICTED | MAPPED | AHEAD},
+    {"swap out, swap out", {SWAP_OUT, SWAP_OUT}, MAPPED | AHEAD},
+    {"swap out, fork", {SWAP_OUT, FORK}, MAPPED | AHEAD},
+    {"swap out, exit, fault", {SWAP_OUT, EXIT, TOUCH}, CHILD | MAPPED | AHEAD},
+    {"swap out, unmap", {SWAP_OUT, UNMAP}, AHEAD},
+    {"swap out, move", {SWAP_OUT, MOVE}, MAPPED | AHEAD},
+    {"swap out, lock, fault", {LOCK, SWAP_OUT, TOUCH}, MAPPED | AHEAD},
+    {"swap out, pin", {SWAP_OUT, PIN}, MAPPED | AHEAD},
+    {"swap out, evict, fault", {SWAP_OUT, EVICT, TOUCH}, MAPPED | AHEAD},
 };
 #define PLANS (sizeof(plans) / sizeof(plans[0]))
 
 /* Parameter: number of the plan. */
-static const uint64_t plan_numbers[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+static const uint64_t plan_numbers[] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12,
+                                        13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25};
 _Static_assert(sizeof(plan_numbers) / sizeof(plan_numbers[0]) == PLANS, "each plan is run");
 
 static void by_seed(struct ktap *t)

@@ -64,9 +64,11 @@ static void unmap(struct transit *transit, uint32_t first, uint32_t pages)
         transit->mapped[i] = false;
 }
 
+/* Who wants a page that is being read waits for that, and not from inside of it. */
 static void act(struct transit *transit)
 {
     neomm_vaddr_t at = transit->at;
+    uint32_t page = transit->operation == NEOMM_BLOCK_READ ? 5 : 0;
     switch (transit->meanwhile) {
     case UNMAP:
         unmap(transit, 0, 1);
@@ -79,10 +81,10 @@ static void act(struct transit *transit)
         put(transit, 0, 0xabc);
         break;
     case WRITE:
-        put(transit, 0, 0xdef);
+        put(transit, page, 0xdef);
         break;
     case READ:
-        get(transit, 0);
+        get(transit, page);
         break;
     case PROTECT:
         EXPECT_OK(transit->t,

@@ -12,6 +12,7 @@ static const enum neomm_format formats[] = ENV_FORMATS;
 static bool open_evicted(struct ktap *t, struct world *w, uint32_t readahead, uint64_t limit)
 {
     const struct env_options options = {.layer = ENV_VMM,
+                                        .no_pool = true,
                                         .format = formats[t->parameter & 1],
                                         .swap_pages = 300,
                                         .policy = "fifo",

@@ -75,6 +75,15 @@ static void *work(void *argument)
     return NULL;
 }
 
+/* The first CPU changes replacement policies meanwhile. */
+static void change_policies(struct ktap *t, struct env *env, struct neomm_space *limited)
+{
+    const struct neomm_policy_ops *ops;
+    for (uint32_t i = 0; (ops = neomm_policy_at(env->root, i)) != NULL; i++)
+        EXPECT_OK(t, limited ? neomm_space_set_policy(env->root, limited, ops->name)
+                             : neomm_vmm_set_policy(env->root, ops->name));
+}
+
 /* `shared`: all threads in one space; else one space each. A limit makes spaces evict their own
  * pages; without, a small machine makes everybody evict everybody's. */
 static void run_threads(struct ktap *t, bool shared, bool limited)
@@ -99,6 +108,9 @@ static void run_threads(struct ktap *t, bool shared, bool limited)
             .env = &env, .space = space[shared ? 0 : i], .cpu = i + 1, .random = i + 1};
         ASSERT(t, pthread_create(&worker[i].thread, NULL, work, &worker[i]) == 0);
     }
+    env_switch_cpu(&env, 0);
+    for (uint32_t round = 0; round < ROUNDS; round++)
+        change_policies(t, &env, limited ? space[0] : NULL);
     for (uint32_t i = 0; i < THREADS; i++) {
         pthread_join(worker[i].thread, NULL);
         EXPECT_EQ(t, worker[i].wrong, 0);

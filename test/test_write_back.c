@@ -57,8 +57,11 @@ static void get(struct world *w, uint32_t page)
 
 static bool world_open(struct ktap *t, struct world *w, uint32_t slots)
 {
-    const struct env_options options = {
-        .layer = ENV_VMM, .format = (enum neomm_format)t->parameter, .cpus = 2, .policy = "fifo"};
+    const struct env_options options = {.layer = ENV_VMM,
+                                        .format = (enum neomm_format)t->parameter,
+                                        .cpus = 2,
+                                        .policy = "fifo",
+                                        .no_pool = true};
     *w = (struct world){.t = t};
     if (!env_open(t, &w->env, &options))
         return false;

@@ -201,12 +201,16 @@ static int parse_options(struct replay_options *options, int argc, char **argv)
 
 /* ---- configuration ---- */
 
+/* A trace does not say what its pages hold, so they are not compressed. */
 static bool read_config(struct neomm_config *config, const char *path)
 {
+    bool good = true;
     if (path)
-        return config_file_read(config, path);
-    neomm_config_default(config);
-    return true;
+        good = config_file_read(config, path);
+    else
+        neomm_config_default(config);
+    config->compression = NEOMM_COMPRESSION_OFF;
+    return good;
 }
 
 /* What the command line leaves open comes from the configuration. */

@@ -64,6 +64,7 @@ struct neomm_config {
     uint32_t overcommit;                 /* [vmm] overcommit: enum neomm_overcommit */
     bool aslr;                           /* [vmm] aslr */
     uint32_t huge;                       /* [vmm] huge: enum neomm_huge */
+    uint32_t idle_after;                 /* [vmm] idle_after, seconds, 0: never */
     struct neomm_config_heap heap;
     uint32_t caches;
     struct neomm_config_cache cache[NEOMM_CONFIG_CACHES];

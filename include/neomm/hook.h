@@ -34,6 +34,7 @@
     X(VMM_FRAME)       /* a frame for a fault */                                                   \
     X(VMM_HUGE)        /* a block for a huge page */                                               \
     X(VMM_MIGRATE)     /* a frame for a page that is moved */                                      \
+    X(VMM_POLICY)      /* what a change of a replacement policy needs */                           \
     X(VMM_RMAP)        /* a table for a frame's mapping set */                                     \
     X(VMM_OBJECT)      /* an object, or a node of the tree of its pages */                         \
     X(VMM_PAGER_BATCH) /* a batch of requests to a pager that nobody waits for */                  \

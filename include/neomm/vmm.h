@@ -85,8 +85,8 @@ struct neomm_vmm_options {
 /* What neomm_madvise is told of a range. */
 enum neomm_advice {
     NEOMM_ADVICE_NORMAL,
-    NEOMM_ADVICE_SEQUENTIAL,
-    NEOMM_ADVICE_RANDOM,
+    NEOMM_ADVICE_SEQUENTIAL,    /* much is read ahead, from pagers and from swap */
+    NEOMM_ADVICE_RANDOM,        /* nothing is */
     NEOMM_ADVICE_WILLNEED,      /* reads back what is in swap; starts reading what pagers have */
     NEOMM_ADVICE_DONTNEED,      /* gives the contents up: zeros from now on; an object keeps them */
     NEOMM_ADVICE_FREE,          /* the same; Linux may wait until memory is short */
@@ -185,10 +185,15 @@ struct neomm_space_stats {
     int32_t oom_bias;
     uint32_t oom_score;  /* neomm_space_oom_score, 0 if that is less */
     uint32_t oom_victim; /* 1: it was chosen, and has lost its private memory */
-    uint32_t spare;
+    uint32_t suspended;  /* 1: by neomm_load_control */
     /* Pages read with others that faulted, beside the faults; of them, seen used since, and evicted
      * without having been used. */
     uint64_t read_ahead, ahead_used, ahead_wasted;
+    /* Times that it was swapped out as a whole; pages that went the last time, and that are back
+     * since: up to as many as its working set had then, if that was known; nanoseconds from the
+     * first of them to the last. */
+    uint64_t swap_outs, away_pages, back_pages, back_ns;
+    uint64_t suspensions;
     char name[NEOMM_SPACE_NAME];
 };
 
@@ -421,6 +426,46 @@ neomm_status neomm_reclaim_wait(struct neomm *root, uint64_t timeout_ns);
  * a second, or vmm is not initialised; NEOMM_E_BUSY: another task is inside. Sleeps. Locks of the
  * caller: none. */
 neomm_status neomm_reclaim_background(struct neomm *root, uint32_t budget, uint32_t *freed);
+
+/* ---- processes that do not run, and too many that do ---- */
+
+/* Evicts all of the space's private memory that can go: not pages that are locked or pinned, nor
+ * those that other spaces have, too, or that are an object's. It comes back by faults, with what is
+ * read ahead; neomm_space_stats says how many pages and how long. Returns the pages that went. Its
+ * tasks may run meanwhile. May sleep. Cost: the pages, in batches of 32, and the page tables. */
+uint64_t neomm_space_swap_out(struct neomm *root, struct neomm_space *space);
+
+/* Looks for idle spaces and swaps them out: those in which no page has been used and no fault has
+ * come for `[vmm] idle_after` seconds, as far as calls of this function show; for the kernel's
+ * thread, a few times within that time. Harvests each space (neomm_space_harvest). Returns the
+ * pages that went. Does nothing where idle_after is 0, or somebody else is at it. May sleep. */
+uint64_t neomm_idle_look(struct neomm *root);
+
+/* Is told of each space that is suspended, or may run again; without locks. */
+typedef void neomm_suspend_fn(void *context, uint32_t space, bool suspended);
+
+/* Load control (Denning 1968; docs/replacement.md): looks whether processes take each other's pages
+ * away and get nothing done, and then chooses one that is not to run for `slice` nanoseconds; its
+ * memory is swapped out, so that the others have room. Each has its turn. For the kernel's thread,
+ * several times a slice. A suspended space is marked in its statistics, and `tell` is told of it;
+ * it is the kernel that does not run its tasks, and if it does their faults are worked off as ever.
+ * Returns how many spaces are suspended. May sleep. */
+uint32_t neomm_load_control(struct neomm *root, uint64_t slice);
+/* NULL: nobody. Not while neomm_load_control runs. */
+void neomm_load_control_tell(struct neomm *root, neomm_suspend_fn *tell, void *context);
+
+/* Another replacement policy from now on: for the page cache and all memory of spaces without a
+ * resident limit, and for spaces that are created later; or for a space with a limit. Pages go on
+ * in the order in which the old policy would have taken them, and are used meanwhile: the lock that
+ * faults and reclaim need, with interrupts masked, is held for 32 pages at a time. NEOMM_E_NOENT:
+ * no such policy, or no layer; NEOMM_E_UNSUPPORTED: the space has no limit and no policy of its
+ * own; NEOMM_E_BUSY: a policy is being changed just now; NEOMM_E_NOMEM. Any context without locks.
+ * Cost: the pages, and a look at each frame of the machine. */
+neomm_status neomm_vmm_set_policy(struct neomm *root, const char *name);
+neomm_status neomm_space_set_policy(struct neomm *root, struct neomm_space *space,
+                                    const char *name);
+/* The name of the policy that a space goes by, NULL: those without a limit. */
+const char *neomm_vmm_policy(struct neomm *root, struct neomm_space *space);
 
 /* Notes which of the space's pages were used since the last call, for the average of the space's
  * statistics (each call counts a quarter), and takes nothing from what replacement knows of them.

@@ -40,6 +40,8 @@ const struct neomm__config_row neomm__config_row[NEOMM__CONFIG_ROWS] = {
         "What a process maps without saying where lies at a random distance."),
     ROW("vmm", VMM, "huge", WHERE, "where", neomm_config, huge, "advise",
         "Where a first touch brings a huge page: never, advise (where a program asks) or always."),
+    RANGE("vmm", VMM, "idle_after", NUMBER, "number", neomm_config, idle_after, "0", 0, 1000000,
+          "Seconds after which a process that does nothing is swapped out as a whole; 0: never."),
     ROW("heap", HEAP, "profile", PROFILE, "profile", neomm_config, heap.profile, "default",
         "How carefully objects are treated: fast, default, guarded or hardened."),
     RANGE("heap", HEAP, "sampling", NUMBER, "number", neomm_config, heap.sampling, "1000", 0,

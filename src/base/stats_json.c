@@ -190,6 +190,12 @@ static void space_row(struct json *json, const struct neomm_snapshot *snapshot, 
     number(json, "read_ahead", space->read_ahead);
     number(json, "ahead_used", space->ahead_used);
     number(json, "ahead_wasted", space->ahead_wasted);
+    number(json, "swap_outs", space->swap_outs);
+    number(json, "away_pages", space->away_pages);
+    number(json, "back_pages", space->back_pages);
+    number(json, "back_ns", space->back_ns);
+    number(json, "suspensions", space->suspensions);
+    number(json, "suspended", space->suspended);
     number(json, "working_set", space->working_set_bytes);
     number(json, "oom_score", space->oom_score);
     neomm__stats_put(json->out, ",\"oom_bias\":%d", (int)space->oom_bias);

@@ -91,6 +91,10 @@ static uint32_t candidates(struct neomm_policy *policy, neomm_frame_t *out, uint
 {
     const struct neomm_policy_queue *fresh = &policy->queue[FRESH];
     uint32_t found = 0;
+    if (policy->state[KEPT] >= policy->count) /* some that were to go did not */
+        found = neomm__policy_offer(policy, LEAVING, out, max);
+    if (found != 0)
+        return found;
     if (window_is_full(policy) || is_stuck(policy))
         found = neomm__policy_offer(policy, WINDOW, out, max);
     if (found == 0 && (fresh->count > policy->state[FRESH_PAGES] || is_stuck(policy)))

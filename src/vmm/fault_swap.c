@@ -74,8 +74,17 @@ static enum neomm__round map_found(struct neomm__fault *work, const struct neomm
     return neomm__fault_finish(result, NEOMM_FAULT_RESOLVED, NEOMM_FAULT_FOUND);
 }
 
-/* The page was evicted from here a moment ago, and who did it is about to say so. */
-static void wait_for_evictor(const struct neomm__fault *work, neomm_frame_t frame)
+static bool is_still(const struct neomm__fault *work, const struct neomm_mapping *old)
+{
+    struct neomm_mapping now;
+    return neomm_paging_query(work->root, &work->space->tables, work->page, &now) == NEOMM_OK &&
+           now.state == NEOMM_MAPPING_SWAPPED && neomm__fault_same_entry(&now.swap, &old->swap);
+}
+
+/* The page was evicted from here a moment ago, and who did it is about to say so; or somebody was
+ * faster, and it is there. */
+static void wait_for_evictor(const struct neomm__fault *work, const struct neomm_mapping *old,
+                             neomm_frame_t frame)
 {
     uint64_t mapping = neomm__mapping_make(work->space->index, work->page);
     struct neomm__frame *entry = neomm__frame(work->root, frame);
@@ -83,10 +92,21 @@ static void wait_for_evictor(const struct neomm__fault *work, neomm_frame_t fram
         neomm_irq_t irq = neomm__rmap_lock(entry);
         bool there = neomm__rmap_has(work->root, entry, mapping);
         neomm__rmap_unlock(entry, irq);
-        if (!there)
+        if (!there || !is_still(work, old))
             return;
         neomm__spin();
     }
+}
+
+/* It has no leaf any more: the page has gone on to another frame, and who moved it is about to say
+ * so; or it is not in the cache any more. */
+static void wait_for_mover(const struct neomm__fault *work, const struct neomm_mapping *old,
+                           neomm_frame_t frame)
+{
+    const struct neomm__frame *entry = neomm__frame(work->root, frame);
+    while (neomm__rmap_count(entry) == 0 &&
+           neomm__swap_cached(work->root, old->swap).number == frame.number)
+        neomm__spin();
 }
 
 /* The frame is held. It may lose its last leaf all the same, and with it its place in the cache. */
@@ -101,7 +121,9 @@ static enum neomm__round join(struct neomm__fault *work, const struct neomm_mapp
     else if (status == NEOMM_E_NOMEM || status == NEOMM_E_LIMIT)
         work->apart = true;
     else if (status == NEOMM_E_EXISTS)
-        wait_for_evictor(work, frame);
+        wait_for_evictor(work, old, frame);
+    else
+        wait_for_mover(work, old, frame);
     neomm__user_frame_put(root, frame);
     return round;
 }

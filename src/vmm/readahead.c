@@ -12,6 +12,7 @@
  */
 #include "vmm/readahead.h"
 
+#include "vmm/idle.h"
 #include "vmm/tally.h"
 
 neomm_status neomm__readahead_init(struct neomm *root, struct neomm__vmm *vmm, uint32_t most)
@@ -227,6 +228,7 @@ static void enter(struct neomm *root, struct neomm_space *space, struct neomm_sw
     (void)neomm__fetch_sub(&space->swap_pages, 1);
     neomm__bump(&space->read_ahead);
     NEOMM__COUNT(root, READ_AHEAD);
+    neomm__space_page_is_back(root, space);
     neomm__user_frame_enter(root, space, page->frame, true);
 }
 

@@ -27,7 +27,9 @@
 #define NEOMM__RMAP_YOUNG ((uint32_t)1 << 30)
 /* The page was read ahead and is not known to have been used, see readahead.h. */
 #define NEOMM__RMAP_AHEAD ((uint32_t)1 << 29)
-#define NEOMM__RMAP_COUNT (NEOMM__RMAP_AHEAD - 1)
+/* The frame is in the new one of two instances of its domain's policy, see policy_set.c. */
+#define NEOMM__RMAP_MOVED ((uint32_t)1 << 28)
+#define NEOMM__RMAP_COUNT (NEOMM__RMAP_MOVED - 1)
 /* In an entry: the index is an object's. */
 #define NEOMM__RMAP_OBJECT ((uint64_t)1 << 60)
 /* The most entries of a set: three quarters of the largest table, which is one block of frames. */
@@ -101,8 +103,9 @@ static inline bool neomm__frame_unmark_ahead(struct neomm__frame *entry)
 /* The frame is nobody's any more. */
 static inline void neomm__frame_forget(struct neomm__frame *entry)
 {
-    if (neomm__load_relaxed(&entry->mappings) & (NEOMM__RMAP_YOUNG | NEOMM__RMAP_AHEAD))
-        (void)neomm__fetch_and(&entry->mappings, ~(NEOMM__RMAP_YOUNG | NEOMM__RMAP_AHEAD));
+    const uint32_t marks = NEOMM__RMAP_YOUNG | NEOMM__RMAP_AHEAD | NEOMM__RMAP_MOVED;
+    if (neomm__load_relaxed(&entry->mappings) & marks)
+        (void)neomm__fetch_and(&entry->mappings, ~marks);
 }
 
 /* Adds an entry. NEOMM_E_EXISTS: it is there; NEOMM_E_NOMEM, NEOMM_E_LIMIT; nothing has changed

@@ -23,7 +23,7 @@ struct neomm__tally neomm__tally_sum(const struct neomm *root, const struct neom
 void neomm__resident_add(struct neomm_space *space, size_t n)
 {
     neomm_irq_t irq = neomm_port_irq_save();
-    neomm__tally_add(&neomm__tally(space)->resident, n);
+    neomm__tally_add(&space->tally[neomm_port_cpu()->index].resident, n);
     neomm_port_irq_restore(irq);
 }
 
@@ -132,7 +132,7 @@ neomm_status neomm_space_create(struct neomm *root, const struct neomm_limits *l
     neomm_status status = enter_table(vmm, made);
     if (status == NEOMM_OK) {
         if (made->limits.resident_bytes != NEOMM_UNLIMITED)
-            neomm_policy_init(&made->policy, root, vmm->global.ops, made->index);
+            neomm_policy_init(&made->policy, root, vmm->policy, made->index);
         status = neomm_paging_create(root, &made->tables, made->index);
         if (status != NEOMM_OK)
             leave_table(vmm, made);
@@ -201,6 +201,8 @@ neomm_status neomm_space_destroy(struct neomm *root, struct neomm_space *space)
         return NEOMM_OK;
     hide(root->vmm, space);
     empty(root, space);
+    if (space->suspended)
+        (void)neomm__fetch_sub(&root->vmm->load.suspended, 1);
     leave_table(root->vmm, space);
     neomm__swap_stir(root);
     neomm_status status = neomm_paging_destroy(root, &space->tables);
@@ -308,9 +310,17 @@ void neomm_space_stats(struct neomm *root, struct neomm_space *space,
         .read_ahead = space->read_ahead,
         .ahead_used = space->ahead_used,
         .ahead_wasted = space->ahead_wasted,
+        .swap_outs = space->swap_outs,
+        .away_pages = neomm__load_relaxed(&space->away.pages),
+        .back_pages = neomm__load_relaxed(&space->away.back),
+        .suspensions = space->suspensions,
+        .suspended = neomm__load_acquire(&space->suspended),
         .oom_bias = (int32_t)neomm__load_acquire(&space->oom_bias),
         .oom_victim = neomm__is_victim(space),
     };
+    neomm_irq_t irq = neomm__lock(&root->vmm->policy_lock);
+    stats->back_ns = space->away.ns;
+    neomm__unlock(&root->vmm->policy_lock, irq);
     int32_t score = neomm_space_oom_score(root, space);
     stats->oom_score = score > 0 ? (uint32_t)score : 0;
     memcpy(stats->name, space->name, sizeof(stats->name));

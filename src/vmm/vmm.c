@@ -94,6 +94,7 @@ neomm_status neomm_vmm_init(struct neomm *root, const struct neomm_vmm_options *
         return NEOMM_E_NOMEM;
     neomm__lock_init(&vmm->spaces_lock, NEOMM_LOCK_CLASS_SPACES);
     neomm__lock_init(&vmm->policy_lock, NEOMM_LOCK_CLASS_POLICY);
+    vmm->policy = policy;
     neomm_policy_init(&vmm->global, root, policy, 0);
     neomm_policy_init(&vmm->cache, root, policy, 0);
     neomm__pressure_init(&vmm->pressure);

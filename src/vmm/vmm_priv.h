@@ -39,6 +39,27 @@ struct neomm__tally {
     size_t resident, zero, swap_in, copy, other;
 } __attribute__((aligned(64)));
 
+/* What a space lost when it was swapped out last, and how it came back; under policy_lock. */
+struct neomm__away {
+    size_t pages, wanted, back; /* that went, that it used, that came */
+    uint64_t since, ns;         /* from the first that came to the last */
+};
+
+/* Of who looks for idle spaces. */
+struct neomm__idle_state {
+    size_t faults;
+    uint64_t since;
+    bool known;
+};
+
+/* Of load control, under its lock. */
+struct neomm__load_state {
+    size_t refaults; /* soon after the page went from the global domain; atomic */
+    size_t seen;     /* of them, at the last look */
+    uint64_t since;  /* it was suspended, or began to run again */
+    uint32_t turn;   /* of the last suspension, 0: never */
+};
+
 struct neomm_space {
     struct neomm__lock lock; /* SPACE: regions, and what is not atomic */
     uint32_t index;
@@ -59,11 +80,15 @@ struct neomm_space {
     uint32_t huge;                      /* it has had huge leaves; atomic */
     size_t swap_pages;                  /* atomic, as all below: leaves of slots */
     size_t evictions, swap_writes, refaults, refaults_near;
-    size_t read_ahead, ahead_used, ahead_wasted;
+    size_t read_ahead, ahead_used, ahead_wasted, swap_outs, suspensions;
+    struct neomm__away away;
+    struct neomm__idle_state idle;
+    struct neomm__load_state load;
+    uint32_t suspended;   /* atomic: it is not to run */
     int32_t ahead_credit; /* under policy_lock */
     size_t working_set;   /* pages, in 1/16 */
-    uint32_t victim;    /* memory ran out and it was chosen: it gets no more */
-    uint32_t oom_bias;  /* an int32_t */
+    uint32_t victim;      /* memory ran out and it was chosen: it gets no more */
+    uint32_t oom_bias;    /* an int32_t */
     char name[NEOMM_SPACE_NAME];
     struct neomm__tally tally[]; /* of each CPU */
 };
@@ -99,6 +124,24 @@ struct neomm__vmm_cpu {
     struct neomm__region *inside[NEOMM__INSIDE]; /* regions that tasks are in, see region_enter.c */
 } __attribute__((aligned(64)));
 
+/* Load control. */
+struct neomm__load {
+    uint32_t busy;      /* somebody is at it */
+    uint32_t evictions; /* of the global domain, when the counting began; modulo 2^32 */
+    size_t refaults;    /* of all spaces; atomic */
+    size_t seen;        /* of them, then */
+    uint32_t turn;      /* of suspensions */
+    uint32_t suspended; /* spaces; atomic */
+    neomm_suspend_fn *tell;
+    void *context;
+};
+
+/* A domain's policy on its way to another one. */
+struct neomm__policy_move {
+    struct neomm_policy from, to;
+    bool other; /* the next candidate is one of `to` */
+};
+
 struct neomm__vmm {
     struct neomm__lock spaces_lock; /* SPACES: the table */
     uint32_t evictions_ended;       /* a futex, and how many wait for it */
@@ -109,9 +152,14 @@ struct neomm__vmm {
     struct neomm__write_back *write_back; /* NEOMM__WRITE_BACKS of them, see evict.h */
     struct neomm__lock policy_lock;       /* POLICY: every instance's lists */
     struct neomm_policy global, cache;
+    struct neomm__policy_move *move; /* under policy_lock: one domain's, while it is switched */
+    const struct neomm_policy_ops *policy; /* of new spaces */
+    uint32_t idle_looks;                   /* somebody looks for idle spaces */
+    struct neomm__load load;
+    uint32_t policy_changes;      /* somebody is at it */
     struct neomm_readahead ahead; /* under policy_lock */
     uint32_t readahead;           /* pages read together, at most; 0: one */
-    uint32_t cost[2], cost_turn; /* under policy_lock; see balance.h */
+    uint32_t cost[2], cost_turn;  /* under policy_lock; see balance.h */
     struct neomm__cache_counts counts;
     uint32_t compacting;        /* atomic */
     struct neomm__vmm_cpu *cpu; /* as many as the root has */
@@ -340,7 +388,8 @@ neomm_status neomm__user_frame_join(struct neomm *root, struct neomm_space *spac
                                     neomm_frame_t frame, neomm_vaddr_t vaddr);
 /* The swap cache does not have it from now on. */
 void neomm__user_frame_uncache(struct neomm *root, neomm_frame_t frame);
-/* A frame of `from` gets a leaf of `to` as well. NEOMM_E_NOMEM, NEOMM_E_LIMIT. */
+/* A frame of `from` gets a leaf of `to` as well, which the caller counts. NEOMM_E_NOMEM,
+ * NEOMM_E_LIMIT. */
 neomm_status neomm__user_frame_share(struct neomm *root, struct neomm_space *from,
                                      struct neomm_space *to, neomm_frame_t frame,
                                      neomm_vaddr_t vaddr);
@@ -405,9 +454,9 @@ static inline bool neomm__at_limit(const size_t *pages, uint64_t bytes)
 
 /* ---- newcomers.c ---- */
 
-/* A page of the global domain has its first leaf: it will enter the domain soon. Interrupts are
- * masked. */
-void neomm__newcomers_add(struct neomm *root, neomm_frame_t frame);
+/* A page of the global domain has its first leaf: it will enter the domain soon. `cpu` is this
+ * one; interrupts are masked. */
+void neomm__newcomers_add(struct neomm *root, uint32_t cpu, neomm_frame_t frame);
 /* All enter; the first and the second with the lock of the domains. The page is in its domain
  * afterwards. */
 void neomm__newcomers_enter(struct neomm *root);
