@@ -41,6 +41,7 @@ struct bench_case {
     bench_fn *ours;
     bench_fn *peer;
     bench_value_fn *ours_value, *peer_value; /* instead of ours and peer, and as often */
+    bool (*peer_there)(void);                /* NULL: always */
     bool plugin;                             /* the peer may be absent: that of --peer */
 };
 
@@ -66,7 +67,10 @@ struct bench_layer {
 };
 
 extern const struct bench_layer bench_pmm, bench_pmm_4g, bench_pmm_64g, bench_pmm_flat,
-    bench_pmm_flat_large, bench_paging, bench_heap, bench_swap, bench_vmm;
+    bench_pmm_flat_large, bench_paging, bench_heap, bench_swap, bench_codec, bench_vmm;
+
+/* The file of pages that --corpus names. False: a message is on stderr. */
+bool bench_corpus_load(const char *path);
 
 #define BENCH_COUNT(array) ((uint32_t)(sizeof(array) / sizeof((array)[0])))
 

@@ -102,7 +102,8 @@ static bool measure_case(struct bench_machine *machine, const struct bench_case 
                          const struct bench_plan *plan, double *samples,
                          struct bench_result *result)
 {
-    bool has_peer = (test->peer || test->peer_value) && (!test->plugin || plan->peer);
+    bool has_peer = (test->peer || test->peer_value) && (!test->plugin || plan->peer) &&
+                    (!test->peer_there || test->peer_there());
     const struct side sides[SIDES] = {
         {test->ours, test->ours_value, samples},
         {has_peer ? test->peer : NULL, has_peer ? test->peer_value : NULL, samples + plan->runs}};

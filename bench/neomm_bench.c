@@ -13,11 +13,11 @@
 
 static const struct bench_layer *const layers[] = {
     &bench_pmm,    &bench_pmm_4g, &bench_pmm_64g, &bench_pmm_flat, &bench_pmm_flat_large,
-    &bench_paging, &bench_heap,   &bench_vmm,     &bench_swap};
+    &bench_paging, &bench_heap,   &bench_vmm,     &bench_swap,     &bench_codec};
 
 static const char help[] =
     "usage: neomm-bench LAYER [--json] [--runs N] [--quick] [--only TEXT]\n"
-    "                   [--peer FILE.so]\n"
+    "                   [--peer FILE.so] [--corpus FILE]\n"
     "\n"
     "Measures a layer of libneomm: pmm, paging, heap, vmm, swap, or all; all but the heap on a\n"
     "simulated machine, the heap on a light port, beside the allocators that this host has.\n"
@@ -32,6 +32,7 @@ static const char help[] =
     "  --quick   short measurements, to see that all of it works\n"
     "  --only T  benchmarks whose name contains T\n"
     "  --peer F  a frame allocator to measure beside ours (bench/peer.h says what it exports)\n"
+    "  --corpus F  pages to compress, as script/codec-corpus writes them; else made-up ones\n"
     "  --help    this text\n";
 
 struct arguments {
@@ -80,6 +81,11 @@ static int parse(int argc, char **argv, struct arguments *arguments)
             if (!bench_peer_load(&arguments->peer, argv[++i]))
                 return 1;
             arguments->plan.peer = &arguments->peer;
+        } else if (strcmp(argv[i], "--corpus") == 0) {
+            if (i + 1 == argc)
+                return usage("--corpus wants a file of pages", "");
+            if (!bench_corpus_load(argv[++i]))
+                return 1;
         } else if (strcmp(argv[i], "--runs") == 0) {
             if (!parse_runs(i + 1 < argc ? argv[++i] : NULL, &arguments->plan.runs))
                 return usage("--runs wants a number from 1 to 1000", "");
@@ -116,7 +122,7 @@ static void print_text(const struct bench_result *result)
     if (result->peer > 0)
         (void)printf(" %10.2f %7.2f  %s", result->peer, result->ours / result->peer,
                      result->test->peer_name);
-    else if (result->test->plugin)
+    else if (result->test->plugin || result->test->peer_there)
         (void)printf("     absent          %s", result->test->peer_name);
     (void)putchar('\n');
 }

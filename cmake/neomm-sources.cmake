@@ -86,6 +86,7 @@ set(NEOMM_SWAP_SOURCES
   src/swap/area.c
   src/swap/checksum.c
   src/swap/clusters.c
+  src/swap/codec.c
   src/swap/dense.c
   src/swap/discard.c
   src/swap/header.c

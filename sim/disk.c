@@ -15,6 +15,7 @@
 struct pending {
     struct pending *next;
     struct neomm_block_request *request;
+    bool late; /* others first */
 };
 
 struct sim_disk {
@@ -22,6 +23,7 @@ struct sim_disk {
     struct sim *sim;
     struct sim_disk *next;
     uint8_t *now, *before; /* contents; of each page, what the last write replaced */
+    uint8_t *asked;        /* what the last write that was not refused should have left */
     struct pending *first;
     uint64_t pending;
     uint64_t operations;
@@ -31,6 +33,7 @@ struct sim_disk {
     uint64_t fault_at;  /* number of the operation that goes wrong, 0: none */
     enum sim_disk_fault fault;
     bool forever;
+    uint64_t every; /* and each so many operations, 0: not */
 };
 
 static struct sim_disk *disk_of(const struct neomm_block_device *device)
@@ -48,6 +51,8 @@ static uint8_t *page_at(uint8_t *contents, uint32_t page)
 static bool faulty(const struct sim_disk *disk, enum sim_disk_fault *fault)
 {
     *fault = disk->fault;
+    if (disk->every != 0)
+        return disk->operations % disk->every == 0;
     return disk->fault_at != 0 && (disk->operations == disk->fault_at ||
                                    (disk->forever && disk->operations > disk->fault_at));
 }
@@ -71,10 +76,18 @@ static uint32_t another_page(struct sim_disk *disk, uint32_t page)
     return other == page ? 0 : other;
 }
 
+/* So many bytes are moved, and nobody says that the rest was not. */
+static size_t shortened(struct sim_disk *disk)
+{
+    return sim_random(disk->sim) % NEOMM_PAGE_SIZE;
+}
+
 static neomm_status write_page(struct sim_disk *disk, uint32_t page, const uint8_t *data,
                                const enum sim_disk_fault *fault)
 {
-    if (!fault || *fault == SIM_DISK_STALE) {
+    if (!fault || *fault != SIM_DISK_FAIL)
+        memcpy(page_at(disk->asked, page), data, NEOMM_PAGE_SIZE);
+    if (!fault || *fault == SIM_DISK_STALE || *fault == SIM_DISK_DELAY) {
         store(disk, page, data, NEOMM_PAGE_SIZE);
         return NEOMM_OK;
     }
@@ -91,8 +104,12 @@ static neomm_status write_page(struct sim_disk *disk, uint32_t page, const uint8
     case SIM_DISK_MISDIRECT:
         store(disk, another_page(disk, page), data, NEOMM_PAGE_SIZE);
         break;
+    case SIM_DISK_SHORTEN:
+        store(disk, page, data, shortened(disk));
+        break;
     case SIM_DISK_LOSE:
     case SIM_DISK_STALE:
+    case SIM_DISK_DELAY:
         break;
     }
     return NEOMM_OK;
@@ -101,7 +118,9 @@ static neomm_status write_page(struct sim_disk *disk, uint32_t page, const uint8
 static neomm_status read_page(struct sim_disk *disk, uint32_t page, uint8_t *data,
                               const enum sim_disk_fault *fault)
 {
-    memcpy(data, page_at(disk->now, page), NEOMM_PAGE_SIZE);
+    size_t moved = fault && *fault == SIM_DISK_SHORTEN ? shortened(disk) : NEOMM_PAGE_SIZE;
+    memcpy(data, page_at(disk->now, page), moved);
+    memset(data + moved, 0, NEOMM_PAGE_SIZE - moved);
     if (!fault)
         return NEOMM_OK;
     switch (*fault) {
@@ -121,6 +140,8 @@ static neomm_status read_page(struct sim_disk *disk, uint32_t page, uint8_t *dat
         memcpy(data, page_at(disk->now, another_page(disk, page)), NEOMM_PAGE_SIZE);
         break;
     case SIM_DISK_LOSE:
+    case SIM_DISK_SHORTEN:
+    case SIM_DISK_DELAY:
         break;
     }
     return NEOMM_OK;
@@ -196,6 +217,10 @@ static struct neomm_block_request *take(struct sim_disk *disk, uint64_t index)
     struct pending **link = &disk->first;
     while (index-- > 0)
         link = &(*link)->next;
+    if ((*link)->late)
+        for (struct pending **other = &disk->first; *other; other = &(*other)->next)
+            if (!(*other)->late)
+                link = other;
     struct pending *pending = *link;
     struct neomm_block_request *request = pending->request;
     *link = pending->next;
@@ -238,7 +263,7 @@ static bool is_pending(const struct sim_disk *disk, const struct neomm_block_req
     return false;
 }
 
-static void queue(struct sim_disk *disk, struct neomm_block_request *request)
+static void queue(struct sim_disk *disk, struct neomm_block_request *request, bool late)
 {
     struct pending *pending = malloc(sizeof(*pending));
     if (!pending)
@@ -247,6 +272,7 @@ static void queue(struct sim_disk *disk, struct neomm_block_request *request)
     if (is_pending(disk, request))
         sim_violation(disk->sim, "disk: a request was submitted that is on its way already");
     pending->request = request;
+    pending->late = late;
     pending->next = disk->first;
     disk->first = pending;
     disk->pending++;
@@ -273,8 +299,10 @@ static void submit(struct neomm_block_device *device, struct neomm_block_request
         sim_violation(disk->sim, "disk: submit with %u locks held", sim_place.cpu->port.lock_depth);
     note_submitted(disk, requests, count);
     for (uint32_t i = 0; i < count; i++) {
-        if (sim_random(disk->sim) & 1)
-            queue(disk, requests[i]);
+        bool late = disk->fault == SIM_DISK_DELAY && disk->every != 0 &&
+                    sim_random(disk->sim) % disk->every == 0;
+        if (late || (sim_random(disk->sim) & 1))
+            queue(disk, requests[i], late);
         else
             complete(disk, requests[i]);
     }
@@ -298,6 +326,8 @@ static void destroy(struct sim_disk *disk)
         (void)munmap(disk->now, bytes);
     if (disk->before)
         (void)munmap(disk->before, bytes);
+    if (disk->asked)
+        (void)munmap(disk->asked, bytes);
     free(disk);
 }
 
@@ -311,7 +341,8 @@ struct neomm_block_device *sim_disk_create(struct sim *sim, uint32_t pages)
     disk->sim = sim;
     disk->now = map_pages(pages);
     disk->before = map_pages(pages);
-    if (!disk->now || !disk->before) {
+    disk->asked = map_pages(pages);
+    if (!disk->now || !disk->before || !disk->asked) {
         destroy(disk);
         return NULL;
     }
@@ -347,6 +378,19 @@ void sim_disk_fault(struct neomm_block_device *device, enum sim_disk_fault fault
     disk->fault = fault;
     disk->fault_at = n == 0 ? 0 : disk->operations + n;
     disk->forever = forever;
+}
+
+void sim_disk_fault_every(struct neomm_block_device *device, enum sim_disk_fault fault, uint64_t n)
+{
+    struct sim_disk *disk = disk_of(device);
+    disk->fault = fault;
+    disk->every = n;
+}
+
+bool sim_disk_is_damaged(struct neomm_block_device *device, uint32_t page)
+{
+    struct sim_disk *disk = disk_of(device);
+    return memcmp(page_at(disk->now, page), page_at(disk->asked, page), NEOMM_PAGE_SIZE) != 0;
 }
 
 uint64_t sim_disk_operations(const struct neomm_block_device *device)

@@ -182,7 +182,9 @@ enum sim_disk_fault {
     SIM_DISK_CORRUPT,
     SIM_DISK_LOSE,
     SIM_DISK_STALE,
-    SIM_DISK_MISDIRECT
+    SIM_DISK_MISDIRECT,
+    SIM_DISK_SHORTEN, /* moves some bytes of the page and says that it moved all */
+    SIM_DISK_DELAY    /* completes after all others; only with sim_disk_fault_every */
 };
 /* A disk of `pages` pages in host memory (sparse). Requests complete when the port waits or
  * after submit, as the seed says. */
@@ -192,6 +194,10 @@ void sim_disk_make_swap(struct neomm_block_device *disk);
 /* The nth (from 1) operation from now suffers `fault`; forever: and all after it. n 0: none. */
 void sim_disk_fault(struct neomm_block_device *disk, enum sim_disk_fault fault, uint64_t n,
                     bool forever);
+/* Every nth operation; n 0: none. */
+void sim_disk_fault_every(struct neomm_block_device *disk, enum sim_disk_fault fault, uint64_t n);
+/* Does the page not hold what was written to it last, as far as the disk said that it was? */
+bool sim_disk_is_damaged(struct neomm_block_device *disk, uint32_t page);
 uint64_t sim_disk_operations(const struct neomm_block_device *disk);
 /* Transfers that it took, with requests merged that came in order; the most requests that were on
  * their way at a time; pages that were discarded. */

@@ -368,6 +368,8 @@ struct match {
     uint32_t plan, cpus;
     uint32_t mistakes;
     bool stop;
+    struct neomm__region *handed; /* a task is inside and goes on on the next CPU */
+    neomm_prot_t handed_prot;
 };
 
 static void mistake(struct match *m, const char *what)
@@ -452,6 +454,24 @@ static void enter(struct match *m, uint32_t i)
     neomm__region_exit(region);
 }
 
+/* A task enters on one CPU and leaves on another one. */
+static void hand_over(struct match *m, uint32_t i)
+{
+    struct neomm__region *region = neomm__region_enter(m->env.root, m->space, stable_at(i));
+    m->handed_prot = region->prot;
+    neomm__store_release(&m->handed, region);
+}
+
+static void take_over(struct match *m)
+{
+    struct neomm__region *region;
+    while (!(region = neomm__load_acquire(&m->handed)))
+        neomm__spin();
+    if (region->prot != m->handed_prot)
+        mistake(m, "rights changed under a user that moved");
+    neomm__region_exit(region);
+}
+
 /* Searches alone never lead astray: what is said of a region that stays is true. */
 static void look(struct match *m, uint32_t i)
 {
@@ -473,6 +493,13 @@ static void run(void *context, uint32_t cpu)
         reshape(m);
     } else if (cpu == 0) {
         change(m);
+    } else if (m->plan & 4) {
+        if (cpu == 1)
+            hand_over(m, STABLE / 2);
+        else
+            take_over(m); /* before it sleeps for the space's lock, which may wait for that */
+        enter(m, STABLE / 2);
+        enter(m, STABLE / 2);
     } else {
         enter(m, STABLE / 2);
         for (uint32_t i = 0; i < 6; i++)
@@ -489,6 +516,7 @@ static bool open_match(struct match *m, uint32_t cpus, uint64_t seed)
                                         .cpus = cpus,
                                         .seed = seed};
     m->mistakes = 0;
+    m->handed = NULL;
     if (!env_open(m->t, &m->env, &options) ||
         neomm_space_create(m->env.root, NULL, &m->space) != NEOMM_OK)
         return false;
@@ -530,8 +558,10 @@ static void explore(struct ktap *t, const struct sim_sched_options *options, uin
     sched_search(t, "regions", &scenario, options);
 }
 
-/* Bit 0: the order in which regions go; bit 1: one is reshaped instead. */
+/* Bit 0: the order in which regions go; bit 1: one is reshaped instead; bit 2: a task in it moves.
+ */
 static const uint64_t plans[] = {0, 1, 2};
+static const uint64_t seed_plans[] = {0, 1, 2, 6};
 
 static void by_seed(struct ktap *t)
 {
@@ -547,6 +577,35 @@ static void one_after_the_other(struct ktap *t)
                                               .schedules = share_of(2000),
                                               .preemptions = t->parameter & 2 ? 2 : 1};
     explore(t, &options, 2);
+}
+
+/* Places of a CPU, and the count where there are none left; tasks leave on whatever CPU they are.
+ */
+static void places(struct ktap *t)
+{
+    struct match match = {.t = t}, *m = &match;
+    ASSERT(t, open_match(m, 3, t->parameter & 1));
+    struct neomm__region *region = m->stable[3], *other = m->stable[4];
+    EXPECT(t, !neomm__region_is_entered(region));
+    EXPECT(t, neomm__region_enter(m->env.root, m->space, stable_at(4)) == other);
+    for (uint32_t i = 0; i < NEOMM__INSIDE + 3; i++)
+        EXPECT(t, neomm__region_enter(m->env.root, m->space, stable_at(3)) == region);
+    env_switch_cpu(&m->env, 1);
+    EXPECT(t, neomm__region_enter(m->env.root, m->space, stable_at(3)) == region);
+    for (uint32_t i = 0; i < NEOMM__INSIDE + 4; i++) {
+        EXPECT(t, neomm__region_is_entered(region));
+        env_switch_cpu(&m->env, i % 2 ? 2 : 0);
+        neomm__region_exit(region);
+    }
+    EXPECT(t, !neomm__region_is_entered(region) && neomm__region_is_entered(other));
+    env_switch_cpu(&m->env, 1);
+    neomm__region_exit(other);
+    neomm__region_close(region);
+    EXPECT(t, !neomm__region_try_enter(m->env.root, m->space, stable_at(3)));
+    EXPECT(t, !neomm__region_is_entered(region) && !neomm__region_is_entered(other));
+    neomm__region_open(region);
+    env_switch_cpu(&m->env, 0);
+    close_match(m);
 }
 
 /* ---- threads ---- */
@@ -590,12 +649,9 @@ static void threads_search(struct ktap *t)
 }
 
 static const struct ktap_case cases[] = {
-    KTAP_CASE_WITH(random_changes, sizes),
-    KTAP_CASE(every_gap),
-    KTAP_CASE_WITH(hundred_thousand, orders),
-    KTAP_CASE(reserve_fails),
-    KTAP_CASE_WITH(by_seed, plans),
-    KTAP_CASE_WITH(one_after_the_other, plans),
-    KTAP_CASE(threads_search),
+    KTAP_CASE_WITH(random_changes, sizes),    KTAP_CASE(every_gap),
+    KTAP_CASE_WITH(hundred_thousand, orders), KTAP_CASE(reserve_fails),
+    KTAP_CASE_WITH(by_seed, seed_plans),      KTAP_CASE_WITH(one_after_the_other, plans),
+    KTAP_CASE_WITH(places, formats),          KTAP_CASE(threads_search),
 };
 KTAP_SUITE(region_tree, cases);

@@ -104,6 +104,27 @@ static neomm_status read_one(struct bench *bench, struct neomm_swap_entry entry,
 
 /* ---- checksum ---- */
 
+/* The sums that xxHash's own tests expect of its test bytes, with seed 0. */
+static void published_sums(struct ktap *t)
+{
+    static const struct {
+        size_t bytes;
+        uint64_t sum;
+    } sums[] = {{32, 0x18b216492bb44b70u},   {64, 0xef558f8acac2b5cdu},
+                {128, 0x90ca021457d96dc5u},  {256, 0x5e3f5bf94d574981u},
+                {512, 0x4358d2fdd62b58a7u},  {2048, 0x5940f2752bc04387u},
+                {4096, 0xab77f4af85f4e70bu}, {4160, 0xeee6a4e2ac952a5eu}};
+    static uint64_t words[4160 / 8];
+    uint64_t next_byte = 2654435761u;
+    for (size_t i = 0; i < sizeof(words); i++) {
+        ((uint8_t *)words)[i] = (uint8_t)(next_byte >> 56);
+        next_byte *= 11400714785074694797u;
+    }
+    for (size_t i = 0; i < sizeof(sums) / sizeof(sums[0]); i++)
+        EXPECT(t, neomm__swap_xxh64(words, sums[i].bytes / 8) == sums[i].sum);
+    EXPECT(t, neomm__swap_checksum(words) == sums[6].sum);
+}
+
 static void any_bit_counts(struct ktap *t)
 {
     uint64_t page[WORDS];
@@ -633,6 +654,7 @@ static const uint64_t fault_seeds[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11};
 static const uint64_t no_yes[] = {0, 1};
 
 static const struct ktap_case cases[] = {
+    KTAP_CASE(published_sums),
     KTAP_CASE(any_bit_counts),
     KTAP_CASE(order_counts),
     KTAP_CASE(filled_pages),

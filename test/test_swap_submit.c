@@ -376,6 +376,72 @@ static void discard_races(struct ktap *t)
     sched_search(t, "discard, alloc, alloc", &scenario, &options);
 }
 
+/* ---- entries of an area that was removed ---- */
+
+struct old {
+    struct ktap *t;
+    struct bench bench;
+    struct neomm_swap_entry entry;
+    uint32_t mistakes;
+};
+
+static struct sim *old_begin(void *context, uint64_t seed)
+{
+    struct old *old = context;
+    old->mistakes = 0;
+    if (!bench_open(old->t, &old->bench, 2, 0, seed))
+        return NULL;
+    EXPECT_OK(old->t, neomm_swap_alloc(old->bench.env.root, 1, &old->entry));
+    EXPECT_OK(old->t, neomm_swap_free(old->bench.env.root, old->entry));
+    return old->bench.env.machine;
+}
+
+/* The entry names nothing, whatever comes and goes. */
+static void old_run(void *context, uint32_t cpu)
+{
+    struct old *old = context;
+    struct neomm *root = old->bench.env.root;
+    for (uint32_t i = 0; i < 2 && cpu == 0; i++) {
+        old->mistakes += neomm_swap_remove(root, old->bench.disk, NULL, NULL) != NEOMM_OK;
+        old->mistakes += neomm_swap_add(root, old->bench.disk, 0) != NEOMM_OK;
+    }
+    for (uint32_t i = 0; i < 6 && cpu != 0; i++) {
+        struct neomm_swap_entry found;
+        old->mistakes += neomm_swap_dup(root, old->entry) != NEOMM_E_NOENT;
+        old->mistakes += neomm_swap_users(root, old->entry) != 0;
+        old->mistakes += neomm_swap_free(root, old->entry) != NEOMM_E_NOENT;
+        old->mistakes += neomm_swap_entry_of(root, old->entry.slot, &found) != NEOMM_E_NOENT;
+    }
+}
+
+static bool old_end(void *context, enum sim_sched_end how)
+{
+    struct old *old = context;
+    unsigned failures = old->t->failures;
+    if (how != SIM_SCHED_DONE) {
+        env_abandon(&old->bench.env);
+        return false;
+    }
+    env_close(old->t, &old->bench.env);
+    return old->mistakes == 0 && old->t->failures == failures;
+}
+
+static void old_entries(struct ktap *t)
+{
+    static struct old old;
+    if (!NEOMM_INSTRUMENTED) {
+        ktap_skip(t, "needs the instrumented flavour");
+        return;
+    }
+    old = (struct old){.t = t};
+    const struct sim_scenario scenario = {2, &old, old_begin, old_run, old_end};
+    const struct sim_sched_options options = {.mode = SIM_SCHED_RANDOM,
+                                              .seed = 1,
+                                              .schedules = share_of(1000 * sched_factor()),
+                                              .preemptions = 20};
+    sched_search(t, "remove, old entries", &scenario, &options);
+}
+
 static const uint64_t depths[] = {0, 1, 5, 33};
 static const uint64_t no_yes[] = {0, 1};
 
@@ -388,6 +454,7 @@ static const struct ktap_case cases[] = {
     KTAP_CASE(discarded_when_added),
     KTAP_CASE(discard_fails),
     KTAP_CASE_WITH(discard_races, no_yes),
+    KTAP_CASE(old_entries),
 };
 
 KTAP_SUITE(swap_submit, cases);

@@ -95,6 +95,28 @@ static void close_setting(struct setting *s)
     env_close(t, &s->env);
 }
 
+static uint64_t locks(const struct setting *s)
+{
+    return sim_locks_taken(s->env.machine);
+}
+
+/* Locks of tables, frames and domains: one of the table for a first touch, none of the frame, and
+ * the domains' once for fifteen pages; and for its end the same of the frame, which is emptied by
+ * the instruction that locks it, and the domains' once for a batch. */
+static void locking(struct ktap *t)
+{
+    struct setting s;
+    ASSERT(t, open_setting(t, &s));
+    touch(&s, s.space, BASE + PAGE, 1); /* the allocator's cache is filled */
+    uint64_t before = locks(&s), pages = 30;
+    touch(&s, s.space, BASE + 2 * PAGE, 30);
+    EXPECT(t, locks(&s) - before <= pages + pages / 15);
+    before = locks(&s);
+    EXPECT_OK(t, neomm_munmap(s.root, s.space, BASE + 2 * PAGE, 30 * PAGE));
+    EXPECT(t, locks(&s) - before <= pages + 4);
+    close_setting(&s);
+}
+
 /* A look at the leaf, and the exchange. */
 static void faults(struct ktap *t)
 {
@@ -146,6 +168,7 @@ static void forks(struct ktap *t)
 }
 
 static const struct ktap_case cases[] = {
+    KTAP_CASE_WITH(locking, formats),
     KTAP_CASE_WITH(faults, formats),
     KTAP_CASE_WITH(mappings, formats),
     KTAP_CASE_WITH(forks, formats),

@@ -296,8 +296,11 @@ static void saturated(struct ktap *t)
     EXPECT_EQ(t, root->swap->area[0].stuck, 3);
     for (uint32_t i = 0; i < t->parameter; i++)
         EXPECT_OK(t, neomm_space_destroy(root, space[i]));
+    uint64_t free = neomm_pmm_free_frames(root);
     EXPECT_OK(t, removal(&world, world.env.disk));
     EXPECT_EQ(t, stats_of(&world).areas, 0);
+    /* They have the three pages together, as before. */
+    EXPECT(t, neomm_pmm_free_frames(root) + 20 > free);
     for (uint32_t i = (uint32_t)t->parameter; i < SPACES; i++) {
         expect_same(t, &world, space[i], at, 3, 5);
         EXPECT_OK(t, neomm_space_destroy(root, space[i]));

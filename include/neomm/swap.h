@@ -8,6 +8,7 @@
 #ifndef NEOMM_SWAP_H
 #define NEOMM_SWAP_H
 
+#include <neomm/config.h>
 #include <neomm/types.h>
 
 /* ---- block devices ---- */
@@ -260,6 +261,22 @@ uint32_t neomm_swap_pool_write_back(struct neomm *root, uint32_t pages);
 void neomm_swap_stats(struct neomm *root, struct neomm_swap_stats *stats);
 /* The n-th area in the order of adding. NEOMM_E_NOENT behind the last. */
 neomm_status neomm_swap_area_at(struct neomm *root, uint32_t index, struct neomm_swap_area *area);
+
+/* ---- codecs, as they are ---- */
+
+/* What the pool does with a page, for programs that keep pages elsewhere. `codec` is one of enum
+ * neomm_compression; NEOMM_COMPRESSION_OFF and others have no workspace and make nothing smaller.
+ * No locks, any context, memory of the caller's alone. */
+
+/* Bytes that compressing needs at `work`, aligned to 8. */
+size_t neomm_codec_work_size(uint32_t codec);
+/* Writes NEOMM_PAGE_SIZE bytes at `page` to `out` in at most `capacity` bytes, and returns how
+ * many; 0: it does not fit, and what is at `out` is garbage. */
+uint32_t neomm_codec_compress(uint32_t codec, void *work, const void *page, void *out,
+                              uint32_t capacity);
+/* The reverse. NEOMM_E_CORRUPT: no page gives this; never reads outside of `in` or writes outside
+ * of the page, whatever the input. NEOMM_E_INVALID: no such codec. */
+neomm_status neomm_codec_decompress(uint32_t codec, const void *in, uint32_t size, void *page);
 
 /* Policies by name: the built-in ones (docs/replacement.md) and those that a program registers
  * (`ops` stays its own). NEOMM_E_EXISTS, NEOMM_E_NOSPACE. */

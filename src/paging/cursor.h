@@ -35,8 +35,9 @@ struct cursor {
     unsigned base;  /* no entry above this level is looked at */
     unsigned floor; /* and none below this one */
     bool user;
-    bool alone; /* nobody else knows these tables yet, or any more: no locks */
-    bool prune; /* tables that are empty when the cursor leaves them go */
+    bool alone;   /* nobody else knows these tables yet, or any more: no locks */
+    bool prune;   /* tables that are empty when the cursor leaves them go */
+    bool nothing; /* is there to be cleared: nothing was locked */
     neomm_irq_t irq;
     entry_t nx;
     entry_t *table[FORMAT_LEVELS]; /* on the way, from `level` up to the base */
@@ -223,12 +224,23 @@ static bool base_may_empty(struct cursor *c)
     return live == 0;
 }
 
+/* Has one entry, above the tables of leaves, that covers all of the range nothing in it? Then there
+ * is nothing to lock, and no table that could go. */
+static inline bool covers_nothing(const struct cursor *c)
+{
+    return c->base > 0 && (c->at ^ c->last) >> FORMAT_SHIFT(c->base) == 0 &&
+           entry_load_shared(&c->table[c->base][cursor_index(c)]) == 0;
+}
+
 /* Locks what the operation needs, or nothing: somebody has `busy`, or the tables have changed. */
 static bool lock_all(struct cursor *c)
 {
     unsigned least = c->floor;
     for (;;) {
         cursor_find(c, least);
+        c->nothing = c->prune && covers_nothing(c);
+        if (c->nothing)
+            return true;
         if (!try_lock(c, c->about[c->base]))
             return false;
         if (c->prune && base_may_empty(c))
@@ -265,7 +277,8 @@ static void cursor_lock(struct cursor *c)
             neomm__spin();
         cursor_mask(c);
     }
-    neomm__tables_note_locked(c->root);
+    if (!c->nothing)
+        neomm__tables_note_locked(c->root);
 }
 
 /* ---- moving ---- */
@@ -292,7 +305,7 @@ static void cursor_init(struct cursor *c, struct neomm *root, struct neomm_table
     c->last = last;
     c->floor = 0;
     c->user = !neomm__tables_are_kernel(root, tables);
-    c->alone = c->prune = false;
+    c->alone = c->prune = c->nothing = false;
     c->nx = (entry_t)root->paging->nx;
     c->spare = (struct neomm__frame_list){0, 0, 0};
     c->held = c->made = c->gone = 0;
@@ -321,7 +334,8 @@ static void cursor_open_to_clear(struct cursor *c, struct neomm *root, struct ne
     c->prune = true;
     cursor_lock(c);
     c->prune = false;
-    cursor_descend(c);
+    if (!c->nothing)
+        cursor_descend(c);
 }
 
 /* For tables that nobody else knows: no locks, and the base is the root. */
@@ -350,7 +364,7 @@ static void cursor_close(struct cursor *c)
 {
     uint32_t dead = 0;
     cursor_count(c);
-    if (!c->alone) {
+    if (!c->alone && !c->nothing) {
         neomm__tables_note_unlocked(c->root);
         if (c->held != 0)
             dead = unlock_below(c);

@@ -129,8 +129,8 @@ static neomm_status engine_unmap(struct neomm *root, struct neomm_tables *tables
     g.released = released;
     g.context = context;
     cursor_open_to_clear(&c, root, tables, vaddr, last);
-    neomm_status status = split_edges(&c);
-    if (status == NEOMM_OK) {
+    neomm_status status = c.nothing ? NEOMM_OK : split_edges(&c);
+    if (status == NEOMM_OK && !c.nothing) {
         cursor_begin_pruning(&c, vaddr);
         take_all(&c, &g);
     }

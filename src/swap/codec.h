@@ -23,4 +23,7 @@ struct neomm__codec {
 
 extern const struct neomm__codec neomm__codec_lz4, neomm__codec_dense;
 
+/* By enum neomm_compression; NULL: none. */
+const struct neomm__codec *neomm__codec_at(uint32_t number);
+
 #endif

@@ -24,7 +24,7 @@
 #define SYMBOLS        16u
 #define CODE_BITS      7u
 #define HASH_BITS      11u
-#define DEPTH          6u  /* places that are looked at for a match */
+#define DEPTH          4u  /* places that are looked at for a match */
 #define GOOD           32u /* a match so long is taken without looking further */
 #define LEAST          2u  /* bytes of a match at one of the last distances */
 #define LEAST_NEW      3u  /* at another */
@@ -55,17 +55,18 @@ static const struct range distance_range[SYMBOLS] = {
     {232, 5, 3}, {488, 9, 3}, {4, 4, 3},    {132, 9, 3},  {1, 4, 0},  {17, 5, 0},
     {49, 6, 0},  {113, 8, 0}, {369, 10, 0}, {1393, 12, 0}};
 
+/* By the compiler's own name: freestanding, memcpy is a call, also of a few bytes. */
 static inline uint32_t load_32(const uint8_t *from)
 {
     uint32_t value;
-    memcpy(&value, from, sizeof(value));
+    __builtin_memcpy(&value, from, sizeof(value));
     return value;
 }
 
 static inline neomm__word_t load_word(const uint8_t *from)
 {
     neomm__word_t value;
-    memcpy(&value, from, sizeof(value));
+    __builtin_memcpy(&value, from, sizeof(value));
     return value;
 }
 
@@ -124,11 +125,14 @@ static uint32_t agreement(const uint8_t *page, uint32_t a, uint32_t b)
     return b - from;
 }
 
-static uint32_t symbol_of(const struct range *range, uint32_t value)
+/* Of a run or a length; the first of their symbols begin side by side. */
+static inline uint32_t symbol_of(const struct range *range, uint32_t value)
 {
-    uint32_t symbol = SYMBOLS - 1;
-    while (value < range[symbol].base)
-        symbol--;
+    uint32_t symbol = 8;
+    if (value - range->base < symbol)
+        return value - range->base;
+    while (symbol < SYMBOLS - 1 && value >= range[symbol + 1].base)
+        symbol++;
     return symbol;
 }
 
@@ -162,7 +166,7 @@ static struct match find_match(const struct encoder *e, uint32_t at)
 {
     struct match best = {0, 0, 0};
     for (uint32_t i = 0; i < RECENT; i++)
-        if (e->recent[i] <= at) {
+        if (e->recent[i] <= at && e->page[at - e->recent[i]] == e->page[at]) {
             uint32_t length = agreement(e->page, at - e->recent[i], at);
             if (length >= LEAST)
                 consider(&best, length, e->recent[i], 5 + i);
@@ -244,40 +248,58 @@ static void find_sequences(struct encoder *e)
 
 /* ---- codes ---- */
 
-/* Code lengths after Huffman (1952) for frequencies of which at least two are not 0. */
+/* Symbols that are there, by ascending frequency. */
+static uint32_t sort_symbols(const uint32_t *frequency, uint8_t *sorted)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < SYMBOLS; i++) {
+        uint32_t at = count;
+        if (frequency[i] == 0)
+            continue;
+        for (; at > 0 && frequency[sorted[at - 1]] > frequency[i]; at--)
+            sorted[at] = sorted[at - 1];
+        sorted[at] = (uint8_t)i;
+        count++;
+    }
+    return count;
+}
+
+/* A code's tree: leaves in ascending order of weight, then inner nodes, which come so, too. */
+struct tree {
+    uint32_t weight[2 * SYMBOLS];
+    uint8_t parent[2 * SYMBOLS], depth[2 * SYMBOLS];
+    uint32_t leaves, leaf, inner, nodes; /* leaf, inner: the next to be joined */
+};
+
+static uint32_t lightest(struct tree *tree)
+{
+    bool leaf =
+        tree->leaf < tree->leaves &&
+        (tree->inner == tree->nodes || tree->weight[tree->leaf] <= tree->weight[tree->inner]);
+    return leaf ? tree->leaf++ : tree->inner++;
+}
+
+/* Code lengths after Huffman (1952) for frequencies of which at least two are not 0; returns the
+ * longest. */
 static uint32_t huffman(const uint32_t *frequency, uint8_t *bits)
 {
-    uint32_t weight[2 * SYMBOLS], most = 0;
-    uint8_t parent[2 * SYMBOLS] = {0};
-    uint32_t nodes = SYMBOLS, root = 0;
-    for (uint32_t i = 0; i < SYMBOLS; i++)
-        weight[i] = frequency[i];
-    for (;; nodes++) {
-        uint32_t a = UINT32_MAX, b = UINT32_MAX;
-        for (uint32_t i = 0; i < nodes; i++) {
-            if (weight[i] == 0)
-                continue;
-            if (a == UINT32_MAX || weight[i] < weight[a]) {
-                b = a;
-                a = i;
-            } else if (b == UINT32_MAX || weight[i] < weight[b]) {
-                b = i;
-            }
-        }
-        if (b == UINT32_MAX)
-            break;
-        weight[nodes] = weight[a] + weight[b];
-        weight[a] = weight[b] = 0;
-        parent[a] = parent[b] = (uint8_t)nodes;
-        root = nodes;
+    uint8_t sorted[SYMBOLS];
+    struct tree tree;
+    tree.leaves = tree.inner = tree.nodes = sort_symbols(frequency, sorted);
+    tree.leaf = 0;
+    for (uint32_t i = 0; i < tree.leaves; i++)
+        tree.weight[i] = frequency[sorted[i]];
+    for (; tree.nodes < 2 * tree.leaves - 1; tree.nodes++) {
+        uint32_t a = lightest(&tree), b = lightest(&tree);
+        tree.weight[tree.nodes] = tree.weight[a] + tree.weight[b];
+        tree.parent[a] = tree.parent[b] = (uint8_t)tree.nodes;
     }
-    for (uint32_t i = 0; i < SYMBOLS; i++) {
-        bits[i] = 0;
-        for (uint32_t node = i; frequency[i] && node != root; node = parent[node])
-            bits[i]++;
-        most = bits[i] > most ? bits[i] : most;
-    }
-    return most;
+    tree.depth[tree.nodes - 1] = 0;
+    for (uint32_t i = tree.nodes - 1; i-- > 0;)
+        tree.depth[i] = (uint8_t)(tree.depth[tree.parent[i]] + 1);
+    for (uint32_t i = 0; i < tree.leaves; i++)
+        bits[sorted[i]] = tree.depth[i];
+    return tree.depth[0];
 }
 
 static uint32_t reversed(uint32_t word, uint32_t bits)
@@ -523,8 +545,8 @@ static inline void repeat(uint8_t *page, uint32_t at, uint32_t distance, uint32_
     if (distance >= 8 && length + 8 <= PAGE - at) {
         for (uint32_t i = 0; i < length; i += 8) {
             uint64_t value;
-            memcpy(&value, from + i, sizeof(value));
-            memcpy(to + i, &value, sizeof(value));
+            __builtin_memcpy(&value, from + i, sizeof(value));
+            __builtin_memcpy(to + i, &value, sizeof(value));
         }
         return;
     }

@@ -7,9 +7,6 @@
  */
 #include "swap/pool.h"
 
-static const struct neomm__codec *const codecs[] = {
-    [NEOMM_COMPRESSION_LZ4] = &neomm__codec_lz4, [NEOMM_COMPRESSION_DENSE] = &neomm__codec_dense};
-
 /* ---- workspaces ---- */
 
 /* One of whoever uses none; otherwise the CPU's turn is as good as any. */
@@ -44,7 +41,7 @@ static uint32_t check_of(const uint8_t *contents, uint32_t size)
 {
     uint32_t a = size, b = ~size, word[2], at = 0;
     for (; at + sizeof(word) <= size; at += (uint32_t)sizeof(word)) {
-        memcpy(word, contents + at, sizeof(word));
+        __builtin_memcpy(word, contents + at, sizeof(word));
         a = mix(a, word[0]);
         b = mix(b, word[1]);
     }
@@ -76,7 +73,7 @@ neomm_status neomm__pool_decompress(struct neomm *root, struct neomm__pool_work 
     uint8_t *page = neomm_frame_map(root, frame);
     if (!page)
         return NEOMM_E_NOMEM;
-    bool whole = codecs[place->codec]->decompress(contents, place->size, page);
+    bool whole = neomm__codec_at(place->codec)->decompress(contents, place->size, page);
     neomm_frame_unmap(root, page);
     return whole ? NEOMM_OK : NEOMM_E_CORRUPT;
 }
@@ -366,7 +363,7 @@ neomm_status neomm__pool_init(struct neomm *root)
     neomm__pool_classes_init(pool);
     set_limit(root, pool);
     if (root->config.compression != NEOMM_COMPRESSION_OFF) {
-        pool->codec = codecs[root->config.compression];
+        pool->codec = neomm__codec_at(root->config.compression);
         status = make_reserves(root, pool);
     }
     if (status != NEOMM_OK)

@@ -258,7 +258,8 @@ neomm_status neomm__swap_move(struct neomm_block_device *device,
  * all in flight together, and waits; sets it to NEOMM_E_IO where that failed. The records stay. */
 void neomm__swap_write_raw(struct neomm *root, struct neomm_swap_page *pages, uint32_t count);
 
-/* 64 bits of a page. Pages that differ in one aligned word always differ in it. */
+/* XXH64 of a number of words that is a multiple of 4, and not 0; of a page. */
+uint64_t neomm__swap_xxh64(const uint64_t *words, size_t count);
 uint64_t neomm__swap_checksum(const uint64_t *page);
 /* Is the page one word repeated? */
 bool neomm__swap_is_filled(const uint64_t *page);

@@ -22,6 +22,19 @@
 #define SHORTAGES 2u
 #define MOMENT    1000000u /* ns */
 
+/* A fault of a kind, for the space and for the machine. */
+#define COUNT_FAULT(work, name, NAME)                                                              \
+    count_fault(work, offsetof(struct neomm__tally, name), NEOMM_COUNTER_FAULT_##NAME)
+static void count_fault(struct neomm__fault *work, size_t place, enum neomm_counter counter)
+{
+    neomm_irq_t irq = neomm_port_irq_save();
+    uint32_t cpu = neomm_port_cpu()->index;
+    uint8_t *tally = (uint8_t *)&work->space->tally[cpu];
+    neomm__tally_add((size_t *)(void *)(tally + place), 1);
+    neomm__count_masked(&work->root->cpu[cpu], counter, 1);
+    neomm_port_irq_restore(irq);
+}
+
 enum neomm__round neomm__fault_finish(struct neomm_fault_result *result,
                                       enum neomm_fault_outcome outcome, enum neomm_fault_kind kind)
 {
@@ -226,29 +239,21 @@ static void keep_or_free_slot(struct neomm__fault *work, neomm_frame_t frame,
 
 enum neomm__round neomm__fault_zero(struct neomm__fault *work, struct neomm_fault_result *result)
 {
-    neomm_irq_t irq = neomm_port_irq_save();
-    neomm__tally_add(&neomm__tally(work->space)->zero, 1);
-    neomm__count_masked(neomm__cpu(work->root), NEOMM_COUNTER_FAULT_ZERO, 1);
-    neomm_port_irq_restore(irq);
+    COUNT_FAULT(work, zero, ZERO);
     return neomm__fault_finish(result, NEOMM_FAULT_RESOLVED, NEOMM_FAULT_ZERO);
 }
 
 enum neomm__round neomm__fault_other(struct neomm__fault *work, struct neomm_fault_result *result)
 {
-    neomm_irq_t irq = neomm_port_irq_save();
-    neomm__tally_add(&neomm__tally(work->space)->other, 1);
-    neomm__count_masked(neomm__cpu(work->root), NEOMM_COUNTER_FAULT_OTHER, 1);
-    neomm_port_irq_restore(irq);
+    COUNT_FAULT(work, other, OTHER);
     return neomm__fault_finish(result, NEOMM_FAULT_RESOLVED, NEOMM_FAULT_SPURIOUS);
 }
 
 void neomm__fault_swapped_in(struct neomm__fault *work)
 {
-    neomm_irq_t irq = neomm_port_irq_save();
-    neomm__tally_add(&neomm__tally(work->space)->swap_in, 1);
-    neomm__count_masked(neomm__cpu(work->root), NEOMM_COUNTER_FAULT_SWAP_IN, 1);
-    neomm_port_irq_restore(irq);
+    COUNT_FAULT(work, swap_in, SWAP_IN);
     neomm__balance_cost(work->root, NEOMM__COST_ANONYMOUS);
+    neomm__space_page_is_back(work->root, work->space);
 }
 
 static enum neomm__round map_fetched(struct neomm__fault *work, const struct neomm_mapping *old,
@@ -265,7 +270,6 @@ static enum neomm__round map_fetched(struct neomm__fault *work, const struct neo
     if (swapped) {
         (void)neomm__fetch_sub(&space->swap_pages, 1);
         neomm__fault_swapped_in(work);
-        neomm__space_page_is_back(work->root, space);
         neomm__user_frame_refault(work->root, space, &old->swap);
         keep_or_free_slot(work, frame, old->swap);
     }
@@ -363,10 +367,7 @@ static enum neomm__round map_copy(struct neomm__fault *work, const struct neomm_
     neomm__user_frame_leave(root, work->space, neomm_paddr_frame(old->paddr), work->page,
                             last.dirty, NULL);
     neomm__user_frame_enter(root, work->space, copy, false);
-    neomm_irq_t irq = neomm_port_irq_save();
-    neomm__tally_add(&neomm__tally(work->space)->copy, 1);
-    neomm__count_masked(neomm__cpu(root), NEOMM_COUNTER_FAULT_COPY, 1);
-    neomm_port_irq_restore(irq);
+    COUNT_FAULT(work, copy, COPY);
     return neomm__fault_finish(result, NEOMM_FAULT_RESOLVED, NEOMM_FAULT_COPY);
 }
 

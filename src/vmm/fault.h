@@ -57,8 +57,8 @@ bool neomm__fault_hold_entry(struct neomm *root, struct neomm_space *space, neom
                              const struct neomm_swap_entry *entry);
 
 /* The page, if it is in swap still as `entry`, becomes the frame, into which that was read: both,
- * and a count of the slot, are the fault's from now on. NEOMM_FAULT_RESOLVED also where there is
- * nothing to do any more. Without locks. */
+ * and a count of the slot, are the fault's from now on. With neither of them it is read.
+ * NEOMM_FAULT_RESOLVED also where there is nothing to do any more. Without locks. */
 enum neomm_fault_outcome neomm__fault_bring(struct neomm *root, struct neomm_space *space,
                                             neomm_vaddr_t page, neomm_frame_t frame,
                                             struct neomm_swap_entry entry,

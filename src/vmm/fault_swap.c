@@ -15,7 +15,6 @@
 #include "vmm/fault.h"
 
 #include "swap/swap_cache.h"
-#include "vmm/idle.h"
 #include "vmm/tally.h"
 
 /* ---- one reads ---- */
@@ -189,7 +188,6 @@ enum neomm__round neomm__fault_map_shared(struct neomm__fault *work,
     neomm__fault_drop_contents(work);
     if (round == NEOMM__FAULT_AGAIN)
         return round;
-    neomm__space_page_is_back(work->root, work->space);
     neomm__fault_swapped_in(work);
     return neomm__fault_finish(result, NEOMM_FAULT_RESOLVED, NEOMM_FAULT_SWAP_IN);
 }

@@ -11,7 +11,7 @@
  * counted: nobody has used it. The whole child is undone then.
  */
 #include "swap/remove.h"
-#include "vmm/vmm_priv.h"
+#include "vmm/tally.h"
 
 struct fork {
     struct neomm *root;
@@ -19,6 +19,7 @@ struct fork {
     neomm_status status;
     neomm_vaddr_t failed; /* the first leaf that did not count, where the status is an error */
     bool pinned;          /* a leaf leads to a frame that is pinned */
+    size_t resident;      /* leaves of the child that are not counted yet */
 };
 
 static neomm_status count_leaf(struct fork *fork, neomm_vaddr_t vaddr,
@@ -36,7 +37,9 @@ static neomm_status count_leaf(struct fork *fork, neomm_vaddr_t vaddr,
         return NEOMM_OK;
     const struct neomm__frame *entry = neomm__frame(root, frame);
     fork->pinned |= !neomm__frame_is_object(entry) && neomm__frame_pins(entry) != 0;
-    return neomm__user_frame_share(root, fork->parent, fork->child, frame, vaddr);
+    neomm_status status = neomm__user_frame_share(root, fork->parent, fork->child, frame, vaddr);
+    fork->resident += status == NEOMM_OK;
+    return status;
 }
 
 static void share_page(void *context, neomm_vaddr_t vaddr, const struct neomm_mapping *leaf)
@@ -54,6 +57,10 @@ static void share_leaf(void *context, neomm_vaddr_t vaddr, const struct neomm_ma
     struct fork *fork = context;
     if (fork->status != NEOMM_OK)
         return;
+    if (leaf->size == NEOMM_PAGE_SIZE) {
+        share_page(fork, vaddr, leaf);
+        return;
+    }
     neomm__leaf_pages(vaddr, leaf, share_page, fork);
     if (fork->status == NEOMM_OK)
         return;
@@ -144,6 +151,8 @@ static neomm_status copy_part(struct fork *fork, neomm_vaddr_t vaddr, size_t siz
     struct neomm *root = fork->root;
     neomm_status status = neomm_paging_copy(root, &fork->parent->tables, &fork->child->tables,
                                             vaddr, size, share_leaf, fork);
+    neomm__resident_add(fork->child, fork->resident);
+    fork->resident = 0;
     if (status != NEOMM_OK)
         return status;
     if (fork->status != NEOMM_OK) {

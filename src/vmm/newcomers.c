@@ -37,9 +37,9 @@ static bool is_free(const struct neomm__newcomers *list, uint32_t at)
     return neomm__load_acquire(&list->frame[at]) == 0;
 }
 
-void neomm__newcomers_add(struct neomm *root, neomm_frame_t frame)
+void neomm__newcomers_add(struct neomm *root, uint32_t cpu, neomm_frame_t frame)
 {
-    struct neomm__newcomers *list = &root->vmm->cpu[neomm_port_cpu()->index].newcomers;
+    struct neomm__newcomers *list = &root->vmm->cpu[cpu].newcomers;
     uint32_t at = list->next;
     if (!is_free(list, at)) {
         neomm_irq_t irq = neomm__lock(&root->vmm->policy_lock);

@@ -56,12 +56,18 @@ neomm_irq_t neomm__rmap_lock(struct neomm__frame *entry)
     return irq;
 }
 
-void neomm__rmap_unlock(struct neomm__frame *entry, neomm_irq_t irq)
+/* And counts so many entries more, in the same step. */
+static void unlock_with(struct neomm__frame *entry, neomm_irq_t irq, uint32_t more)
 {
     note_released();
-    (void)neomm__fetch_and(&entry->mappings, ~NEOMM__RMAP_LOCK);
+    (void)neomm__fetch_sub(&entry->mappings, NEOMM__RMAP_LOCK - more);
     NEOMM__YIELD();
     neomm_port_irq_restore(irq);
+}
+
+void neomm__rmap_unlock(struct neomm__frame *entry, neomm_irq_t irq)
+{
+    unlock_with(entry, irq, 0);
 }
 
 /* It is counted until the lock is given back. A set of one entry has no table. */
@@ -181,11 +187,17 @@ static uint32_t find(const struct neomm__rmap_table *table, uint64_t mapping)
     return at;
 }
 
+/* Interrupts are masked, since a set is locked. */
+static void count_probes(struct neomm *root, size_t words)
+{
+    neomm__count_masked(neomm__cpu(root), NEOMM_COUNTER_RMAP_PROBE, words);
+}
+
 /* The same, counted. */
 static uint32_t probe(struct neomm *root, const struct neomm__rmap_table *table, uint64_t mapping)
 {
     uint32_t mask = words_in(table) - 1, at = find(table, mapping);
-    neomm__count_add(root, NEOMM_COUNTER_RMAP_PROBE, ((at - hash(mapping)) & mask) + 1);
+    count_probes(root, ((at - hash(mapping)) & mask) + 1);
     return at;
 }
 
@@ -232,7 +244,7 @@ static struct neomm__rmap_table move_to(struct neomm *root, struct neomm__frame 
         for (uint32_t i = 0; i < words_in(&old); i++)
             if (old.words[i] != 0)
                 table->words[find(table, old.words[i])] = old.words[i];
-        neomm__count_add(root, NEOMM_COUNTER_RMAP_PROBE, words_in(&old));
+        count_probes(root, words_in(&old));
     } else if (entry->mapping != 0) {
         table->words[find(table, entry->mapping)] = entry->mapping;
     }
@@ -240,7 +252,7 @@ static struct neomm__rmap_table move_to(struct neomm *root, struct neomm__frame 
     return old;
 }
 
-/* There is room. */
+/* There is room. The entry is not counted yet. */
 static bool insert(struct neomm *root, struct neomm__frame *entry, uint64_t mapping)
 {
     uint64_t *word = &entry->mapping;
@@ -252,7 +264,6 @@ static bool insert(struct neomm *root, struct neomm__frame *entry, uint64_t mapp
         return false;
     NEOMM__ASSERT(*word == 0);
     *word = mapping;
-    (void)neomm__fetch_add(&entry->mappings, 1);
     return true;
 }
 
@@ -296,7 +307,7 @@ static unsigned try_add(struct addition *a)
     }
     if (wanted == 0 && a->status == NEOMM_OK && !insert(a->root, a->entry, a->mapping))
         a->status = NEOMM_E_EXISTS;
-    neomm__rmap_unlock(a->entry, irq);
+    unlock_with(a->entry, irq, wanted == 0 && a->status == NEOMM_OK);
     return wanted;
 }
 

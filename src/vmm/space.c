@@ -23,7 +23,7 @@ struct neomm__tally neomm__tally_sum(const struct neomm *root, const struct neom
 void neomm__resident_add(struct neomm_space *space, size_t n)
 {
     neomm_irq_t irq = neomm_port_irq_save();
-    neomm__tally_add(&neomm__tally(space)->resident, n);
+    neomm__tally_add(&space->tally[neomm_port_cpu()->index].resident, n);
     neomm_port_irq_restore(irq);
 }
 

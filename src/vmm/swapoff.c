@@ -145,8 +145,32 @@ static void bring(struct swapoff *s, uint32_t i)
     }
 }
 
+/* Pages that several have: through the swap cache, so that they go on sharing them. */
+static void bring_shared(struct swapoff *s)
+{
+    const struct neomm_swap_entry none = {0, 0, NEOMM_SWAP_NONE};
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < s->count; i++) {
+        struct place place = s->place[i];
+        struct neomm_fault_result result;
+        if (neomm_swap_users(s->root, place.entry) <= 2 || is_stopped(s)) {
+            s->place[kept++] = place;
+            continue;
+        }
+        (void)neomm_swap_free(s->root, place.entry);
+        enum neomm_fault_outcome outcome = neomm__fault_bring(
+            s->root, s->space, (neomm_vaddr_t)place.at, neomm_frame(0), none, &result);
+        s->evacuation->lost += outcome == NEOMM_FAULT_BUS;
+        if (outcome == NEOMM_FAULT_NOMEM)
+            s->status = NEOMM_E_NOMEM;
+    }
+    s->count = kept;
+}
+
 static void bring_batch(struct swapoff *s)
 {
+    if (s->space)
+        bring_shared(s);
     uint32_t frames = s->count != 0 && !is_stopped(s) ? take_frames(s) : 0;
     if (frames != 0) {
         neomm__stall_begin(s->root);

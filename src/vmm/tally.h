@@ -7,12 +7,7 @@
 
 #include "vmm/vmm_priv.h"
 
-/* This CPU's part, with interrupts masked. */
-static inline struct neomm__tally *neomm__tally(struct neomm_space *space)
-{
-    return &space->tally[neomm_port_cpu()->index];
-}
-
+/* Adds to one of this CPU's counts, with interrupts masked. */
 static inline void neomm__tally_add(size_t *count, size_t n)
 {
     neomm__store_relaxed(count, neomm__load_relaxed(count) + n);

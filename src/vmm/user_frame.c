@@ -46,11 +46,12 @@ void neomm__user_frame_enter(struct neomm *root, struct neomm_space *space, neom
 {
     struct neomm_policy *policy = neomm__space_policy(root, space);
     neomm_irq_t irq = neomm_port_irq_save();
-    neomm__tally_add(&neomm__tally(space)->resident, 1);
+    uint32_t cpu = neomm_port_cpu()->index;
+    neomm__tally_add(&space->tally[cpu].resident, 1);
     if (at_once || policy != &root->vmm->global)
         neomm__user_frame_admit(root, policy, frame);
     else
-        neomm__newcomers_add(root, frame);
+        neomm__newcomers_add(root, cpu, frame);
     neomm_port_irq_restore(irq);
 }
 
@@ -82,11 +83,17 @@ static void make_shared(struct neomm *root, struct neomm_space *space, neomm_fra
     neomm__unlock(&root->vmm->policy_lock, irq);
 }
 
+static neomm_status add_mapping(struct neomm *root, const struct neomm_space *space,
+                                neomm_frame_t frame, neomm_vaddr_t vaddr)
+{
+    return neomm__rmap_add(root, neomm__frame(root, frame),
+                           neomm__mapping_make(space->index, vaddr));
+}
+
 neomm_status neomm__user_frame_add(struct neomm *root, struct neomm_space *space,
                                    neomm_frame_t frame, neomm_vaddr_t vaddr)
 {
-    neomm_status status =
-        neomm__rmap_add(root, neomm__frame(root, frame), neomm__mapping_make(space->index, vaddr));
+    neomm_status status = add_mapping(root, space, frame, vaddr);
     if (status == NEOMM_OK)
         neomm__resident_add(space, 1);
     return status;
@@ -124,7 +131,7 @@ neomm_status neomm__user_frame_share(struct neomm *root, struct neomm_space *fro
                                      struct neomm_space *to, neomm_frame_t frame,
                                      neomm_vaddr_t vaddr)
 {
-    neomm_status status = neomm__user_frame_add(root, to, frame, vaddr);
+    neomm_status status = add_mapping(root, to, frame, vaddr);
     if (status == NEOMM_OK)
         make_shared(root, from, frame);
     return status;
@@ -293,7 +300,8 @@ static void release_batch(struct neomm__release *release)
 void neomm__release_end(struct neomm__release *release)
 {
     release_batch(release);
-    neomm__resident_add(release->space, (size_t)0 - release->leaves);
+    if (release->leaves != 0)
+        neomm__resident_add(release->space, (size_t)0 - release->leaves);
     release->leaves = 0;
 }
 

@@ -34,6 +34,11 @@
 
 struct neomm_object;
 
+/* What a CPU has counted for a space, modulo a machine word; see tally.h. */
+struct neomm__tally {
+    size_t resident, zero, swap_in, copy, other;
+} __attribute__((aligned(64)));
+
 /* What a space lost when it was swapped out last, and how it came back; under policy_lock. */
 struct neomm__away {
     size_t pages, wanted, back; /* that went, that it used, that came */
@@ -54,11 +59,6 @@ struct neomm__load_state {
     uint64_t since;  /* it was suspended, or began to run again */
     uint32_t turn;   /* of the last suspension, 0: never */
 };
-
-/* What a CPU has counted for a space, modulo a machine word; see tally.h. */
-struct neomm__tally {
-    size_t resident, zero, swap_in, copy, other;
-} __attribute__((aligned(64)));
 
 struct neomm_space {
     struct neomm__lock lock; /* SPACE: regions, and what is not atomic */
@@ -388,7 +388,8 @@ neomm_status neomm__user_frame_join(struct neomm *root, struct neomm_space *spac
                                     neomm_frame_t frame, neomm_vaddr_t vaddr);
 /* The swap cache does not have it from now on. */
 void neomm__user_frame_uncache(struct neomm *root, neomm_frame_t frame);
-/* A frame of `from` gets a leaf of `to` as well. NEOMM_E_NOMEM, NEOMM_E_LIMIT. */
+/* A frame of `from` gets a leaf of `to` as well, which the caller counts. NEOMM_E_NOMEM,
+ * NEOMM_E_LIMIT. */
 neomm_status neomm__user_frame_share(struct neomm *root, struct neomm_space *from,
                                      struct neomm_space *to, neomm_frame_t frame,
                                      neomm_vaddr_t vaddr);
@@ -453,9 +454,9 @@ static inline bool neomm__at_limit(const size_t *pages, uint64_t bytes)
 
 /* ---- newcomers.c ---- */
 
-/* A page of the global domain has its first leaf: it will enter the domain soon. Interrupts are
- * masked. */
-void neomm__newcomers_add(struct neomm *root, neomm_frame_t frame);
+/* A page of the global domain has its first leaf: it will enter the domain soon. `cpu` is this
+ * one; interrupts are masked. */
+void neomm__newcomers_add(struct neomm *root, uint32_t cpu, neomm_frame_t frame);
 /* All enter; the first and the second with the lock of the domains. The page is in its domain
  * afterwards. */
 void neomm__newcomers_enter(struct neomm *root);
