@@ -384,7 +384,10 @@ static bool run_fast(const struct replay *replay, const struct neomm_config *con
                                          .ram_pages = replay->options.ram >> 12,
                                          .readahead = readahead,
                                          .seed = replay->options.seed};
-    return fast_run(&replay->string, config, &options, results);
+    if (fast_run(&replay->string, config, &options, results))
+        return true;
+    fprintf(stderr, "neomm replay: %s\n", results->error);
+    return false;
 }
 
 static bool find_optimum(struct replay *replay, const struct neomm_config *config)

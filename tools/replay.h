@@ -4,11 +4,10 @@
 #define NEOMM_TOOLS_REPLAY_H
 
 #include "oracle.h"
-#include "page_string.h"
-#include "replay_fast.h"
 #include "replay_lru.h"
 
 #include <sim/boot.h>
+#include <sim/replay/replay_fast.h>
 
 /* Damage done behind the library's back, to show that the check of contents finds it. */
 enum replay_injection {

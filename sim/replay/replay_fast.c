@@ -38,9 +38,9 @@ struct fast {
 
 #define SPACE 1u /* the process has this index */
 
-static bool complain(const char *text, const char *detail)
+static bool fail(struct fast_results *results, const char *text, const char *detail)
 {
-    fprintf(stderr, "neomm replay: %s%s\n", text, detail);
+    (void)snprintf(results->error, sizeof(results->error), "%s%s", text, detail);
     return false;
 }
 
@@ -71,7 +71,7 @@ static bool leave(struct fast *fast, neomm_frame_t frame)
         found_unused(fast, page);
     if (page->slot.kind != NEOMM_SWAP_SLOT &&
         neomm_swap_alloc(fast->system.root, 1, &page->slot) != NEOMM_OK)
-        return complain("the swap area is full", "");
+        return fail(fast->results, "the swap area is full", "");
     fast->policy.ops->leave(&fast->policy, frame, &page->slot);
     fast->results->evictions++;
     fast->results->writes += page->dirty;
@@ -97,7 +97,7 @@ static bool evict(struct fast *fast)
         if (policy->ops->tested(policy, frame, accessed, page->dirty) == NEOMM_EVICT)
             return leave(fast, frame);
     }
-    return complain("no victim by policy ", policy->ops->name);
+    return fail(fast->results, "no victim by policy ", policy->ops->name);
 }
 
 static void enter(struct fast *fast, uint32_t index, bool ahead)
@@ -216,7 +216,7 @@ static bool take_frames(struct fast *fast)
 {
     for (uint32_t i = 0; i < fast->frames; i++)
         if (neomm_pmm_alloc(fast->system.root, 0, 0, &fast->free[i]) != NEOMM_OK)
-            return complain("out of frames", "");
+            return fail(fast->results, "out of frames", "");
     fast->free_frames = fast->frames;
     return true;
 }
@@ -244,11 +244,11 @@ static bool choose_policy(struct fast *fast, const char *name, uint32_t frame_nu
     bool optimal = strcmp(name, "opt") == 0;
     fast->sees = optimal || strcmp(name, "lru") == 0;
     if (fast->sees && !seer_create(&fast->seer, fast->string, frame_numbers, optimal))
-        return complain("the host is out of memory", "");
+        return fail(fast->results, "the host is out of memory", "");
     if (fast->sees)
         ops = &fast->seer.ops;
     if (!ops)
-        return complain("no such policy: ", name);
+        return fail(fast->results, "no such policy: ", name);
     neomm_policy_init(&fast->policy, fast->system.root, ops, 1);
     return true;
 }
@@ -291,7 +291,7 @@ static bool run_on_system(struct fast *fast, const char *policy, uint32_t frame_
     fast->free = calloc(fast->frames, sizeof(fast->free[0]));
     bool good = fast->page && fast->page_of && fast->free && sort_pages(fast);
     if (!good)
-        (void)complain("the host is out of memory", "");
+        (void)fail(fast->results, "the host is out of memory", "");
     good = good && choose_policy(fast, policy, frame_numbers) && take_frames(fast);
     if (good) {
         good = refer_to_all(fast);
@@ -326,10 +326,10 @@ bool fast_run(const struct page_string *string, const struct neomm_config *confi
     fast.table.blocks = neomm_readahead_blocks(options->ram_pages);
     neomm_status status = sim_system_start(&fast.system, &system);
     if (status != NEOMM_OK)
-        return complain("the machine does not start: ", neomm_status_text(status));
+        return fail(results, "the machine does not start: ", neomm_status_text(status));
     bool good = run_on_system(&fast, options->policy, (uint32_t)(ram >> 12));
     status = sim_system_stop(&fast.system);
     if (good && status != NEOMM_OK)
-        return complain("the machine does not stop: ", neomm_status_text(status));
+        return fail(results, "the machine does not stop: ", neomm_status_text(status));
     return good;
 }

@@ -14,8 +14,8 @@
  * out (Kaplan, Smaragdakis and Wilson, "Flexible reference trace reduction for VM simulations", ACM
  * TOMACS 13(1), 2003).
  */
-#ifndef NEOMM_TOOLS_TRACE_H
-#define NEOMM_TOOLS_TRACE_H
+#ifndef NEOMM_SIM_TRACE_H
+#define NEOMM_SIM_TRACE_H
 
 #include <stdbool.h>
 #include <stddef.h>

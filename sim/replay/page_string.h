@@ -1,7 +1,7 @@
 /* A trace as a string of pages, whole in the host's memory.
  * SPDX-License-Identifier: MIT */
-#ifndef NEOMM_TOOLS_PAGE_STRING_H
-#define NEOMM_TOOLS_PAGE_STRING_H
+#ifndef NEOMM_SIM_PAGE_STRING_H
+#define NEOMM_SIM_PAGE_STRING_H
 
 #include "trace.h"
 

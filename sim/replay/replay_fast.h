@@ -2,8 +2,8 @@
  * bits: no page tables, no contents. It counts what a replay on the whole machine counts, with
  * readahead and without.
  * SPDX-License-Identifier: MIT */
-#ifndef NEOMM_TOOLS_REPLAY_FAST_H
-#define NEOMM_TOOLS_REPLAY_FAST_H
+#ifndef NEOMM_SIM_REPLAY_FAST_H
+#define NEOMM_SIM_REPLAY_FAST_H
 
 #include "page_string.h"
 
@@ -22,9 +22,10 @@ struct fast_results {
     uint64_t tests;                           /* of accessed bits */
     uint64_t swap_in;                         /* of the misses, on pages that had been in memory */
     uint64_t ahead, ahead_used, ahead_wasted; /* pages read ahead; others stay unused to the end */
+    char error[128];                          /* why the run failed */
 };
 
-/* False: an error was printed. */
+/* False: results->error says why. */
 bool fast_run(const struct page_string *string, const struct neomm_config *config,
               const struct fast_options *options, struct fast_results *results);
 

@@ -5,8 +5,8 @@
  * Belady, "A study of replacement algorithms for a virtual-storage computer", IBM Systems Journal
  * 5(2), 1966.
  */
-#ifndef NEOMM_TOOLS_REPLAY_SEER_H
-#define NEOMM_TOOLS_REPLAY_SEER_H
+#ifndef NEOMM_SIM_REPLAY_SEER_H
+#define NEOMM_SIM_REPLAY_SEER_H
 
 #include "page_string.h"
 
