@@ -67,10 +67,13 @@ struct bench_layer {
 };
 
 extern const struct bench_layer bench_pmm, bench_pmm_4g, bench_pmm_64g, bench_pmm_flat,
-    bench_pmm_flat_large, bench_paging, bench_heap, bench_swap, bench_codec, bench_vmm;
+    bench_pmm_flat_large, bench_paging, bench_heap, bench_swap, bench_codec, bench_vmm,
+    bench_replay;
 
 /* The file of pages that --corpus names. False: a message is on stderr. */
 bool bench_corpus_load(const char *path);
+/* The directory of traces that --traces names. */
+void bench_traces_in(const char *path);
 
 #define BENCH_COUNT(array) ((uint32_t)(sizeof(array) / sizeof((array)[0])))
 

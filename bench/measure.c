@@ -70,14 +70,24 @@ static uint64_t calibrate(struct bench_machine *machine, const struct bench_case
     return count / 2;
 }
 
+static bool take_value(struct bench_machine *machine, const struct bench_case *test,
+                       const struct side *side, uint32_t run)
+{
+    machine->random = SEED;
+    if (test->setup && !test->setup(machine))
+        return false;
+    side->samples[run] = side->value(machine);
+    if (test->teardown)
+        test->teardown(machine);
+    return side->samples[run] > 0;
+}
+
 static bool sample(struct bench_machine *machine, const struct bench_case *test,
                    const struct side *side, uint64_t count, uint32_t run)
 {
     uint64_t done, time;
-    if (side->value) {
-        side->samples[run] = side->value(machine);
-        return side->samples[run] > 0;
-    }
+    if (side->value)
+        return take_value(machine, test, side, run);
     if (!side->run)
         return true;
     if (!measure(machine, test, side->run, count, &done, &time))

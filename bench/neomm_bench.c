@@ -13,11 +13,12 @@
 
 static const struct bench_layer *const layers[] = {
     &bench_pmm,    &bench_pmm_4g, &bench_pmm_64g, &bench_pmm_flat, &bench_pmm_flat_large,
-    &bench_paging, &bench_heap,   &bench_vmm,     &bench_swap,     &bench_codec};
+    &bench_paging, &bench_heap,   &bench_vmm,     &bench_swap,     &bench_codec,
+    &bench_replay};
 
 static const char help[] =
     "usage: neomm-bench LAYER [--json] [--runs N] [--quick] [--only TEXT]\n"
-    "                   [--peer FILE.so] [--corpus FILE]\n"
+    "                   [--peer FILE.so] [--corpus FILE] [--traces DIR]\n"
     "\n"
     "Measures a layer of libneomm: pmm, paging, heap, vmm, swap, or all; all but the heap on a\n"
     "simulated machine, the heap on a light port, beside the allocators that this host has.\n"
@@ -33,6 +34,7 @@ static const char help[] =
     "  --only T  benchmarks whose name contains T\n"
     "  --peer F  a frame allocator to measure beside ours (bench/peer.h says what it exports)\n"
     "  --corpus F  pages to compress, as script/codec-corpus writes them; else made-up ones\n"
+    "  --traces DIR  traces to replay; else those that come along\n"
     "  --help    this text\n";
 
 struct arguments {
@@ -86,6 +88,10 @@ static int parse(int argc, char **argv, struct arguments *arguments)
                 return usage("--corpus wants a file of pages", "");
             if (!bench_corpus_load(argv[++i]))
                 return 1;
+        } else if (strcmp(argv[i], "--traces") == 0) {
+            if (i + 1 == argc)
+                return usage("--traces wants a directory", "");
+            bench_traces_in(argv[++i]);
         } else if (strcmp(argv[i], "--runs") == 0) {
             if (!parse_runs(i + 1 < argc ? argv[++i] : NULL, &arguments->plan.runs))
                 return usage("--runs wants a number from 1 to 1000", "");
@@ -117,7 +123,7 @@ static void print_json(const struct bench_result *result, bool first)
 
 static void print_text(const struct bench_result *result)
 {
-    (void)printf("%-37s %-10s %10.2f %10.2f %10.2f", result->test->name, result->test->unit,
+    (void)printf("%-46s %-10s %10.2f %10.2f %10.2f", result->test->name, result->test->unit,
                  result->ours, result->minimum, result->maximum);
     if (result->peer > 0)
         (void)printf(" %10.2f %7.2f  %s", result->peer, result->ours / result->peer,
@@ -174,7 +180,7 @@ int main(int argc, char **argv)
     if (arguments.json)
         (void)putchar('[');
     else
-        (void)printf("%-37s %-10s %10s %10s %10s %10s %7s\n", "benchmark", "unit", "ours", "min",
+        (void)printf("%-46s %-10s %10s %10s %10s %10s %7s\n", "benchmark", "unit", "ours", "min",
                      "max", "peer", "ratio");
     for (size_t i = 0; i < BENCH_COUNT(layers) && good; i++)
         if (!found || strcmp(arguments.layer, layers[i]->name) == 0)
