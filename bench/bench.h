@@ -58,6 +58,8 @@ struct bench_layer {
     enum sim_layer layer; /* what has to run */
     uint64_t ram_bytes;
     uint32_t swap_pages;
+    uint32_t readahead;                            /* pages of swap read together, at most */
+    bool no_pool;                                  /* pages that leave memory are not compressed */
     uint32_t cpus;                                 /* 0: 1 */
     bool whole;                                    /* all frames can be allocated: no reserve */
     bool slow;                                     /* left out by --quick */
@@ -68,10 +70,12 @@ struct bench_layer {
 
 extern const struct bench_layer bench_pmm, bench_pmm_4g, bench_pmm_64g, bench_pmm_flat,
     bench_pmm_flat_large, bench_paging, bench_heap, bench_swap, bench_codec, bench_vmm,
-    bench_replay;
+    bench_replay, bench_process_pool, bench_process_device, bench_swap_costs;
 
 /* The file of pages that --corpus names. False: a message is on stderr. */
 bool bench_corpus_load(const char *path);
+/* One of its pages, or of those made up instead; NULL: the host has no memory. */
+const uint8_t *bench_corpus_page(struct bench_machine *machine, uint32_t i);
 /* The directory of traces that --traces names. */
 void bench_traces_in(const char *path);
 

@@ -110,6 +110,11 @@ static bool prepare(struct bench_machine *machine)
     return pages && blocks && sizes;
 }
 
+const uint8_t *bench_corpus_page(struct bench_machine *machine, uint32_t i)
+{
+    return prepare(machine) ? pages + (size_t)(i % page_count) * PAGE : NULL;
+}
+
 enum codec { LZ4 = NEOMM_COMPRESSION_LZ4, DENSE = NEOMM_COMPRESSION_DENSE, PEER_LZ4, PEER_ZSTD };
 
 static uint32_t compress(enum codec codec, uint32_t i)
@@ -191,6 +196,42 @@ SIDE(lz4, LZ4)
 SIDE(dense, DENSE)
 SIDE(peer_lz4, PEER_LZ4)
 SIDE(peer_zstd, PEER_ZSTD)
+
+/* ---- the checksum ---- */
+
+typedef uint64_t xxh64_fn(const void *bytes, size_t size, uint64_t seed);
+static xxh64_fn *xxh64;
+
+static bool xxh64_there(void)
+{
+    void *library = xxh64 ? NULL : dlopen("libxxhash.so.0", RTLD_NOW);
+    if (library)
+        *(void **)&xxh64 = dlsym(library, "XXH64");
+    return xxh64 != NULL;
+}
+
+static uint64_t sum_pages(struct bench_machine *machine, uint64_t count)
+{
+    uint64_t sum = 0;
+    (void)machine;
+    for (uint64_t i = 0; i < count; i++)
+        sum += neomm_page_checksum(pages + i % page_count * PAGE);
+    bench_use(&sum);
+    return count;
+}
+
+/* The same sums. */
+static uint64_t peer_sum_pages(struct bench_machine *machine, uint64_t count)
+{
+    uint64_t sum = 0;
+    (void)machine;
+    if (xxh64(pages, PAGE, 0) != neomm_page_checksum(pages))
+        return 0;
+    for (uint64_t i = 0; i < count; i++)
+        sum += xxh64(pages + i % page_count * PAGE, PAGE, 0);
+    bench_use(&sum);
+    return count;
+}
 
 /* ---- the pool ---- */
 
@@ -303,6 +344,13 @@ static const struct bench_case cases[] = {
      .ours_value = dense_ratio,
      .peer_value = peer_zstd_ratio,
      .peer_there = zstd_there},
+    {.name = "swap/checksum",
+     .unit = "ns/page",
+     .peer_name = "xxHash",
+     .setup = prepare,
+     .ours = sum_pages,
+     .peer = peer_sum_pages,
+     .peer_there = xxh64_there},
     {.name = "swap/pool-in",
      .unit = "ns/page",
      .setup = take_batch,

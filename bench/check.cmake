@@ -18,6 +18,26 @@ if(LAYER STREQUAL "swap")
     endif()
   endforeach()
 endif()
+# Counts, which are the same in every run: 32 pages are one submission and two calls to the other
+# CPU, 16 pages read together are one submission, copies that are good need neither, and nothing is
+# allocated but frames for what comes back.
+set(pins cost-random-out-submissions=0.031 cost-random-out-transfers=1.000 cost-random-out-calls=0.062
+  cost-random-out-frame-allocs=0.000 cost-random-out-kmallocs=0.000 cost-random-out-entry-stores=2.000
+  cost-random-out-clean-submissions=0.000 cost-random-out-clean-calls=0.031
+  cost-random-in-submissions=1.000 cost-random-in-ahead-submissions=0.062 cost-random-in-kmallocs=0.000
+  cost-random-in-frame-allocs=1.000 cost-random-in-entry-stores=1.000 cost-random-in-calls=0.000
+  cost-text-out-submissions=0.000 cost-text-out-codec-calls=1.000 cost-text-in-codec-calls=1.000
+  cost-text-in-transfers=0.000 cost-filled-out-transfers=0.000 cost-filled-out-codec-calls=0.000)
+if(LAYER STREQUAL "swap")
+  foreach(pin ${pins})
+    string(REPLACE "=" ";" pin ${pin})
+    list(GET pin 0 name)
+    list(GET pin 1 value)
+    if(NOT output MATCHES "\"swap/${name}\", \"unit\": \"per page\", \"ours\": ${value},")
+      message(FATAL_ERROR "swap/${name} is not ${value}")
+    endif()
+  endforeach()
+endif()
 math(EXPR last "${count} - 1")
 foreach(i RANGE ${last})
   string(JSON name GET "${output}" ${i} name)

@@ -160,11 +160,13 @@ static void give_metadata(void)
 
 static bool start(struct bench_machine *machine, const struct bench_layer *layer)
 {
-    const struct neomm_vmm_options vmm = {.zero_page = false};
+    const struct neomm_vmm_options vmm = {.zero_page = false, .readahead = layer->readahead};
     struct neomm_config config;
     neomm_config_default(&config);
     if (layer->whole)
         config.reserve = (struct neomm_config_size){0, 0};
+    if (layer->no_pool)
+        config.compression = NEOMM_COMPRESSION_OFF;
     const struct sim_system_options options = {
         .machine = {.format = NEOMM_FORMAT_4LEVEL,
                     .ram_bytes = layer->ram_bytes,

@@ -123,6 +123,7 @@ static void published_sums(struct ktap *t)
     for (size_t i = 0; i < sizeof(sums) / sizeof(sums[0]); i++)
         EXPECT(t, neomm__swap_xxh64(words, sums[i].bytes / 8) == sums[i].sum);
     EXPECT(t, neomm__swap_checksum(words) == sums[6].sum);
+    EXPECT(t, neomm_page_checksum(words) == sums[6].sum);
 }
 
 static void any_bit_counts(struct ktap *t)

@@ -278,6 +278,10 @@ uint32_t neomm_codec_compress(uint32_t codec, void *work, const void *page, void
  * of the page, whatever the input. NEOMM_E_INVALID: no such codec. */
 neomm_status neomm_codec_decompress(uint32_t codec, const void *in, uint32_t size, void *page);
 
+/* The checksum that a slot on a device has of NEOMM_PAGE_SIZE bytes, aligned to 8: XXH64 with seed
+ * 0. No locks, any context. */
+uint64_t neomm_page_checksum(const void *page);
+
 /* Policies by name: the built-in ones (docs/replacement.md) and those that a program registers
  * (`ops` stays its own). NEOMM_E_EXISTS, NEOMM_E_NOSPACE. */
 neomm_status neomm_policy_register(struct neomm *root, const struct neomm_policy_ops *ops);

@@ -58,6 +58,11 @@ uint64_t neomm__swap_checksum(const uint64_t *page)
     return neomm__swap_xxh64(page, WORDS);
 }
 
+uint64_t neomm_page_checksum(const void *page)
+{
+    return neomm__swap_checksum(page);
+}
+
 bool neomm__swap_is_filled(const uint64_t *page)
 {
     size_t i = 1;
