@@ -9,8 +9,8 @@
 #define BENCH_SWAP_AHEAD 16u   /* pages read together, where the advice is SEQUENTIAL */
 
 enum bench_contents {
-    BENCH_TEXT,   /* those of --corpus, or made-up ones that compress as well */
-    BENCH_RANDOM, /* they do not */
+    BENCH_TEXT,   /* those of --corpus, or made-up ones */
+    BENCH_RANDOM, /* does not compress */
     BENCH_FILLED  /* with one word each */
 };
 
