@@ -76,6 +76,8 @@ static void user_page_fault(struct trap_frame *frame, neomm_vaddr_t address)
  * object that was misused has been reported; the instruction runs again. */
 static void kernel_page_fault(struct trap_frame *frame, neomm_vaddr_t address)
 {
+    if (!kernel_cpu.root)
+        crash(frame, address);
     if (!(frame->error & ERROR_FETCH) && neomm_heap_fault(kernel_cpu.root, (void *)address))
         return;
     if (resolved(neomm_kernel_fault(kernel_cpu.root, address, (uint32_t)frame->error,
