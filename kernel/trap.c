@@ -147,7 +147,8 @@ static void system_call(struct trap_frame *frame)
 /* The CPU may have been asleep: first of all it makes up for what it was spared. */
 static void interrupt(void)
 {
-    neomm_paging_wake(kernel_cpu.root);
+    if (kernel_cpu.root)
+        neomm_paging_wake(kernel_cpu.root);
     clock_interrupt();
 }
 
