@@ -17,7 +17,7 @@ static const struct match_plan plans[] = {
     {"change, fault at the limit", {CHANGE_POLICY, TOUCH}, LIMITED | MAPPED},
     {"change, fork at the limit", {CHANGE_POLICY, FORK}, LIMITED | MAPPED},
     {"change, fault, evict", {CHANGE_POLICY, TOUCH, EVICT}, EVICTED | MAPPED},
-    {"change, fault, evict at the limit", {CHANGE_POLICY, TOUCH, EVICT}, LIMITED},
+    {"change, fault, evict at the limit", {CHANGE_POLICY, TOUCH, EVICT}, LIMITED | MAPPED},
     {"shared: change, reclaim, fault", {CHANGE_POLICY, RECLAIM, TOUCH}, CHILD | MAPPED | SHARED},
 };
 #define PLANS (sizeof(plans) / sizeof(plans[0]))
