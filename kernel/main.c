@@ -2,8 +2,8 @@
  * SPDX-License-Identifier: MIT
  *
  * Words of the command line: pae (i386) chooses the PAE format; virtio swaps to the first virtio
- * disk instead of a disk in memory; hang and crash make the boot go wrong on purpose, for the test
- * of the test driver.
+ * disk instead of one in memory; with nopool pages go there without being compressed first; hang
+ * and crash make the boot go wrong on purpose, for the test of the test driver.
  */
 #include "kernel.h"
 

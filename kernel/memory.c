@@ -152,6 +152,8 @@ bool memory_start(uint32_t loader_info)
     neomm_config_default(&memory.config);
     neomm_config_parse(&memory.config, "config_text", config_text, sizeof(config_text) - 1, true,
                        config_message, NULL, NULL);
+    if (command_line_has("nopool"))
+        memory.config.compression = NEOMM_COMPRESSION_OFF;
     const struct neomm_vmm_options vmm = {
         .policy = memory.config.policy,
         .zero_page = memory.config.zero_page,

@@ -130,14 +130,17 @@ unsigned port_idles(void)
     return idles;
 }
 
-/* What a kernel with a scheduler does where no task can run. */
+/* What a kernel with a scheduler does where no task can run. While the memory manager starts, and
+ * reads the header of a swap area, the CPU is not its yet. */
 static void idle(void)
 {
     struct neomm *root = kernel_cpu.root;
     neomm_irq_t irq = neomm_port_irq_save();
-    neomm_paging_idle(root);
+    if (root)
+        neomm_paging_idle(root);
     clock_halt();
-    neomm_paging_wake(root);
+    if (root)
+        neomm_paging_wake(root);
     idles++;
     neomm_port_irq_restore(irq);
 }

@@ -76,6 +76,13 @@ static struct neomm_space_stats stats_of(const struct program *p)
     return stats;
 }
 
+/* Pages that came back from swap, each by a fault or with one that did. */
+static uint64_t pages_back(const struct program *p)
+{
+    struct neomm_space_stats stats = stats_of(p);
+    return stats.faults_swap_in + stats.read_ahead;
+}
+
 static uint64_t free_frames(void)
 {
     neomm_heap_shrink(memory_root());
@@ -266,6 +273,7 @@ static void swap_out_and_in(struct ktap *t)
 {
     ASSERT(t, program.space);
     struct neomm_space_stats before = stats_of(&program);
+    uint64_t back_before = pages_back(&program);
     EXPECT_EQ(t, neomm_space_evict(memory_root(), program.space, 1), 1);
     EXPECT_EQ(t, stats_of(&program).evictions, before.evictions + 1);
     EXPECT_EQ(t, stats_of(&program).resident_bytes, before.resident_bytes - PAGE);
@@ -274,7 +282,7 @@ static void swap_out_and_in(struct ktap *t)
     struct user_end end = run(&program, user_check, program.data, DATA_PAGES, SEED);
     EXPECT(t, end.exited);
     EXPECT_EQ(t, end.code, 0);
-    EXPECT_EQ(t, stats_of(&program).faults_swap_in - before.faults_swap_in, DATA_PAGES + 1);
+    EXPECT(t, pages_back(&program) - back_before >= DATA_PAGES + 1);
 }
 
 /* More pages than may be resident: every access to another page is a fault of some kind. */
@@ -291,7 +299,7 @@ static void resident_limit(struct ktap *t)
     EXPECT_EQ(t, end.code, 0);
     EXPECT(t, stats_of(p).resident_bytes <= RESIDENT * PAGE);
     EXPECT(t, stats_of(p).swap_writes >= PAGES - RESIDENT);
-    EXPECT(t, stats_of(p).faults_swap_in >= PAGES - RESIDENT);
+    EXPECT(t, pages_back(p) >= PAGES - RESIDENT);
     end = run(p, user_check, p->data, PAGES, SEED);
     EXPECT_EQ(t, end.code, 0);
     EXPECT_OK(t, program_end(p));
@@ -476,15 +484,16 @@ static void cpu_features(struct ktap *t)
         EXPECT(t, neomm_cpu_read_msr(NEOMM_MSR_EFER) & NEOMM_EFER_NXE);
 }
 
-/* With nothing to do the CPU halts, and is fully awake again when the timer says so. */
+/* With nothing to do the CPU halts, and is fully awake again when the timer says so. The machine
+ * may stand still for some milliseconds at any time. */
 static void idle(struct ktap *t)
 {
-    const uint64_t milliseconds = 1000000;
+    const uint64_t wait = 100000000; /* ns */
     uint32_t word = 1;
     unsigned before = port_idles();
     uint64_t start = neomm_port_now();
-    EXPECT_EQ(t, neomm_port_wait(&word, 1, 3 * milliseconds), NEOMM_E_TIMEOUT);
-    EXPECT(t, neomm_port_now() - start >= 3 * milliseconds);
+    EXPECT_EQ(t, neomm_port_wait(&word, 1, wait), NEOMM_E_TIMEOUT);
+    EXPECT(t, neomm_port_now() - start >= wait);
     EXPECT(t, port_idles() > before);
     neomm_irq_t irq = neomm_port_irq_save();
     EXPECT(t, irq != 0);

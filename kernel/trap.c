@@ -76,6 +76,8 @@ static void user_page_fault(struct trap_frame *frame, neomm_vaddr_t address)
  * object that was misused has been reported; the instruction runs again. */
 static void kernel_page_fault(struct trap_frame *frame, neomm_vaddr_t address)
 {
+    if (!kernel_cpu.root)
+        crash(frame, address);
     if (!(frame->error & ERROR_FETCH) && neomm_heap_fault(kernel_cpu.root, (void *)address))
         return;
     if (resolved(neomm_kernel_fault(kernel_cpu.root, address, (uint32_t)frame->error,
@@ -145,7 +147,8 @@ static void system_call(struct trap_frame *frame)
 /* The CPU may have been asleep: first of all it makes up for what it was spared. */
 static void interrupt(void)
 {
-    neomm_paging_wake(kernel_cpu.root);
+    if (kernel_cpu.root)
+        neomm_paging_wake(kernel_cpu.root);
     clock_interrupt();
 }
 

@@ -17,13 +17,14 @@ static const struct match_plan plans[] = {
     {"change, fault at the limit", {CHANGE_POLICY, TOUCH}, LIMITED | MAPPED},
     {"change, fork at the limit", {CHANGE_POLICY, FORK}, LIMITED | MAPPED},
     {"change, fault, evict", {CHANGE_POLICY, TOUCH, EVICT}, EVICTED | MAPPED},
-    {"change, fault, evict at the limit", {CHANGE_POLICY, TOUCH, EVICT}, LIMITED},
+    {"change, fault, evict at the limit", {CHANGE_POLICY, TOUCH, EVICT}, LIMITED | MAPPED},
     {"shared: change, reclaim, fault", {CHANGE_POLICY, RECLAIM, TOUCH}, CHILD | MAPPED | SHARED},
+    {"change, unmap at the limit", {CHANGE_POLICY, UNMAP}, LIMITED},
 };
 #define PLANS (sizeof(plans) / sizeof(plans[0]))
 
 /* Parameter: number of the plan. */
-static const uint64_t plan_numbers[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14};
+static const uint64_t plan_numbers[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 _Static_assert(sizeof(plan_numbers) / sizeof(plan_numbers[0]) == PLANS, "each plan is run");
 
 static void by_seed(struct ktap *t)

@@ -221,7 +221,7 @@ static bool mkswap(struct neomm_block_device *disk, const char *const *arguments
     bool made = child > 0 && waitpid(child, &state, 0) == child && state == 0;
     for (uint32_t page = 0; made && page < PAGES; page++)
         made = pread(file, sim_disk_page(disk, page), NEOMM_PAGE_SIZE,
-                     (off_t)page * NEOMM_PAGE_SIZE) == (ssize_t)NEOMM_PAGE_SIZE;
+                     (off_t)page << NEOMM_PAGE_SHIFT) == (ssize_t)NEOMM_PAGE_SIZE;
     (void)close(file);
     (void)unlink(path);
     return made;
@@ -312,7 +312,7 @@ static void damage(struct neomm_block_device *disk, uint64_t *seed)
     uint64_t draw = neomm__mix(*seed += 0x9e3779b97f4a7c15u);
     uint32_t number =
         (draw & 3) == 0 ? (uint32_t)(draw >> 32) : odd[(draw >> 8) % NEOMM__COUNT_OF(odd)];
-    size_t at = (draw & 12) == 0 ? (draw >> 20) % (NEOMM_PAGE_SIZE - 4)
+    size_t at = (draw & 12) == 0 ? (size_t)((draw >> 20) % (NEOMM_PAGE_SIZE - 4))
                                  : places[(draw >> 20) % NEOMM__COUNT_OF(places)];
     put_number(disk, at, number);
 }

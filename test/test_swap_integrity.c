@@ -299,7 +299,7 @@ static void disk(struct ktap *t)
 static void slots_run_out(struct ktap *t)
 {
     static struct load load;
-    ASSERT(t, load_open(t, &load, (enum neomm_format)formats[0], 180, 560));
+    ASSERT(t, load_open(t, &load, (enum neomm_format)formats[0], 100, 560));
     run(&load, operations_wanted());
     EXPECT(t, load.killed != 0);
     EXPECT_EQ(t, load.lost, 0);

@@ -292,11 +292,14 @@ bool neomm__fault_must_give(const struct neomm__fault *work)
     return !work->gave && at_resident_limit(work->root, work->space);
 }
 
-/* At the limit, where no page could be given: is that so for a moment only? */
+/* At the limit, where no page could be given: was that so for a moment only? The pages may have
+ * gone by other means meanwhile, perhaps all of them. */
 static bool is_worth_waiting(struct neomm__fault *work, neomm_status status)
 {
-    if (status == NEOMM_E_AGAIN)
-        return neomm__may_evict_one(work->root, work->space);
+    if (status == NEOMM_E_AGAIN && neomm__may_evict_one(work->root, work->space))
+        return true;
+    if (!at_resident_limit(work->root, work->space))
+        return true;
     return status == NEOMM_E_NOENT && ++work->shortages < SHORTAGES;
 }
 

@@ -203,6 +203,7 @@ struct hope {
     struct neomm *root;
     const struct neomm_space *space;
     bool any;
+    size_t stuck; /* pages that must stay */
 };
 
 /* A page that may go one day; also if its region cannot be looked at just now. */
@@ -217,15 +218,19 @@ static void find_hope(void *context, neomm_vaddr_t vaddr, const struct neomm_map
     bool locked = neomm__region_look(hope->root, hope->space, vaddr, &info, &flags) &&
                   (flags & NEOMM__REGION_LOCKED);
     hope->any = !locked && neomm__frame_pins(entry) == 0;
+    hope->stuck += !hope->any;
 }
 
+/* Where fewer pages must stay than the space has, the others have gone meanwhile, or lost their
+ * leaf and not yet their place in the count. */
 bool neomm__may_evict_one(struct neomm *root, struct neomm_space *space)
 {
     const struct neomm_layout *layout = &root->layout;
-    struct hope hope = {root, space, false};
-    return neomm__walk(root, space, layout->user_base, layout->user_limit - layout->user_base,
-                       find_hope, &hope) != NEOMM_OK ||
-           hope.any;
+    const size_t size = layout->user_limit - layout->user_base;
+    struct hope hope = {root, space, false, 0};
+    if (neomm__walk(root, space, layout->user_base, size, find_hope, &hope) != NEOMM_OK)
+        return true;
+    return hope.any || hope.stuck < neomm__resident(root, space);
 }
 
 /* ---- one page of a space, or some ---- */

@@ -89,11 +89,11 @@ bool neomm__rmap_try_empty(struct neomm__frame *entry, uint64_t mapping, unsigne
     return false;
 }
 
-/* Who waits sets the lock's bit, which is set, and no others change. */
+/* A mark that came meanwhile stays: a change of the policy sets one in all frames of a domain. */
 void neomm__rmap_unlock_empty(struct neomm__frame *entry, neomm_irq_t irq)
 {
     note_released();
-    neomm__store_release(&entry->mappings, 0);
+    (void)neomm__fetch_and(&entry->mappings, ~(NEOMM__RMAP_LOCK | NEOMM__RMAP_COUNT));
     NEOMM__YIELD();
     neomm_port_irq_restore(irq);
 }

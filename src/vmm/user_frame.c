@@ -305,7 +305,7 @@ void neomm__release_end(struct neomm__release *release)
     release->leaves = 0;
 }
 
-/* The only leaf of a frame that nobody is looking at goes, at the cost of one locked instruction:
+/* The only leaf of a frame that nobody is looking at goes, at the cost of two locked instructions:
  * no eviction begins from here on, since its set is empty. */
 static bool release_only(struct neomm__release *release, neomm_frame_t frame, uint64_t mapping)
 {
