@@ -60,6 +60,7 @@ struct bench_layer {
     uint32_t swap_pages;
     uint32_t cpus;                                 /* 0: 1 */
     bool whole;                                    /* all frames can be allocated: no reserve */
+    bool encrypted;                                /* swap is */
     bool slow;                                     /* left out by --quick */
     void (*finish)(struct bench_machine *machine); /* before the machine ends; may be NULL */
     const struct bench_case *cases;
@@ -67,7 +68,8 @@ struct bench_layer {
 };
 
 extern const struct bench_layer bench_pmm, bench_pmm_4g, bench_pmm_64g, bench_pmm_flat,
-    bench_pmm_flat_large, bench_paging, bench_heap, bench_swap, bench_codec, bench_vmm;
+    bench_pmm_flat_large, bench_paging, bench_heap, bench_swap, bench_swap_encrypted, bench_codec,
+    bench_vmm;
 
 /* The file of pages that --corpus names. False: a message is on stderr. */
 bool bench_corpus_load(const char *path);

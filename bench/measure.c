@@ -155,6 +155,7 @@ static bool start(struct bench_machine *machine, const struct bench_layer *layer
     neomm_config_default(&config);
     if (layer->whole)
         config.reserve = (struct neomm_config_size){0, 0};
+    config.encryption = layer->encrypted;
     const struct sim_system_options options = {
         .machine = {.format = NEOMM_FORMAT_4LEVEL,
                     .ram_bytes = layer->ram_bytes,

@@ -13,7 +13,8 @@
 
 static const struct bench_layer *const layers[] = {
     &bench_pmm,    &bench_pmm_4g, &bench_pmm_64g, &bench_pmm_flat, &bench_pmm_flat_large,
-    &bench_paging, &bench_heap,   &bench_vmm,     &bench_swap,     &bench_codec};
+    &bench_paging, &bench_heap,   &bench_vmm,     &bench_swap,     &bench_swap_encrypted,
+    &bench_codec};
 
 static const char help[] =
     "usage: neomm-bench LAYER [--json] [--runs N] [--quick] [--only TEXT]\n"
