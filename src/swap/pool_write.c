@@ -91,6 +91,16 @@ static bool may_go(struct neomm__slot *slot)
     return !young;
 }
 
+/* Is the slot's page among the victims? The hand may come round to it again, as it stays in the
+ * pool until it is written; two encrypted copies of it would not be the same. */
+static bool is_victim(const struct victims *v, uint32_t slot)
+{
+    bool found = false;
+    for (uint32_t i = 0; i < v->count; i++)
+        found = found || v->page[i].entry.slot == slot;
+    return found;
+}
+
 /* The next slot from the hand on to the end of its cluster whose page may go: it is counted, and
  * copied to the workspace. False: there is none, and the hand is at the next cluster. The area is
  * locked. */
@@ -105,7 +115,7 @@ static bool pick(struct victims *v, struct neomm__swap_area *area, struct neomm_
         area->pool_hand = end;
     while (area->pool_hand < end && !found) {
         struct neomm__slot *slot = &area->slot[area->pool_hand++];
-        if (!may_go(slot))
+        if (!may_go(slot) || is_victim(v, area->base + area->pool_hand - 1))
             continue;
         *entry = (struct neomm_swap_entry){area->base + area->pool_hand - 1, slot->generation,
                                            NEOMM_SWAP_SLOT};
