@@ -62,6 +62,7 @@ struct bench_layer {
     bool no_pool;                                  /* pages that leave memory are not compressed */
     uint32_t cpus;                                 /* 0: 1 */
     bool whole;                                    /* all frames can be allocated: no reserve */
+    bool encrypted;                                /* swap is */
     bool slow;                                     /* left out by --quick */
     void (*finish)(struct bench_machine *machine); /* before the machine ends; may be NULL */
     const struct bench_case *cases;
@@ -69,8 +70,8 @@ struct bench_layer {
 };
 
 extern const struct bench_layer bench_pmm, bench_pmm_4g, bench_pmm_64g, bench_pmm_flat,
-    bench_pmm_flat_large, bench_paging, bench_heap, bench_swap, bench_codec, bench_vmm,
-    bench_replay, bench_process_pool, bench_process_device, bench_swap_costs;
+    bench_pmm_flat_large, bench_paging, bench_heap, bench_swap, bench_swap_encrypted, bench_codec,
+    bench_vmm, bench_replay, bench_process_pool, bench_process_device, bench_swap_costs;
 
 /* The file of pages that --corpus names. False: a message is on stderr. */
 bool bench_corpus_load(const char *path);

@@ -149,3 +149,29 @@ const struct bench_layer bench_swap = {.name = "swap",
                                        .swap_pages = 4096,
                                        .cases = cases,
                                        .case_count = BENCH_COUNT(cases)};
+
+/* The same, encrypted: of pages that do not compress, so that all go to the disk. */
+static const struct bench_case encrypted_cases[] = {
+    {.name = "swap/out-encrypted",
+     .unit = "ns/page",
+     .peer_name = "a copy",
+     .setup = take_batch,
+     .teardown = free_batch,
+     .ours = write_pages,
+     .peer = copy_pages},
+    {.name = "swap/in-encrypted",
+     .unit = "ns/page",
+     .peer_name = "a copy",
+     .setup = take_batch,
+     .teardown = free_batch,
+     .ours = read_pages,
+     .peer = copy_pages},
+};
+
+const struct bench_layer bench_swap_encrypted = {.name = "swap",
+                                                 .layer = SIM_LAYER_SWAP,
+                                                 .ram_bytes = (uint64_t)64 << 20,
+                                                 .swap_pages = 4096,
+                                                 .encrypted = true,
+                                                 .cases = encrypted_cases,
+                                                 .case_count = BENCH_COUNT(encrypted_cases)};

@@ -167,6 +167,7 @@ static bool start(struct bench_machine *machine, const struct bench_layer *layer
         config.reserve = (struct neomm_config_size){0, 0};
     if (layer->no_pool)
         config.compression = NEOMM_COMPRESSION_OFF;
+    config.encryption = layer->encrypted;
     const struct sim_system_options options = {
         .machine = {.format = NEOMM_FORMAT_4LEVEL,
                     .ram_bytes = layer->ram_bytes,

@@ -11,20 +11,10 @@
 #define RUNS_MAX     1000u
 #define CASES_MAX    32u
 
-static const struct bench_layer *const layers[] = {&bench_pmm,
-                                                   &bench_pmm_4g,
-                                                   &bench_pmm_64g,
-                                                   &bench_pmm_flat,
-                                                   &bench_pmm_flat_large,
-                                                   &bench_paging,
-                                                   &bench_heap,
-                                                   &bench_vmm,
-                                                   &bench_swap,
-                                                   &bench_codec,
-                                                   &bench_replay,
-                                                   &bench_process_pool,
-                                                   &bench_process_device,
-                                                   &bench_swap_costs};
+static const struct bench_layer *const layers[] = {
+    &bench_pmm,    &bench_pmm_4g, &bench_pmm_64g,      &bench_pmm_flat,       &bench_pmm_flat_large,
+    &bench_paging, &bench_heap,   &bench_vmm,          &bench_swap,           &bench_swap_encrypted,
+    &bench_codec,  &bench_replay, &bench_process_pool, &bench_process_device, &bench_swap_costs};
 
 static const char help[] =
     "usage: neomm-bench LAYER [--json] [--runs N] [--quick] [--only TEXT]\n"

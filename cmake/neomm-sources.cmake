@@ -84,9 +84,11 @@ set(NEOMM_HEAP_SOURCES
 
 set(NEOMM_SWAP_SOURCES
   src/swap/area.c
+  src/swap/chacha20.c
   src/swap/checksum.c
   src/swap/clusters.c
   src/swap/codec.c
+  src/swap/crypt.c
   src/swap/dense.c
   src/swap/discard.c
   src/swap/header.c

@@ -220,8 +220,8 @@ static void dump(struct ktap *t)
     static const char want[] =
         "[memory]\nreserve = 1%\nzero_page = yes\n[swap]\npolicy = adaptive\n"
         "policy_window = 3\npolicy_count = 3\npolicy_tick = 25\nreadahead = 16\n"
-        "compression = lz4\npool_limit = 35%\n[vmm]\novercommit = heuristic\naslr = yes\nhuge = "
-        "advise\nidle_after = 0\n"
+        "compression = lz4\npool_limit = 35%\nencryption = no\n[vmm]\novercommit = heuristic\n"
+        "aslr = yes\nhuge = advise\nidle_after = 0\n"
         "[heap]\nprofile = default\nsampling = 1000\ncall_sites = no\n"
         "fine_classes = no\nmagazine = 128\nlimit = unlimited\n"
         "[process.default]\nvirtual_limit = unlimited\n"
@@ -235,7 +235,7 @@ static void dump(struct ktap *t)
     round_trip(t, &config);
     parse_new(t, &config, &heard,
               "[memory]\nreserve = 1025\nzero_page = no\n[swap]\npolicy=x\n"
-              "compression = dense\npool_limit = 64M\n"
+              "compression = dense\npool_limit = 64M\nencryption = yes\n"
               "[vmm]\novercommit = refuse\naslr = off\nhuge = never\n"
               "[heap]\nprofile = hardened\nsampling = 7\nlimit = 3M\n"
               "[cache \"x\"]\n[cache \"y\"]\nprofile = fast\n"

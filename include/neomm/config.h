@@ -61,6 +61,7 @@ struct neomm_config {
     uint32_t readahead;                  /* [swap] readahead, pages, 0: off */
     uint32_t compression;                /* [swap] compression: enum neomm_compression */
     struct neomm_config_size pool_limit; /* [swap] pool_limit */
+    bool encryption;                     /* [swap] encryption */
     uint32_t overcommit;                 /* [vmm] overcommit: enum neomm_overcommit */
     bool aslr;                           /* [vmm] aslr */
     uint32_t huge;                       /* [vmm] huge: enum neomm_huge */

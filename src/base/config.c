@@ -34,6 +34,8 @@ const struct neomm__config_row neomm__config_row[NEOMM__CONFIG_ROWS] = {
         "How pages that leave memory are made smaller first: off, lz4 or dense."),
     ROW("swap", SWAP, "pool_limit", SIZE, "size", neomm_config, pool_limit, "35%",
         "Most memory that compressed pages hold, to begin with."),
+    ROW("swap", SWAP, "encryption", BOOL, "bool", neomm_config, encryption, "no",
+        "Pages on swap devices can only be read by the system that wrote them, until it ends."),
     ROW("vmm", VMM, "overcommit", OVERCOMMIT, "overcommit", neomm_config, overcommit, "heuristic",
         "What may be promised beyond RAM and swap: refuse, heuristic or always."),
     ROW("vmm", VMM, "aslr", BOOL, "bool", neomm_config, aslr, "yes",

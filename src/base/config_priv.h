@@ -37,7 +37,7 @@ struct neomm__config_row {
     uint32_t least, most;
 };
 
-#define NEOMM__CONFIG_ROWS 24
+#define NEOMM__CONFIG_ROWS 25
 
 extern const struct neomm__config_row neomm__config_row[NEOMM__CONFIG_ROWS];
 

@@ -4,6 +4,7 @@
 #include "swap_priv.h"
 
 #include "base/bitmap.h"
+#include "swap/crypt.h"
 #include "swap/pool.h"
 
 /* Fills in what follows from the area's size and gets it its state. Sizes are 64 bits wide until
@@ -12,10 +13,12 @@ static neomm_status make_state(struct neomm *root, struct neomm__swap_area *area
 {
     area->clusters = (area->slots - 1) / NEOMM__SWAP_CLUSTER + 1;
     uint64_t records = (uint64_t)area->slots * sizeof(area->slot[0]);
+    uint64_t numbers = root->swap->crypt ? (uint64_t)area->slots * sizeof(area->sequence[0]) : 0;
     uint64_t notes = NEOMM__ALIGN_UP((uint64_t)area->slots * sizeof(area->note[0]), 8);
     uint64_t clusters = NEOMM__ALIGN_UP((uint64_t)area->clusters * sizeof(area->cluster[0]), 8);
     uint64_t filling = NEOMM__ALIGN_UP(NEOMM__SWAP_FILLERS * sizeof(area->filling[0]), 8);
-    uint64_t bytes = records + notes + clusters + filling + neomm__bitmap_bytes(area->slots);
+    uint64_t bytes =
+        records + numbers + notes + clusters + filling + neomm__bitmap_bytes(area->slots);
     area->memory_frames = (uint32_t)((bytes + NEOMM_PAGE_SIZE - 1) >> NEOMM_PAGE_SHIFT);
     struct neomm_range_request request = {.frames = area->memory_frames};
     if (NEOMM__FAULT(SWAP_AREA))
@@ -26,7 +29,8 @@ static neomm_status make_state(struct neomm *root, struct neomm__swap_area *area
     uint8_t *memory = neomm_direct_pointer(root, neomm_frame_paddr(area->memory));
     memset(memory, 0, area->memory_frames * NEOMM_PAGE_SIZE);
     area->slot = (void *)memory;
-    area->note = (void *)(memory += (size_t)records);
+    area->sequence = numbers ? (void *)(memory + (size_t)records) : NULL;
+    area->note = (void *)(memory += (size_t)(records + numbers));
     area->cluster = (void *)(memory += (size_t)notes);
     area->filling = (void *)(memory += (size_t)clusters);
     area->bitmap = (void *)(memory + (size_t)filling);
@@ -273,6 +277,8 @@ neomm_status neomm_swap_init(struct neomm *root)
     neomm__policy_builtin(swap);
     root->swap = swap;
     status = neomm__pool_init(root);
+    if (status == NEOMM_OK && (status = neomm__crypt_init(root)) != NEOMM_OK)
+        neomm__pool_fini(root);
     if (status != NEOMM_OK) {
         root->swap = NULL;
         (void)neomm_pmm_free(root, frame, 0);
@@ -292,6 +298,7 @@ neomm_status neomm_swap_fini(struct neomm *root)
     for (uint32_t i = 0; i < swap->areas; i++)
         if (swap->area[i].used != swap->area[i].stuck)
             return NEOMM_E_BUSY;
+    neomm__crypt_fini(root);
     neomm__pool_fini(root);
     for (uint32_t i = 0; i < swap->areas; i++)
         if (swap->area[i].state != NEOMM__AREA_NONE)

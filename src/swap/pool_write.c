@@ -12,6 +12,7 @@
  * pool again or, if it has to go to the device, waits for the older copy to arrive there. One task
  * writes back at a time.
  */
+#include "swap/crypt.h"
 #include "swap/pool.h"
 
 #define COUNT_LIMIT (NEOMM__SWAP_COUNT_MAX - 2u) /* ours must not make a count saturate */
@@ -22,6 +23,8 @@ struct victims {
     struct neomm__pool_work *work;
     uint32_t count;
     struct neomm_swap_page page[NEOMM__POOL_BATCH];
+    uint64_t checksum[NEOMM__POOL_BATCH]; /* of what the device gets */
+    uint64_t sequence[NEOMM__POOL_BATCH]; /* to decrypt that */
 };
 
 /* ---- slots with a copy on its way ---- */
@@ -88,6 +91,16 @@ static bool may_go(struct neomm__slot *slot)
     return !young;
 }
 
+/* Is the slot's page among the victims? The hand may come round to it again, as it stays in the
+ * pool until it is written; two encrypted copies of it would not be the same. */
+static bool is_victim(const struct victims *v, uint32_t slot)
+{
+    bool found = false;
+    for (uint32_t i = 0; i < v->count; i++)
+        found = found || v->page[i].entry.slot == slot;
+    return found;
+}
+
 /* The next slot from the hand on to the end of its cluster whose page may go: it is counted, and
  * copied to the workspace. False: there is none, and the hand is at the next cluster. The area is
  * locked. */
@@ -102,7 +115,7 @@ static bool pick(struct victims *v, struct neomm__swap_area *area, struct neomm_
         area->pool_hand = end;
     while (area->pool_hand < end && !found) {
         struct neomm__slot *slot = &area->slot[area->pool_hand++];
-        if (!may_go(slot))
+        if (!may_go(slot) || is_victim(v, area->base + area->pool_hand - 1))
             continue;
         *entry = (struct neomm_swap_entry){area->base + area->pool_hand - 1, slot->generation,
                                            NEOMM_SWAP_SLOT};
@@ -166,8 +179,24 @@ static void gather_all(struct victims *v, uint32_t most)
 
 /* ---- writing ---- */
 
+/* The pages become what the device gets. They are copies of our own, so those that are encrypted
+ * are so where they lie. */
+static void prepare(struct victims *v)
+{
+    struct neomm__crypt *crypt = v->root->swap->crypt;
+    for (uint32_t i = 0; i < v->count; i++) {
+        const struct neomm_swap_page *page = &v->page[i];
+        if (page->status != NEOMM_OK)
+            continue;
+        uint64_t *contents = neomm_direct_pointer(v->root, neomm_frame_paddr(page->frame));
+        if (crypt)
+            v->sequence[i] = neomm__crypt_seal(crypt, page->entry.slot, contents, contents);
+        v->checksum[i] = neomm__swap_checksum(contents);
+    }
+}
+
 /* What the device said becomes the record's state. */
-static bool settle(struct victims *v, uint32_t i, uint64_t checksum)
+static bool settle(struct victims *v, uint32_t i)
 {
     const struct neomm_swap_page *page = &v->page[i];
     struct neomm__swap_area *area = neomm__swap_area_of(v->root, page->entry.slot);
@@ -181,7 +210,9 @@ static bool settle(struct victims *v, uint32_t i, uint64_t checksum)
         slot->flags |= NEOMM__SLOT_BAD;
     if (written) {
         neomm__pool_drop(v->root, area, slot);
-        slot->value = checksum;
+        slot->value = v->checksum[i];
+        if (area->sequence)
+            area->sequence[page->entry.slot - area->base] = v->sequence[i];
         slot->flags |= NEOMM__SLOT_VALID;
     }
     neomm__unlock(&area->lock, irq);
@@ -191,15 +222,11 @@ static bool settle(struct victims *v, uint32_t i, uint64_t checksum)
 
 static uint32_t write_all(struct victims *v)
 {
-    uint64_t checksum[NEOMM__POOL_BATCH] = {0};
     uint32_t written = 0;
-    for (uint32_t i = 0; i < v->count; i++)
-        if (v->page[i].status == NEOMM_OK)
-            checksum[i] = neomm__swap_checksum(
-                neomm_direct_pointer(v->root, neomm_frame_paddr(v->page[i].frame)));
+    prepare(v);
     neomm__swap_write_raw(v->root, v->page, v->count);
     for (uint32_t i = 0; i < v->count; i++)
-        written += settle(v, i, checksum[i]);
+        written += settle(v, i);
     return written;
 }
 

@@ -7,6 +7,7 @@
  * meanwhile.
  */
 #include "submit.h"
+#include "swap/crypt.h"
 #include "swap/pool.h"
 
 void neomm__swap_write_raw(struct neomm *root, struct neomm_swap_page *pages, uint32_t count)
@@ -44,38 +45,56 @@ static neomm_status first_error(const struct neomm_swap_page *pages, uint32_t co
 struct form {
     unsigned flag;
     uint64_t value;
-    bool skip; /* the next pages in the slot need not try the pool */
+    bool skip;           /* the next pages in the slot need not try the pool */
+    neomm_frame_t frame; /* what the device gets: the page's, or one of the encrypted page */
+    uint64_t sequence;   /* to decrypt that */
 };
 
 /* NEOMM_E_NOMEM: a high frame, and no way to look at it now. */
-static neomm_status look_at(struct neomm *root, neomm_frame_t frame, bool pooled, struct form *form)
+static neomm_status look_for_word(struct neomm *root, neomm_frame_t frame, struct form *form)
 {
     const uint64_t *contents = neomm_frame_map(root, frame);
     if (!contents)
         return NEOMM_E_NOMEM;
-    if (pooled) {
-        form->flag = neomm__swap_is_filled(contents) ? NEOMM__SLOT_FILLED : 0;
-        form->value = contents[0];
-    } else {
-        form->value = neomm__swap_checksum(contents);
+    form->flag = neomm__swap_is_filled(contents) ? NEOMM__SLOT_FILLED : 0;
+    form->value = contents[0];
+    neomm_frame_unmap(root, (void *)(uintptr_t)contents);
+    return NEOMM_OK;
+}
+
+/* The page goes to the device. As above; may sleep. */
+static neomm_status prepare(struct neomm *root, const struct neomm_swap_page *page,
+                            struct neomm__crypt_batch *sealed, struct form *form)
+{
+    struct neomm__crypt *crypt = root->swap->crypt;
+    form->frame = crypt ? neomm__crypt_frame(crypt, sealed) : page->frame;
+    const uint64_t *contents = neomm_frame_map(root, page->frame);
+    if (!contents)
+        return NEOMM_E_NOMEM;
+    const uint64_t *stored = contents;
+    if (crypt) {
+        uint64_t *out = neomm_direct_pointer(root, neomm_frame_paddr(form->frame));
+        form->sequence = neomm__crypt_seal(crypt, page->entry.slot, contents, out);
+        stored = out;
     }
+    form->value = neomm__swap_checksum(stored);
     neomm_frame_unmap(root, (void *)(uintptr_t)contents);
     return NEOMM_OK;
 }
 
 /* Finds the form of a page. One that goes to the pool is there when this ends. */
 static neomm_status find_form(struct neomm *root, const struct neomm_swap_page *page,
-                              struct form *form)
+                              struct neomm__crypt_batch *sealed, struct form *form)
 {
-    *form = (struct form){0, 0, false};
-    neomm_status status = look_at(root, page->frame, true, form);
+    *form = (struct form){.flag = 0};
+    neomm_status status = look_for_word(root, page->frame, form);
     if (status != NEOMM_OK || form->flag == NEOMM__SLOT_FILLED)
         return status;
     status = neomm__pool_store(root, page->entry, page->frame, &form->value);
     form->skip = status == NEOMM_E_LIMIT;
     if (status == NEOMM_OK)
         form->flag = NEOMM__SLOT_POOLED;
-    return status == NEOMM_OK ? NEOMM_OK : look_at(root, page->frame, false, form);
+    return status == NEOMM_OK ? NEOMM_OK : prepare(root, page, sealed, form);
 }
 
 /* The record's contents are what was found. */
@@ -93,18 +112,22 @@ static void set_form(struct neomm *root, struct neomm__swap_area *area, struct n
         slot->flags |= NEOMM__SLOT_FILLED | NEOMM__SLOT_VALID;
     else if (form->skip)
         slot->flags |= NEOMM__POOL_SKIPS * NEOMM__SLOT_SKIP;
+    if (form->flag == 0 && area->sequence)
+        area->sequence[slot - area->slot] = form->sequence;
 }
 
-/* Prepares the record of one page. NEOMM_E_AGAIN: it needs a request. */
-static neomm_status write_begin(struct neomm *root, struct neomm_swap_page *page)
+/* Prepares the record of one page. NEOMM_E_AGAIN: it needs a request, to write *frame. */
+static neomm_status write_begin(struct neomm *root, const struct neomm_swap_page *page,
+                                struct neomm__crypt_batch *sealed, neomm_frame_t *frame)
 {
     struct neomm__swap_area *area;
     struct neomm__slot *slot;
     struct form form;
     bool wait;
-    neomm_status status = find_form(root, page, &form);
+    neomm_status status = find_form(root, page, sealed, &form);
     if (status != NEOMM_OK)
         return status;
+    *frame = form.frame;
     do {
         neomm_irq_t irq;
         area = neomm__swap_lock_area(root, page->entry.slot, &irq);
@@ -140,29 +163,40 @@ static void write_end(struct neomm *root, struct neomm_swap_page *page, neomm_st
     page->status = answer != NEOMM_OK ? NEOMM_E_IO : slot ? NEOMM_OK : NEOMM_E_NOENT;
 }
 
+/* Prepares the page, and adds its request if it needs one. */
+static void write_add(struct neomm *root, struct neomm_swap_page *page,
+                      struct neomm__crypt_batch *sealed, struct neomm__swap_batch *batch)
+{
+    neomm_frame_t frame;
+    page->status = write_begin(root, page, sealed, &frame);
+    if (page->status != NEOMM_E_AGAIN)
+        return;
+    if (NEOMM__FAULT(SWAP_WRITE)) {
+        write_end(root, page, NEOMM_E_IO);
+        return;
+    }
+    struct neomm__swap_area *area = neomm__swap_area_of(root, page->entry.slot);
+    batch->page[batch->count] = page;
+    neomm__swap_batch_add(batch, area->device, area, NEOMM_BLOCK_WRITE,
+                          page->entry.slot - area->base, 1, frame);
+}
+
 neomm_status neomm_swap_write(struct neomm *root, struct neomm_swap_page *pages, uint32_t count)
 {
     struct neomm__swap_batch batch;
+    struct neomm__crypt_batch sealed;
     if (count > NEOMM_POLICY_BATCH)
         return NEOMM_E_INVALID;
     if (root->swap)
         neomm__pool_make_room(root, count);
     neomm__swap_batch_init(&batch);
-    for (uint32_t i = 0; i < count; i++) {
-        pages[i].status = write_begin(root, &pages[i]);
-        if (pages[i].status != NEOMM_E_AGAIN)
-            continue;
-        if (NEOMM__FAULT(SWAP_WRITE)) {
-            write_end(root, &pages[i], NEOMM_E_IO);
-            continue;
-        }
-        struct neomm__swap_area *area = neomm__swap_area_of(root, pages[i].entry.slot);
-        batch.page[batch.count] = &pages[i];
-        neomm__swap_batch_add(&batch, area->device, area, NEOMM_BLOCK_WRITE,
-                              pages[i].entry.slot - area->base, 1, pages[i].frame);
-    }
+    neomm__crypt_batch_init(&sealed);
+    for (uint32_t i = 0; i < count; i++)
+        write_add(root, &pages[i], &sealed, &batch);
     if (batch.count)
         neomm__swap_batch_run(&batch);
+    if (root->swap)
+        neomm__crypt_batch_end(root->swap->crypt, &sealed);
     for (uint32_t i = 0; i < batch.count; i++)
         write_end(root, batch.page[i], batch.request[i].status);
     if (batch.count && neomm__load_relaxed(&batch.area[0]->discards))
@@ -186,9 +220,10 @@ static neomm_status fill(struct neomm *root, neomm_frame_t frame, uint64_t word)
     return NEOMM_OK;
 }
 
-/* A copy of the record of one page. NEOMM_E_NOENT: stale, or nothing was ever written there. */
+/* A copy of the record of one page, and what decrypts it. NEOMM_E_NOENT: stale, or nothing was ever
+ * written there. */
 static neomm_status find_record(struct neomm *root, struct neomm_swap_entry entry,
-                                struct neomm__slot *copy)
+                                struct neomm__slot *copy, uint64_t *sequence)
 {
     neomm_irq_t irq;
     struct neomm__swap_area *area = neomm__swap_lock_area(root, entry.slot, &irq);
@@ -196,6 +231,7 @@ static neomm_status find_record(struct neomm *root, struct neomm_swap_entry entr
     if (!area)
         return NEOMM_E_NOENT;
     const struct neomm__slot *slot = neomm__swap_record(root, area, entry);
+    *sequence = area->sequence ? area->sequence[entry.slot - area->base] : 0;
     if (slot && slot->flags & NEOMM__SLOT_VALID)
         *copy = *slot;
     else
@@ -208,9 +244,10 @@ static neomm_status find_record(struct neomm *root, struct neomm_swap_entry entr
 static neomm_status read_begin(struct neomm *root, const struct neomm_swap_page *page)
 {
     struct neomm__slot slot;
+    uint64_t sequence;
     neomm_status status;
     do {
-        status = find_record(root, page->entry, &slot);
+        status = find_record(root, page->entry, &slot, &sequence);
         if (status != NEOMM_OK)
             return status;
         if (slot.flags & NEOMM__SLOT_POOLED)
@@ -223,19 +260,22 @@ static neomm_status read_begin(struct neomm *root, const struct neomm_swap_page 
     return NEOMM__FAULT(SWAP_READ) ? NEOMM_E_IO : NEOMM_E_AGAIN;
 }
 
-/* Are the bytes that came those that went? */
+/* Are the bytes that came those that went? Then they are decrypted. */
 static neomm_status verify(struct neomm *root, const struct neomm_swap_page *page)
 {
     struct neomm__slot slot;
-    neomm_status status = find_record(root, page->entry, &slot);
+    uint64_t sequence;
+    neomm_status status = find_record(root, page->entry, &slot, &sequence);
     if (status != NEOMM_OK)
         return status;
-    const uint64_t *contents = neomm_frame_map(root, page->frame);
+    uint64_t *contents = neomm_frame_map(root, page->frame);
     if (!contents)
         return NEOMM_E_NOMEM;
     if (neomm__swap_checksum(contents) != slot.value)
         status = NEOMM_E_CORRUPT;
-    neomm_frame_unmap(root, (void *)(uintptr_t)contents);
+    else if (root->swap->crypt)
+        neomm__crypt_open(root->swap->crypt, page->entry.slot, sequence, contents);
+    neomm_frame_unmap(root, contents);
     return status;
 }
 

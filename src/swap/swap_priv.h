@@ -13,8 +13,8 @@
  *
  * An area's state is one run of frames:
  *
- *   [records, 16 bytes a slot][notes, 4 bytes][clusters, 20 bytes each 256 slots]
- *   [who fills which cluster][bitmap, a bit a slot]
+ *   [records, 16 bytes a slot][if the layer encrypts: numbers, 8 bytes][notes, 4 bytes]
+ *   [clusters, 20 bytes each 256 slots][who fills which cluster][bitmap, a bit a slot]
  */
 #ifndef NEOMM_SWAP_PRIV_H
 #define NEOMM_SWAP_PRIV_H
@@ -42,7 +42,7 @@
 #define NEOMM__SLOT_READING 0x80u /* somebody reads it, and others wait for him */
 
 struct neomm__slot {
-    uint64_t value; /* checksum of the contents, or as FILLED and POOLED say */
+    uint64_t value; /* checksum of what is on the device, or as FILLED and POOLED say */
     uint16_t generation;
     uint8_t count;   /* users; NEOMM__SWAP_COUNT_MAX: lost count, in use for ever */
     uint8_t flags;   /* NEOMM__SLOT_* */
@@ -94,6 +94,8 @@ struct neomm__swap_area {
 
     struct neomm_block_device *device;
     struct neomm__slot *slot;
+    uint64_t
+        *sequence;  /* to decrypt what is on the device, see crypt.c; NULL: nothing is encrypted */
     uint32_t *note; /* of the slot's user */
     struct neomm__cluster *cluster;
     uint32_t *filling; /* cluster of each filler, a number from 1; believed if it says so, too */
@@ -131,6 +133,7 @@ struct neomm__swap {
     uint32_t leaving;           /* areas that are being removed */
     neomm__evacuate_fn *evacuate;
     struct neomm__pool *pool;            /* see pool.h */
+    struct neomm__crypt *crypt;          /* see crypt.h; NULL: nothing is encrypted */
     uint32_t policies;                   /* grows */
     neomm_frame_t frame;                 /* of this structure */
     uint8_t stripe[NEOMM__SWAP_FILLERS]; /* the area in which each filler fills a cluster */

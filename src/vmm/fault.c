@@ -219,14 +219,23 @@ static enum neomm__round exchange_failed(struct neomm__fault *work, neomm_status
 }
 
 /* The slot goes on being the copy of a clean page while swap is at most half full; a fuller one
- * is needed for pages that have none. */
+ * is needed for pages that have none. A copy in the compressed pool takes memory, so it stays only
+ * while the pool is at most half full. */
+static bool may_keep_slot(struct neomm *root, struct neomm_swap_entry slot)
+{
+    struct neomm_swap_stats stats;
+    neomm_swap_stats(root, &stats);
+    if (stats.used * 2 > stats.slots || neomm__swap_is_leaving(root, slot.slot))
+        return false;
+    return stats.pool_frames * 2 <= stats.pool_limit ||
+           neomm_swap_where(root, slot) != NEOMM_SWAP_IN_POOL;
+}
+
 static void keep_or_free_slot(struct neomm__fault *work, neomm_frame_t frame,
                               struct neomm_swap_entry slot)
 {
     struct neomm__frame *entry = neomm__frame(work->root, frame);
-    struct neomm_swap_stats stats;
-    neomm_swap_stats(work->root, &stats);
-    if (stats.used * 2 <= stats.slots && !neomm__swap_is_leaving(work->root, slot.slot)) {
+    if (may_keep_slot(work->root, slot)) {
         neomm_irq_t irq = neomm__rmap_lock(entry);
         entry->owner = slot.slot;
         neomm__frame_set(entry, NEOMM__FRAME_SLOT);
