@@ -17,12 +17,15 @@ set(NEOMM_SHARE ${neomm_default_share} CACHE STRING
 # Those that look at NEOMM_SHARE (test/share.h), and longest first, so that no long one is left
 # for the end: COST is CPU seconds of the whole, about.
 set(neomm_shared bootmap_fuzz heap_guard_sched heap_sched heap_switch hostile pager_model pager_sched
-  paging_model paging_sched pmm_races pmm_sched region_tree rmap sim_pcid swap_cache swap_pool_sched vmm_calls vmm_fork
-  policy_set_sched vmm_ahead_sched vmm_fork_sched vmm_histories vmm_huge vmm_move_sched vmm_object vmm_sched vmm_threads)
-set(neomm_costs lint-tidy 90 vmm_sched 40 vmm_ahead_sched 35 policy_set_sched 20 vmm_fork_sched 40 vmm_move_sched 40 lint-warnings 35 vmm_fork 30
-  vmm_threads 30 pmm_sched 30 lint-mutate 25 paging_sched 25 pmm_races 20 vmm 20
-  consume-source_list 20 mmu_qemu 15 hostile 15 region_tree 15 replay_exact 15 rmap 15 vmm_calls 15
-  vmm_histories 15 pager_sched 60 swap_pool_sched 25 pager_model 25 pager 10 vmm_object 10 pmm_cache 10 paging_model 10 vmm_io 10 pmm_model 10)
+  paging_model paging_sched pmm_races pmm_sched policy_set_sched region_tree rmap sim_pcid swap_cache
+  swap_pool_sched swap_submit vmm_ahead_sched vmm_calls vmm_fork vmm_fork_sched vmm_histories vmm_huge
+  vmm_meet_sched vmm_move_sched vmm_object vmm_sched vmm_swapoff vmm_swapoff_sched vmm_threads)
+set(neomm_costs lint-tidy 90 pager_sched 60 vmm_swapoff 50 vmm_fork_sched 40 vmm_meet_sched 40
+  vmm_move_sched 40 vmm_sched 40 vmm_swapoff_sched 40 lint-warnings 35 vmm_ahead_sched 35 pmm_sched 30
+  vmm_fork 30 vmm_threads 30 lint-mutate 25 pager_model 25 paging_sched 25 swap_pool_sched 25
+  consume-source_list 20 pmm_races 20 policy_set_sched 20 swap_cache 20 vmm 20 nbd 20 hostile 15
+  mmu_qemu 15 region_tree 15 replay_exact 15 rmap 15 vmm_calls 15 vmm_histories 15 pager 10
+  paging_model 10 pmm_cache 10 pmm_model 10 swap_integrity 10 vmm_io 10 vmm_object 10)
 
 get_property(neomm_tests DIRECTORY PROPERTY TESTS)
 foreach(test IN LISTS neomm_shared)

@@ -193,6 +193,13 @@ static void take_place(struct migration *m)
     neomm__frame_clear(m->from.entry, NEOMM__FRAME_POLICY);
 }
 
+/* With the policies' lock: has the page had leaves in several spaces? The old frame may have got
+ * others since the new one was made, of which only one is left. */
+static bool is_shared(const struct migration *m)
+{
+    return m->from.entry->kind == NEOMM__KIND_SHARED || neomm__rmap_count(m->to.entry) > 1;
+}
+
 /* The new frame has leaves, which cannot go while it is locked. */
 static void enter_target(struct migration *m, bool whole)
 {
@@ -202,7 +209,7 @@ static void enter_target(struct migration *m, bool whole)
     else
         neomm__frame_set(entry, NEOMM__FRAME_DIRTY);
     neomm_irq_t irq = neomm__lock(&m->root->vmm->policy_lock);
-    if (entry->kind == NEOMM__KIND_USER && neomm__rmap_count(entry) > 1)
+    if (entry->kind == NEOMM__KIND_USER && is_shared(m))
         neomm__store_relaxed(&entry->kind, NEOMM__KIND_SHARED);
     struct neomm_policy *policy = neomm__user_frame_policy(m->root, entry, m->space);
     if (whole)
