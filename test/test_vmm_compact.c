@@ -37,6 +37,7 @@ static uint32_t pick(struct world *w, uint32_t below)
 static bool world_open(struct ktap *t, struct world *w, const char *policy)
 {
     const struct env_options options = {.layer = ENV_VMM,
+                                        .no_pool = true,
                                         .format = (enum neomm_format)t->parameter,
                                         .ram_bytes = RAM,
                                         .swap_pages = 512,
