@@ -434,6 +434,11 @@ static bool end(void *context, enum sim_sched_end how)
 
 /* ---- many schedules ---- */
 
+#define TEN(from)                                                                                  \
+    from, from + 1, from + 2, from + 3, from + 4, from + 5, from + 6, from + 7, from + 8, from + 9
+const uint64_t match_numbers[MATCH_PLANS] = {TEN(0),  TEN(10), TEN(20), TEN(30),
+                                             TEN(40), TEN(50), TEN(60), TEN(70)};
+
 static void search(struct ktap *t, const struct match_plan *plan, uint32_t pages,
                    const struct sim_sched_options *options)
 {

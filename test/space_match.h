@@ -55,4 +55,26 @@ struct match_plan {
 void match_by_seed(struct ktap *t, const struct match_plan *plan);
 void match_one_after_the_other(struct ktap *t, const struct match_plan *plan);
 
+#define MATCH_PLANS 80u
+extern const uint64_t match_numbers[MATCH_PLANS]; /* from 0 */
+
+/* The suite of a file's `plans`: each is run in both ways, as by_seed/N and one_after_the_other/N.
+ */
+#define MATCH_SUITE(suite_name)                                                                    \
+    _Static_assert(sizeof(plans) / sizeof(plans[0]) <= MATCH_PLANS, "each has a number");          \
+    static void by_seed(struct ktap *t)                                                            \
+    {                                                                                              \
+        match_by_seed(t, &plans[t->parameter]);                                                    \
+    }                                                                                              \
+    static void one_after_the_other(struct ktap *t)                                                \
+    {                                                                                              \
+        match_one_after_the_other(t, &plans[t->parameter]);                                        \
+    }                                                                                              \
+    static const struct ktap_case cases[] = {                                                      \
+        {"by_seed", by_seed, match_numbers, sizeof(plans) / sizeof(plans[0])},                     \
+        {"one_after_the_other", one_after_the_other, match_numbers,                                \
+         sizeof(plans) / sizeof(plans[0])},                                                        \
+    };                                                                                             \
+    KTAP_SUITE(suite_name, cases)
+
 #endif

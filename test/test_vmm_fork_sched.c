@@ -81,28 +81,5 @@ static const struct match_plan plans[] = {
     {"shared: give up, reclaim", {GIVE_UP, RECLAIM}, CHILD | MAPPED | SHARED},
     {"fault, fault, evict at the limit", {TOUCH, TOUCH, EVICT}, LIMITED | MAPPED},
 };
-#define PLANS (sizeof(plans) / sizeof(plans[0]))
 
-/* Parameter: number of the plan. */
-static const uint64_t plan_numbers[] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14,
-                                        15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29,
-                                        30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44,
-                                        45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59,
-                                        60, 61, 62, 63, 64, 65, 66, 67, 68, 69, 70, 71, 72, 73, 74};
-_Static_assert(sizeof(plan_numbers) / sizeof(plan_numbers[0]) == PLANS, "each plan is run");
-
-static void by_seed(struct ktap *t)
-{
-    match_by_seed(t, &plans[t->parameter]);
-}
-
-static void one_after_the_other(struct ktap *t)
-{
-    match_one_after_the_other(t, &plans[t->parameter]);
-}
-
-static const struct ktap_case cases[] = {
-    KTAP_CASE_WITH(by_seed, plan_numbers),
-    KTAP_CASE_WITH(one_after_the_other, plan_numbers),
-};
-KTAP_SUITE(vmm_fork_sched, cases);
+MATCH_SUITE(vmm_fork_sched);

@@ -30,25 +30,5 @@ static const struct match_plan plans[] = {
     {"shared: swapoff, truncate", {SWAPOFF, TRUNCATE}, EVICTED | SHARED},
     {"shared: swapoff, exit", {SWAPOFF, EXIT}, CHILD | EVICTED | MAPPED | SHARED},
 };
-#define PLANS (sizeof(plans) / sizeof(plans[0]))
 
-/* Parameter: number of the plan. */
-static const uint64_t plan_numbers[] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12,
-                                        13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24};
-_Static_assert(sizeof(plan_numbers) / sizeof(plan_numbers[0]) == PLANS, "each plan is run");
-
-static void by_seed(struct ktap *t)
-{
-    match_by_seed(t, &plans[t->parameter]);
-}
-
-static void one_after_the_other(struct ktap *t)
-{
-    match_one_after_the_other(t, &plans[t->parameter]);
-}
-
-static const struct ktap_case cases[] = {
-    KTAP_CASE_WITH(by_seed, plan_numbers),
-    KTAP_CASE_WITH(one_after_the_other, plan_numbers),
-};
-KTAP_SUITE(vmm_swapoff_sched, cases);
+MATCH_SUITE(vmm_swapoff_sched);
