@@ -1,70 +1,11 @@
 /* Pages in LZ4's format: round trips over pages of many shapes, against liblz4 in both directions,
  * and damaged blocks.
  * SPDX-License-Identifier: MIT */
-#include "codec_pages.h"
-#include "ktap.h"
-
-#include "swap/codec.h"
+#define CODEC neomm__codec_lz4
+#define ROOM  (PAGE + PAGE / 255 + 64) /* more than any page takes */
+#include "codec_box.h"
 
 #include <dlfcn.h>
-#include <stdlib.h>
-#include <string.h>
-
-#define ROOM  (PAGE + PAGE / 255 + 64) /* more than any page takes */
-#define GUARD 64u
-#define MARK  0xa5
-
-static uint64_t work[NEOMM__CODEC_WORK / sizeof(uint64_t)];
-
-struct block {
-    uint8_t bytes[ROOM + GUARD];
-    uint32_t size;
-};
-
-static bool is_marked(const uint8_t *from, size_t size)
-{
-    for (size_t i = 0; i < size; i++)
-        if (from[i] != MARK)
-            return false;
-    return true;
-}
-
-/* ---- round trips ---- */
-
-static uint32_t compress(struct ktap *t, const uint8_t *page, struct block *block,
-                         uint32_t capacity)
-{
-    memset(block->bytes, MARK, sizeof(block->bytes));
-    block->size = neomm__codec_lz4.compress(work, page, block->bytes, capacity);
-    EXPECT(t, block->size <= capacity);
-    EXPECT(t, is_marked(block->bytes + capacity, sizeof(block->bytes) - capacity));
-    return block->size;
-}
-
-/* The block lies at the very end of its memory, for ASan to see what is read beyond it. */
-static bool decompress(struct ktap *t, const uint8_t *bytes, uint32_t size, uint8_t *page)
-{
-    uint8_t *copy = malloc(size + 1), room[PAGE + GUARD];
-    bool done = false;
-    if (copy) {
-        memcpy(copy + 1, bytes, size);
-        memset(room, MARK, sizeof(room));
-        done = neomm__codec_lz4.decompress(copy + 1, size, room);
-        EXPECT(t, is_marked(room + PAGE, GUARD));
-        memcpy(page, room, PAGE);
-    }
-    free(copy);
-    return done;
-}
-
-static void expect_round_trip(struct ktap *t, const uint8_t *page)
-{
-    struct block block;
-    uint8_t back[PAGE];
-    EXPECT(t, compress(t, page, &block, ROOM) != 0);
-    EXPECT(t, decompress(t, block.bytes, block.size, back));
-    EXPECT_EQ(t, memcmp(back, page, PAGE), 0);
-}
 
 static void pages_come_back(struct ktap *t)
 {

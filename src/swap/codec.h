@@ -4,6 +4,8 @@
 #ifndef NEOMM_SWAP_CODEC_H
 #define NEOMM_SWAP_CODEC_H
 
+#include "base/bits.h"
+
 #include <neomm/types.h>
 
 /* No codec needs more. */
@@ -25,5 +27,21 @@ extern const struct neomm__codec neomm__codec_lz4, neomm__codec_dense;
 
 /* By enum neomm_compression; NULL: none. */
 const struct neomm__codec *neomm__codec_at(uint32_t number);
+
+/* Bytes at any place, in the order of the machine. By the compiler's own name: freestanding, memcpy
+ * is a call, also of a few bytes. */
+static inline uint32_t neomm__codec_load_32(const uint8_t *from)
+{
+    uint32_t value;
+    __builtin_memcpy(&value, from, sizeof(value));
+    return value;
+}
+
+static inline neomm__word_t neomm__codec_load_word(const uint8_t *from)
+{
+    neomm__word_t value;
+    __builtin_memcpy(&value, from, sizeof(value));
+    return value;
+}
 
 #endif

@@ -55,21 +55,6 @@ static const struct range distance_range[SYMBOLS] = {
     {232, 5, 3}, {488, 9, 3}, {4, 4, 3},    {132, 9, 3},  {1, 4, 0},  {17, 5, 0},
     {49, 6, 0},  {113, 8, 0}, {369, 10, 0}, {1393, 12, 0}};
 
-/* By the compiler's own name: freestanding, memcpy is a call, also of a few bytes. */
-static inline uint32_t load_32(const uint8_t *from)
-{
-    uint32_t value;
-    __builtin_memcpy(&value, from, sizeof(value));
-    return value;
-}
-
-static inline neomm__word_t load_word(const uint8_t *from)
-{
-    neomm__word_t value;
-    __builtin_memcpy(&value, from, sizeof(value));
-    return value;
-}
-
 /* Which alphabet the lower half of a byte with this upper half is of. */
 static inline uint32_t lower_of(uint32_t upper)
 {
@@ -114,7 +99,7 @@ static uint32_t agreement(const uint8_t *page, uint32_t a, uint32_t b)
     uint32_t from = b;
     for (; b + sizeof(neomm__word_t) <= PAGE;
          a += (uint32_t)sizeof(neomm__word_t), b += (uint32_t)sizeof(neomm__word_t)) {
-        neomm__word_t differ = load_word(page + a) ^ load_word(page + b);
+        neomm__word_t differ = neomm__codec_load_word(page + a) ^ neomm__codec_load_word(page + b);
         if (differ != 0)
             return b - from + neomm__lowest_bit(differ) / 8;
     }
@@ -150,7 +135,7 @@ static void insert(struct encoder *e, uint32_t at)
 {
     if (at + 4 > PAGE)
         return;
-    uint16_t *head = &e->head[load_32(e->page + at) * 2654435761u >> (32 - HASH_BITS)];
+    uint16_t *head = &e->head[neomm__codec_load_32(e->page + at) * 2654435761u >> (32 - HASH_BITS)];
     e->chain[at] = *head;
     *head = (uint16_t)(at + 1);
 }
@@ -173,12 +158,12 @@ static struct match find_match(const struct encoder *e, uint32_t at)
         }
     if (at + 4 > PAGE || best.length >= GOOD)
         return best;
-    uint32_t place = e->head[load_32(e->page + at) * 2654435761u >> (32 - HASH_BITS)];
+    uint32_t place = e->head[neomm__codec_load_32(e->page + at) * 2654435761u >> (32 - HASH_BITS)];
     for (uint32_t i = 0; i < DEPTH && place != 0; i++, place = e->chain[place - 1]) {
         uint32_t distance = at - (place - 1);
         if (at + best.length >= PAGE ||
             e->page[place - 1 + best.length] != e->page[at + best.length] ||
-            load_32(e->page + place - 1) != load_32(e->page + at))
+            neomm__codec_load_32(e->page + place - 1) != neomm__codec_load_32(e->page + at))
             continue;
         uint32_t length = agreement(e->page, place - 1, at);
         consider(&best, length, distance, 7 + distance_range[distance_symbol(distance)].bits);
@@ -456,7 +441,7 @@ struct reader {
 static inline void refill(struct reader *r)
 {
     if ((size_t)(r->end - r->in) >= sizeof(r->word)) {
-        r->word |= load_word(r->in) << r->filled;
+        r->word |= neomm__codec_load_word(r->in) << r->filled;
         r->in += (NEOMM__WORD_BITS - 1 - r->filled) >> 3;
         r->filled |= NEOMM__WORD_BITS - 8;
         return;

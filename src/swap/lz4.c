@@ -29,21 +29,6 @@
 
 _Static_assert(sizeof(uint16_t) << HASH_BITS <= NEOMM__CODEC_WORK, "places are the workspace");
 
-/* By the compiler's own name: freestanding, memcpy is a call, also of a few bytes. */
-static inline uint32_t load_32(const uint8_t *from)
-{
-    uint32_t value;
-    __builtin_memcpy(&value, from, sizeof(value));
-    return value;
-}
-
-static inline neomm__word_t load_word(const uint8_t *from)
-{
-    neomm__word_t value;
-    __builtin_memcpy(&value, from, sizeof(value));
-    return value;
-}
-
 static inline void copy_8(uint8_t *to, const uint8_t *from)
 {
     uint64_t value;
@@ -64,7 +49,8 @@ struct encoder {
  * and grows from call to call, so that the place is before it. */
 static inline uint32_t look_up(struct encoder *e, uint32_t at)
 {
-    uint16_t *place = &e->place[load_32(e->page + at) * 2654435761u >> (32 - HASH_BITS)];
+    uint16_t *place =
+        &e->place[neomm__codec_load_32(e->page + at) * 2654435761u >> (32 - HASH_BITS)];
     uint32_t candidate = *place;
     *place = (uint16_t)at;
     return candidate;
@@ -72,7 +58,7 @@ static inline uint32_t look_up(struct encoder *e, uint32_t at)
 
 static inline bool matches(const struct encoder *e, uint32_t candidate, uint32_t at)
 {
-    return load_32(e->page + candidate) == load_32(e->page + at);
+    return neomm__codec_load_32(e->page + candidate) == neomm__codec_load_32(e->page + at);
 }
 
 /* How many bytes agree from `a` and from `b` on, a < b. */
@@ -81,7 +67,7 @@ static inline uint32_t agreement(const uint8_t *page, uint32_t a, uint32_t b)
     const uint32_t end = NEOMM_PAGE_SIZE - LAST_LITERALS, from = b;
     for (; b + sizeof(neomm__word_t) <= end;
          a += sizeof(neomm__word_t), b += sizeof(neomm__word_t)) {
-        neomm__word_t differ = load_word(page + a) ^ load_word(page + b);
+        neomm__word_t differ = neomm__codec_load_word(page + a) ^ neomm__codec_load_word(page + b);
         if (differ != 0)
             return b - from + neomm__lowest_bit(differ) / 8;
     }
