@@ -29,6 +29,7 @@
 
 #define STACK_BYTES ((size_t)256 << 10)
 #define POINTS_MAX  1000000u
+#define LAST_LOOKS  8u /* of a schedule */
 
 const char *sim_sched_unavailable(void)
 {
@@ -196,13 +197,29 @@ static bool let_time_pass(struct sim_sched *sched)
     return true;
 }
 
+/* Who looks at several words before it spins may have seen each of them too early. So those who
+ * spin look again before it is said that nobody ever will go on. */
+static bool let_look_again(struct sim_sched *sched)
+{
+    bool any = false;
+    if (sched->last_looks == LAST_LOOKS)
+        return false;
+    sched->last_looks++;
+    for (uint32_t i = 0; i < sched->scenario->cpus; i++)
+        if (sched->co[i].state == CO_SPINNING) {
+            sched->co[i].spun_at = sched->progress - 1;
+            any = true;
+        }
+    return any;
+}
+
 /* Goes on with somebody, perhaps the same; returns when the caller does. */
 static void reschedule(struct sim_sched *sched)
 {
     uint8_t option[OPTIONS_MAX];
     bool preemptive;
     uint32_t count = list_options(sched, option, &preemptive);
-    if (count == 0 && let_time_pass(sched))
+    if (count == 0 && (let_time_pass(sched) || let_look_again(sched)))
         count = list_options(sched, option, &preemptive);
     if (count == 0)
         stop_with_places(sched, SIM_SCHED_DEADLOCK);
@@ -478,6 +495,7 @@ void sim_sched_run(struct sim_sched *sched)
     sched->current = host(sched);
     sched->quiet = 0;
     sched->progress = sched->points = sched->turns = 0;
+    sched->last_looks = 0;
     sched->end = SIM_SCHED_DONE;
     host(sched)->state = CO_READY;
     reschedule(sched);

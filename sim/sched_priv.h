@@ -57,6 +57,7 @@ struct sim_sched {
     struct sim_co *current, *from; /* who runs; who switched to it */
     unsigned quiet;                /* no points: inside a call that runs on a CPU which waits */
     uint64_t progress;             /* grows whenever a CPU does more than spin */
+    unsigned last_looks;           /* that those who spin took when nobody could go on */
     uint64_t points, turns;
     bool traced; /* each point goes to stderr */
     enum sim_sched_end end;

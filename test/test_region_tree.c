@@ -370,6 +370,7 @@ struct match {
     bool stop;
     struct neomm__region *handed; /* a task is inside and goes on on the next CPU */
     neomm_prot_t handed_prot;
+    uint32_t is_handed;
 };
 
 static void mistake(struct match *m, const char *what)
@@ -459,14 +460,16 @@ static void hand_over(struct match *m, uint32_t i)
 {
     struct neomm__region *region = neomm__region_enter(m->env.root, m->space, stable_at(i));
     m->handed_prot = region->prot;
-    neomm__store_release(&m->handed, region);
+    m->handed = region;
+    neomm__store_release(&m->is_handed, 1);
+    neomm_port_wake(&m->is_handed, UINT32_MAX);
 }
 
 static void take_over(struct match *m)
 {
-    struct neomm__region *region;
-    while (!(region = neomm__load_acquire(&m->handed)))
-        neomm__spin();
+    while (neomm__load_acquire(&m->is_handed) == 0)
+        (void)neomm_port_wait(&m->is_handed, 0, UINT64_MAX);
+    struct neomm__region *region = m->handed;
     if (region->prot != m->handed_prot)
         mistake(m, "rights changed under a user that moved");
     neomm__region_exit(region);
@@ -516,7 +519,7 @@ static bool open_match(struct match *m, uint32_t cpus, uint64_t seed)
                                         .cpus = cpus,
                                         .seed = seed};
     m->mistakes = 0;
-    m->handed = NULL;
+    m->is_handed = 0;
     if (!env_open(m->t, &m->env, &options) ||
         neomm_space_create(m->env.root, NULL, &m->space) != NEOMM_OK)
         return false;

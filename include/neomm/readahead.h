@@ -24,7 +24,7 @@
 
 #define NEOMM_READAHEAD_BLOCK  64u /* pages */
 #define NEOMM_READAHEAD_MOST   16u /* pages read together, at most */
-#define NEOMM_READAHEAD_CREDIT 64  /* pages that a space may be ahead or behind */
+#define NEOMM_READAHEAD_CREDIT 16  /* pages that a space may be ahead or behind */
 
 struct neomm_readahead_block {
     uint64_t key;         /* the space and the block; 0: nobody's */

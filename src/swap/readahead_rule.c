@@ -98,7 +98,7 @@ struct neomm_readahead_window neomm_readahead_fault(struct neomm_readahead *tabl
     }
     block->last = (uint8_t)(fault->page % NEOMM_READAHEAD_BLOCK);
     block->evictions = fault->evictions;
-    uint32_t most = fault->pages / 8 + 1 < fault->most ? fault->pages / 8 + 1 : fault->most;
+    uint32_t most = fault->pages / 64 + 1 < fault->most ? fault->pages / 64 + 1 : fault->most;
     uint32_t pages = *credit < 0 ? 1 : block->window;
     return (struct neomm_readahead_window){pages < most ? pages : most, step < 0 ? -1 : 1};
 }
