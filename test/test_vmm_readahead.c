@@ -183,6 +183,7 @@ static void at_the_limit(struct ktap *t)
     const uint32_t limit = 40;
     struct world w;
     ASSERT(t, open_evicted(t, &w, 16, limit * PAGE));
+    advise(t, &w, NEOMM_ADVICE_SEQUENTIAL);
     for (uint32_t round = 0; round < 3; round++)
         for (uint32_t i = 0; i < PAGES; i++) {
             touch(t, &w, i);

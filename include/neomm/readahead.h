@@ -50,7 +50,7 @@ struct neomm_readahead_fault {
 
 /* What is to be read. */
 struct neomm_readahead_window {
-    uint32_t pages; /* 1 to fault.most, the one that faulted included; no more than an eighth of
+    uint32_t pages; /* 1 to fault.most, the one that faulted included; no more than a 64th of
                      * fault.pages are read ahead */
     int direction;  /* 1: from it upwards, -1: downwards; within its block */
 };
