@@ -92,6 +92,17 @@ static inline neomm_vaddr_t neomm__mapping_vaddr(uint64_t mapping)
                            (((uint64_t)1 << (NEOMM__MAPPING_PAGE_BITS + NEOMM_PAGE_SHIFT)) - 1));
 }
 
+/* All zeros. The counts by themselves: who walks over all frames may read them at any time. */
+static inline void neomm__frame_reset(struct neomm__frame *entry)
+{
+    neomm__store_relaxed(&entry->references, 0);
+    neomm__store_relaxed(&entry->mappings, 0);
+    entry->kind = entry->flags = entry->order = entry->policy = 0;
+    entry->owner = 0;
+    entry->mapping = 0;
+    entry->previous = entry->next = 0;
+}
+
 /* The bits of `flags` belong to different locks, so the byte changes atomically. */
 static inline bool neomm__frame_has(const struct neomm__frame *entry, unsigned bits)
 {

@@ -97,7 +97,7 @@ neomm_status neomm__pmm_disown(struct neomm *root, neomm_frame_t frame, unsigned
     NEOMM__FRAMES_FREED(frame, (uint32_t)size);
     if (neomm__frame_has(first, NEOMM__FRAME_TAILS))
         memset(first + 1, 0, (size - 1) * sizeof(*first));
-    *first = (struct neomm__frame){0};
+    neomm__frame_reset(first);
     return NEOMM_OK;
 }
 

@@ -75,7 +75,7 @@ static bool consider(struct look *look, struct neomm_space *space)
     size_t all = neomm__load_relaxed(&space->load.refaults);
     size_t refaults = all - space->load.seen;
     space->load.seen = all;
-    if (refaults == 0 || space->policy.ops || neomm__load_acquire(&space->suspended) != 0 ||
+    if (refaults == 0 || neomm__has_domain(space) || neomm__load_acquire(&space->suspended) != 0 ||
         neomm__is_victim(space))
         return false;
     look->thrashing++;

@@ -187,7 +187,7 @@ neomm_status neomm_space_set_policy(struct neomm *root, struct neomm_space *spac
     const struct neomm_policy_ops *ops = neomm_policy_find(root, name);
     if (!ops)
         return NEOMM_E_NOENT;
-    return space->policy.ops ? change_alone(root, &space->policy, ops) : NEOMM_E_UNSUPPORTED;
+    return neomm__has_domain(space) ? change_alone(root, &space->policy, ops) : NEOMM_E_UNSUPPORTED;
 }
 
 const char *neomm_vmm_policy(struct neomm *root, struct neomm_space *space)

@@ -186,7 +186,8 @@ static neomm_status evict_a_leaf(struct neomm *root, struct neomm_space *space)
 /* Has the space a domain of its own, and pages that are not in it? */
 static bool has_shared_pages(struct neomm *root, struct neomm_space *space)
 {
-    return space->policy.ops && neomm__resident(root, space) > domain_size(root, &space->policy);
+    return neomm__has_domain(space) &&
+           neomm__resident(root, space) > domain_size(root, &space->policy);
 }
 
 neomm_status neomm__evict_one(struct neomm *root, struct neomm_space *space)

@@ -131,8 +131,10 @@ neomm_status neomm_space_create(struct neomm *root, const struct neomm_limits *l
     made->random = neomm__space_random(root);
     neomm_status status = enter_table(vmm, made);
     if (status == NEOMM_OK) {
-        if (made->limits.resident_bytes != NEOMM_UNLIMITED)
+        if (made->limits.resident_bytes != NEOMM_UNLIMITED) {
             neomm_policy_init(&made->policy, root, vmm->policy, made->index);
+            neomm__store_release(&made->has_domain, 1);
+        }
         status = neomm_paging_create(root, &made->tables, made->index);
         if (status != NEOMM_OK)
             leave_table(vmm, made);

@@ -125,7 +125,7 @@ static void check_space(struct check *check)
     if (space->busy != 0 || space->users == 0 || space->filling)
         neomm__report(check->report, "vmm: space %u: %u holds, %u users", space->index, space->busy,
                       space->users);
-    if (space->policy.ops) {
+    if (neomm__has_domain(space)) {
         neomm__policy_fsck(&space->policy, check->report);
         check_count(check, "in its domain", check->resident - check->shared, space->policy.count);
     }
@@ -178,7 +178,7 @@ void neomm__vmm_fsck(struct neomm *root, struct neomm__report *report)
         check_space(&check);
         leaves += check.resident;
         committed += check.committed;
-        limited += check.space->policy.ops ? check.space->policy.count : 0;
+        limited += neomm__has_domain(check.space) ? check.space->policy.count : 0;
     }
     for (uint32_t i = 1; i < NEOMM__OBJECT_MAX; i++)
         leaves += vmm->object[i] ? neomm__object_fsck(root, vmm->object[i], report) : 0;

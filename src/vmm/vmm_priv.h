@@ -71,7 +71,8 @@ struct neomm_space {
     struct neomm_limits limits;
     struct neomm_tables tables;
     struct neomm__region_map map;
-    struct neomm_policy policy; /* ops NULL: the global domain */
+    struct neomm_policy policy; /* of its own domain */
+    uint32_t has_domain;        /* atomic: it has one; otherwise its frames are in the global one */
     uint64_t virtual_pages, locked_pages;
     neomm_vaddr_t random;               /* what is placed by itself keeps this distance, see aslr */
     neomm_vaddr_t heap_start, heap_end; /* of brk; start 0: there is none */
@@ -336,11 +337,17 @@ void neomm__space_reenter(struct neomm_space *space);
 /* The name as tables show it. */
 void neomm__space_set_name(struct neomm_space *space, const char *name);
 
+/* The policy may change at any time, but not whether there is one. */
+static inline bool neomm__has_domain(const struct neomm_space *space)
+{
+    return neomm__load_acquire(&space->has_domain) != 0;
+}
+
 /* The domain that decides about the space's frames. */
 static inline struct neomm_policy *neomm__space_policy(struct neomm *root,
                                                        struct neomm_space *space)
 {
-    return space->policy.ops ? &space->policy : &root->vmm->global;
+    return neomm__has_domain(space) ? &space->policy : &root->vmm->global;
 }
 
 /* ---- user_frame.c: frames of user memory ---- */

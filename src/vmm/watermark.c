@@ -47,7 +47,7 @@ static void scan_limited(struct neomm *root, struct neomm__scan *scan, unsigned 
         struct neomm_space *space = neomm__space_hold_at(root, index);
         if (!space)
             continue;
-        if (space->policy.ops) {
+        if (neomm__has_domain(space)) {
             neomm__scan_domain(root, &space->policy, scan,
                                neomm__scan_share(root, &space->policy, priority));
             neomm__store_relaxed(&vmm->limited_hand, index);
