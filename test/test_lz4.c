@@ -7,33 +7,6 @@
 
 #include <dlfcn.h>
 
-static void pages_come_back(struct ktap *t)
-{
-    uint64_t random = 7;
-    uint8_t page[PAGE] = {0};
-    expect_round_trip(t, page);
-    for (unsigned i = 0; i < 3000; i++) {
-        codec_page(page, &random);
-        expect_round_trip(t, page);
-    }
-}
-
-/* One byte that differs, at every place, and runs of every period. */
-static void all_places_and_periods(struct ktap *t)
-{
-    uint8_t page[PAGE];
-    for (uint32_t at = 0; at < PAGE; at++) {
-        memset(page, 0, PAGE);
-        page[at] = 1;
-        expect_round_trip(t, page);
-    }
-    for (uint32_t period = 1; period <= PAGE; period++) {
-        for (uint32_t i = 0; i < PAGE; i++)
-            page[i] = (uint8_t)(i % period * 37 >> 3);
-        expect_round_trip(t, page);
-    }
-}
-
 /* With any capacity the block fits or it is said not to; a larger one never gives less. */
 static void capacities(struct ktap *t)
 {

@@ -107,16 +107,16 @@ void neomm__pool_drop(struct neomm *root, struct neomm__swap_area *area, struct 
 /* Is the pool to be tried? After a page that was too large the slot's next ones go past it. */
 static bool is_worth_a_try(struct neomm *root, struct neomm_swap_entry entry)
 {
+    struct neomm__swap_area *area;
     neomm_irq_t irq;
-    struct neomm__swap_area *area = neomm__swap_lock_area(root, entry.slot, &irq);
-    if (!area)
+    struct neomm__slot *slot = neomm__swap_lock_record(root, entry, &area, &irq);
+    if (!slot)
         return false;
-    struct neomm__slot *slot = neomm__swap_record(root, area, entry);
-    bool skip = slot && !(slot->flags & NEOMM__SLOT_POOLED) && slot->flags & NEOMM__SLOT_SKIPS;
+    bool skip = !(slot->flags & NEOMM__SLOT_POOLED) && slot->flags & NEOMM__SLOT_SKIPS;
     if (skip)
         slot->flags = (uint8_t)(slot->flags - NEOMM__SLOT_SKIP);
     neomm__unlock(&area->lock, irq);
-    return slot && !skip;
+    return !skip;
 }
 
 /* The object in the workspace gets a place. */
@@ -176,13 +176,13 @@ neomm_status neomm__pool_store(struct neomm *root, struct neomm_swap_entry entry
 static neomm_status fetch(struct neomm *root, struct neomm_swap_entry entry,
                           struct neomm__pool_work *work, struct neomm__pool_place *place)
 {
-    neomm_irq_t irq;
-    struct neomm__swap_area *area = neomm__swap_lock_area(root, entry.slot, &irq);
     neomm_status status = NEOMM_E_AGAIN;
-    if (!area)
+    struct neomm__swap_area *area;
+    neomm_irq_t irq;
+    struct neomm__slot *slot = neomm__swap_lock_record(root, entry, &area, &irq);
+    if (!slot)
         return status;
-    struct neomm__slot *slot = neomm__swap_record(root, area, entry);
-    if (slot && slot->flags & NEOMM__SLOT_POOLED) {
+    if (slot->flags & NEOMM__SLOT_POOLED) {
         *place = neomm__pool_unpack(slot->value);
         status = neomm__pool_fetch(root, place, work->object) ? NEOMM_OK : NEOMM_E_NOMEM;
         slot->flags |= NEOMM__SLOT_YOUNG;

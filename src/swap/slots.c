@@ -109,10 +109,8 @@ struct neomm__slot *neomm__swap_record(struct neomm *root, struct neomm__swap_ar
     return slot;
 }
 
-/* The record that `entry` names, with its area locked. NULL: the entry is stale or no entry at all,
- * and nothing is locked. */
-static struct neomm__slot *lock_record(struct neomm *root, struct neomm_swap_entry entry,
-                                       struct neomm__swap_area **area, neomm_irq_t *irq)
+struct neomm__slot *neomm__swap_lock_record(struct neomm *root, struct neomm_swap_entry entry,
+                                            struct neomm__swap_area **area, neomm_irq_t *irq)
 {
     *area = neomm__swap_lock_area(root, entry.slot, irq);
     if (!*area)
@@ -136,7 +134,7 @@ neomm_status neomm_swap_dup(struct neomm *root, struct neomm_swap_entry entry)
 {
     struct neomm__swap_area *area;
     neomm_irq_t irq;
-    struct neomm__slot *slot = lock_record(root, entry, &area, &irq);
+    struct neomm__slot *slot = neomm__swap_lock_record(root, entry, &area, &irq);
     if (!slot)
         return NEOMM_E_NOENT;
     if (slot->count < NEOMM__SWAP_COUNT_MAX)
@@ -169,7 +167,7 @@ neomm_status neomm_swap_free(struct neomm *root, struct neomm_swap_entry entry)
 {
     struct neomm__swap_area *area;
     neomm_irq_t irq;
-    struct neomm__slot *slot = lock_record(root, entry, &area, &irq);
+    struct neomm__slot *slot = neomm__swap_lock_record(root, entry, &area, &irq);
     if (!slot)
         return NEOMM_E_NOENT;
     if (slot->count < NEOMM__SWAP_COUNT_MAX && --slot->count == 0)
@@ -197,7 +195,7 @@ uint32_t neomm_swap_users(struct neomm *root, struct neomm_swap_entry entry)
 {
     struct neomm__swap_area *area;
     neomm_irq_t irq;
-    const struct neomm__slot *slot = lock_record(root, entry, &area, &irq);
+    const struct neomm__slot *slot = neomm__swap_lock_record(root, entry, &area, &irq);
     if (!slot)
         return 0;
     uint32_t users = slot->count;
@@ -223,7 +221,7 @@ void neomm__swap_set_shadow(struct neomm *root, struct neomm_swap_entry entry, u
 {
     struct neomm__swap_area *area;
     neomm_irq_t irq;
-    struct neomm__slot *slot = lock_record(root, entry, &area, &irq);
+    struct neomm__slot *slot = neomm__swap_lock_record(root, entry, &area, &irq);
     if (!slot)
         return;
     if (!(slot->flags & NEOMM__SLOT_CACHED))
@@ -235,7 +233,7 @@ uint32_t neomm__swap_shadow(struct neomm *root, struct neomm_swap_entry entry)
 {
     struct neomm__swap_area *area;
     neomm_irq_t irq;
-    const struct neomm__slot *slot = lock_record(root, entry, &area, &irq);
+    const struct neomm__slot *slot = neomm__swap_lock_record(root, entry, &area, &irq);
     if (!slot)
         return 0;
     uint32_t shadow = slot->flags & NEOMM__SLOT_CACHED ? 0 : slot->shadow;
@@ -247,7 +245,7 @@ void neomm_swap_note(struct neomm *root, struct neomm_swap_entry entry, uint32_t
 {
     struct neomm__swap_area *area;
     neomm_irq_t irq;
-    if (!lock_record(root, entry, &area, &irq))
+    if (!neomm__swap_lock_record(root, entry, &area, &irq))
         return;
     area->note[entry.slot - area->base] = note;
     unlock_changed(root, area, irq);
@@ -257,7 +255,7 @@ uint32_t neomm_swap_note_of(struct neomm *root, struct neomm_swap_entry entry)
 {
     struct neomm__swap_area *area;
     neomm_irq_t irq;
-    if (!lock_record(root, entry, &area, &irq))
+    if (!neomm__swap_lock_record(root, entry, &area, &irq))
         return 0;
     uint32_t note = area->note[entry.slot - area->base];
     neomm__unlock(&area->lock, irq);

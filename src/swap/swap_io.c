@@ -225,17 +225,17 @@ static neomm_status fill(struct neomm *root, neomm_frame_t frame, uint64_t word)
 static neomm_status find_record(struct neomm *root, struct neomm_swap_entry entry,
                                 struct neomm__slot *copy, uint64_t *sequence)
 {
-    neomm_irq_t irq;
-    struct neomm__swap_area *area = neomm__swap_lock_area(root, entry.slot, &irq);
     neomm_status status = NEOMM_OK;
-    if (!area)
+    struct neomm__swap_area *area;
+    neomm_irq_t irq;
+    const struct neomm__slot *slot = neomm__swap_lock_record(root, entry, &area, &irq);
+    if (!slot)
         return NEOMM_E_NOENT;
-    const struct neomm__slot *slot = neomm__swap_record(root, area, entry);
     *sequence = area->sequence ? area->sequence[entry.slot - area->base] : 0;
-    if (slot && slot->flags & NEOMM__SLOT_VALID)
+    if (slot->flags & NEOMM__SLOT_VALID)
         *copy = *slot;
     else
-        status = slot && slot->flags & NEOMM__SLOT_BAD ? NEOMM_E_IO : NEOMM_E_NOENT;
+        status = slot->flags & NEOMM__SLOT_BAD ? NEOMM_E_IO : NEOMM_E_NOENT;
     neomm__unlock(&area->lock, irq);
     return status;
 }

@@ -190,6 +190,9 @@ static inline struct neomm__swap_area *neomm__swap_lock_area(struct neomm *root,
  * area's lock. */
 struct neomm__slot *neomm__swap_record(struct neomm *root, struct neomm__swap_area *area,
                                        struct neomm_swap_entry entry);
+/* The same, and locks the area; where it is NULL nothing is locked. */
+struct neomm__slot *neomm__swap_lock_record(struct neomm *root, struct neomm_swap_entry entry,
+                                            struct neomm__swap_area **area, neomm_irq_t *irq);
 
 /* ---- area.c ---- */
 

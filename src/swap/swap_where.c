@@ -4,13 +4,13 @@
 
 enum neomm_swap_where neomm_swap_where(struct neomm *root, struct neomm_swap_entry entry)
 {
-    neomm_irq_t irq;
-    struct neomm__swap_area *area = neomm__swap_lock_area(root, entry.slot, &irq);
     enum neomm_swap_where where = NEOMM_SWAP_NOWHERE;
-    if (!area)
+    struct neomm__swap_area *area;
+    neomm_irq_t irq;
+    const struct neomm__slot *slot = neomm__swap_lock_record(root, entry, &area, &irq);
+    if (!slot)
         return where;
-    const struct neomm__slot *slot = neomm__swap_record(root, area, entry);
-    if (slot && slot->flags & NEOMM__SLOT_VALID)
+    if (slot->flags & NEOMM__SLOT_VALID)
         where = slot->flags & NEOMM__SLOT_FILLED   ? NEOMM_SWAP_FILLED
                 : slot->flags & NEOMM__SLOT_POOLED ? NEOMM_SWAP_IN_POOL
                                                    : NEOMM_SWAP_ON_DEVICE;
